@@ -1,0 +1,382 @@
+"""Every setting of a study, typed, each with its meaning underneath.
+
+A YAML file in ``configs/`` or ``--section.key value`` on the command line fills these; an unknown key is an error.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from synthaug.errors import InputError
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise InputError(message)
+
+
+@dataclass
+class PhantomConfig:
+    """Generated prostates, for trying the product without data."""
+
+    n: int = 96
+    """Number of phantom patients."""
+    positive_fraction: float = 0.5
+    """Share with a PI-RADS >= 3 lesion, in (0, 1)."""
+    shape: tuple[int, int, int] = (32, 32, 16)
+    """Voxels."""
+    spacing_mm: tuple[float, float, float] = (2.5, 2.5, 4.0)
+    """Voxel size."""
+    difficulty: float = 0.5
+    """0: lesions stand out; 1: lesions are faint and small among benign mimics."""
+    seed: int = 0
+    """Another seed, other patients."""
+
+
+@dataclass
+class MeasurementConfig:
+    """One manifest column that the report writer puts into words."""
+
+    name: str
+    """What is measured, as a report would say it: "hippocampal volume"."""
+    unit: str = ""
+    """Unit written behind the number."""
+    bands: dict[str, float] = field(default_factory=dict)
+    """Upper bound of each word, rising: {"small": 2800, "average": 3400}; larger values get ``above``."""
+    above: str = "large"
+    """Word for values beyond the last band."""
+
+
+@dataclass
+class DataConfig:
+    """Where the subjects come from."""
+
+    root: str | None = None
+    """Folder that holds the manifest; none = phantom prostates."""
+    manifest: str = "manifest.csv"
+    """CSV with one row a subject; image columns are paths inside ``root``."""
+    images: list[str] = field(default_factory=lambda: ["t2w"])
+    """Image columns, in channel order."""
+    label: str = "label"
+    """Column with the class, an integer from 0."""
+    report: str | None = None
+    """Column with the report text; none = written from ``measurements``, or empty."""
+    measurements: dict[str, MeasurementConfig] = field(default_factory=dict)
+    """Columns that the report writer puts into words, when there is no report column."""
+    subject: str = "subject_id"
+    """Column that names the subject."""
+    patient: str = "patient_id"
+    """Column that names the patient; without it each subject is a patient."""
+    phantom: PhantomConfig = field(default_factory=PhantomConfig)
+    """Used when ``root`` is none."""
+
+
+@dataclass
+class SplitConfig:
+    """Train, validation and test patients."""
+
+    test: float = 0.3
+    """Share of patients kept for the test."""
+    val: float = 0.15
+    """Share of patients that choose the epoch."""
+    seed: int = 0
+    """Another seed, another split."""
+    file: str | None = None
+    """A saved split to use instead of drawing one."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.test > 0 and self.val > 0 and self.test + self.val < 1,
+            f"split.test={self.test} and split.val={self.val} must be positive and leave patients to train on.",
+        )
+
+
+@dataclass
+class PreprocessConfig:
+    """The one preprocessing, for real and synthetic images alike."""
+
+    spacing_mm: tuple[float, float, float] = (2.5, 2.5, 4.0)
+    """Voxel size after resampling, RAS axes."""
+    shape: tuple[int, int, int] = (32, 32, 16)
+    """Voxels after central cropping and padding."""
+    percentiles: tuple[float, float] = (0.0, 99.5)
+    """These intensity percentiles become 0 and 1; what lies outside is clipped."""
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Images with a physical scale, by name: {"adc": [0, 3000]} becomes [0, 1] in place of percentiles."""
+
+    def __post_init__(self) -> None:
+        _require(min(self.spacing_mm) > 0, f"preprocess.spacing_mm={self.spacing_mm} must be positive.")
+        _require(min(self.shape) > 1, f"preprocess.shape={self.shape} must be at least 2 voxels a side.")
+        _require(
+            0 <= self.percentiles[0] < self.percentiles[1] <= 100,
+            f"preprocess.percentiles={self.percentiles} must rise within [0, 100].",
+        )
+
+
+@dataclass
+class TrainingConfig:
+    """An optimisation loop."""
+
+    steps: int = 500
+    """Optimiser steps."""
+    batch_size: int = 8
+    """Volumes a step, over all processes."""
+    learning_rate: float = 1e-4
+    """Peak learning rate of AdamW."""
+    warmup: int = 0
+    """Steps of linear warm-up before the polynomial decay (power 2)."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    ema: float = 0.0
+    """Decay of the averaged weights that are kept; 0 = keep the last weights (published)."""
+    checkpoint_minutes: float = 2.0
+    """A killed training loses at most this much."""
+    seed: int = 0
+    """Names every random draw of the loop."""
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, f"steps={self.steps} must be at least 1.")
+        _require(self.batch_size >= 1, f"batch_size={self.batch_size} must be at least 1.")
+        _require(0 <= self.ema < 1, f"ema={self.ema} must lie in [0, 1).")
+
+
+@dataclass
+class AutoencoderConfig:
+    """The image autoencoder (MAISI VAE). Published: patch 1, channels 64/128/256, 4 latent channels, 2 blocks."""
+
+    channels: tuple[int, ...] = (32, 64)
+    """Channels of each level; each level but the first halves the sides."""
+    latent_channels: int = 4
+    """Latent channels a sequence."""
+    residual_blocks: int = 1
+    """Residual blocks a level."""
+    norm_groups: int = 8
+    """Groups of the group norm."""
+    patch: int = 2
+    """Space-to-depth factor before the first convolution (ours; 1 = published)."""
+    splits: int = 1
+    """Parts in which a convolution is computed, to bound memory at full size (MAISI: 16)."""
+    kl_weight: float = 1e-6
+    """Weight of the Kullback-Leibler term."""
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(steps=400, batch_size=8, learning_rate=1e-3, warmup=20)
+    )
+    """Its optimisation."""
+
+    @property
+    def factor(self) -> int:
+        """How much each side shrinks."""
+        return self.patch * 2 ** (len(self.channels) - 1)
+
+
+@dataclass
+class DenoiserConfig:
+    """The conditioned U-Net. Published: channels 64/128/256/512, attention on the two deepest levels."""
+
+    channels: tuple[int, ...] = (64, 128)
+    """Channels of each level; multiples of ``norm_groups``."""
+    attention: tuple[bool, ...] = (False, True)
+    """Which levels attend to the text (to themselves where a variant has no text)."""
+    head_channels: int = 32
+    """Channels of an attention head."""
+    residual_blocks: int = 1
+    """Residual blocks a level (published: 2)."""
+    norm_groups: int = 32
+    """Groups of the group norm."""
+
+    def __post_init__(self) -> None:
+        _require(
+            len(self.channels) == len(self.attention),
+            f"denoiser.channels has {len(self.channels)} levels and denoiser.attention {len(self.attention)}.",
+        )
+
+    @property
+    def factor(self) -> int:
+        """What the sides of a latent must be divisible by."""
+        return 2 ** (len(self.channels) - 1)
+
+
+@dataclass
+class AdapterConfig:
+    """The CCELLA adapter. Published: width 768, 256 queries, 6 blocks, 8 heads, 320 sinusoids, head width 256."""
+
+    width: int = 96
+    """Width of the queries and of the context that the U-Net attends to."""
+    queries: int = 16
+    """Learnable queries."""
+    blocks: int = 6
+    """CC-TSC blocks."""
+    heads: int = 4
+    """Attention heads."""
+    sinusoids: int = 64
+    """Size of the timestep's sinusoidal embedding."""
+    class_width: int = 64
+    """Hidden width of a class head."""
+
+
+@dataclass
+class TextEncoderConfig:
+    """The text encoder: a small byte-level T5 built here, or any transformers encoder by path or hub id."""
+
+    path: str | None = None
+    """Local folder or hub id of a transformers encoder (published: Flan-T5-XXL); none = the byte-level T5."""
+    width: int = 64
+    """Width of the byte-level T5."""
+    layers: int = 2
+    """Layers of the byte-level T5."""
+    heads: int = 4
+    """Heads of the byte-level T5."""
+    max_tokens: int = 256
+    """Reports are padded to this and truncated on the LEFT: the impression stands at the end (published: 512)."""
+    trainable: bool = True
+    """Train the encoder with the LDM. The byte-level T5 starts from nothing, so it must be; others stay frozen."""
+
+    def __post_init__(self) -> None:
+        if self.path is not None:
+            self.trainable = False
+
+
+Variant = Literal[
+    "maisi", "radmaisi", "ellamaisi", "decoupled", "ccella", "l1only", "first", "last", "shared"
+]
+
+
+@dataclass
+class GeneratorConfig:
+    """The latent diffusion model."""
+
+    variant: Variant = "ccella"
+    """CCELLA or one of its published comparators."""
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    """The U-Net."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    """The text adapter."""
+    text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    """The text encoder."""
+    class_loss_weight: float = 1e-4
+    """Weight of the focal class loss (published: 1e-4); variants without heads ignore it."""
+    prediction: Literal["epsilon", "v_prediction"] = "v_prediction"
+    """What the U-Net predicts: noise (published) or velocity."""
+    report_dropout: float = 0.0
+    """Share of training reports replaced by "", so that guidance can be used (published: 0)."""
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(steps=600, batch_size=16, learning_rate=5e-4, warmup=20, ema=0.995)
+    )
+    """Its optimisation."""
+
+
+@dataclass
+class SamplingConfig:
+    """How volumes are drawn."""
+
+    steps: int = 20
+    """Denoising steps."""
+    scheduler: Literal["ddpm", "ddim", "dpm_solver", "unipc"] = "dpm_solver"
+    """A diffusers scheduler (published: ddpm with 1,000 steps)."""
+    guidance: float = 1.0
+    """Classifier-free guidance; 1 = none (published). Needs ``generator.report_dropout`` > 0."""
+    micro_batch: int = 8
+    """The U-Net always runs at this batch size, padded, so that a volume's bytes do not depend on its neighbours."""
+
+
+@dataclass
+class PoolConfig:
+    """The synthetic volumes of a study."""
+
+    per_class: int = 48
+    """Volumes of each class."""
+    seed: int = 0
+    """Names the prompts and the noise."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """How they are drawn."""
+
+
+@dataclass
+class ClassifierConfig:
+    """The downstream classifier. Equal optimiser steps in every regime, so that more data is not more training."""
+
+    network: Literal["resnet10", "resnet18", "resnet50", "densenet121", "efficientnet-b0", "seresnet50"] = "resnet10"
+    """A MONAI network."""
+    channels: tuple[int, int, int, int] = (8, 16, 32, 64)
+    """Channels of a ResNet's four levels."""
+    loss: Literal["cross_entropy", "focal"] = "focal"
+    """Focal has gamma 2 (published)."""
+    augment: bool = True
+    """Classical augmentation: flip, affine, noise, gamma."""
+    evaluate_every: int = 25
+    """Steps between validations; the step with the lowest validation loss is kept."""
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(steps=200, batch_size=8, learning_rate=1e-3, warmup=10)
+    )
+    """Its optimisation."""
+
+
+@dataclass
+class MetricsConfig:
+    """Statistics and image metrics."""
+
+    extractor_seed: int = 0
+    """Weights of the seeded extractor."""
+    bootstrap: int = 1000
+    """Resamples behind an interval."""
+    confidence: float = 0.95
+    """Coverage of the intervals."""
+
+
+@dataclass
+class StudyConfig:
+    """What is compared."""
+
+    name: str = "quickstart"
+    """Name of the MLflow experiment."""
+    regimes: list[Literal["real", "synthetic", "mixed"]] = field(default_factory=lambda: ["real", "synthetic", "mixed"])
+    """Which training sets are compared."""
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    """Classifier seeds; each regime runs once a seed."""
+    synthetic_fraction: float = 0.5
+    """Synthetic share of the mixed regime's training set, in (0, 1)."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.regimes) and bool(self.seeds), "study.regimes and study.seeds must not be empty.")
+        _require(0 < self.synthetic_fraction < 1, "study.synthetic_fraction must lie between 0 and 1.")
+
+
+@dataclass
+class Config:
+    """A whole study: data, generator, pool, classifiers, statistics."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    """Where the subjects come from."""
+    split: SplitConfig = field(default_factory=SplitConfig)
+    """Train, validation and test patients."""
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    """The one preprocessing."""
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    """The image autoencoder."""
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    """The latent diffusion model."""
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    """The synthetic volumes."""
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    """The downstream classifier."""
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    """Statistics."""
+    study: StudyConfig = field(default_factory=StudyConfig)
+    """What is compared."""
+
+    def __post_init__(self) -> None:
+        factor = self.autoencoder.factor * self.generator.denoiser.factor
+        _require(
+            all(side % factor == 0 for side in self.preprocess.shape),
+            f"preprocess.shape={self.preprocess.shape}: each side must be a multiple of {factor} "
+            f"(autoencoder {self.autoencoder.factor} x denoiser {self.generator.denoiser.factor}).",
+        )
+
+
+def section_names() -> list[str]:
+    """The top-level sections, in the order in which a study uses them.
+
+    Example:
+        >>> section_names()[:2]
+        ['data', 'split']
+    """
+    return [item.name for item in fields(Config)]
