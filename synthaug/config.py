@@ -153,6 +153,9 @@ class AutoencoderConfig:
     """Groups of the group norm."""
     patch: int = 2
     """Space-to-depth factor before the first convolution (ours; 1 = published)."""
+    shortcut: bool = True
+    """Add a linear path of principal components, fitted to the training volumes, around the VAE (ours; published:
+    none). The VAE then learns what a linear code leaves over, which takes a tenth of the steps."""
     splits: int = 1
     """Parts in which a convolution is computed, to bound memory at full size (MAISI: 16)."""
     kl_weight: float = 1e-6
@@ -256,6 +259,8 @@ class GeneratorConfig:
     """Weight of the focal class loss (published: 1e-4); variants without heads ignore it."""
     prediction: Literal["epsilon", "v_prediction"] = "v_prediction"
     """What the U-Net predicts: noise (published) or velocity."""
+    shifted_copies: int = 3
+    """Encodings of each training volume moved by up to 2 voxels, beside the unmoved one (ours; 0 = published)."""
     report_dropout: float = 0.0
     """Share of training reports replaced by "", so that guidance can be used (published: 0)."""
     training: TrainingConfig = field(

@@ -1,0 +1,27 @@
+"""Synthetic 3D medical images as data augmentation, and the benchmark that says whether they help."""
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "CCELLAPipeline": "synthaug.generate.pipeline",
+    "InputError": "synthaug.errors",
+    "Split": "synthaug.data.splits",
+    "SyntheticAugment": "synthaug.augment.transform",
+    "SyntheticPool": "synthaug.augment.pool",
+    "SyntheticSampler": "synthaug.augment.sampler",
+    "load_manifest": "synthaug.data.manifest",
+    "load_split": "synthaug.data.splits",
+    "preprocess": "synthaug.data.preprocess",
+    "save_split": "synthaug.data.splits",
+    "split_subjects": "synthaug.data.splits",
+}
+__all__ = sorted(_HOME)  # noqa: PLE0605
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that ``import synthaug`` and ``--help`` stay quick."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'synthaug' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

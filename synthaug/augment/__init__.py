@@ -1,0 +1,1 @@
+"""Synthetic volumes inside training code: pool, sampler, balance, transform."""

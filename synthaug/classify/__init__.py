@@ -1,0 +1,1 @@
+"""Downstream classifiers: training and prediction."""

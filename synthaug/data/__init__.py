@@ -1,0 +1,1 @@
+"""Subjects: manifests, splits, the one preprocessing, phantoms and reports."""

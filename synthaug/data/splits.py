@@ -1,0 +1,127 @@
+"""Splits by patient: no patient on two sides, classes in proportion."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torchio as tio
+from sklearn.model_selection import train_test_split
+
+from synthaug.errors import InputError
+from synthaug.files import atomic_path
+from synthaug.seeding import derive_seed
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass
+class Split:
+    """Subjects to train on, to choose the epoch by, and to test once."""
+
+    train: list[tio.Subject]
+    val: list[tio.Subject]
+    test: list[tio.Subject]
+
+    def parts(self) -> Iterator[tuple[str, list[tio.Subject]]]:
+        """Pairs of part name and its subjects."""
+        return ((part, getattr(self, part)) for part in PARTS)
+
+
+def split_subjects(
+    subjects: Sequence[tio.Subject],
+    *,
+    test: float = 0.3,
+    val: float = 0.15,
+    group: str = "patient_id",
+    seed: int = 0,
+) -> Split:
+    """Split by ``group``, stratified by class (a patient's class is the highest of its subjects').
+
+    Args:
+        subjects: Subjects under the convention.
+        test: Share of patients to test on, in (0, 1).
+        val: Share of patients to choose by, in (0, 1).
+        group: Key that must stay on one side.
+        seed: Another seed, another split.
+
+    Raises:
+        InputError: A class has too few patients to stand in every part.
+    """
+    class_of: dict[str, int] = {}
+    for subject in subjects:
+        class_of[subject[group]] = max(int(subject["label"]), class_of.get(subject[group], 0))
+    patients = sorted(class_of)
+    classes = [class_of[patient] for patient in patients]
+    state = derive_seed("split", seed) % 2**32
+    try:
+        rest, tested = train_test_split(patients, test_size=test, stratify=classes, random_state=state)
+        trained, chosen = train_test_split(
+            rest, test_size=val / (1 - test), stratify=[class_of[patient] for patient in rest], random_state=state
+        )
+    except ValueError as error:
+        counts = {label: classes.count(label) for label in sorted(set(classes))}
+        raise InputError(f"Cannot split patients per class {counts} into three parts: {error}") from error
+    part_of = dict.fromkeys(trained, "train") | dict.fromkeys(chosen, "val") | dict.fromkeys(tested, "test")
+    split = Split(*([s for s in subjects if part_of[s[group]] == part] for part in PARTS))
+    _require_every_class(split)
+    return split
+
+
+def save_split(split: Split, path: str | Path) -> None:
+    """Write the split as CSV: subject_id, patient_id, part."""
+    rows = [
+        {"subject_id": subject["subject_id"], "patient_id": subject["patient_id"], "part": part}
+        for part, subjects in split.parts()
+        for subject in subjects
+    ]
+    with atomic_path(Path(path)) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False)
+
+
+def load_split(path: str | Path, subjects: Sequence[tio.Subject]) -> Split:
+    """Read a saved split and deal the subjects out by it.
+
+    Raises:
+        InputError: The file and the subjects do not name the same subjects, a part is unknown, or a patient
+            stands in two parts.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such split file.")
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    missing = {"subject_id", "part"} - set(rows.columns)
+    if missing:
+        raise InputError(f"{path}: no column {sorted(missing)[0]!r}.")
+    unknown = set(rows["part"]) - set(PARTS)
+    if unknown:
+        raise InputError(f"{path}: unknown part {sorted(unknown)[0]!r}; parts are {', '.join(PARTS)}.")
+    repeats = rows["subject_id"][rows["subject_id"].duplicated()]
+    if len(repeats):
+        raise InputError(f"{path}: subject {repeats.iloc[0]!r} stands twice.")
+    part_of = dict(zip(rows["subject_id"], rows["part"], strict=True))
+    strangers = sorted(set(part_of) ^ {subject["subject_id"] for subject in subjects})
+    if strangers:
+        raise InputError(f"{path}: subject {strangers[0]!r} is not in both the split and the manifest.")
+    split = Split(*([s for s in subjects if part_of[s["subject_id"]] == part] for part in PARTS))
+    refuse_shared_patients(split, source=str(path))
+    _require_every_class(split)
+    return split
+
+
+def refuse_shared_patients(split: Split, *, source: str = "split") -> None:
+    """InputError if a patient stands in two parts."""
+    home: dict[str, str] = {}
+    for part, subjects in split.parts():
+        for subject in subjects:
+            patient = subject["patient_id"]
+            if home.setdefault(patient, part) != part:
+                raise InputError(f"{source}: patient {patient!r} stands in both {home[patient]} and {part}.")
+
+
+def _require_every_class(split: Split) -> None:
+    every = {int(subject["label"]) for _, subjects in split.parts() for subject in subjects}
+    for part, subjects in split.parts():
+        absent = every - {int(subject["label"]) for subject in subjects}
+        if absent:
+            raise InputError(f"The {part} part has no subject of class {min(absent)}; enlarge it or use more data.")

@@ -1,0 +1,1 @@
+"""The CCELLA generator: training, sampling, saving and loading."""

@@ -1,0 +1,259 @@
+"""CCELLAPipeline: reports in, volumes out, each volume a pure function of its recipe."""
+
+import hashlib
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import diffusers
+import torch
+import transformers
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    SchedulerMixin,
+    UniPCMultistepScheduler,
+)
+from diffusers.utils import BaseOutput
+
+from synthaug.errors import InputError
+from synthaug.files import read_json, write_json
+from synthaug.generate.encode import encode_reports
+from synthaug.models.autoencoder import ImageAutoencoder
+from synthaug.models.denoiser import CCELLADenoiser
+
+SCHEDULERS: dict[str, type[SchedulerMixin]] = {
+    "ddpm": DDPMScheduler,
+    "ddim": DDIMScheduler,
+    "dpm_solver": DPMSolverMultistepScheduler,
+    "unipc": UniPCMultistepScheduler,
+}
+RECORD = "training.json"
+READ_AHEAD = 32
+"""Timesteps for which a report is read at once; fixed, so that the bits never depend on the caller."""
+
+
+@dataclass
+class CCELLAOutput(BaseOutput):
+    """What a call returns."""
+
+    volumes: torch.Tensor
+    """(B, C, X, Y, Z) float32 in [0, 1], on the CPU."""
+    class_probabilities: torch.Tensor | None
+    """(B, K) predicted from the report at the last step; None for variants without class heads."""
+    seeds: list[int]
+    """One a volume."""
+
+
+class CCELLAPipeline(DiffusionPipeline):
+    """Text- and class-conditioned sampler of 3D volumes.
+
+    A volume depends on its report, class, seed, steps, scheduler, guidance, shape, spacing and the pipeline's
+    micro-batch, and on nothing else: the U-Net always runs at ``micro_batch`` rows, padded, each row with its own
+    generator, and each distinct report is read alone. Published: 1,000 ancestral DDPM steps, no guidance.
+
+    Args:
+        autoencoder: Decodes latents.
+        denoiser: Predicts noise or velocity.
+        text_encoder: A transformers encoder.
+        tokenizer: Its tokenizer.
+        scheduler: Any diffusers scheduler made from the training scheduler's config.
+        images: Names of the channels.
+        spacing_mm: Default voxel size.
+        shape: Default voxels.
+        micro_batch: Rows of every network call.
+    """
+
+    model_cpu_offload_seq = "text_encoder->denoiser->autoencoder"
+
+    def __init__(
+        self,
+        autoencoder: ImageAutoencoder,
+        denoiser: CCELLADenoiser,
+        text_encoder: transformers.PreTrainedModel,
+        tokenizer: transformers.PreTrainedTokenizerBase,
+        scheduler: SchedulerMixin,
+        images: Sequence[str] = ("t2w",),
+        spacing_mm: Sequence[float] = (0.5, 0.5, 0.5),
+        shape: Sequence[int] = (256, 256, 128),
+        micro_batch: int = 8,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            autoencoder=autoencoder,
+            denoiser=denoiser,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            scheduler=scheduler,
+        )
+        self.register_to_config(
+            images=list(images), spacing_mm=list(spacing_mm), shape=list(shape), micro_batch=micro_batch
+        )
+        self.record: dict[str, Any] = {}
+        self._fingerprint: str | None = None
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        reports: Sequence[str],
+        labels: Sequence[int] | None = None,
+        *,
+        seeds: Sequence[int],
+        spacing_mm: Sequence[float] | None = None,
+        shape: Sequence[int] | None = None,
+        num_inference_steps: int = 20,
+        guidance_scale: float = 1.0,
+    ) -> CCELLAOutput:
+        """Draw one volume a report.
+
+        Args:
+            reports: Free text; "" = none.
+            labels: Classes that override the predicted ones; required by variants conditioned on the true class.
+            seeds: One a report; any integer from 0.
+            spacing_mm: Voxel size, default that of training.
+            shape: Voxels, default that of training.
+            num_inference_steps: Denoising steps.
+            guidance_scale: > 1 moves away from what "" would give; for generators trained with report dropout.
+
+        Raises:
+            InputError: Lengths differ, or the shape does not divide.
+        """
+        self._require_equal_lengths(reports, labels, seeds)
+        sides = self._latent_shape(shape or self.config.shape)
+        spacing = torch.tensor([*(spacing_mm or self.config.spacing_mm)], device=self.device, dtype=self.denoiser.dtype)
+        guided = guidance_scale != 1.0
+        text = encode_reports(self.text_encoder, self.tokenizer, [*reports, *([""] if guided else [])])
+        size = self.config.micro_batch
+        volumes, probabilities = [], []
+        for start in self.progress_bar(range(0, len(reports), size)):
+            rows = [min(row, len(reports) - 1) for row in range(start, start + size)]  # pad with the last row
+            override = None if labels is None else torch.tensor([labels[row] for row in rows], device=self.device)
+            latents, predicted = self._denoise(
+                [reports[row] for row in rows],
+                override,
+                [seeds[row] for row in rows],
+                text=text,
+                sides=sides,
+                spacing=spacing,
+                steps=num_inference_steps,
+                guidance=guidance_scale,
+            )
+            kept = min(size, len(reports) - start)
+            volumes.append(self.autoencoder.decode(latents)[:kept].clamp(0, 1).float().cpu())
+            if predicted is not None:
+                probabilities.append(predicted[:kept].float().cpu())
+        empty = torch.empty(0, self.autoencoder.config.sequences, *(shape or self.config.shape))
+        return CCELLAOutput(
+            volumes=torch.cat(volumes) if volumes else empty,
+            class_probabilities=torch.cat(probabilities) if probabilities else None,
+            seeds=list(seeds),
+        )
+
+    def _denoise(self, reports, labels, seeds, *, text, sides, spacing, steps, guidance):
+        """One micro-batch from unit noise to clean latents; also the class probabilities of the last step."""
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        noise = [torch.randn(self.autoencoder.latent_channels, *sides, generator=g) for g in generators]
+        latents = torch.stack(noise).to(self.device, self.denoiser.dtype)
+        self.scheduler.set_timesteps(steps, device=self.device)
+        latents = latents * self.scheduler.init_noise_sigma
+        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
+        extra = {"generator": generators} if takes_generator else {}
+        spacing = spacing.expand(len(reports), 3)
+        timesteps, logits = self.scheduler.timesteps, None
+        for index, timestep in enumerate(timesteps):
+            if index % READ_AHEAD == 0:
+                ahead = timesteps[index : index + READ_AHEAD]
+                readings = {report: self._read(text[report], ahead) for report in dict.fromkeys([*reports, *text])}
+            scaled = self.scheduler.scale_model_input(latents, timestep)
+
+            def predict(prompts, scaled=scaled, timestep=timestep, at=index % READ_AHEAD, readings=readings):
+                context, logits = (_rows(readings, prompts, part, at) for part in (0, 1))
+                vector = self.denoiser.class_vector(logits, labels)
+                time = timestep.expand(len(prompts))
+                predicted = self.denoiser(scaled, time, context=context, class_vector=vector, spacing_mm=spacing)
+                return predicted, logits
+
+            predicted, logits = predict(reports)
+            if guidance != 1.0:
+                unconditional, _ = predict([""] * len(reports))
+                predicted = unconditional + guidance * (predicted - unconditional)
+            latents = self.scheduler.step(predicted, timestep, latents, **extra).prev_sample
+        return latents, None if logits is None else logits.softmax(dim=1)
+
+    def _read(self, states: torch.Tensor, timesteps: torch.Tensor):
+        """Context and class logits of one report at each of the timesteps."""
+        return self.denoiser.read(states.expand(len(timesteps), *states.shape), timesteps)
+
+    def with_scheduler(self, name: str) -> Self:
+        """Swap the scheduler by name (keys of ``SCHEDULERS``), keeping the trained noise schedule; returns self."""
+        if name not in SCHEDULERS:
+            raise InputError(f"Unknown scheduler {name!r}; the schedulers are {', '.join(SCHEDULERS)}.")
+        self.scheduler = SCHEDULERS[name].from_config(self.scheduler.config)
+        return self
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of every weight: two pipelines with one fingerprint draw the same volumes."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256(repr(self.autoencoder.config.scale_factor).encode())
+            for module in (self.autoencoder, self.denoiser, self.text_encoder):
+                for name, value in module.state_dict().items():
+                    digest.update(f"{name}{tuple(value.shape)}".encode())
+                    digest.update(value.float().cpu().contiguous().numpy().tobytes())
+            self._fingerprint = digest.hexdigest()[:16]
+        return self._fingerprint
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Write every component in safetensors, and the training record."""
+        super().save_pretrained(save_directory, **kwargs)
+        write_json(Path(save_directory) / RECORD, self.record)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Load a saved pipeline from a folder; every weight must fit.
+
+        Raises:
+            InputError: The folder holds no pipeline, or weights are missing, unexpected or misshapen.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        index = folder / cls.config_name
+        if not index.is_file():
+            raise InputError(f"{folder}: no saved pipeline there ({cls.config_name} is missing).")
+        config = read_json(index)
+        scheduler = getattr(diffusers, config["scheduler"][1])
+        encoder = getattr(transformers, config["text_encoder"][1])
+        pipeline = cls(
+            autoencoder=ImageAutoencoder.from_pretrained(folder / "autoencoder"),
+            denoiser=CCELLADenoiser.from_pretrained(folder / "denoiser"),
+            text_encoder=encoder.from_pretrained(folder / "text_encoder", use_safetensors=True),
+            tokenizer=transformers.AutoTokenizer.from_pretrained(folder / "tokenizer"),
+            scheduler=scheduler.from_pretrained(folder / "scheduler"),
+            **{name: config[name] for name in ("images", "spacing_mm", "shape", "micro_batch")},
+        )
+        pipeline.record = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
+        return pipeline
+
+    def _latent_shape(self, shape: Sequence[int]) -> list[int]:
+        factor = self.autoencoder.factor * 2 ** (len(self.denoiser.unet.block_out_channels) - 1)
+        if any(side % factor for side in shape):
+            raise InputError(f"shape={tuple(shape)}: each side must be a multiple of {factor} for this generator.")
+        return [side // self.autoencoder.factor for side in shape]
+
+    def _require_equal_lengths(self, reports, labels, seeds) -> None:
+        if isinstance(reports, str):
+            raise InputError("reports must be a list of texts, not one text.")
+        if len(seeds) != len(reports) or (labels is not None and len(labels) != len(reports)):
+            raise InputError(f"{len(reports)} reports need as many seeds and labels; got {len(seeds)} seeds.")
+        classes = self.denoiser.config.classes
+        if labels is not None and any(not 0 <= label < classes for label in labels):
+            raise InputError(f"labels must lie in 0..{classes - 1} for this generator.")
+
+
+def _rows(readings, prompts, part: int, at: int) -> torch.Tensor | None:
+    """Part (context or logits) of each prompt's reading at one timestep, as a batch."""
+    rows = [readings[prompt][part] for prompt in prompts]
+    return None if rows[0] is None else torch.stack([row[at] for row in rows])

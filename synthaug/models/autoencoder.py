@@ -1,0 +1,146 @@
+"""The image autoencoder: MONAI's MAISI VAE, one sequence at a time, latents of several sequences stacked."""
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
+from monai.networks.utils import pixelshuffle, pixelunshuffle
+from torch import nn
+
+from synthaug.errors import InputError
+from synthaug.models.pretrained import PretrainedModel
+
+
+class ImageAutoencoder(PretrainedModel):
+    """Volumes (B, C, X, Y, Z) in [0, 1] to latents (B, C * latent_channels, X/f, Y/f, Z/f) and back.
+
+    As in CCELLA++, each of the C sequences passes the same one-channel VAE and the latents are stacked. Published
+    latents are multiplied by ``scale_factor`` = 1 / their standard deviation on the training set.
+
+    Ours, both off in published checkpoints: with ``patch`` > 1 a space-to-depth step comes first, since on a CPU the
+    full-resolution layers are most of the cost; with ``shortcut`` the principal components of f x f x f patches run
+    as a linear path around encoder and decoder, which then start from the best linear code.
+
+    Args:
+        channels: Channels of each level; each level but the first halves the sides.
+        latent_channels: Latent channels a sequence.
+        residual_blocks: Residual blocks a level.
+        norm_groups: Groups of the group norm.
+        patch: Space-to-depth factor, 1 = none.
+        shortcut: Whether the linear path is there; see :meth:`fit_shortcut`.
+        splits: Parts in which a convolution is computed, to bound memory.
+        sequences: C, the number of sequences.
+        scale_factor: Set when trained.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        channels: tuple[int, ...] = (64, 128, 256),
+        latent_channels: int = 4,
+        residual_blocks: int = 2,
+        norm_groups: int = 32,
+        patch: int = 1,
+        shortcut: bool = False,
+        splits: int = 1,
+        sequences: int = 1,
+        scale_factor: float = 1.0,
+    ) -> None:
+        super().__init__()
+        levels = len(channels)
+        self.factor = patch * 2 ** (levels - 1)
+        # norm_float16 crashes on a CPU, and half precision is autocast's decision, so it stays off.
+        self.vae = AutoencoderKlMaisi(
+            spatial_dims=3,
+            in_channels=patch**3,
+            out_channels=patch**3,
+            num_channels=tuple(channels),
+            latent_channels=latent_channels,
+            num_res_blocks=(residual_blocks,) * levels,
+            attention_levels=(False,) * levels,
+            norm_num_groups=norm_groups,
+            norm_eps=1e-6,
+            use_convtranspose=False,
+            num_splits=splits,
+            norm_float16=False,
+            save_mem=False,
+        )
+        if shortcut:
+            self.shrink = nn.Conv3d(self.factor**3, latent_channels, 1)
+            self.grow = nn.Conv3d(latent_channels, self.factor**3, 1)
+
+    @torch.no_grad()
+    def fit_shortcut(self, volumes: torch.Tensor, *, patches: int = 20_000) -> None:
+        """Set the linear path to the principal components of training patches and start the VAE at zero beside it.
+
+        Components are divided by the root of their standard deviation: half way between the raw code, whose first
+        component drowns the others, and a whitened one, whose last are noise.
+
+        Args:
+            volumes: Training volumes (N, C, X, Y, Z).
+            patches: Patches to fit on, taken evenly.
+        """
+        rows = _space_to_depth(volumes.flatten(0, 1).unsqueeze(1), self.factor)
+        rows = rows.movedim(1, -1).flatten(0, -2)
+        rows = rows[:: max(1, len(rows) // patches)]
+        mean = rows.mean(0)
+        _, singular, components = torch.linalg.svd(rows - mean, full_matrices=False)
+        count = self.config.latent_channels
+        root = (singular[:count, None] / len(rows) ** 0.5).clamp(min=1e-6).sqrt()
+        shrink, grow = components[:count] / root, (components[:count] * root).T
+        for layer, matrix, bias in ((self.shrink, shrink, -shrink @ mean), (self.grow, grow, mean)):
+            layer.weight.copy_(matrix[..., None, None, None])
+            layer.bias.copy_(bias)
+        last = self.vae.decoder.blocks[-1]
+        for layer in (self.vae.quant_conv_mu.conv, self.vae.quant_conv_log_sigma.conv, last.conv.conv):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        nn.init.constant_(self.vae.quant_conv_log_sigma.conv.bias, -6.0)  # begin with little noise
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the stacked latent."""
+        return self.config.latent_channels * self.config.sequences
+
+    def posterior(self, volumes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unscaled mean and standard deviation of the latents, each (B, C * latent_channels, x, y, z)."""
+        self._require_shape(volumes)
+        single = volumes.flatten(0, 1).unsqueeze(1)
+        mean, deviation = self.vae.encode(_space_to_depth(single, self.config.patch))
+        if self.config.shortcut:
+            mean = mean + self.shrink(_space_to_depth(single, self.factor))
+        return self._stacked(mean, len(volumes)), self._stacked(deviation, len(volumes))
+
+    def encode(self, volumes: torch.Tensor) -> torch.Tensor:
+        """Scaled latent means (B, C * latent_channels, x, y, z)."""
+        return self.posterior(volumes)[0] * self.config.scale_factor
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Scaled latents to volumes (B, C, X, Y, Z), not clipped."""
+        return self.decode_unscaled(latents / self.config.scale_factor)
+
+    def decode_unscaled(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents as the VAE made them to volumes (B, C, X, Y, Z), not clipped."""
+        batch = len(latents)
+        single = latents.reshape(batch * self.config.sequences, self.config.latent_channels, *latents.shape[2:])
+        volumes = _depth_to_space(self.vae.decode(single), self.config.patch)
+        if self.config.shortcut:
+            volumes = volumes + _depth_to_space(self.grow(single), self.factor)
+        return self._stacked(volumes, batch)
+
+    def _stacked(self, single: torch.Tensor, batch: int) -> torch.Tensor:
+        return single.reshape(batch, -1, *single.shape[2:])
+
+    def _require_shape(self, volumes: torch.Tensor) -> None:
+        channels, *sides = volumes.shape[1:]
+        if channels != self.config.sequences:
+            raise InputError(f"The autoencoder was made for {self.config.sequences} sequences, the volumes have {channels}.")
+        if any(side % self.factor for side in sides):
+            raise InputError(f"Volumes of {tuple(sides)} voxels: each side must be a multiple of {self.factor}.")
+
+
+def _space_to_depth(volumes: torch.Tensor, factor: int) -> torch.Tensor:
+    return volumes if factor == 1 else pixelunshuffle(volumes, spatial_dims=3, scale_factor=factor)
+
+
+def _depth_to_space(volumes: torch.Tensor, factor: int) -> torch.Tensor:
+    return volumes if factor == 1 else pixelshuffle(volumes, spatial_dims=3, scale_factor=factor)

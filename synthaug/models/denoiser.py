@@ -1,0 +1,150 @@
+"""The CCELLA denoiser: MAISI's U-Net told of timestep, class and voxel spacing, reading the report (arXiv 2506.10230).
+
+One class serves CCELLA and every comparator of its table; parameter names are those of the published checkpoints.
+"""
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
+from torch import nn
+
+from synthaug.config import AdapterConfig, DenoiserConfig
+from synthaug.errors import InputError
+from synthaug.models.adapter import Adapter, ClassHead
+from synthaug.models.pretrained import PretrainedModel
+from synthaug.models.variants import VARIANTS
+
+CONDITION_SCALE = 100.0
+"""The published factor on class vector and spacing in mm before their embeddings."""
+
+
+class ConditionedUNet(DiffusionModelUNetMaisi):
+    """MAISI's U-Net with a class vector where MAISI has its region inputs: [timestep ; class ; spacing]."""
+
+    def __init__(self, *, classes: int | None, **kwargs) -> None:
+        # MAISI's top-region input reserves the width that the class embedding takes.
+        super().__init__(**kwargs, include_top_region_index_input=classes is not None, include_spacing_input=True)
+        if classes is not None:
+            del self.top_region_index_layer
+            self.pirads_layer = self._create_embedding_module(classes, 4 * kwargs["num_channels"][0])
+            self.include_top_region_index_input = False
+
+    def _get_input_embeddings(self, emb, class_vector, bottom_index, spacing):
+        if hasattr(self, "pirads_layer"):
+            emb = torch.cat((emb, self.pirads_layer(class_vector)), dim=1)
+        return super()._get_input_embeddings(emb, None, None, spacing)
+
+
+class CCELLADenoiser(PretrainedModel):
+    """U-Net, adapter and class heads of one variant.
+
+    Args:
+        latent_channels: Channels of the latent (4 a sequence).
+        classes: Number of classes.
+        variant: A row of the comparator table.
+        text_width: Width of the text encoder's hidden states.
+        unet_size: Fields of DenoiserConfig.
+        adapter_size: Fields of AdapterConfig.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 4,
+        classes: int = 2,
+        variant: str = "ccella",
+        text_width: int = 64,
+        unet_size: dict | None = None,
+        adapter_size: dict | None = None,
+    ) -> None:
+        super().__init__()
+        if variant not in VARIANTS:
+            raise InputError(f"Unknown variant {variant!r}; the variants are {', '.join(VARIANTS)}.")
+        self.conditioning = VARIANTS[variant]
+        shape = DenoiserConfig(**(unet_size or {}))
+        size = AdapterConfig(**(adapter_size or {}))
+        self.unet = ConditionedUNet(
+            classes=classes if self.conditioning.class_input != "none" else None,
+            spatial_dims=3,
+            in_channels=latent_channels,
+            out_channels=latent_channels,
+            num_channels=tuple(shape.channels),
+            attention_levels=tuple(shape.attention),
+            num_head_channels=tuple(shape.head_channels if on else 0 for on in shape.attention),
+            num_res_blocks=shape.residual_blocks,
+            norm_num_groups=shape.norm_groups,
+            with_conditioning=self.conditioning.text,
+            cross_attention_dim=size.width if self.conditioning.text else None,
+            upcast_attention=True,
+        )
+        if self.conditioning.text:
+            self.ella = Adapter(
+                sinusoids=size.sinusoids,
+                width=size.width,
+                text_width=text_width,
+                queries=size.queries,
+                blocks=size.blocks,
+                heads=size.heads,
+                class_heads=self.conditioning.heads,
+                class_width=size.class_width,
+                classes=classes,
+            )
+        if self.conditioning.heads in ("each", "shared"):
+            self.classifier: nn.Module = nn.Linear(size.blocks * classes, classes)
+        elif self.conditioning.heads == "last":
+            self.classifier = ClassHead(size.queries * size.width, size.class_width, classes)
+
+    def read(self, text: torch.Tensor, timesteps: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """What the report says at a timestep.
+
+        Args:
+            text: Hidden states of the text encoder (B, L, text_width).
+            timesteps: (B,).
+
+        Returns:
+            Context for the U-Net's cross-attention (B, Q, width) or None; class logits (B, K) or None.
+        """
+        if not self.conditioning.text:
+            return None, None
+        context, logits = self.ella(text, timesteps)
+        if self.conditioning.heads in ("each", "shared"):
+            logits = self.classifier(logits)
+        elif self.conditioning.heads == "last":
+            logits = self.classifier(context)
+        return context, logits
+
+    def class_vector(self, logits: torch.Tensor | None, labels: torch.Tensor | None) -> torch.Tensor | None:
+        """The class that conditions the image: ``labels`` where given, else the predicted probabilities.
+
+        Args:
+            logits: Class logits (B, K), where the variant predicts the class.
+            labels: Classes (B,) that override the prediction, or the true ones where the variant needs them.
+
+        Returns:
+            (B, K) probabilities or one-hot rows; None where the variant takes no class.
+        """
+        if self.conditioning.class_input == "none":
+            return None
+        if labels is not None:
+            return nn.functional.one_hot(labels, self.config.classes).to(self.dtype)
+        if logits is None:
+            raise InputError(f"Variant {self.config.variant!r} is conditioned on the true class; give labels.")
+        return logits.softmax(dim=1)
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        *,
+        context: torch.Tensor | None,
+        class_vector: torch.Tensor | None,
+        spacing_mm: torch.Tensor,
+    ) -> torch.Tensor:
+        """Denoise: latents (B, C, x, y, z), timesteps (B,), class_vector (B, K), spacing_mm (B, 3) -> like latents."""
+        return self.unet(
+            latents,
+            timesteps,
+            context=context,
+            top_region_index_tensor=None if class_vector is None else class_vector * CONDITION_SCALE,
+            spacing_tensor=spacing_mm * CONDITION_SCALE,
+        )

@@ -1,0 +1,59 @@
+"""Saving and loading that never leaves a weight to chance."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from synthaug.errors import InputError
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, torch.Tensor], *, source: str) -> None:
+    """Load ``state`` into ``module``, or refuse it whole.
+
+    Args:
+        module: Receives the weights.
+        state: Parameter name to tensor.
+        source: Names the file in the error.
+
+    Raises:
+        InputError: Keys are missing, unexpected or misshapen, or a value is not finite.
+    """
+    expected = module.state_dict()
+    faults = {
+        "missing": sorted(expected.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - expected.keys()),
+        "misshapen": sorted(k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape),
+        "not finite": sorted(k for k, value in state.items() if not torch.isfinite(value).all()),
+    }
+    found = [f"{len(keys)} {kind} ({', '.join(keys[:5])}{', ...' * (len(keys) > 5)})" for kind, keys in faults.items() if keys]
+    if found:
+        raise InputError(f"{source}: weights do not fit {type(module).__name__}: {'; '.join(found)}.")
+    module.load_state_dict(state)
+
+
+class PretrainedModel(ModelMixin, ConfigMixin):
+    """A diffusers model whose ``from_pretrained`` refuses weights that do not fit exactly.
+
+    diffusers logs missing weights and goes on with random ones; a generator must not.
+    """
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Load ``config.json`` and the safetensors file of ``folder``; keys must match exactly."""
+        path = Path(folder) / SAFETENSORS_WEIGHTS_NAME
+        if not path.is_file():
+            raise InputError(f"{path}: no such weights file.")
+        model = cls.from_config(cls.load_config(str(folder)))
+        try:
+            state = load_file(path)
+        except SafetensorError as error:
+            raise InputError(f"{path}: not a readable safetensors file ({error}).") from error
+        load_strictly(model, state, source=str(path))
+        return model.eval()
