@@ -70,7 +70,11 @@ def test_chosen_rows_equal_the_distance_of_those_rows(size):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    n=st.integers(2, 12), m=st.integers(2, 12), d=st.integers(1, 12), seed=st.integers(0, 10**6), move=st.floats(-1e3, 1e3)
+    n=st.integers(2, 12),
+    m=st.integers(2, 12),
+    d=st.integers(1, 12),
+    seed=st.integers(0, 10**6),
+    move=st.floats(-1e3, 1e3),
 )
 def test_is_a_distance_that_moves_with_both_sets(n, m, d, seed, move):
     a, b = sets(n, m, d, seed=seed)

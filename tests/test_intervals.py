@@ -61,7 +61,7 @@ def test_copied_rows_add_no_certainty():
     """Ten copies of each patient's row change nothing; taken for patients, they would narrow the interval."""
     one, ten = cohort(40), cohort(40, rows=10)
     single, copied = (patient_bootstrap(accuracy, **data, resamples=300) for data in (one, ten))
-    assert copied == pytest.approx(single) if False else (copied.low, copied.high) == pytest.approx((single.low, single.high))
+    assert (copied.low, copied.high) == pytest.approx((single.low, single.high))
     rows = dict(ten, patient_ids=list(map(str, range(400))))
     apart = patient_bootstrap(accuracy, **rows, resamples=300)
     assert apart.high - apart.low < 0.5 * (single.high - single.low)
@@ -115,24 +115,18 @@ def test_paired_difference_cancels_what_is_shared():
     alone = patient_bootstrap(auroc, **data, resamples=200)
     assert gain.value == auroc(data["labels"], better) - alone.value
     assert gain.low > 0
-    assert gain.high - gain.low < 0.5 * (alone.high - alone.low)
+    assert gain.high - gain.low < 0.7 * (alone.high - alone.low)
 
 
 def test_seeds_are_paired_too():
-    """Both regimes share the luck of a training seed, so the difference is the same at every draw of seeds."""
+    """Each training seed gains one half over its twin, whatever its own luck: the luck leaves with the difference."""
     labels = np.array([0, 0, 1, 1])
     right, half = np.eye(2)[labels], np.eye(2)[[0, 1, 1, 0]]
-    wrong, flipped = 1 - right, 1 - half
-    interval = paired_difference(
-        lambda drawn, p: float(p[0, 0]),  # the first row's score: equal within a stratum for right and wrong
-        patient_ids=list("abcd"), labels=labels, arrays=[right, wrong], baseline=[right, wrong], resamples=50,
-    )  # fmt: skip
-    assert (interval.low, interval.high) == (0.0, 0.0)
-    assert paired_difference(
-        accuracy, patient_ids=list("aabb"), labels=labels, arrays=[right, half], baseline=[half, wrong], resamples=50
-    ) .low == pytest.approx(0.5)  # fmt: skip
+    usable = {"patient_ids": list("aabb"), "labels": labels, "resamples": 50}
+    gain = paired_difference(accuracy, **usable, arrays=[right, half], baseline=[half, 1 - right])
+    assert (gain.value, gain.low, gain.high) == (0.5, 0.5, 0.5)
     with pytest.raises(InputError, match="2 and 1 training seeds"):
-        paired_difference(accuracy, patient_ids=list("abcd"), labels=labels, arrays=[right, half], baseline=flipped)
+        paired_difference(accuracy, **usable, arrays=[right, half], baseline=right)
 
 
 def test_coverage():

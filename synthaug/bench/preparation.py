@@ -1,0 +1,208 @@
+"""What the cells need: subjects, split, autoencoder, generator, pool; each stage made once and found again by its hash."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchio as tio
+
+from synthaug.augment.pool import SyntheticPool, reports_by_class
+from synthaug.config import Config, DataConfig
+from synthaug.data.manifest import class_counts, load_manifest, stack_images
+from synthaug.data.phantom import make_subjects
+from synthaug.data.preprocess import preprocess
+from synthaug.data.reports import write_measurement_report
+from synthaug.data.splits import Split, load_split, save_split, split_subjects
+from synthaug.errors import InputError
+from synthaug.files import atomic_folder, content_hash, usable_folder, write_json
+from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.training import patient_hash, train_autoencoder, train_ldm
+from synthaug.models.autoencoder import ImageAutoencoder
+from synthaug.seeding import derive_seed
+
+Progress = Callable[[str, int], Callable[..., None]]
+"""(name of a stage, its steps) to a function that is called after each step."""
+
+
+def load_subjects(config: DataConfig) -> list[tio.Subject]:
+    """The subjects of a study: from its manifest, or phantoms. Reports are written where the manifest has none."""
+    if config.root is None:
+        phantom = config.phantom
+        if config.images != ["t2w"]:
+            raise InputError(f"Phantoms have the image 't2w', not {config.images}; set data.root to use a manifest.")
+        return make_subjects(
+            phantom.n,
+            phantom.positive_fraction,
+            phantom.seed,
+            shape=phantom.shape,
+            spacing_mm=phantom.spacing_mm,
+            difficulty=phantom.difficulty,
+        )
+    write_report = None
+    if config.measurements:
+        if config.report:
+            raise InputError("Set data.report (a column of reports) or data.measurements (to write them), not both.")
+
+        def write_report(row: Any) -> str:
+            seed = derive_seed("report", row[config.subject])
+            return write_measurement_report(row, config.measurements, seed=seed)
+
+    return load_manifest(
+        Path(config.root) / config.manifest,
+        config.images,
+        label=config.label,
+        report=config.report,
+        subject=config.subject,
+        patient=config.patient,
+        write_report=write_report,
+    )
+
+
+@dataclass
+class Study:
+    """A study's stages, each made when first asked for and kept in the output folder under the hash of its causes."""
+
+    config: Config
+    out: Path
+    progress: Progress
+    subjects: list[tio.Subject]
+    split: Split
+
+    @classmethod
+    def start(cls, config: Config, out: Path, progress: Progress) -> "Study":
+        """Read and check all input, and only then write to ``out``.
+
+        Raises:
+            InputError: Anything about the data, the split or the folder cannot be used.
+        """
+        subjects = load_subjects(config.data)
+        class_counts(subjects)
+        drawn = _split(config, subjects)
+        images = config.data.images
+        split = Split(*(preprocess(part, config.preprocess, images) for _, part in drawn.parts()))
+        usable_folder(out)
+        study = cls(config, out, progress, subjects, split)
+        save_split(split, out / "split.csv")
+        return study
+
+    @cached_property
+    def train_id(self) -> str:
+        """Hash of the preprocessed training subjects."""
+        return subjects_hash(self.split.train, self.config.data.images)
+
+    @cached_property
+    def data_id(self) -> str:
+        """Hash of all parts of the split, preprocessed."""
+        return content_hash([subjects_hash(part, self.config.data.images) for _, part in self.split.parts()])
+
+    @cached_property
+    def autoencoder_id(self) -> str:
+        """Hash of what the autoencoder depends on."""
+        return content_hash([self.train_id, _without_pace(asdict(self.config.autoencoder))])
+
+    @cached_property
+    def generator_id(self) -> str:
+        """Hash of what the generator depends on."""
+        generator = _without_pace(asdict(self.config.generator))
+        return content_hash([self.autoencoder_id, generator, asdict(self.config.preprocess)])
+
+    @cached_property
+    def pool_id(self) -> str:
+        """Hash of what the pool depends on."""
+        return content_hash([self.generator_id, asdict(self.config.pool)])
+
+    @cached_property
+    def autoencoder(self) -> ImageAutoencoder:
+        """The VAE, trained on the training patients only."""
+        folder = self.out / f"autoencoder-{self.autoencoder_id}"
+        if not folder.is_dir():
+            volumes = torch.stack([stack_images(subject, self.config.data.images) for subject in self.split.train])
+            trained = train_autoencoder(
+                volumes,
+                self.config.autoencoder,
+                checkpoint=folder.with_suffix(".checkpoint"),
+                on_step=self.progress("autoencoder", self.config.autoencoder.training.steps),
+            )
+            with atomic_folder(folder) as temporary:
+                trained.save_pretrained(temporary)
+        return ImageAutoencoder.from_pretrained(folder)
+
+    @cached_property
+    def generator(self) -> CCELLAPipeline:
+        """The pipeline, trained on the training patients only."""
+        folder = self.out / f"generator-{self.generator_id}"
+        if not folder.is_dir():
+            trained = train_ldm(
+                self.split.train,
+                self.autoencoder,
+                self.config.generator,
+                preprocessing=self.config.preprocess,
+                images=self.config.data.images,
+                micro_batch=self.config.pool.sampling.micro_batch,
+                checkpoint=folder.with_suffix(".checkpoint"),
+                on_step=self.progress("generator", self.config.generator.training.steps),
+            )
+            with atomic_folder(folder) as temporary:
+                trained.save_pretrained(temporary)
+        pipeline = CCELLAPipeline.from_pretrained(folder)
+        refuse_leaks(pipeline.record.get("patients", []), self.split, source=str(folder))
+        return pipeline
+
+    @cached_property
+    def pool(self) -> SyntheticPool:
+        """The synthetic volumes, prompted with the training patients' reports only."""
+        folder = self.out / f"pool-{self.pool_id}"
+        labels = sorted(class_counts(self.split.train))
+        size = self.config.pool.per_class
+        if (folder / "complete.json").is_file():
+            return SyntheticPool.open(folder)
+        pool = SyntheticPool.build(
+            self.generator,
+            folder,
+            per_class=dict.fromkeys(labels, size),
+            reports=reports_by_class(self.split.train),
+            seed=self.config.pool.seed,
+            sampling=self.config.pool.sampling,
+            on_volume=self.progress("pool", size * len(labels)),
+        )
+        write_json(folder / "complete.json", pool.counts)
+        return pool
+
+
+def subjects_hash(subjects: Sequence[tio.Subject], images: Sequence[str]) -> str:
+    """Hash of identities, labels, reports and voxels."""
+    rows = []
+    for subject in subjects:
+        voxels = np.ascontiguousarray(stack_images(subject, images).numpy())
+        rows.append([subject[key] for key in ("subject_id", "patient_id", "label", "report")])
+        rows.append([str(voxels.shape), hashlib.sha256(voxels).hexdigest()])
+    return content_hash(rows)
+
+
+def refuse_leaks(trained_on: Sequence[str], split: Split, *, source: str) -> None:
+    """InputError if a generator was trained on a patient that the classifier is chosen or tested by."""
+    seen = set(trained_on)
+    for part in ("val", "test"):
+        for subject in getattr(split, part):
+            if patient_hash(subject["patient_id"]) in seen:
+                raise InputError(
+                    f"{source}: trained on patient {subject['patient_id']!r}, who is in the {part} part; "
+                    "train a generator on the training patients only."
+                )
+
+
+def _split(config: Config, subjects: list[tio.Subject]) -> Split:
+    settings = config.split
+    if settings.file:
+        return load_split(settings.file, subjects)
+    return split_subjects(subjects, test=settings.test, val=settings.val, seed=settings.seed)
+
+
+def _without_pace(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without how often checkpoints are written, which changes no result."""
+    return {**settings, "training": {**settings["training"], "checkpoint_minutes": None}}

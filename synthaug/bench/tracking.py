@@ -1,0 +1,154 @@
+"""The only module that speaks to MLflow: a parent run for the study, one flat child for each cell.
+
+What is logged comes from the records on disk, and a cell that MLflow already holds is not logged again, so tracking
+can be cut off at any moment and repeated.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import, which reads it
+
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.tracking import MlflowClient
+
+STATISTICS = ("value", "ci_low", "ci_high")
+
+
+class Tracker:
+    """Logs one study.
+
+    Args:
+        out: The study's folder; holds ``mlflow.db`` and ``mlartifacts`` unless MLFLOW_TRACKING_URI names a server.
+        experiment: Name of the experiment.
+        study_id: Hash of the study's config: the same study finds its runs again.
+        params: Settings of the study, flat.
+    """
+
+    def __init__(self, out: Path, *, experiment: str, study_id: str, params: Mapping[str, Any]) -> None:
+        with _quiet():
+            server = os.environ.get("MLFLOW_TRACKING_URI")
+            self.uri = server or f"sqlite:///{out.resolve() / 'mlflow.db'}"
+            self.client = MlflowClient(self.uri)
+            known = self.client.get_experiment_by_name(experiment)
+            location = None if server else (out.resolve() / "mlartifacts").as_uri()
+            self.experiment = (
+                known.experiment_id if known else self.client.create_experiment(experiment, artifact_location=location)
+            )
+            self.study_id = study_id
+            self.parent = self._study_run(experiment, params)
+
+    def log_cell(self, record: Mapping[str, Any], *, params: Mapping[str, Any]) -> None:
+        """Log a finished cell as a child run: parameters, curves, test metrics, tags, predictions."""
+        with _quiet():
+            for run in self._find("cell_id", record["id"]):
+                if run.info.status == "FINISHED":
+                    return
+                self.client.delete_run(run.info.run_id)
+            tags = {
+                "mlflow.parentRunId": self.parent.info.run_id,
+                "mlflow.runName": f"{record['regime']}-seed{record['seed']}",
+                "study_id": self.study_id,
+                "cell_id": record["id"],
+                "kind": "cell",
+                "regime": record["regime"],
+                "seed": str(record["seed"]),
+                "protocol": "same cohort",
+            }
+            run_id = self.client.create_run(self.experiment, tags=tags).info.run_id
+            shown = ("regime", "seed", "synthetic_fraction", "n_train_real", "n_train_synthetic", "steps")
+            flat = {**params, **{key: record[key] for key in shown}}
+            metrics = [Metric(f"test_{name}", value, 0, 0) for name, value in record["metrics"].items()]
+            metrics += [
+                Metric("chosen_step", record["chosen_step"], 0, 0),
+                Metric("seconds", record["seconds"], 0, 0),
+            ]
+            metrics += [
+                Metric(name, point[name], 0, int(point["step"]))
+                for point in record["history"]
+                for name in ("train_loss", "val_loss")
+            ]
+            self.client.log_batch(run_id, metrics=metrics, params=_params(flat))
+            self.client.log_text(run_id, json.dumps(record["predictions"], indent=1), "predictions.json")
+            self.client.set_terminated(run_id)
+
+    def log_study(self, summary: Mapping[str, Any], *, artifacts: Sequence[Path]) -> None:
+        """Log the study's statistics, verdict and files to the parent run and end it."""
+        with _quiet():
+            run_id = self.parent.info.run_id
+            metrics = [
+                Metric(f"{regime['regime']}_{metric}{'' if part == 'value' else '_' + part}", values[part], 0, 0)
+                for regime in summary["regimes"]
+                for metric, values in regime.items()
+                if isinstance(values, Mapping)
+                for part in STATISTICS
+            ]
+            for contrast in summary["contrasts"]:
+                name = f"{contrast['contrast'].replace(' - ', '_minus_')}_{contrast['metric']}"
+                metrics += [
+                    Metric(name, contrast["difference"], 0, 0),
+                    Metric(f"{name}_ci_low", contrast["ci_low"], 0, 0),
+                    Metric(f"{name}_ci_high", contrast["ci_high"], 0, 0),
+                ]
+            for image in summary["image_metrics"]:
+                metrics += [Metric(f"{image['metric']}", image["value"], 0, 0)]
+                metrics += [Metric(f"{image['metric']}_{part}", image[part], 0, 0) for part in ("floor", "ci_low", "ci_high")]
+            self.client.log_batch(run_id, metrics=metrics, tags=[RunTag("verdict", summary["verdict"])])
+            self.client.set_tag(run_id, "mlflow.note.content", summary["verdict"])
+            for path in artifacts:
+                self.client.log_artifact(run_id, str(path))
+            self.client.set_terminated(run_id, "FAILED" if summary["failed"] else "FINISHED")
+
+    def _study_run(self, name: str, params: Mapping[str, Any]) -> Run:
+        found = [run for run in self._find("study_id", self.study_id) if run.data.tags.get("kind") == "study"]
+        if found:
+            return found[0]
+        tags = {"mlflow.runName": f"{name} (study)", "study_id": self.study_id, "kind": "study"}
+        run = self.client.create_run(self.experiment, tags=tags)
+        self.client.log_batch(run.info.run_id, params=_params(params))
+        return run
+
+    def _find(self, tag: str, value: str) -> list[Run]:
+        return list(self.client.search_runs([self.experiment], f"tags.{tag} = '{value}'"))
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level of dotted keys.
+
+    Example:
+        >>> flatten({"a": {"b": 1}, "c": [2]})
+        {'a.b': 1, 'c': [2]}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _params(settings: Mapping[str, Any]) -> list[Param]:
+    return [Param(key, str(value)[:500]) for key, value in settings.items()]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """MLflow and its migrations tell of every table they make; a normal run should not."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
