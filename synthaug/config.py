@@ -135,6 +135,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _require(self.steps >= 1, f"steps={self.steps} must be at least 1.")
+        _require(0 <= self.warmup < self.steps, f"warmup={self.warmup} must be below steps={self.steps}.")
         _require(self.batch_size >= 1, f"batch_size={self.batch_size} must be at least 1.")
         _require(0 <= self.ema < 1, f"ema={self.ema} must lie in [0, 1).")
 
@@ -143,15 +144,15 @@ class TrainingConfig:
 class AutoencoderConfig:
     """The image autoencoder (MAISI VAE). Published: patch 1, channels 64/128/256, 4 latent channels, 2 blocks."""
 
-    channels: tuple[int, ...] = (32, 64)
+    channels: tuple[int, ...] = (64,)
     """Channels of each level; each level but the first halves the sides."""
-    latent_channels: int = 4
+    latent_channels: int = 8
     """Latent channels a sequence."""
     residual_blocks: int = 1
     """Residual blocks a level."""
     norm_groups: int = 8
     """Groups of the group norm."""
-    patch: int = 2
+    patch: int = 4
     """Space-to-depth factor before the first convolution (ours; 1 = published)."""
     shortcut: bool = True
     """Add a linear path of principal components, fitted to the training volumes, around the VAE (ours; published:

@@ -39,11 +39,11 @@ def extractor(request) -> Extractor:
 
 
 def test_batch_size_does_not_matter(extractor):
-    volumes = noise(5, 2, 16, 16, 8)
-    whole = extractor.features(volumes, 5)
+    volumes = noise(4, 2, 16, 16, 8)
+    whole = extractor.features(volumes, 4)
     assert whole.dtype == "float64"
-    assert whole.shape[0] == 5
-    for batch_size in (1, 2, 3, 64):
+    assert whole.shape[0] == 4
+    for batch_size in (1, 3, 64):
         assert extractor.features(iter(volumes), batch_size) == pytest.approx(whole, rel=1e-5, abs=1e-5)
 
 
@@ -86,10 +86,10 @@ def test_seeded_extractor_leaves_the_global_generator_alone():
 
 def test_seeded_features_rank_blur():
     blur = nn.AvgPool3d(3, stride=1, padding=1, count_include_pad=False)
-    volumes = noise(24, 1, 16, 16, 8)
+    volumes = noise(16, 1, 16, 16, 8)
     extractor = seeded_extractor()
-    sharp = extractor.features(volumes[:12])
-    stages = [volumes[12:], (volumes[12:] + blur(volumes[12:])) / 2, blur(volumes[12:])]
+    sharp = extractor.features(volumes[:8])
+    stages = [volumes[8:], (volumes[8:] + blur(volumes[8:])) / 2, blur(volumes[8:])]
     same, half, whole = (frechet(sharp, extractor.features(stage)) for stage in stages)
     assert 3 * same < half < whole
 

@@ -83,9 +83,7 @@ def test_no_resample_lacks_a_class(patient_ids, labels):
         assert set(drawn.tolist()) == classes
         return 0.0
 
-    patient_bootstrap(
-        complete, patient_ids=list(patient_ids), labels=labels, arrays=np.eye(3)[labels], resamples=200
-    )
+    patient_bootstrap(complete, patient_ids=list(patient_ids), labels=labels, arrays=np.eye(3)[labels], resamples=200)
 
 
 def test_seeds_are_averaged_and_resampled():

@@ -28,9 +28,9 @@ Points = tuple[Array, Array, Array]
 
 LEVELS: dict[Level, float] = {"base": 0.45, "midgland": 0.0, "apex": -0.45}
 """Height of a finding in units of the gland's vertical semi-axis."""
-SIZES_MM = {2: (9.0, 14.0), 3: (12.0, 14.0), 4: (13.0, 15.0), 5: (16.0, 26.0)}
+SIZES_MM = {2: (9.0, 14.0), 3: (12.0, 14.0), 4: (13.0, 15.0), 5: (18.0, 26.0)}
 """Range of the largest diameter by PI-RADS category (category 5 begins at 15 mm)."""
-CONTRAST = {3: 0.8, 4: 0.9, 5: 1.0}
+CONTRAST = {3: 0.85, 4: 0.95, 5: 1.0}
 """Share of the way from the tissue's signal to a lesion's, by PI-RADS category, at difficulty 0."""
 
 
@@ -110,16 +110,16 @@ def draw_findings(label: int, *, seed: int, difficulty: float = 0.5) -> Prostate
     volume_ml = float(np.clip(42 * np.exp(0.3 * draw.normal()), 22, 80).round())
     # PSA follows the volume and the lesion, loosely: alone it must not give the label away.
     psa = float(0.12 * volume_ml * np.exp(0.4 * draw.normal()) + label * np.exp(0.5 + 0.7 * draw.normal()))
-    zone: Zone = "peripheral" if draw.random() < 0.65 else "transition"
+    zone: Zone = "peripheral" if draw.random() < 0.7 else "transition"
     side: Side = "left" if draw.random() < 0.5 else "right"
     level: Level = list(LEVELS)[int(draw.integers(3))]
     chance, biopsied, grade = draw.random(), draw.random() < 0.5, int(draw.integers(3))
-    if label == 0 and chance > 0.3 + 0.5 * difficulty:
+    if label == 0 and chance > 0.2 + 0.5 * difficulty:
         return ProstateFindings(1, psa=round(psa, 1), gland_volume_ml=volume_ml)
     place = ProstateFindings(2, zone, side, level, psa=round(psa, 1), gland_volume_ml=volume_ml)
     if label == 0:
         return place
-    pirads = 5 if chance < 0.6 - 0.2 * difficulty else 4 if chance < 0.9 - 0.1 * difficulty else 3
+    pirads = 5 if chance < 0.85 - 0.35 * difficulty else 4 if chance < 1.0 - 0.25 * difficulty else 3
     size_mm = round(_draw_size(pirads, difficulty=difficulty, draw=draw), 0)
     return replace(place, pirads=pirads, size_mm=size_mm, isup=grade + pirads - 3 if biopsied else None)
 
@@ -235,7 +235,7 @@ def render(
     for part in (*_pelvis(geometry.gland, draw), *_gland(geometry, draw)):
         image += _mask(points, part.centre, part.semi_axes, edge_mm=edge_mm) * (np.float32(part.signal) - image)
     texture = _texture(points, draw)
-    image *= 1 + (0.07 + 0.05 * np.float32(difficulty)) * texture
+    image *= 1 + (0.06 + 0.05 * np.float32(difficulty)) * texture
     _paint_finding(image, points, geometry, edge_mm=edge_mm, difficulty=difficulty, texture=texture)
     if noise:
         image = _acquire(image, grid, numpy_generator("scanner", seed), difficulty=difficulty)
@@ -410,7 +410,7 @@ def _gland(geometry: Geometry, draw: np.random.Generator) -> list[Part]:
         parts += [Part(centre, tuple((semi_axes + 0.8).tolist()), 210), Part(centre, tuple(semi_axes.tolist()), signal)]
     return [
         *parts,
-        Part((0, 0.84 * depth, 0), (0.42 * width, 0.2 * depth, 0.75 * height), 150),  # anterior fibromuscular stroma
+        Part((0, 0.84 * depth, 0), (0.42 * width, 0.2 * depth, 0.75 * height), 230),  # anterior fibromuscular stroma
         Part((0, 0.05 * depth, -0.3 * height), (2, 2.5, 0.5 * height), 540),  # urethra
     ]
 
@@ -423,7 +423,7 @@ def _paint_finding(
     assert findings.size_mm is not None
     half = findings.size_mm / 2
     inner = _mask(points, geometry.transition_centre, geometry.transition, edge_mm=edge_mm)
-    zone = inner if findings.zone == "transition" else 1 - 0.6 * inner  # findings respect their zone
+    zone = inner if findings.zone == "transition" else 1 - 0.4 * inner  # findings respect their zone
     if findings.pirads == 2 and findings.zone == "transition":
         rim = _mask(points, centre, (0.9 * half, 0.9 * half, 0.9 * half), edge_mm=edge_mm)
         core = _mask(points, centre, (0.9 * half - 1.2, 0.9 * half - 1.2, 0.9 * half - 1.2), edge_mm=edge_mm)
@@ -436,10 +436,10 @@ def _paint_finding(
         bulge = 1.5 if findings.pirads == 5 else -0.5  # PI-RADS 5 may reach beyond the capsule
         width, depth, height = geometry.gland
         inside = _mask(points, (0, 0, 0), (width + bulge, depth + bulge, height + bulge), edge_mm=edge_mm)
-        radius = _radius(points, centre, (half, 0.75 * half, 0.9 * half)) + 0.06 * texture
-        focus = np.clip((1.2 - radius) / 0.4, 0, 1) * inside * zone
-        strength = np.float32(CONTRAST[findings.pirads] * (1 - 0.5 * difficulty))
-        image += strength * focus * (np.float32(150 if findings.zone == "transition" else 210) - image)
+        radius = _radius(points, centre, (half, 0.85 * half, 0.95 * half)) + 0.06 * texture
+        focus = np.clip((1.15 - radius) / 0.3, 0, 1) * inside * zone
+        strength = np.float32(CONTRAST[findings.pirads] * (1 - 0.4 * difficulty))
+        image += strength * focus * (np.float32(80) - image)
 
 
 def _acquire(image: Array, grid: Points, draw: np.random.Generator, *, difficulty: float) -> Array:
@@ -447,6 +447,6 @@ def _acquire(image: Array, grid: Points, draw: np.random.Generator, *, difficult
     x, y, z = (axis / np.float32(50) for axis in grid)
     c = (draw.normal(size=6) * 0.12).astype(np.float32)
     bias = np.exp(c[0] * x + c[1] * y + c[2] * z + c[3] * x * y + c[4] * (x**2 - y**2) + c[5] * z * y)
-    gain, sigma = np.float32(draw.uniform(0.85, 1.15)), np.float32(15 + 25 * difficulty)
+    gain, sigma = np.float32(draw.uniform(0.85, 1.15)), np.float32(12 + 20 * difficulty)
     real, imaginary = draw.standard_normal((2, *image.shape), dtype=np.float32) * sigma
     return np.hypot(image * bias * gain + real, imaginary)

@@ -112,7 +112,7 @@ def write_measurement_report(
     Example:
         >>> hippocampus = MeasurementConfig(name="hippocampal volume", unit="mm3", bands={"small": 2800})
         >>> write_measurement_report({"volume": 2650.2}, {"volume": hippocampus}, seed=3)
-        'Small hippocampal volume of 2650 mm3. Impression: small hippocampal volume.'
+        'Hippocampal volume 2650 mm3, small. Impression: small hippocampal volume.'
     """
     words = numpy_generator("measurement report", seed)
     sentences, conclusions = [], []
