@@ -6,6 +6,8 @@ from typing import Any
 _HOME = {
     "CCELLAPipeline": "synthaug.generate.pipeline",
     "InputError": "synthaug.errors",
+    "LiveSource": "synthaug.augment.source",
+    "PreprocessConfig": "synthaug.config",
     "Split": "synthaug.data.splits",
     "SyntheticAugment": "synthaug.augment.transform",
     "SyntheticPool": "synthaug.augment.pool",
@@ -13,6 +15,7 @@ _HOME = {
     "load_manifest": "synthaug.data.manifest",
     "load_split": "synthaug.data.splits",
     "preprocess": "synthaug.data.preprocess",
+    "reports_by_class": "synthaug.augment.pool",
     "save_split": "synthaug.data.splits",
     "split_subjects": "synthaug.data.splits",
 }
