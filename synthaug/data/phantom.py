@@ -114,7 +114,7 @@ def draw_findings(label: int, *, seed: int, difficulty: float = 0.5) -> Prostate
     side: Side = "left" if draw.random() < 0.5 else "right"
     level: Level = list(LEVELS)[int(draw.integers(3))]
     chance, biopsied, grade = draw.random(), draw.random() < 0.5, int(draw.integers(3))
-    if label == 0 and chance > 0.2 + 0.5 * difficulty:
+    if label == 0 and chance > 0.2 + 0.4 * difficulty:
         return ProstateFindings(1, psa=round(psa, 1), gland_volume_ml=volume_ml)
     place = ProstateFindings(2, zone, side, level, psa=round(psa, 1), gland_volume_ml=volume_ml)
     if label == 0:
@@ -235,7 +235,7 @@ def render(
     for part in (*_pelvis(geometry.gland, draw), *_gland(geometry, draw)):
         image += _mask(points, part.centre, part.semi_axes, edge_mm=edge_mm) * (np.float32(part.signal) - image)
     texture = _texture(points, draw)
-    image *= 1 + (0.06 + 0.05 * np.float32(difficulty)) * texture
+    image *= 1 + (0.06 + 0.04 * np.float32(difficulty)) * texture
     _paint_finding(image, points, geometry, edge_mm=edge_mm, difficulty=difficulty, texture=texture)
     if noise:
         image = _acquire(image, grid, numpy_generator("scanner", seed), difficulty=difficulty)
@@ -438,7 +438,7 @@ def _paint_finding(
         inside = _mask(points, (0, 0, 0), (width + bulge, depth + bulge, height + bulge), edge_mm=edge_mm)
         radius = _radius(points, centre, (half, 0.85 * half, 0.95 * half)) + 0.06 * texture
         focus = np.clip((1.15 - radius) / 0.3, 0, 1) * inside * zone
-        strength = np.float32(CONTRAST[findings.pirads] * (1 - 0.4 * difficulty))
+        strength = np.float32(CONTRAST[findings.pirads] * (1 - 0.3 * difficulty))
         image += strength * focus * (np.float32(80) - image)
 
 
@@ -447,6 +447,6 @@ def _acquire(image: Array, grid: Points, draw: np.random.Generator, *, difficult
     x, y, z = (axis / np.float32(50) for axis in grid)
     c = (draw.normal(size=6) * 0.12).astype(np.float32)
     bias = np.exp(c[0] * x + c[1] * y + c[2] * z + c[3] * x * y + c[4] * (x**2 - y**2) + c[5] * z * y)
-    gain, sigma = np.float32(draw.uniform(0.85, 1.15)), np.float32(12 + 20 * difficulty)
+    gain, sigma = np.float32(draw.uniform(0.85, 1.15)), np.float32(12 + 16 * difficulty)
     real, imaginary = draw.standard_normal((2, *image.shape), dtype=np.float32) * sigma
     return np.hypot(image * bias * gain + real, imaginary)

@@ -1,0 +1,69 @@
+"""Phantoms and one tiny trained pipeline, made once a session and shared by every test that needs them."""
+
+import pytest
+import torch
+
+from synthaug.config import (
+    AdapterConfig,
+    AutoencoderConfig,
+    DenoiserConfig,
+    GeneratorConfig,
+    PreprocessConfig,
+    TextEncoderConfig,
+    TrainingConfig,
+)
+from synthaug.data.manifest import stack_images
+from synthaug.data.phantom import make_subjects
+from synthaug.data.preprocess import preprocess
+from synthaug.generate.training import train_autoencoder, train_ldm
+
+IMAGES = ["t2w"]
+TINY_PREPROCESSING = PreprocessConfig(spacing_mm=(5.0, 5.0, 8.0), shape=(16, 16, 8))
+TINY_AUTOENCODER = AutoencoderConfig(
+    channels=(8,), patch=4, latent_channels=4, norm_groups=4, training=TrainingConfig(steps=3, batch_size=4)
+)
+
+
+def tiny_generator_config(**changes) -> GeneratorConfig:
+    """A CCELLA of a few thousand weights that trains for three steps; ``changes`` replace its fields."""
+    tiny = {
+        "denoiser": DenoiserConfig(channels=(32,), attention=(True,), head_channels=16),
+        "adapter": AdapterConfig(width=32, queries=4, blocks=6, heads=2, sinusoids=16, class_width=8),
+        "text_encoder": TextEncoderConfig(width=16, layers=1, heads=2, max_tokens=64),
+        "shifted_copies": 1,
+        "training": TrainingConfig(steps=3, batch_size=4),
+    }
+    return GeneratorConfig(**(tiny | changes))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Bits depend on the thread count, and tests share their cores."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_subjects():
+    """Twelve preprocessed phantoms of (1, 16, 16, 8), half of them positive."""
+    raw = make_subjects(12, positive_fraction=0.5, seed=0, shape=(16, 16, 8), spacing_mm=(5.0, 5.0, 8.0))
+    return preprocess(raw, TINY_PREPROCESSING, IMAGES)
+
+
+@pytest.fixture(scope="session")
+def tiny_autoencoder(tiny_subjects):
+    """An autoencoder after three steps."""
+    volumes = torch.stack([stack_images(subject, IMAGES) for subject in tiny_subjects])
+    return train_autoencoder(volumes, TINY_AUTOENCODER)
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tiny_subjects, tiny_autoencoder):
+    """A CCELLA pipeline after three steps, micro-batch 4; tests must not change it."""
+    return train_ldm(
+        tiny_subjects,
+        tiny_autoencoder,
+        tiny_generator_config(),
+        preprocessing=TINY_PREPROCESSING,
+        images=IMAGES,
+        micro_batch=4,
+    )

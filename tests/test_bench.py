@@ -1,0 +1,244 @@
+"""A whole study at tiny size: what it leaves behind, that it resumes, that nothing leaks."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from mlflow.tracking import MlflowClient
+
+from synthaug.__main__ import run_command
+from synthaug.augment.pool import SyntheticPool
+from synthaug.bench import run as bench_run
+from synthaug.bench.aggregate import summarise
+from synthaug.bench.preparation import Study, refuse_leaks
+from synthaug.config import MetricsConfig
+from synthaug.data.splits import Split
+from synthaug.errors import InputError
+from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.training import patient_hash
+
+TINY = {
+    "data": {"phantom": {"n": 32, "shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]}},
+    "preprocess": {"shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]},
+    "autoencoder": {
+        "channels": [8],
+        "latent_channels": 4,
+        "norm_groups": 4,
+        "training": {"steps": 4, "warmup": 0, "batch_size": 4},
+    },
+    "generator": {
+        "denoiser": {"channels": [32], "attention": [True], "head_channels": 16},
+        "adapter": {"width": 32, "queries": 4, "heads": 2, "sinusoids": 16, "class_width": 8},
+        "text_encoder": {"width": 16, "layers": 1, "heads": 2, "max_tokens": 64},
+        "training": {"steps": 4, "warmup": 0, "batch_size": 4},
+    },
+    "pool": {"per_class": 6, "sampling": {"steps": 2, "micro_batch": 4}},
+    "classifier": {
+        "channels": [4, 4, 8, 8],
+        "evaluate_every": 4,
+        "training": {"steps": 8, "warmup": 0, "batch_size": 4},
+    },
+    "metrics": {"bootstrap": 40},
+    "study": {"name": "tiny", "seeds": [0, 1]},
+}
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(config_file, tmp_path_factory):
+    """The folder of a finished study."""
+    out = tmp_path_factory.mktemp("study") / "out"
+    assert run_command("bench", ["--config", str(config_file), "--out", str(out)]) == 0
+    return out
+
+
+def results(out):
+    with (out / "results.csv").open() as stream:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(stream)]
+
+
+def test_one_row_a_cell(finished):
+    rows = results(finished)
+    assert [(row["regime"], row["seed"]) for row in rows] == [
+        (regime, seed) for seed in ("0", "1") for regime in ("real", "synthetic", "mixed")
+    ]
+    assert all(0 <= float(row["auroc"]) <= 1 for row in rows)
+    assert {row["steps"] for row in rows} == {"8"}
+
+
+def test_numbers_of_subjects_are_those_of_the_regime(finished):
+    rows = {row["regime"]: row for row in results(finished)}
+    assert int(rows["real"]["n_train_synthetic"]) == int(rows["synthetic"]["n_train_real"]) == 0
+    # 8 + 9 real patients: half of the larger class synthetic, the smaller class filled to the same 18.
+    assert {int(row["n_train_real"]) for row in (rows["real"], rows["mixed"])} == {17}
+    assert int(rows["mixed"]["n_train_synthetic"]) == 19
+
+
+def test_summary_holds_intervals_contrasts_floor_and_verdict(finished):
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["cells"] == 6
+    assert summary["failed"] == []
+    for regime in summary["regimes"]:
+        assert regime["auroc"]["ci_low"] <= regime["auroc"]["value"] <= regime["auroc"]["ci_high"]
+    assert {c["contrast"] for c in summary["contrasts"]} == {"synthetic - real", "mixed - real"}
+    [fid] = summary["image_metrics"]
+    assert fid["ci_low"] <= fid["value"] <= fid["ci_high"]
+    assert fid["floor"] > 0
+    assert fid["fingerprint"]
+    assert summary["verdict"].endswith("2 seeds).")
+
+
+def test_report_is_one_file_that_needs_no_network_and_carries_the_verdict(finished):
+    page = (finished / "report.html").read_text()
+    assert json.loads((finished / "summary.json").read_text())["verdict"].replace("+", "&#43;") in page.replace("+", "&#43;")
+    assert page.count("data:image/png;base64,") == 4
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_mlflow_holds_a_study_and_a_child_for_each_cell(finished):
+    client = MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
+    [experiment] = [e for e in client.search_experiments() if e.name == "tiny"]
+    runs = client.search_runs([experiment.experiment_id])
+    [parent] = [run for run in runs if run.data.tags["kind"] == "study"]
+    children = [run for run in runs if run.data.tags["kind"] == "cell"]
+    assert len(children) == 6
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert {run.data.tags["regime"] for run in children} == {"real", "synthetic", "mixed"}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert "mixed_minus_real_auroc_ci_low" in parent.data.metrics
+    assert parent.data.params["generator.variant"] == "ccella"
+    assert {item.path for item in client.list_artifacts(parent.info.run_id)} >= {"report.html", "results.csv"}
+    curve = client.get_metric_history(children[0].info.run_id, "val_loss")
+    assert [point.step for point in curve] == [4, 8]
+
+
+def test_a_rerun_launches_nothing_and_changes_nothing(finished, config_file, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("cells/*.json")}
+    rows = results(finished)
+
+    def refuse(*arguments, **options):
+        raise AssertionError("a finished stage ran again")
+
+    for name in ("train_autoencoder", "train_ldm"):
+        monkeypatch.setattr(f"synthaug.bench.preparation.{name}", refuse)
+    monkeypatch.setattr("synthaug.bench.cell.train_classifier", refuse)
+    assert run_command("bench", ["--config", str(config_file), "--out", str(finished)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("cells/*.json")} == before
+    assert results(finished) == rows
+    client = MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
+    assert len(client.search_runs([client.get_experiment_by_name("tiny").experiment_id])) == 7
+
+
+def test_a_killed_study_continues_to_the_same_results(finished, config_file, tmp_path):
+    command = [sys.executable, "-m", "synthaug.bench", "--config", str(config_file), "--out", str(tmp_path / "out")]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("out/cells/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 1 <= len(list(tmp_path.glob("out/cells/*.json"))) < 6
+    assert run_command("bench", ["--config", str(config_file), "--out", str(tmp_path / "out")]) == 0
+    assert results(tmp_path / "out") == results(finished)
+
+
+def test_a_failed_cell_is_reported_and_the_rest_goes_on(finished, config_file, tmp_path, monkeypatch, capsys):
+    real = bench_run.run_cell
+
+    def fail_once(cell, study, **options):
+        if (cell.regime, cell.seed) == ("synthetic", 1):
+            raise RuntimeError("out of memory")
+        return real(cell, study, **options)
+
+    monkeypatch.setattr(bench_run, "run_cell", fail_once)
+    assert run_command("bench", ["--config", str(config_file), "--out", str(finished)]) == 1
+    assert "failed: synthetic seed 1: out of memory" in capsys.readouterr().err
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["cells"] == 5
+    assert [cell["regime"] for cell in summary["failed"]] == ["synthetic"]
+    assert "out of memory" in (finished / "report.html").read_text()
+    monkeypatch.undo()
+    assert run_command("bench", ["--config", str(config_file), "--out", str(finished)]) == 0
+
+
+def test_a_second_study_in_the_same_folder_is_refused(finished, config_file, capsys):
+    with bench_run._alone(finished):
+        assert run_command("bench", ["--config", str(config_file), "--out", str(finished)]) == 2
+    assert "another study is running there" in capsys.readouterr().err
+
+
+def test_generator_and_prompts_come_from_training_patients_only(finished):
+    with (finished / "split.csv").open() as stream:
+        part_of = {row["patient_id"]: row["part"] for row in csv.DictReader(stream)}
+    pipeline = CCELLAPipeline.from_pretrained(next(finished.glob("generator-*[0-9a-f]")))
+    trained = {patient_hash(patient) for patient, part in part_of.items() if part == "train"}
+    assert set(pipeline.record["patients"]) == trained
+    pool = SyntheticPool.open(next(finished.glob("pool-*")))
+    training_reports = {
+        subject["report"] for subject in _phantoms() if part_of[subject["patient_id"]] == "train"
+    }
+    assert {entry["recipe"]["report"] for label in pool.classes for entry in pool.entries(label)} <= training_reports
+
+
+def _phantoms():
+    from synthaug.data.phantom import make_subjects
+
+    return make_subjects(32, 0.5, 0, shape=(16, 16, 8), spacing_mm=(5.0, 5.0, 8.0))
+
+
+def test_a_generator_that_saw_a_test_patient_is_refused():
+    split = Split([], [], [{"patient_id": "p7"}])
+    with pytest.raises(InputError, match="trained on patient 'p7', who is in the test part"):
+        refuse_leaks([patient_hash("p7")], split, source="generator")
+    refuse_leaks([patient_hash("p8")], split, source="generator")
+
+
+def test_stages_can_be_run_one_by_one(finished, config_file, capsys):
+    for command in ("train-autoencoder", "train-ldm", "pool", "metrics"):
+        assert run_command(command, ["--config", str(config_file), "--out", str(finished)]) == 0
+    shown = capsys.readouterr().out
+    assert "fingerprint" in shown
+    assert "volumes of each class {0: 6, 1: 6}" in shown
+
+
+def test_summary_on_numbers_counted_by_hand():
+    def record(regime, seed, scores):
+        rows = [
+            {"patient_id": str(i), "label": i // 2, "probabilities": [1 - score, score]} for i, score in enumerate(scores)
+        ]
+        return {"regime": regime, "seed": seed, "n_train_real": 9, "n_train_synthetic": 0, "predictions": rows}
+
+    perfect, reversed_, half = [0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1], [0.1, 0.9, 0.2, 0.95]
+    summary = summarise(
+        [record("real", 0, reversed_), record("real", 1, half), record("mixed", 0, perfect), record("mixed", 1, perfect)],
+        [],
+        MetricsConfig(bootstrap=50),
+    )
+    auroc = {regime["regime"]: regime["auroc"]["value"] for regime in summary["regimes"]}
+    assert auroc == {"real": pytest.approx((0 + 0.75) / 2), "mixed": 1.0}
+    [difference] = [c for c in summary["contrasts"] if c["metric"] == "auroc"]
+    assert difference["difference"] == pytest.approx(1 - 0.375)
+    assert difference["seeds"] == [0, 1]
+
+
+def test_starting_a_study_checks_everything_before_it_writes(tmp_path):
+    from synthaug.config import Config, DataConfig
+
+    with pytest.raises(InputError, match="Phantoms have the image"):
+        Study.start(Config(data=DataConfig(images=["t1"])), tmp_path / "out", lambda name, total: lambda *a: None)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,153 @@
+"""The commands: unusable input ends with one clear line, exit code 2 and nothing written."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from synthaug.__main__ import COMMANDS, main, run_command
+from synthaug.config import Config
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--preprocess.shape", "[16,16,8]", "--preprocess.spacing_mm", "[1,1,1]"]
+
+
+@pytest.fixture()
+def data(tmp_path):
+    """Forty usable subjects."""
+    folder = tmp_path / "data"
+    (folder / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    lines = ["subject_id,patient_id,t2w,label,age"]
+    for number in range(40):
+        name = f"images/{number:02d}.nii"
+        nibabel.save(nibabel.Nifti1Image(rng.random((16, 16, 8), dtype=np.float32), np.eye(4)), folder / name)
+        lines.append(f"s{number:02d},p{number:02d},{name},{number % 2},{50 + number}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def rewrite(data, pattern, new):
+    path = data / "manifest.csv"
+    path.write_text(re.sub(pattern, new, path.read_text()))
+
+
+def replace_image(data, array):
+    nibabel.save(nibabel.Nifti1Image(np.asarray(array, dtype=np.float32), np.eye(4)), data / "images/03.nii")
+
+
+def nan_image(data):
+    array = np.random.default_rng(0).random((16, 16, 8))
+    array[0, 0, 0] = np.nan
+    replace_image(data, array)
+
+
+def two_part_patient(data):
+    lines = ["subject_id,part"]
+    lines += [f"s{number:02d},{'train' if number < 20 else 'val' if number < 30 else 'test'}" for number in range(40)]
+    (data / "split.csv").write_text("\n".join(lines) + "\n")
+    rewrite(data, "p00", "p39")
+
+
+UNUSABLE = {
+    "missing column": (lambda d: rewrite(d, "t2w,label", "t2,label"), [], "no column 't2w'"),
+    "missing file": (lambda d: (d / "images/03.nii").unlink(), [], "row 5: 03.nii: no such file"),
+    "corrupt image": (lambda d: (d / "images/03.nii").write_bytes(b"x" * 400), [], "03.nii: not a readable NIfTI"),
+    "2D image": (lambda d: replace_image(d, np.random.rand(16, 16)), [], "03.nii: shape (16, 16) is not one 3D"),
+    "NaN": (nan_image, [], "03.nii: holds NaN"),
+    "zero-size image": (lambda d: replace_image(d, np.zeros((16, 0, 8))), [], "03.nii: has zero size"),
+    "constant image": (lambda d: replace_image(d, np.ones((16, 16, 8))), [], "03.nii: every voxel is 1"),
+    "one class only": (lambda d: rewrite(d, r",1,(\d+)\n", r",0,\1\n"), [], "two classes needed"),
+    "duplicate subject": (lambda d: rewrite(d, "s05,", "s04,"), [], "row 7: subject 's04' stands twice"),
+    "patient in two splits": (two_part_patient, ["--split.file", "{data}/split.csv"], "patient 'p39' stands in both"),
+    "unknown config key": (lambda d: None, ["--generator.varient", "maisi"], "--generator.varient"),
+    "unknown key in a file": (
+        lambda d: (d / "c.yaml").write_text("study: {seed: [1]}"),
+        ["--config", "{data}/c.yaml"],
+        "seed",
+    ),
+    "missing config file": (lambda d: None, ["--config", "{data}/absent.yaml"], "absent.yaml"),
+    "unknown variant": (lambda d: None, ["--generator.variant", "stable"], "stable"),
+    "value out of range": (lambda d: None, ["--split.test", "1.5"], "split.test=1.5"),
+    "shape that does not divide": (lambda d: None, ["--preprocess.shape", "[18,16,8]"], "multiple of 8"),
+    "missing manifest": (lambda d: None, ["--data.manifest", "absent.csv"], "no such manifest"),
+    "report and measurements": (
+        lambda d: None,
+        ["--data.report", "age", "--data.measurements", '{"age": {"name": "age"}}'],
+        "not both",
+    ),
+    "measurement not a number": (
+        lambda d: rewrite(d, ",50\n", ",old\n"),
+        ["--data.measurements", '{"age": {"name": "age"}}'],
+        "'old'",
+    ),
+    "unwritable output": (
+        lambda d: (d / "out").write_text("a file, not a folder"),
+        ["--out", "{data}/out"],
+        "cannot write there",
+    ),
+    "too few patients": (lambda d: rewrite(d, r"s0[5-9].*\n|s[1-3].*\n", ""), [], "Cannot split"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_unusable_input_ends_with_one_line_and_nothing_written(data, tmp_path, capsys, name):
+    damage, options, message = UNUSABLE[name]
+    damage(data)
+    before = sorted(tmp_path.rglob("*"))
+    given = ["--data.root", str(data), "--out", str(tmp_path / "run"), *SMALL]
+    code = run_command("bench", [*given, *(option.replace("{data}", str(data)) for option in options)])
+    errors = capsys.readouterr().err
+    assert code == 2
+    assert message in errors
+    assert len(errors.strip().splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_dry_run_lists_the_cells_and_writes_nothing(tmp_path, capsys):
+    assert run_command("bench", ["--dry-run", "--study.seeds", "[0, 7]", "--out", str(tmp_path / "run")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert lines[3].split()[:3] == ["real", "seed", "7"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_printed_config_is_a_config(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run_command("bench", ["--print_config"])
+    assert stopped.value.code in (0, None)
+    (tmp_path / "all.yaml").write_text(capsys.readouterr().out)
+    assert run_command("bench", ["--config", str(tmp_path / "all.yaml"), "--dry-run"]) == 0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_config_parses(path, capsys):
+    assert run_command("bench", ["--config", str(path), "--dry-run"]) == 0
+    assert "real" in capsys.readouterr().out
+
+
+def test_overview_and_unknown_commands(capsys):
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(command in shown for command in COMMANDS)
+    assert main(["bnech"]) == 2
+    assert ", ".join(COMMANDS) in capsys.readouterr().err
+
+
+def test_help_tells_the_meaning_of_settings_without_importing_torch():
+    code = (
+        "import sys; from synthaug.__main__ import main\n"
+        "try: main(['bench', '--help'])\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules and 'mlflow' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "Synthetic share of the mixed regime" in done.stdout
+
+
+def test_defaults_are_a_valid_study():
+    assert Config().study.regimes == ["real", "synthetic", "mixed"]
