@@ -19,7 +19,7 @@ _HOME = {
     "save_split": "synthaug.data.splits",
     "split_subjects": "synthaug.data.splits",
 }
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 __version__ = "0.1.0"
 
 

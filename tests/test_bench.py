@@ -1,6 +1,7 @@
 """A whole study at tiny size: what it leaves behind, that it resumes, that nothing leaks."""
 
 import csv
+import html
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import torch
 import yaml
 from mlflow.tracking import MlflowClient
 
-from synthaug.__main__ import run_command
+from synthaug.bench.commands import run_command
 from synthaug.augment.pool import SyntheticPool
 from synthaug.bench import run as bench_run
 from synthaug.bench.aggregate import summarise
@@ -103,7 +104,8 @@ def test_summary_holds_intervals_contrasts_floor_and_verdict(finished):
 
 def test_report_is_one_file_that_needs_no_network_and_carries_the_verdict(finished):
     page = (finished / "report.html").read_text()
-    assert json.loads((finished / "summary.json").read_text())["verdict"].replace("+", "&#43;") in page.replace("+", "&#43;")
+    verdict = json.loads((finished / "summary.json").read_text())["verdict"]
+    assert verdict in html.unescape(page)
     assert page.count("data:image/png;base64,") == 4
     assert "http://" not in page
     assert "https://" not in page
@@ -219,16 +221,15 @@ def test_stages_can_be_run_one_by_one(finished, config_file, capsys):
 def test_summary_on_numbers_counted_by_hand():
     def record(regime, seed, scores):
         rows = [
-            {"patient_id": str(i), "label": i // 2, "probabilities": [1 - score, score]} for i, score in enumerate(scores)
+            {"patient_id": str(i), "label": i // 2, "probabilities": [1 - score, score]}
+            for i, score in enumerate(scores)
         ]
         return {"regime": regime, "seed": seed, "n_train_real": 9, "n_train_synthetic": 0, "predictions": rows}
 
     perfect, reversed_, half = [0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1], [0.1, 0.9, 0.2, 0.95]
-    summary = summarise(
-        [record("real", 0, reversed_), record("real", 1, half), record("mixed", 0, perfect), record("mixed", 1, perfect)],
-        [],
-        MetricsConfig(bootstrap=50),
-    )
+    records = [record("real", 0, reversed_), record("real", 1, half)]
+    records += [record("mixed", 0, perfect), record("mixed", 1, perfect)]
+    summary = summarise(records, [], MetricsConfig(bootstrap=50))
     auroc = {regime["regime"]: regime["auroc"]["value"] for regime in summary["regimes"]}
     assert auroc == {"real": pytest.approx((0 + 0.75) / 2), "mixed": 1.0}
     [difference] = [c for c in summary["contrasts"] if c["metric"] == "auroc"]

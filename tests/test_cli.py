@@ -9,14 +9,14 @@ import nibabel
 import numpy as np
 import pytest
 
-from synthaug.__main__ import COMMANDS, main, run_command
+from synthaug.bench.commands import COMMANDS, main, run_command
 from synthaug.config import Config
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--preprocess.shape", "[16,16,8]", "--preprocess.spacing_mm", "[1,1,1]"]
 
 
-@pytest.fixture()
+@pytest.fixture
 def data(tmp_path):
     """Forty usable subjects."""
     folder = tmp_path / "data"
@@ -57,7 +57,7 @@ UNUSABLE = {
     "missing column": (lambda d: rewrite(d, "t2w,label", "t2,label"), [], "no column 't2w'"),
     "missing file": (lambda d: (d / "images/03.nii").unlink(), [], "row 5: 03.nii: no such file"),
     "corrupt image": (lambda d: (d / "images/03.nii").write_bytes(b"x" * 400), [], "03.nii: not a readable NIfTI"),
-    "2D image": (lambda d: replace_image(d, np.random.rand(16, 16)), [], "03.nii: shape (16, 16) is not one 3D"),
+    "2D image": (lambda d: replace_image(d, np.eye(16)), [], "03.nii: shape (16, 16) is not one 3D"),
     "NaN": (nan_image, [], "03.nii: holds NaN"),
     "zero-size image": (lambda d: replace_image(d, np.zeros((16, 0, 8))), [], "03.nii: has zero size"),
     "constant image": (lambda d: replace_image(d, np.ones((16, 16, 8))), [], "03.nii: every voxel is 1"),
@@ -140,7 +140,7 @@ def test_overview_and_unknown_commands(capsys):
 
 def test_help_tells_the_meaning_of_settings_without_importing_torch():
     code = (
-        "import sys; from synthaug.__main__ import main\n"
+        "import sys; from synthaug.bench.commands import main\n"
         "try: main(['bench', '--help'])\n"
         "except SystemExit: pass\n"
         "assert 'torch' not in sys.modules and 'mlflow' not in sys.modules"

@@ -20,7 +20,7 @@ def write_image(path, array, affine=None):
     nibabel.save(nibabel.Nifti1Image(array.astype(np.float32), np.eye(4) if affine is None else affine), path)
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path):
     """Four subjects of three patients, two classes."""
     rng = np.random.default_rng(0)

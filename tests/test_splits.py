@@ -49,7 +49,7 @@ def test_same_seed_same_split_another_seed_another():
 
 
 def test_a_patient_with_rows_of_both_classes_stays_whole():
-    subjects = people([0, 1] * 15) + [{"subject_id": "extra", "patient_id": "p0", "label": 1}]
+    subjects = [*people([0, 1] * 15), {"subject_id": "extra", "patient_id": "p0", "label": 1}]
     split = sa.split_subjects(subjects)
     assert sum("p0" in patients(part) for _, part in split.parts()) == 1
 

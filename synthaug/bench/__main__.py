@@ -2,7 +2,7 @@
 
 import sys
 
-from synthaug.__main__ import run_command
+from synthaug.bench.commands import run_command
 
 if __name__ == "__main__":
     sys.exit(run_command("bench", sys.argv[1:]))

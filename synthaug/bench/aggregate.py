@@ -56,7 +56,9 @@ def summarise(records: Sequence[Record], failed: Sequence[dict], config: Metrics
     }
 
 
-def image_metrics(real: Sequence[tio.Subject], pool: SyntheticPool, images: Sequence[str], config: MetricsConfig) -> dict:
+def image_metrics(
+    real: Sequence[tio.Subject], pool: SyntheticPool, images: Sequence[str], config: MetricsConfig
+) -> Record:
     """3D FID of the pool against real subjects that the generator never saw, with floor, interval and fingerprint."""
     extractor = seeded_extractor(channels=len(images), seed=config.extractor_seed)
     synthetic = (

@@ -1,4 +1,4 @@
-"""What the cells need: subjects, split, autoencoder, generator, pool; each stage made once and found again by its hash."""
+"""What the cells need: subjects, split, autoencoder, generator, pool; each made once and found again by its hash."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -180,7 +180,7 @@ def subjects_hash(subjects: Sequence[tio.Subject], images: Sequence[str]) -> str
     for subject in subjects:
         voxels = np.ascontiguousarray(stack_images(subject, images).numpy())
         rows.append([subject[key] for key in ("subject_id", "patient_id", "label", "report")])
-        rows.append([str(voxels.shape), hashlib.sha256(voxels).hexdigest()])
+        rows.append([str(voxels.shape), hashlib.sha256(voxels.tobytes()).hexdigest()])
     return content_hash(rows)
 
 

@@ -21,7 +21,7 @@ from synthaug.data.manifest import stack_images
 from synthaug.files import atomic_path, write_text
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
+import matplotlib.pyplot as plt
 
 Record = dict[str, Any]
 COLOURS = {"real": "#000000", "synthetic": "#E69F00", "mixed": "#0072B2"}

@@ -41,9 +41,8 @@ def run_study(config: Config, out: Path) -> dict[str, Any]:
     with _alone(out):
         cells = cells_of(config, data_id=study.data_id, pool_id=study.pool_id)
         settings = asdict(config)
-        tracker = Tracker(
-            out, experiment=config.study.name, study_id=content_hash([study.pool_id, settings]), params=flatten(settings)
-        )
+        study_id = content_hash([study.pool_id, settings])
+        tracker = Tracker(out, experiment=config.study.name, study_id=study_id, params=flatten(settings))
         pool = study.pool
         records, failed = [], []
         on_step = bars.stage("classifiers", config.classifier.training.steps * len(cells))
@@ -117,7 +116,7 @@ def _facts(study: Study, seconds: dict[str, float]) -> dict[str, Any]:
     return {
         "data": config.data.root or f"{config.data.phantom.n} generated prostate phantoms",
         "subjects and classes": sizes,
-        "generator protocol": "same cohort: autoencoder and generator trained on the classifier's training patients only",
+        "generator protocol": "same cohort: the generator was trained on the classifier's training patients only",
         "prompts": "reports of training patients of the requested class; the requested class is the label",
         "generator": f"{config.generator.variant}, {config.generator.training.steps} steps, "
         f"{config.generator.prediction}; {sampling.scheduler}, {sampling.steps} steps, guidance {sampling.guidance:g}",

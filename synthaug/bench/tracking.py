@@ -97,8 +97,9 @@ class Tracker:
                     Metric(f"{name}_ci_high", contrast["ci_high"], 0, 0),
                 ]
             for image in summary["image_metrics"]:
-                metrics += [Metric(f"{image['metric']}", image["value"], 0, 0)]
-                metrics += [Metric(f"{image['metric']}_{part}", image[part], 0, 0) for part in ("floor", "ci_low", "ci_high")]
+                name = image["metric"]
+                metrics += [Metric(name, image["value"], 0, 0)]
+                metrics += [Metric(f"{name}_{part}", image[part], 0, 0) for part in ("floor", "ci_low", "ci_high")]
             self.client.log_batch(run_id, metrics=metrics, tags=[RunTag("verdict", summary["verdict"])])
             self.client.set_tag(run_id, "mlflow.note.content", summary["verdict"])
             for path in artifacts:

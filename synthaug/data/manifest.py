@@ -63,17 +63,13 @@ def load_manifest(
     for number, row in enumerate(rows.to_dict("records"), start=2):  # row 1 of the file is the header
         where = f"{path}, row {number}"
         volumes = {name: read_image(inside(path.parent, row[name]), where=where) for name in images}
-        if report:
-            text = row[report]
-        else:
-            text = write_report(row) if write_report else ""
         subjects.append(
             make_subject(
                 volumes,
                 label=_class_of(row[label], label, where),
                 subject_id=row[subject],
                 patient_id=row.get(patient, row[subject]),
-                report=text,
+                report=row[report] if report else write_report(row) if write_report else "",
             )
         )
     return subjects
@@ -137,7 +133,7 @@ def read_image(path: Path, *, where: str = "") -> tio.ScalarImage:
     if not path.is_file():
         raise InputError(f"{prefix}: no such file.")
     try:
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)
         shape = tuple(image.shape)
         values = np.asanyarray(image.dataobj) if 0 not in shape else np.empty(0)
     except Exception as error:  # nibabel, gzip and zlib each raise their own for a damaged file

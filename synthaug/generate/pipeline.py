@@ -11,6 +11,7 @@ import diffusers
 import torch
 import transformers
 from diffusers import (
+    ConfigMixin,
     DDIMScheduler,
     DDPMScheduler,
     DiffusionPipeline,
@@ -21,10 +22,11 @@ from diffusers import (
 from diffusers.utils import BaseOutput
 
 from synthaug.errors import InputError
-from synthaug.files import read_json, write_json
+from synthaug.files import content_hash, read_json, write_json
 from synthaug.generate.encode import encode_reports
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.text_encoder import load_encoder, load_tokenizer
 
 SCHEDULERS: dict[str, type[SchedulerMixin]] = {
     "ddpm": DDPMScheduler,
@@ -33,6 +35,8 @@ SCHEDULERS: dict[str, type[SchedulerMixin]] = {
     "unipc": UniPCMultistepScheduler,
 }
 RECORD = "training.json"
+NOISE_SCHEDULE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
+"""What every scheduler of a trained generator shares."""
 READ_AHEAD = 32
 """Timesteps for which a report is read at once; fixed, so that the bits never depend on the caller."""
 
@@ -120,9 +124,10 @@ class CCELLAPipeline(DiffusionPipeline):
             guidance_scale: > 1 moves away from what "" would give; for generators trained with report dropout.
 
         Raises:
-            InputError: Lengths differ, or the shape does not divide.
+            InputError: Lengths differ, the shape does not divide, or the variant takes no labels or no guidance.
         """
         self._require_equal_lengths(reports, labels, seeds)
+        self._require_meaning(labels, guidance_scale)
         sides = self._latent_shape(shape or self.config.shape)
         spacing = torch.tensor([*(spacing_mm or self.config.spacing_mm)], device=self.device, dtype=self.denoiser.dtype)
         guided = guidance_scale != 1.0
@@ -143,7 +148,13 @@ class CCELLAPipeline(DiffusionPipeline):
                 guidance=guidance_scale,
             )
             kept = min(size, len(reports) - start)
-            volumes.append(self.autoencoder.decode(latents)[:kept].clamp(0, 1).float().cpu())
+            drawn = self.autoencoder.decode(latents)[:kept].float().cpu()
+            if not torch.isfinite(drawn).all():
+                raise InputError(
+                    f"The generator drew values that are not finite, seeds {list(seeds[start : start + kept])}; "
+                    "is it trained, and does the scheduler suit it?"
+                )
+            volumes.append(drawn.clamp(0, 1))
             if predicted is not None:
                 probabilities.append(predicted[:kept].float().cpu())
         empty = torch.empty(0, self.autoencoder.config.sequences, *(shape or self.config.shape))
@@ -163,11 +174,12 @@ class CCELLAPipeline(DiffusionPipeline):
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         extra = {"generator": generators} if takes_generator else {}
         spacing = spacing.expand(len(reports), 3)
+        read = [*reports, ""] if guidance != 1.0 else reports
         timesteps, logits = self.scheduler.timesteps, None
         for index, timestep in enumerate(timesteps):
             if index % READ_AHEAD == 0:
                 ahead = timesteps[index : index + READ_AHEAD]
-                readings = {report: self._read(text[report], ahead) for report in dict.fromkeys([*reports, *text])}
+                readings = {report: self._read(text[report], ahead) for report in dict.fromkeys(read)}
             scaled = self.scheduler.scale_model_input(latents, timestep)
 
             def predict(prompts, scaled=scaled, timestep=timestep, at=index % READ_AHEAD, readings=readings):
@@ -197,12 +209,17 @@ class CCELLAPipeline(DiffusionPipeline):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of every weight: two pipelines with one fingerprint draw the same volumes."""
+        """Hash of every weight, size and the trained noise schedule: with one fingerprint, the same volumes.
+
+        Computed once; the sampler's name and steps are the caller's, so not part of it.
+        """
         if self._fingerprint is None:
-            digest = hashlib.sha256(repr(self.autoencoder.config.scale_factor).encode())
+            sizes = [_settings(self.autoencoder), _settings(self.denoiser), self.tokenizer.model_max_length]
+            noise = [self.scheduler.config[name] for name in NOISE_SCHEDULE]
+            digest = hashlib.sha256(content_hash([sizes, noise]).encode())
             for module in (self.autoencoder, self.denoiser, self.text_encoder):
                 for name, value in module.state_dict().items():
-                    digest.update(f"{name}{tuple(value.shape)}".encode())
+                    digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
                     digest.update(value.float().cpu().contiguous().numpy().tobytes())
             self._fingerprint = digest.hexdigest()[:16]
         return self._fingerprint
@@ -213,7 +230,7 @@ class CCELLAPipeline(DiffusionPipeline):
         write_json(Path(save_directory) / RECORD, self.record)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path) -> Self:  # type: ignore[override]
         """Load a saved pipeline from a folder; every weight must fit.
 
         Raises:
@@ -224,23 +241,30 @@ class CCELLAPipeline(DiffusionPipeline):
         if not index.is_file():
             raise InputError(f"{folder}: no saved pipeline there ({cls.config_name} is missing).")
         config = read_json(index)
-        scheduler = getattr(diffusers, config["scheduler"][1])
-        encoder = getattr(transformers, config["text_encoder"][1])
+        try:
+            scheduler = getattr(diffusers, config["scheduler"][1])
+            encoder = getattr(transformers, config["text_encoder"][1])
+            settings = {name: config[name] for name in ("images", "spacing_mm", "shape", "micro_batch")}
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise InputError(f"{index}: not the index of a CCELLA pipeline ({error!r}).") from error
+        for part in ("text_encoder", "tokenizer", "scheduler"):
+            if not (folder / part).is_dir():
+                raise InputError(f"{folder}: the saved pipeline lacks its folder {part!r}.")
         pipeline = cls(
             autoencoder=ImageAutoencoder.from_pretrained(folder / "autoencoder"),
             denoiser=CCELLADenoiser.from_pretrained(folder / "denoiser"),
-            text_encoder=encoder.from_pretrained(folder / "text_encoder", use_safetensors=True),
-            tokenizer=transformers.AutoTokenizer.from_pretrained(folder / "tokenizer"),
+            text_encoder=load_encoder(folder / "text_encoder", encoder),
+            tokenizer=load_tokenizer(folder / "tokenizer"),
             scheduler=scheduler.from_pretrained(folder / "scheduler"),
-            **{name: config[name] for name in ("images", "spacing_mm", "shape", "micro_batch")},
+            **settings,
         )
         pipeline.record = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
         return pipeline
 
     def _latent_shape(self, shape: Sequence[int]) -> list[int]:
         factor = self.autoencoder.factor * 2 ** (len(self.denoiser.unet.block_out_channels) - 1)
-        if any(side % factor for side in shape):
-            raise InputError(f"shape={tuple(shape)}: each side must be a multiple of {factor} for this generator.")
+        if len(shape) != 3 or any(side < 1 or side % factor for side in shape):
+            raise InputError(f"shape={tuple(shape)}: give three sides, each a multiple of {factor} for this generator.")
         return [side // self.autoencoder.factor for side in shape]
 
     def _require_equal_lengths(self, reports, labels, seeds) -> None:
@@ -251,6 +275,21 @@ class CCELLAPipeline(DiffusionPipeline):
         classes = self.denoiser.config.classes
         if labels is not None and any(not 0 <= label < classes for label in labels):
             raise InputError(f"labels must lie in 0..{classes - 1} for this generator.")
+
+    def _require_meaning(self, labels, guidance_scale: float) -> None:
+        """Refuse what this variant would pass over in silence."""
+        variant, conditioning = self.denoiser.config.variant, self.denoiser.conditioning
+        if labels is not None and conditioning.class_input == "none":
+            raise InputError(f"Variant {variant!r} takes no class; call it without labels.")
+        if labels is None and conditioning.class_input == "true":
+            raise InputError(f"Variant {variant!r} is conditioned on the true class; give labels.")
+        if guidance_scale != 1.0 and not conditioning.text:
+            raise InputError(f"Variant {variant!r} reads no report, so guidance has no meaning; set it to 1.")
+
+
+def _settings(model: ConfigMixin) -> dict[str, Any]:
+    """What the constructor of a network was given."""
+    return {name: value for name, value in model.config.items() if not name.startswith("_")}
 
 
 def _rows(readings, prompts, part: int, at: int) -> torch.Tensor | None:

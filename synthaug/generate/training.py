@@ -180,7 +180,7 @@ def train_ldm(
         micro_batch=micro_batch,
     )
     pipeline.record = training_record(subjects, config, preprocessing)
-    return pipeline.with_scheduler("dpm_solver")
+    return pipeline.to(denoiser.device).with_scheduler("dpm_solver")
 
 
 def training_scheduler(prediction: str) -> DDPMScheduler:

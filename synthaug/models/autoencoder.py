@@ -85,6 +85,11 @@ class ImageAutoencoder(PretrainedModel):
         mean = rows.mean(0)
         _, singular, components = torch.linalg.svd(rows - mean, full_matrices=False)
         count = self.config.latent_channels
+        if count > min(rows.shape):
+            raise InputError(
+                f"{count} latent channels need as many principal components, but there are {len(rows)} patches of "
+                f"{rows.shape[1]} voxels; lower autoencoder.latent_channels or set autoencoder.shortcut to false."
+            )
         root = (singular[:count, None] / len(rows) ** 0.5).clamp(min=1e-6).sqrt()
         shrink, grow = components[:count] / root, (components[:count] * root).T
         for layer, matrix, bias in ((self.shrink, shrink, -shrink @ mean), (self.grow, grow, mean)):

@@ -4,8 +4,10 @@ Each step's batch and noise are functions of (seed, step), so a killed loop that
 and several processes (``accelerate launch``) share one global batch: each takes its slice of the same draw.
 """
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -17,6 +19,8 @@ from transformers import get_polynomial_decay_schedule_with_warmup
 from synthaug.config import TrainingConfig
 from synthaug.errors import InputError
 from synthaug.files import atomic_path
+from synthaug.models.pretrained import load_strictly
+from synthaug.seeding import derive_seed
 
 Batch = dict[str, torch.Tensor]
 OnStep = Callable[[int, dict[str, float]], None]
@@ -41,23 +45,26 @@ def optimise(
         on_step: Called after each step with the step's number from 1 and the values.
 
     Raises:
-        InputError: The loss stops being finite, or the batch does not divide among the processes.
+        InputError: The loss stops being finite, the batch does not divide among the processes, or the checkpoint is
+            of another loop.
     """
     accelerator = Accelerator(mixed_precision=_precision())
     if config.batch_size % accelerator.num_processes:
         raise InputError(f"batch_size={config.batch_size} does not divide among {accelerator.num_processes} processes.")
     parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate)
-    schedule = get_polynomial_decay_schedule_with_warmup(optimizer, config.warmup, config.steps, power=2.0)
+    schedule = get_polynomial_decay_schedule_with_warmup(optimizer, config.warmup, config.steps, lr_end=0.0, power=2.0)
     average = EMAModel(parameters, decay=config.ema) if config.ema else None
-    done = _resume(checkpoint, objective, optimizer, schedule, average)
+    done = _resume(checkpoint, config, objective, optimizer, schedule, average)
     model, optimizer = accelerator.prepare(objective, optimizer)
     model.train()
     if average:
         average.to(accelerator.device)
     saved = time.monotonic()
     for step in range(done, config.steps):
-        loss, values = model(**_slice(batch_of(step), accelerator))
+        batch = _slice(batch_of(step), accelerator)
+        with _own_draws("dropout", config.seed, step, accelerator.process_index, device=accelerator.device):
+            loss, values = model(**batch)
         if not torch.isfinite(loss):
             raise InputError(f"Training stopped at step {step}: the loss is {loss.item()}; lower the learning rate.")
         accelerator.backward(loss)
@@ -70,7 +77,7 @@ def optimise(
         if on_step:
             on_step(step + 1, {name: float(value) for name, value in values.items()})
         if checkpoint and accelerator.is_main_process and time.monotonic() - saved > 60 * config.checkpoint_minutes:
-            _save(checkpoint, step + 1, objective, optimizer, schedule, average)
+            _save(checkpoint, config, step + 1, objective, optimizer, schedule, average)
             saved = time.monotonic()
     if average:
         average.copy_to(parameters)
@@ -90,8 +97,22 @@ def _slice(batch: Batch, accelerator: Accelerator) -> Batch:
     return {name: value[start : start + rows].to(accelerator.device) for name, value in batch.items()}
 
 
-def _save(checkpoint: Path, step: int, objective, optimizer, schedule, average) -> None:
+@contextlib.contextmanager
+def _own_draws(*parts: str | int, device: torch.device) -> Iterator[None]:
+    """Dropout draws from a generator named by ``parts``; the caller's generators stay as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(derive_seed(*parts))
+        yield
+
+
+def _loop(config: TrainingConfig) -> dict[str, float]:
+    """What a checkpoint and the loop that resumes from it must agree on."""
+    return {name: value for name, value in asdict(config).items() if name != "checkpoint_minutes"}
+
+
+def _save(checkpoint: Path, config: TrainingConfig, step: int, objective, optimizer, schedule, average) -> None:
     state = {
+        "loop": _loop(config),
         "step": step,
         "objective": objective.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -102,11 +123,14 @@ def _save(checkpoint: Path, step: int, objective, optimizer, schedule, average) 
         torch.save(state, temporary)
 
 
-def _resume(checkpoint: Path | None, objective, optimizer, schedule, average) -> int:
+def _resume(checkpoint: Path | None, config: TrainingConfig, objective, optimizer, schedule, average) -> int:
     if checkpoint is None or not checkpoint.is_file():
         return 0
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    objective.load_state_dict(state["objective"])
+    changed = [f"{name}={value}" for name, value in state["loop"].items() if _loop(config).get(name) != value]
+    if changed:
+        raise InputError(f"{checkpoint}: begun with {', '.join(changed)}; train as then, or delete it to begin anew.")
+    load_strictly(objective, state["objective"], source=str(checkpoint))
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
     if average:

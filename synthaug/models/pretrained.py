@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from synthaug.errors import InputError
+from synthaug.files import read_json
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, torch.Tensor], *, source: str) -> None:
@@ -45,15 +46,31 @@ class PretrainedModel(ModelMixin, ConfigMixin):
     """
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
-        """Load ``config.json`` and the safetensors file of ``folder``; keys must match exactly."""
+    def from_pretrained(cls, folder: str | Path) -> Self:  # type: ignore[override]
+        """Load ``config.json`` and the safetensors file of ``folder``; keys must match exactly.
+
+        Raises:
+            InputError: A file is missing or broken, or a setting or weight does not fit.
+        """
         path = Path(folder) / SAFETENSORS_WEIGHTS_NAME
         if not path.is_file():
             raise InputError(f"{path}: no such weights file.")
-        model = cls.from_config(cls.load_config(str(folder)))
+        settings = _settings(Path(folder) / cls.config_name)
+        try:
+            with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced below
+                model = cls(**settings)
+        except TypeError as error:
+            raise InputError(f"{folder}: {cls.config_name} does not describe a {cls.__name__} ({error}).") from error
         try:
             state = load_file(path)
         except SafetensorError as error:
             raise InputError(f"{path}: not a readable safetensors file ({error}).") from error
         load_strictly(model, state, source=str(path))
         return model.eval()
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """What a saved ``config.json`` gives to the constructor; diffusers would pass over keys that do not belong."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; every saved model has one.")
+    return {name: value for name, value in read_json(path).items() if not name.startswith("_")}

@@ -1,8 +1,11 @@
 """Text encoders: any transformers encoder by path or hub id, or a small byte-level T5 that needs no download."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForTextEncoding,
     AutoTokenizer,
@@ -38,15 +41,44 @@ def build_text_encoder(config: TextEncoderConfig) -> tuple[PreTrainedModel, PreT
         )
         encoder: PreTrainedModel = T5EncoderModel(size)
     else:
-        try:
-            encoder = AutoModelForTextEncoding.from_pretrained(config.path, use_safetensors=True)
-            tokenizer = AutoTokenizer.from_pretrained(config.path)
-        except (OSError, ValueError) as error:
-            reason = str(error).split("\n")[0]
-            raise InputError(f"text_encoder.path={config.path!r}: no usable transformers encoder ({reason}).") from error
+        encoder, tokenizer = load_encoder(config.path), load_tokenizer(config.path)
     tokenizer.truncation_side = "left"
     tokenizer.model_max_length = config.max_tokens
     return encoder, tokenizer
+
+
+def load_encoder(path: str | Path, kind: Any = AutoModelForTextEncoding) -> PreTrainedModel:
+    """A transformers encoder by local folder or hub id; transformers itself would fill missing weights at random.
+
+    A pooler is dropped: the last hidden states do not pass through it, and some checkpoints lack it.
+
+    Raises:
+        InputError: There is no encoder, or weights are missing or misshapen.
+    """
+    try:
+        encoder, found = kind.from_pretrained(path, use_safetensors=True, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{path}: no usable transformers encoder ({_first_line(error)}).") from error
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise InputError(f"{path}: {len(missing)} weights of the text encoder are missing ({', '.join(missing[:5])}).")
+    if hasattr(encoder, "pooler"):
+        encoder.pooler = None
+    return encoder.eval()
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """A tokenizer by local folder or hub id, truncating on the left, which a saved tokenizer does not remember."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: no usable transformers tokenizer ({_first_line(error)}).") from error
+    tokenizer.truncation_side = "left"
+    return tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0]
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, reports: Sequence[str]) -> torch.Tensor:

@@ -1,0 +1,130 @@
+"""The ``synthaug`` command: the stages of a study one by one, or all of them."""
+
+import contextlib
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+from synthaug.config import Config
+from synthaug.errors import InputError
+
+COMMANDS = {
+    "bench": "run a whole study: data, generator, pool, classifiers, comparison",
+    "train-autoencoder": "train the image autoencoder of a study",
+    "train-ldm": "train the generator of a study (and its autoencoder where missing)",
+    "pool": "fill the synthetic pool of a study (and train its generator where missing)",
+    "classify": "train and test the classifiers of a study (and make what they need)",
+    "metrics": "3D FID of a study's pool against its held-out real volumes",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``synthaug COMMAND [options]``; returns the exit code (0 done, 1 failed cells, 2 unusable input)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        width = max(map(len, COMMANDS))
+        print("usage: synthaug COMMAND [options]\n")
+        print("\n".join(f"  {name:<{width}}  {meaning}" for name, meaning in COMMANDS.items()))
+        print("\nsynthaug COMMAND --help tells the options; all commands share one config and one output folder.")
+        return 0
+    command, *rest = words
+    if command not in COMMANDS:
+        print(f"synthaug: unknown command {command!r}; the commands are {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    return run_command(command, rest)
+
+
+def run_command(command: str, arguments: Sequence[str]) -> int:
+    """Parse the options of a command, run it, and turn unusable input into one line and exit code 2."""
+    parser = _parser(command)
+    try:
+        options = parser.parse_args(list(arguments))
+        config = _config_of(parser.instantiate_classes(options))
+        if options.dry_run:
+            return _dry_run(config)
+        with _quiet():
+            return _run(command, config, Path(options.out))
+    except (ArgumentError, InputError) as error:
+        print(f"synthaug {command}: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"synthaug {command}: stopped; run the same command again to continue.", file=sys.stderr)
+        return 130
+
+
+def _parser(command: str) -> ArgumentParser:
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    name = "python -m synthaug.bench" if command == "bench" else f"synthaug {command}"
+    parser = ArgumentParser(prog=name, description=COMMANDS[command], exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
+    parser.add_argument("--out", default="runs/quickstart", help="output folder; a killed run continues there")
+    parser.add_argument("--dry-run", action="store_true", help="print the cells of the study and stop")
+    parser.add_class_arguments(Config)
+    return parser
+
+
+def _config_of(options: Any) -> Config:
+    """The typed config, checked as a whole."""
+    return Config(**{item.name: getattr(options, item.name) for item in fields(Config)})
+
+
+def _run(command: str, config: Config, out: Path) -> int:
+    # Imported late: --help and a misspelt key should not wait for torch.
+    if command in ("bench", "classify"):
+        from synthaug.bench.run import run_study
+
+        summary = run_study(config, out)
+        print(summary["verdict"])
+        for cell in summary["failed"]:
+            print(f"failed: {cell['regime']} seed {cell['seed']}: {cell['error']}", file=sys.stderr)
+        print(f"report: {out / 'report.html'}\nMLflow: mlflow ui --backend-store-uri sqlite:///{out / 'mlflow.db'}")
+        return 1 if summary["failed"] else 0
+    from synthaug.bench.preparation import Study
+    from synthaug.bench.run import Bars
+
+    study = Study.start(config, out, Bars().stage)
+    if command == "train-autoencoder":
+        assert study.autoencoder
+        print(f"autoencoder: {out / f'autoencoder-{study.autoencoder_id}'}")
+    elif command == "train-ldm":
+        assert study.generator
+        print(f"generator: {out / f'generator-{study.generator_id}'}")
+    else:
+        print(f"pool: {study.pool.path}, volumes of each class {study.pool.counts}")
+        if command == "metrics":
+            from synthaug.bench.aggregate import image_metrics
+
+            held_out = [*study.split.val, *study.split.test]
+            result = image_metrics(held_out, study.pool, config.data.images, config.metrics)
+            print("\n".join(f"{name}: {value}" for name, value in result.items()))
+    return 0
+
+
+def _dry_run(config: Config) -> int:
+    from synthaug.bench.run import describe_cells
+
+    for cell in describe_cells(config):
+        fraction = "" if cell.synthetic_fraction is None else f"  synthetic fraction {cell.synthetic_fraction:g}"
+        print(f"{cell.regime:<10} seed {cell.seed}{fraction}")
+    return 0
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Libraries' warnings of things that are as they should be (not errors) stay out of a normal run."""
+    for name in ("diffusers", "transformers", "mlflow", "alembic", "torch", "monai"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
