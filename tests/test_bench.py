@@ -121,10 +121,10 @@ def test_mlflow_holds_a_study_and_a_child_for_each_cell(finished):
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
     assert {run.data.tags["regime"] for run in children} == {"real", "synthetic", "mixed"}
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert "mixed_minus_real_auroc_ci_low" in parent.data.metrics
+    assert "effect/mixed_minus_real_auroc_ci_low" in parent.data.metrics
     assert parent.data.params["generator.variant"] == "ccella"
     assert {item.path for item in client.list_artifacts(parent.info.run_id)} >= {"report.html", "results.csv"}
-    curve = client.get_metric_history(children[0].info.run_id, "val_loss")
+    curve = client.get_metric_history(children[0].info.run_id, "training/val_loss")
     assert [point.step for point in curve] == [4, 8]
 
 

@@ -26,7 +26,8 @@ def synthetic_counts(
         subjects are replaced: as many synthetic ones as the largest class has real ones.
 
     Raises:
-        InputError: An unknown strategy, a total below the real count, or a fraction outside (0, 1].
+        InputError: An unknown strategy, a total below the real count, a fraction outside (0, 1], or a fraction beside
+            a strategy other than "auto".
 
     Example:
         >>> synthetic_counts({0: 30, 1: 10})
@@ -40,6 +41,8 @@ def synthetic_counts(
     if synthetic_fraction is not None:
         if not 0 < synthetic_fraction <= 1:
             raise InputError(f"synthetic_fraction={synthetic_fraction} must lie in (0, 1].")
+        if sampling_strategy != "auto":
+            raise InputError("synthetic_fraction fills every class; leave sampling_strategy at 'auto' beside it.")
         if synthetic_fraction == 1:
             return dict.fromkeys(real, largest)
         total = math.ceil(round(largest / (1 - synthetic_fraction), 9))
@@ -47,7 +50,9 @@ def synthetic_counts(
     if isinstance(sampling_strategy, Mapping):
         short = {label: total for label, total in sampling_strategy.items() if total < real.get(label, 0)}
         if short or set(sampling_strategy) - set(real):
-            raise InputError(f"sampling_strategy={dict(sampling_strategy)} must name classes and totals >= {dict(real)}.")
+            raise InputError(
+                f"sampling_strategy={dict(sampling_strategy)} must name classes and totals >= {dict(real)}."
+            )
         return {label: sampling_strategy.get(label, count) - count for label, count in real.items()}
     if sampling_strategy in ("auto", "not majority", "all"):
         return {label: largest - count for label, count in real.items()}

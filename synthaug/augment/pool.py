@@ -1,5 +1,6 @@
 """Synthetic volumes on disk: NIfTI files that any viewer opens, and one manifest that says how each was made."""
 
+import copy
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +17,12 @@ from synthaug.config import SamplingConfig
 from synthaug.data.manifest import make_subject
 from synthaug.errors import InputError
 from synthaug.files import atomic_path, content_hash, file_hash, inside, read_json, usable_folder, write_json
-from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.pipeline import CCELLAOutput, CCELLAPipeline
 from synthaug.seeding import derive_seed, numpy_generator
 
 HEADER = "pool.json"
 MANIFEST = "manifest.jsonl"
+ENTRY_KEYS = {"id", "label", "index", "recipe", "files", "sha256", "class_probabilities"}
 
 
 def reports_by_class(subjects: Sequence[tio.Subject]) -> dict[int, list[str]]:
@@ -32,6 +34,57 @@ def reports_by_class(subjects: Sequence[tio.Subject]) -> dict[int, list[str]]:
     """
     labels = sorted({int(subject["label"]) for subject in subjects})
     return {label: [s["report"] for s in subjects if int(s["label"]) == label] for label in labels}
+
+
+def with_sampling(pipe: CCELLAPipeline, sampling: SamplingConfig) -> CCELLAPipeline:
+    """The same networks under the scheduler and micro-batch of ``sampling``; ``pipe`` itself stays as it is."""
+    drawing = copy.copy(pipe).with_scheduler(sampling.scheduler)
+    drawing.register_to_config(micro_batch=sampling.micro_batch)
+    drawing.set_progress_bar_config(disable=True)
+    return drawing
+
+
+def volume_recipe(
+    pipe: CCELLAPipeline, sampling: SamplingConfig, *, report: str, label: int, seed: int, override_class: bool
+) -> dict[str, Any]:
+    """Everything that a volume's bytes depend on, and the class that it was asked for."""
+    return {
+        "checkpoint": pipe.fingerprint,
+        "report": report,
+        "requested_class": label,
+        "override_class": override_class,
+        **asdict(sampling),
+        "shape": list(pipe.config.shape),
+        "spacing_mm": list(pipe.config.spacing_mm),
+        "seed": seed,
+        "threads": torch.get_num_threads(),
+        "device": pipe.device.type,
+        "dtype": str(pipe.denoiser.dtype),
+    }
+
+
+def provenance_line(recipe: Mapping[str, Any], class_probabilities: Sequence[float] | None) -> str:
+    """A subject's provenance: one line of JSON."""
+    return json.dumps({**recipe, "class_probabilities": class_probabilities}, sort_keys=True)
+
+
+def rounded_probabilities(output: CCELLAOutput, row: int) -> list[float] | None:
+    """The class probabilities of one volume of a pipeline's output, as they are recorded."""
+    if output.class_probabilities is None:
+        return None
+    return [round(probability, 6) for probability in output.class_probabilities[row].tolist()]
+
+
+def volume_affine(shape: Sequence[int], spacing_mm: Sequence[float]) -> np.ndarray:
+    """RAS, centred on the origin.
+
+    Example:
+        >>> volume_affine((3, 3, 5), (1, 1, 2))[:3, 3].tolist()
+        [-1.0, -1.0, -4.0]
+    """
+    affine = np.diag([*spacing_mm, 1.0])
+    affine[:3, 3] = -np.multiply(spacing_mm, np.subtract(shape, 1)) / 2
+    return affine
 
 
 class SyntheticPool:
@@ -66,7 +119,7 @@ class SyntheticPool:
     @property
     def address(self) -> str:
         """What reopens this source: its folder."""
-        return str(self.path)
+        return str(self.path.resolve())
 
     def __len__(self) -> int:
         return sum(self.counts.values())
@@ -87,9 +140,7 @@ class SyntheticPool:
             subject_id=f"synthetic-{entry['id']}",
             patient_id=f"synthetic-{entry['id']}",
             report=entry["recipe"]["report"],
-            provenance=json.dumps(
-                {**entry["recipe"], "class_probabilities": entry["class_probabilities"]}, sort_keys=True
-            ),
+            provenance=provenance_line(entry["recipe"], entry["class_probabilities"]),
         )
 
     def verify(self) -> None:
@@ -106,7 +157,7 @@ class SyntheticPool:
         """Open a pool that was built before.
 
         Raises:
-            InputError: No pool there.
+            InputError: No pool there, or its manifest cannot be used.
         """
         folder = Path(path)
         if not (folder / HEADER).is_file():
@@ -139,32 +190,35 @@ class SyntheticPool:
             on_volume: Called for each volume, new or found.
 
         Raises:
-            InputError: The folder holds another generator's pool, cannot be written, or a class has no report.
+            InputError: The folder holds a pool of another generator, seed or sampling, cannot be written, or a class
+                has no report.
         """
         folder = usable_folder(Path(path))
         sampling = sampling or SamplingConfig()
-        pipe.with_scheduler(sampling.scheduler)
-        pipe.set_progress_bar_config(disable=True)
         header = {
-            "format": 1,
+            "format": 2,
             "images": pipe.config.images,
             "spacing_mm": pipe.config.spacing_mm,
             "shape": pipe.config.shape,
             "checkpoint": pipe.fingerprint,
             "trained_on_patients": pipe.record.get("patients", []),
+            "seed": seed,
+            "sampling": asdict(sampling),
+            "override_class": override_class,
         }
         _write_or_match_header(folder, header)
         found = {entry["id"] for entry in _read_entries(folder)}
-        missing = []
+        missing: list[dict[str, Any]] = []
         for plan in _plan(pipe, per_class, reports, seed=seed, sampling=sampling, override_class=override_class):
             if plan["id"] in found:
                 if on_volume:
                     on_volume()
             else:
                 missing.append(plan)
+        drawing = with_sampling(pipe, sampling)
         for start in range(0, len(missing), sampling.micro_batch):
             batch = missing[start : start + sampling.micro_batch]
-            _generate(pipe, folder, batch, sampling, override_class)
+            _generate(drawing, folder, batch, sampling, override_class)
             for _ in batch:
                 if on_volume:
                     on_volume()
@@ -180,25 +234,19 @@ def _plan(pipe, per_class, reports, *, seed, sampling, override_class) -> list[d
         # Each report is used once before any is used twice.
         order = numpy_generator("prompts", seed, label).permutation(len(reports[label]))
         for index in range(count):
-            recipe = {
-                "checkpoint": pipe.fingerprint,
-                "report": reports[label][order[index % len(order)]],
-                "requested_class": label,
-                "override_class": override_class,
-                **asdict(sampling),
-                "shape": list(pipe.config.shape),
-                "spacing_mm": list(pipe.config.spacing_mm),
-                "seed": derive_seed("volume", seed, label, index),
-                "threads": torch.get_num_threads(),
-                "device": pipe.device.type,
-                "dtype": str(pipe.denoiser.dtype),
-            }
+            recipe = volume_recipe(
+                pipe,
+                sampling,
+                report=reports[label][order[index % len(order)]],
+                label=label,
+                seed=derive_seed("volume", seed, label, index),
+                override_class=override_class,
+            )
             plans.append({"id": content_hash(recipe), "label": label, "index": index, "recipe": recipe})
     return plans
 
 
 def _generate(pipe, folder: Path, batch: list[dict[str, Any]], sampling: SamplingConfig, override_class: bool) -> None:
-    pipe.register_to_config(micro_batch=sampling.micro_batch)
     output = pipe(
         [plan["recipe"]["report"] for plan in batch],
         [plan["label"] for plan in batch] if override_class else None,
@@ -214,21 +262,14 @@ def _generate(pipe, folder: Path, batch: list[dict[str, Any]], sampling: Samplin
             file = f"volumes/{plan['id']}_{name}.nii"
             hashes[name] = _write_volume(folder / file, output.volumes[row, channel].numpy(), pipe.config.spacing_mm)
             files[name] = file
-        probabilities = output.class_probabilities
-        entry = {
-            **plan,
-            "files": files,
-            "sha256": hashes,
-            "class_probabilities": None if probabilities is None else [round(p, 6) for p in probabilities[row].tolist()],
-        }
+        probabilities = rounded_probabilities(output, row)
+        entry = {**plan, "files": files, "sha256": hashes, "class_probabilities": probabilities}
         _append_line(folder / MANIFEST, json.dumps(entry, sort_keys=True))
 
 
 def _write_volume(path: Path, volume: np.ndarray, spacing_mm: Sequence[float]) -> str:
     """Uncompressed float32 NIfTI, RAS, centred on the origin; returns its SHA-256."""
-    affine = np.diag([*spacing_mm, 1.0])
-    affine[:3, 3] = -np.multiply(spacing_mm, np.subtract(volume.shape, 1)) / 2
-    image = nibabel.Nifti1Image(volume.astype(np.float32), affine)
+    image = nibabel.Nifti1Image(volume.astype(np.float32), volume_affine(volume.shape, spacing_mm))
     image.header.set_xyzt_units("mm")
     with atomic_path(path) as temporary:
         nibabel.save(image, temporary)
@@ -237,9 +278,10 @@ def _write_volume(path: Path, volume: np.ndarray, spacing_mm: Sequence[float]) -
 
 def _append_line(path: Path, line: str) -> None:
     """One write of one line: lines of two builders never mix, and a torn last line is seen by its missing end."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        torn = path.stat().st_size and not path.read_bytes()[-1:] == b"\n"
+        size = os.fstat(descriptor).st_size
+        torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
         os.write(descriptor, (("\n" if torn else "") + line + "\n").encode())
         os.fsync(descriptor)
     finally:
@@ -247,16 +289,22 @@ def _append_line(path: Path, line: str) -> None:
 
 
 def _read_entries(folder: Path) -> list[dict[str, Any]]:
-    """Whole lines of the manifest whose files exist; a volume that two builders made counts once."""
+    """Whole lines of the manifest whose files exist; of two volumes in one place (class, index), the later counts.
+
+    Two stand in one place when two builders made it, or when a killed build went on with other prompts or threads.
+    """
     path = folder / MANIFEST
-    entries: dict[str, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    entries: dict[tuple[int, int], dict[str, Any]] = {}
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
             continue  # torn by a kill: its volume is generated again
+        if not isinstance(entry, dict) or not entry.keys() >= ENTRY_KEYS:
+            raise InputError(f"{path}, line {number}: is not an entry of a pool; delete the line and rebuild.")
         if all(inside(folder, file).is_file() for file in entry["files"].values()):
-            entries[entry["id"]] = entry
+            entries[entry["label"], entry["index"]] = entry
     return list(entries.values())
 
 

@@ -1,5 +1,6 @@
 """Batches of real and synthetic subjects, exactly balanced, the same for any number of workers and ranks."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -57,8 +58,9 @@ class MixedSubjects(Dataset):
         if self.transform is None:
             return subject
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed("transform", self.seed, draw.epoch, draw.slot))
-            return self.transform(subject)
+            # The CPU's generator only: torch.manual_seed would also reset the GPU's, which the fork does not restore.
+            torch.default_generator.manual_seed(derive_seed("transform", self.seed, draw.epoch, draw.slot))
+            return self.transform(copy.deepcopy(subject))  # a transform with copy=False must not reach the original
 
 
 class SyntheticSampler(Sampler[list[Draw]]):
@@ -115,7 +117,9 @@ class SyntheticSampler(Sampler[list[Draw]]):
             )
             absent = [c for c, count in self.synthetic.items() if count and c not in self.source.classes]
             if absent:
-                raise InputError(f"The source has no volumes of class {absent[0]}; it has classes {self.source.classes}.")
+                raise InputError(
+                    f"The source has no volumes of class {absent[0]}; it has classes {self.source.classes}."
+                )
         if synthetic_fraction == 1 and self.source is not None:
             self.real = dict.fromkeys(self.real, 0)
 

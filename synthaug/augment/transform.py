@@ -4,6 +4,7 @@ As ``RandomNoise`` draws and calls ``Noise``, ``SyntheticAugment`` draws a class
 whose arguments are plain, so that ``subject.history`` replays to the same bytes.
 """
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,13 +40,14 @@ class Synthesize(tio.Transform):
     def apply_transform(self, subject: tio.Subject) -> tio.Subject:
         """Called by torchio on its own copy of the subject."""
         synthetic = open_source(self.source).subject(self.target, self.index)
-        names = [name for name in subject.get_images_dict(include=self.include, exclude=self.exclude)]
+        names = list(subject.get_images_dict(include=self.include, exclude=self.exclude))
         missing = [name for name in names if name not in synthetic]
         if missing:
             raise InputError(f"{self.source}: has no image {missing[0]!r}; pass include= with the images to replace.")
         for name in names:
-            subject[name].set_data(synthetic[name].data.clone())
-            subject[name].affine = synthetic[name].affine
+            image = copy.deepcopy(synthetic[name])  # the whole image: no path of the real one stays behind
+            image.load()
+            subject[name] = image
         for key in CONVENTION:
             subject[key] = synthetic[key]
         subject.update_attributes()
@@ -59,12 +61,13 @@ class SyntheticAugment(RandomTransform):
         source: A SyntheticPool, its folder, or a LiveSource.
         p: Probability.
         target: Class of the replacement: "same" as the subject's, "balance" (rarer classes more often, so that the
-            expected share of every class is equal; needs ``class_counts``), or a distribution {class: weight}.
+            expected share of every class is equal; needs ``class_counts`` and a ``p`` that can reach it), or a
+            distribution {class: weight}.
         class_counts: Subjects of each class in the training set, for "balance".
         **kwargs: See ``torchio.Transform``.
 
     Raises:
-        InputError: The target cannot be read or names a class that the source lacks.
+        InputError: The target cannot be read, cannot be reached, or names a class that the source lacks.
     """
 
     def __init__(
@@ -78,7 +81,8 @@ class SyntheticAugment(RandomTransform):
         super().__init__(p=p, **kwargs)
         self.source = as_source(source)
         self.weights = _target_weights(target, class_counts, p)
-        absent = sorted(set(self.weights or {}) - set(self.source.classes))
+        wanted = {label for label, weight in (self.weights or {}).items() if weight > 0}
+        absent = sorted(wanted - set(self.source.classes))
         if absent:
             raise InputError(f"The source has no volumes of class {absent[0]}; it has classes {self.source.classes}.")
 
@@ -90,7 +94,11 @@ class SyntheticAugment(RandomTransform):
             labels = sorted(self.weights)
             drawn = torch.multinomial(torch.tensor([float(self.weights[label]) for label in labels]), 1)
             target = labels[int(drawn)]
-        twin = Synthesize(self.source.address, target, self._get_random_seed(), **self._get_base_args())
+        if target not in self.source.classes:
+            raise InputError(f"The source has no volumes of class {target}; it has classes {self.source.classes}.")
+        # An index below the count means the same volume after the pool has grown.
+        index = self._get_random_seed() % self.source.counts[target]
+        twin = Synthesize(self.source.address, target, index, **self._get_base_args())
         return twin(subject)
 
 
@@ -108,7 +116,10 @@ def _target_weights(
         raise InputError(f"target={target!r} is unknown; use 'same', 'balance' or {{class: weight}}.")
     if not class_counts:
         raise InputError("target='balance' needs class_counts, the subjects of each class in the training set.")
-    # A class with share s ends with (1-p)s + p*w; equal shares 1/K need w = (1/K - (1-p)s)/p, where that is possible.
+    # A class with share s ends with (1-p)s + p*w; equal shares 1/K need w = (1/K - (1-p)s)/p, never negative.
     total, classes = sum(class_counts.values()), len(class_counts)
+    least = 1 - total / (classes * max(class_counts.values()))
+    if 0 < p < least - 1e-9:
+        raise InputError(f"p={p} is too small to balance {dict(class_counts)}; p must be at least {least:.3f}.")
     needed = {c: max(0.0, 1 / classes - (1 - p) * count / total) for c, count in class_counts.items()}
     return needed if sum(needed.values()) > 0 else dict.fromkeys(class_counts, 1.0)

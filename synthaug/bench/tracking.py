@@ -18,11 +18,12 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import, 
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 
+SOURCE = {"mlflow.source.name": "synthaug.bench", "mlflow.source.type": "LOCAL"}
 STATISTICS = ("value", "ci_low", "ci_high")
 
 
 class Tracker:
-    """Logs one study.
+    """Logs one study. Metric names group by what is before the slash, as the interface's chart sections do.
 
     Args:
         out: The study's folder; holds ``mlflow.db`` and ``mlartifacts`` unless MLFLOW_TRACKING_URI names a server.
@@ -38,9 +39,12 @@ class Tracker:
             self.client = MlflowClient(self.uri)
             known = self.client.get_experiment_by_name(experiment)
             location = None if server else (out.resolve() / "mlartifacts").as_uri()
-            self.experiment = (
-                known.experiment_id if known else self.client.create_experiment(experiment, artifact_location=location)
-            )
+            if known:
+                self.experiment = known.experiment_id
+            else:
+                # The tag opens the interface on training runs, not on traces of language models.
+                tags = {"mlflow.experimentKind": "custom_model_development"}
+                self.experiment = self.client.create_experiment(experiment, artifact_location=location, tags=tags)
             self.study_id = study_id
             self.parent = self._study_run(experiment, params)
 
@@ -52,6 +56,7 @@ class Tracker:
                     return
                 self.client.delete_run(run.info.run_id)
             tags = {
+                **SOURCE,
                 "mlflow.parentRunId": self.parent.info.run_id,
                 "mlflow.runName": f"{record['regime']}-seed{record['seed']}",
                 "study_id": self.study_id,
@@ -64,13 +69,13 @@ class Tracker:
             run_id = self.client.create_run(self.experiment, tags=tags).info.run_id
             shown = ("regime", "seed", "synthetic_fraction", "n_train_real", "n_train_synthetic", "steps")
             flat = {**params, **{key: record[key] for key in shown}}
-            metrics = [Metric(f"test_{name}", value, 0, 0) for name, value in record["metrics"].items()]
+            metrics = [Metric(f"test/{name}", value, 0, 0) for name, value in record["metrics"].items()]
             metrics += [
-                Metric("chosen_step", record["chosen_step"], 0, 0),
-                Metric("seconds", record["seconds"], 0, 0),
+                Metric("training/chosen_step", record["chosen_step"], 0, 0),
+                Metric("training/seconds", record["seconds"], 0, 0),
             ]
             metrics += [
-                Metric(name, point[name], 0, int(point["step"]))
+                Metric(f"training/{name}", point[name], 0, int(point["step"]))
                 for point in record["history"]
                 for name in ("train_loss", "val_loss")
             ]
@@ -83,21 +88,21 @@ class Tracker:
         with _quiet():
             run_id = self.parent.info.run_id
             metrics = [
-                Metric(f"{regime['regime']}_{metric}{'' if part == 'value' else '_' + part}", values[part], 0, 0)
+                Metric(f"regimes/{regime['regime']}_{metric}{'' if part == 'value' else '_' + part}", values[part], 0, 0)
                 for regime in summary["regimes"]
                 for metric, values in regime.items()
                 if isinstance(values, Mapping)
                 for part in STATISTICS
             ]
             for contrast in summary["contrasts"]:
-                name = f"{contrast['contrast'].replace(' - ', '_minus_')}_{contrast['metric']}"
+                name = f"effect/{contrast['contrast'].replace(' - ', '_minus_')}_{contrast['metric']}"
                 metrics += [
                     Metric(name, contrast["difference"], 0, 0),
                     Metric(f"{name}_ci_low", contrast["ci_low"], 0, 0),
                     Metric(f"{name}_ci_high", contrast["ci_high"], 0, 0),
                 ]
             for image in summary["image_metrics"]:
-                name = image["metric"]
+                name = f"images/{image['metric']}"
                 metrics += [Metric(name, image["value"], 0, 0)]
                 metrics += [Metric(f"{name}_{part}", image[part], 0, 0) for part in ("floor", "ci_low", "ci_high")]
             self.client.log_batch(run_id, metrics=metrics, tags=[RunTag("verdict", summary["verdict"])])
@@ -110,7 +115,7 @@ class Tracker:
         found = [run for run in self._find("study_id", self.study_id) if run.data.tags.get("kind") == "study"]
         if found:
             return found[0]
-        tags = {"mlflow.runName": f"{name} (study)", "study_id": self.study_id, "kind": "study"}
+        tags = {**SOURCE, "mlflow.runName": f"{name} (study)", "study_id": self.study_id, "kind": "study"}
         run = self.client.create_run(self.experiment, tags=tags)
         self.client.log_batch(run.info.run_id, params=_params(params))
         return run

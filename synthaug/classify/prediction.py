@@ -18,8 +18,10 @@ def predict_logits(
     training = network.training
     network.eval()
     rows = []
-    for start in range(0, len(subjects), batch_size):
-        volumes = torch.stack([stack_images(subject, images) for subject in subjects[start : start + batch_size]])
-        rows.append(network(volumes.to(device)).float().cpu())
-    network.train(training)
+    try:
+        for start in range(0, len(subjects), batch_size):
+            volumes = torch.stack([stack_images(subject, images) for subject in subjects[start : start + batch_size]])
+            rows.append(network(volumes.to(device)).float().cpu())
+    finally:
+        network.train(training)
     return torch.cat(rows)

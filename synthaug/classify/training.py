@@ -12,6 +12,7 @@ from torch import nn
 from synthaug.classify.prediction import predict_logits
 from synthaug.config import ClassifierConfig, PreprocessConfig
 from synthaug.data.manifest import class_counts, stack_images
+from synthaug.errors import InputError
 from synthaug.models.classifier import build_classifier
 from synthaug.models.optimisation import Batch, OnStep, optimise
 from synthaug.seeding import derive_seed
@@ -61,16 +62,22 @@ def train_classifier(
         config: Network, loss, steps.
         images: Image names, in channel order.
         shape: Voxels of a volume.
-        seed: Names the initial weights.
+        seed: Names the initial weights and what the network drops.
         on_step: Progress.
+
+    Raises:
+        InputError: The validation subjects lack a class, the network cannot take the volumes, or the settings ask for
+            averaged weights, which the choice of a step would not see.
     """
+    if config.training.ema:
+        raise InputError(f"classifier.training.ema={config.training.ema} must be 0; the best single step is kept.")
     classes = len(class_counts(validation))
     network = build_classifier(
         config, in_channels=len(images), classes=classes, shape=shape, seed=derive_seed("classifier", seed)
     )
     labels = torch.tensor([subject["label"] for subject in validation])
     objective = _Objective(network, config)
-    batches = _endless(loader, images)
+    batches = _endless(loader, images, classes)
     trained = TrainedClassifier(network, chosen_step=0)
     best: dict[str, torch.Tensor] = {}
     lowest = float("inf")
@@ -87,7 +94,10 @@ def train_classifier(
         if on_step:
             on_step(step, values)
 
-    optimise(objective, lambda step: next(batches), config.training, on_step=watch)
+    devices = list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(devices):  # some networks drop paths with the global generator
+        torch.manual_seed(derive_seed("classifier training", seed))
+        optimise(objective, lambda step: next(batches), config.training, on_step=watch)
     if not best:
         raise RuntimeError("no validation loss was finite; the classifier did not train")
     network.load_state_dict(best)
@@ -111,11 +121,16 @@ class _Objective(nn.Module):
         return loss, {"loss": loss.detach()}
 
 
-def _endless(loader: tio.SubjectsLoader, images: Sequence[str]) -> Iterator[Batch]:
+def _endless(loader: tio.SubjectsLoader, images: Sequence[str], classes: int) -> Iterator[Batch]:
     epoch = 0
     while True:
         if hasattr(loader.batch_sampler, "set_epoch"):
             loader.batch_sampler.set_epoch(epoch)
         for batch in loader:
+            if batch["label"].max() >= classes:
+                raise InputError(
+                    f"The training subjects have class {int(batch['label'].max())}, the validation subjects only "
+                    f"{classes} classes; put every class into both."
+                )
             yield {"volumes": stack_images(batch, images), "labels": batch["label"]}
         epoch += 1
