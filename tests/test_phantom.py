@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthaug.data.phantom import draw_findings, gland_mask, lesion_centre_mm, make_subjects, place, render
+from synthaug.data.anatomy import lesion_centre_mm, place
+from synthaug.data.phantom import draw_findings, gland_mask, make_subjects, render
 from synthaug.data.reports import ProstateFindings
 from synthaug.errors import InputError
 

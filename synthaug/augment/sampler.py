@@ -55,12 +55,14 @@ class MixedSubjects(Dataset):
             subject = self.source.subject(draw.label, draw.index)
         else:
             subject = self.by_class[draw.label][draw.index]
+        subject = copy.deepcopy(subject)  # a transform with copy=False must not reach the original
+        subject.load()  # torchio collates the keys of the first subject, and a volume not read yet has no data
         if self.transform is None:
             return subject
         with torch.random.fork_rng(devices=[]):
             # The CPU's generator only: torch.manual_seed would also reset the GPU's, which the fork does not restore.
             torch.default_generator.manual_seed(derive_seed("transform", self.seed, draw.epoch, draw.slot))
-            return self.transform(copy.deepcopy(subject))  # a transform with copy=False must not reach the original
+            return self.transform(subject)
 
 
 class SyntheticSampler(Sampler[list[Draw]]):

@@ -11,7 +11,6 @@ import diffusers
 import torch
 import transformers
 from diffusers import (
-    ConfigMixin,
     DDIMScheduler,
     DDPMScheduler,
     DiffusionPipeline,
@@ -166,7 +165,7 @@ class CCELLAPipeline(DiffusionPipeline):
 
     def _denoise(self, reports, labels, seeds, *, text, sides, spacing, steps, guidance):
         """One micro-batch from unit noise to clean latents; also the class probabilities of the last step."""
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         noise = [torch.randn(self.autoencoder.latent_channels, *sides, generator=g) for g in generators]
         latents = torch.stack(noise).to(self.device, self.denoiser.dtype)
         self.scheduler.set_timesteps(steps, device=self.device)
@@ -214,7 +213,7 @@ class CCELLAPipeline(DiffusionPipeline):
         Computed once; the sampler's name and steps are the caller's, so not part of it.
         """
         if self._fingerprint is None:
-            sizes = [_settings(self.autoencoder), _settings(self.denoiser), self.tokenizer.model_max_length]
+            sizes = [self.autoencoder.settings, self.denoiser.settings, self.tokenizer.model_max_length]
             noise = [self.scheduler.config[name] for name in NOISE_SCHEDULE]
             digest = hashlib.sha256(content_hash([sizes, noise]).encode())
             for module in (self.autoencoder, self.denoiser, self.text_encoder):
@@ -272,6 +271,8 @@ class CCELLAPipeline(DiffusionPipeline):
             raise InputError("reports must be a list of texts, not one text.")
         if len(seeds) != len(reports) or (labels is not None and len(labels) != len(reports)):
             raise InputError(f"{len(reports)} reports need as many seeds and labels; got {len(seeds)} seeds.")
+        if any(not 0 <= seed < 2**64 for seed in seeds):
+            raise InputError("seeds must lie in 0..2**64 - 1.")
         classes = self.denoiser.config.classes
         if labels is not None and any(not 0 <= label < classes for label in labels):
             raise InputError(f"labels must lie in 0..{classes - 1} for this generator.")
@@ -285,11 +286,6 @@ class CCELLAPipeline(DiffusionPipeline):
             raise InputError(f"Variant {variant!r} is conditioned on the true class; give labels.")
         if guidance_scale != 1.0 and not conditioning.text:
             raise InputError(f"Variant {variant!r} reads no report, so guidance has no meaning; set it to 1.")
-
-
-def _settings(model: ConfigMixin) -> dict[str, Any]:
-    """What the constructor of a network was given."""
-    return {name: value for name, value in model.config.items() if not name.startswith("_")}
 
 
 def _rows(readings, prompts, part: int, at: int) -> torch.Tensor | None:

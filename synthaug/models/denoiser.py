@@ -70,7 +70,7 @@ class CCELLADenoiser(PretrainedModel):
             out_channels=latent_channels,
             num_channels=tuple(shape.channels),
             attention_levels=tuple(shape.attention),
-            num_head_channels=tuple(shape.head_channels if on else 0 for on in shape.attention),
+            num_head_channels=shape.head_channels,  # the middle block attends even where the last level does not
             num_res_blocks=shape.residual_blocks,
             norm_num_groups=shape.norm_groups,
             with_conditioning=self.conditioning.text,

@@ -55,12 +55,15 @@ class PretrainedModel(ModelMixin, ConfigMixin):
         path = Path(folder) / SAFETENSORS_WEIGHTS_NAME
         if not path.is_file():
             raise InputError(f"{path}: no such weights file.")
-        settings = _settings(Path(folder) / cls.config_name)
+        config = Path(folder) / cls.config_name
+        if not config.is_file():
+            raise InputError(f"{config}: no such file; every saved model has one.")
         try:
             with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced below
-                model = cls(**settings)
+                # diffusers' own from_config would pass over keys that do not belong.
+                model = cls(**_public(read_json(config)))
         except TypeError as error:
-            raise InputError(f"{folder}: {cls.config_name} does not describe a {cls.__name__} ({error}).") from error
+            raise InputError(f"{config}: does not describe a {cls.__name__} ({error}).") from error
         try:
             state = load_file(path)
         except SafetensorError as error:
@@ -68,9 +71,12 @@ class PretrainedModel(ModelMixin, ConfigMixin):
         load_strictly(model, state, source=str(path))
         return model.eval()
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the constructor was given."""
+        return _public(self.config)
 
-def _settings(path: Path) -> dict[str, Any]:
-    """What a saved ``config.json`` gives to the constructor; diffusers would pass over keys that do not belong."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; every saved model has one.")
-    return {name: value for name, value in read_json(path).items() if not name.startswith("_")}
+
+def _public(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a config, without what diffusers notes for itself."""
+    return {name: value for name, value in config.items() if not name.startswith("_")}
