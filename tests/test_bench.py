@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from synthaug.errors import InputError
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training import patient_hash
 
+ROOT = Path(__file__).parents[1]
 TINY = {
     "data": {"phantom": {"n": 32, "shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]}},
     "preprocess": {"shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]},
@@ -216,6 +218,18 @@ def test_stages_can_be_run_one_by_one(finished, config_file, capsys):
     shown = capsys.readouterr().out
     assert "fingerprint" in shown
     assert "volumes of each class {0: 6, 1: 6}" in shown
+
+
+def test_the_notebook_runs_on_a_finished_study(finished, tmp_path, monkeypatch):
+    notebook = json.loads((ROOT / "notebooks/first_steps.ipynb").read_text())
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/quickstart").symlink_to(finished)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    assert names["replaced"]["synthetic"]
 
 
 def test_summary_on_numbers_counted_by_hand():

@@ -107,7 +107,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
         self.source = None if source is None else as_source(source)
         self.real = class_counts(subjects)
         self.seed, self.rank, self.ranks, self.epoch = seed, rank, ranks, 0
-        if batch_size % len(self.real):
+        if batch_size < 1 or batch_size % len(self.real):
             raise InputError(f"batch_size={batch_size} must be a multiple of the {len(self.real)} classes.")
         if not 0 <= rank < ranks:
             raise InputError(f"rank={rank} must lie in 0..{ranks - 1}.")

@@ -1,0 +1,251 @@
+"""The one optimisation loop: killed and resumed it ends with the same bits, and several processes are as one."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from synthaug.config import TrainingConfig
+from synthaug.errors import InputError
+from synthaug.models.optimisation import optimise
+from synthaug.seeding import torch_generator
+
+LOOP = TrainingConfig(steps=8, batch_size=4, learning_rate=0.05, warmup=2, checkpoint_minutes=0.0)
+
+
+class Killed(Exception):
+    """Stands for a signal in the middle of a loop."""
+
+
+class Regression(nn.Module):
+    """A small regression, with dropout to show that the loop's own draws are resumed too."""
+
+    def __init__(self, dropout=0.0):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.network = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 1))
+        self.frozen = nn.Linear(1, 1).requires_grad_(False)
+
+    def forward(self, inputs, targets):
+        loss = (self.network(inputs) - targets).square().mean()
+        return loss, {"loss": loss.detach()}
+
+
+def batch_of(step):
+    inputs = torch.randn(4, 3, generator=torch_generator("batch", step))
+    return {"inputs": inputs, "targets": inputs.sum(1, keepdim=True)}
+
+
+def weights(module):
+    return torch.cat([value.detach().flatten() for value in module.network.parameters()])
+
+
+def train(config=LOOP, *, kill_at=None, checkpoint=None, dropout=0.0):
+    """Weights after the loop and the loss of each step; killed after ``kill_at`` steps and resumed, if given."""
+    losses = {}
+
+    def on_step(step, values):
+        losses[step] = values["loss"]
+        if step == kill_at and not resumed:
+            raise Killed
+
+    resumed = False
+    objective = Regression(dropout)
+    if kill_at is not None:
+        with pytest.raises(Killed):
+            optimise(objective, batch_of, config, checkpoint=checkpoint, on_step=on_step)
+        assert checkpoint.is_file()
+        resumed, objective = True, Regression(dropout)
+        torch.rand(5)  # another process would find the global generator elsewhere
+    optimise(objective, batch_of, config, checkpoint=checkpoint, on_step=on_step)
+    return weights(objective), losses
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("kill_at", [2, 5, 8])
+def test_a_killed_loop_resumes_to_the_same_bits(ema, kill_at, tmp_path):
+    config = replace(LOOP, ema=ema)
+    unbroken, losses = train(config, dropout=0.5)
+    resumed, again = train(config, kill_at=kill_at, checkpoint=tmp_path / "loop.checkpoint", dropout=0.5)
+    assert torch.equal(resumed, unbroken)
+    assert again == losses
+
+
+def test_a_resumed_loop_does_not_repeat_finished_steps(tmp_path):
+    checkpoint = tmp_path / "loop.checkpoint"
+    seen = []
+
+    def on_step(step, values):
+        seen.append(step)
+        if step == 5 and seen.count(5) == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        optimise(Regression(), batch_of, LOOP, checkpoint=checkpoint, on_step=on_step)
+    optimise(Regression(), batch_of, LOOP, checkpoint=checkpoint, on_step=on_step)
+    # Step 5 was not yet saved when its callback broke off.
+    assert seen == [1, 2, 3, 4, 5, 5, 6, 7, 8]
+
+
+def test_the_checkpoint_is_removed_at_the_end(tmp_path):
+    checkpoint = tmp_path / "loop.checkpoint"
+    train(checkpoint=checkpoint)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_of_another_loop_is_refused(tmp_path):
+    checkpoint = tmp_path / "loop.checkpoint"
+    with pytest.raises(Killed):
+        optimise(Regression(), batch_of, LOOP, checkpoint=checkpoint, on_step=kill_after(3))
+    with pytest.raises(InputError, match=r"loop\.checkpoint: begun with learning_rate=0\.05"):
+        optimise(Regression(), batch_of, replace(LOOP, learning_rate=0.1), checkpoint=checkpoint)
+    other = Regression()
+    other.network.append(nn.Linear(1, 1))
+    with pytest.raises(InputError, match=r"loop\.checkpoint: weights do not fit"):
+        optimise(other, batch_of, LOOP, checkpoint=checkpoint)
+    # How often it saves is not part of what it computes.
+    optimise(Regression(), batch_of, replace(LOOP, checkpoint_minutes=9.0), checkpoint=checkpoint)
+
+
+def kill_after(last):
+    def on_step(step, values):
+        if step == last:
+            raise Killed
+
+    return on_step
+
+
+def test_the_loop_neither_reads_nor_moves_the_global_generator():
+    torch.manual_seed(1)
+    first, _ = train(dropout=0.5)
+    torch.manual_seed(2)
+    expected = torch.rand(3)
+    torch.manual_seed(2)
+    second, _ = train(dropout=0.5)
+    nn.Linear(1, 1)  # what Regression draws for its frozen layer
+    torch.manual_seed(2)
+    objective = Regression(0.5)
+    torch.manual_seed(2)
+    optimise(objective, batch_of, LOOP)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(first, second)
+
+
+def test_dropout_follows_the_seed():
+    assert not torch.equal(train(dropout=0.5)[0], train(replace(LOOP, seed=1), dropout=0.5)[0])
+
+
+def test_averaged_weights_differ_from_the_last_and_are_the_running_average():
+    last, losses = train()
+    averaged, same = train(replace(LOOP, ema=0.9))
+    assert losses == same  # averaging does not touch the optimisation
+    assert not torch.equal(last, averaged)
+    # By hand: the average follows the weights after each step with diffusers' warm-up (1 + n) / (10 + n).
+    history = []
+    objective = Regression()
+    optimise(objective, batch_of, LOOP, on_step=lambda step, values: history.append(weights(objective).clone()))
+    expected = history[0]
+    for n, current in enumerate(history[1:], start=1):
+        decay = min((1 + n) / (10 + n), 0.9)
+        expected = decay * expected + (1 - decay) * current
+    torch.testing.assert_close(averaged, expected)
+
+
+def test_the_rate_warms_up_then_falls_with_power_two_to_nothing():
+    moved = []
+    objective = Regression()
+    before = weights(objective).clone()
+
+    def on_step(step, values):
+        nonlocal before
+        moved.append((weights(objective) - before).abs().max().item())
+        before = weights(objective).clone()
+
+    # Equal batches keep Adam's steps near the learning rate itself, so the largest move shows the rate.
+    config = TrainingConfig(steps=100, batch_size=4, learning_rate=1e-3, warmup=10)
+    optimise(objective, lambda step: batch_of(0), config, on_step=on_step)
+    rate = [n / 10 if n < 10 else (1 - (n - 10) / 90) ** 2 for n in range(100)]
+    assert moved[0] == 0
+    for n in (1, 5, 10, 40, 70):
+        assert moved[n] == pytest.approx(1e-3 * rate[n], rel=0.25)
+    assert moved[-1] < 1e-3 * 1e-3
+
+
+def test_frozen_parameters_stay_and_training_improves():
+    objective = Regression()
+    frozen = objective.frozen.weight.clone()
+    losses = []
+    config = replace(LOOP, steps=60)
+    optimise(objective, batch_of, config, on_step=lambda step, values: losses.append(values["loss"]))
+    assert torch.equal(objective.frozen.weight, frozen)
+    assert sum(losses[-5:]) < 0.2 * sum(losses[:5])
+    assert not objective.training
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_the_loop_and_names_the_step(value):
+    def spoiled(step):
+        batch = batch_of(step)
+        if step == 3:
+            batch["targets"][0] = value
+        return batch
+
+    with pytest.raises(InputError, match="step 3"):
+        optimise(Regression(), spoiled, LOOP)
+
+
+TWO_PROCESSES = """
+import json, sys
+sys.path[:0] = {paths!r}
+import torch
+torch.set_num_threads(1)
+from test_optimisation import LOOP, Regression, batch_of, weights
+from synthaug.models.optimisation import optimise
+from accelerate import PartialState
+
+losses, objective = [], Regression()
+optimise(objective, batch_of, LOOP, on_step=lambda step, values: losses.append(values["loss"]))
+state = PartialState()
+record = dict(processes=state.num_processes, losses=losses, weights=weights(objective).tolist())
+with open({folder!r} + "/%d.json" % state.process_index, "w") as stream:
+    json.dump(record, stream)
+"""
+
+
+@pytest.mark.slow  # two interpreters import everything: 30 s on a shared core
+def test_two_processes_train_as_one_at_the_same_global_batch(tmp_path):
+    expected, losses = train()
+    script = tmp_path / "script.py"
+    tests = os.path.dirname(os.path.abspath(__file__))
+    script.write_text(TWO_PROCESSES.format(paths=[tests, os.path.dirname(tests)], folder=str(tmp_path)))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    run_two(script, port)
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    assert [rank["processes"] for rank in ranks] == [2, 2]
+    assert ranks[0]["weights"] == ranks[1]["weights"]
+    torch.testing.assert_close(torch.tensor(ranks[0]["weights"]), expected, rtol=0, atol=1e-5)
+    means = [(one + other) / 2 for one, other in zip(ranks[0]["losses"], ranks[1]["losses"], strict=True)]
+    assert means == pytest.approx([losses[step] for step in sorted(losses)], abs=1e-5)
+
+
+def run_two(script, port):
+    """What ``accelerate launch --cpu --num_processes 2`` starts, without its launcher."""
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    shared |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    processes = []
+    for rank in range(2):
+        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        environment = os.environ | shared | own
+        processes.append(subprocess.Popen([sys.executable, str(script)], env=environment, stderr=subprocess.PIPE))
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors.decode()[-2000:]
