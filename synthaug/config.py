@@ -256,8 +256,8 @@ class GeneratorConfig:
     """The text adapter."""
     text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     """The text encoder."""
-    class_loss_weight: float = 1e-4
-    """Weight of the focal class loss (published: 1e-4); variants without heads ignore it."""
+    class_loss_weight: float = 1e-2
+    """Weight of the focal class loss (published: 1e-4, over 400 epochs); variants without heads ignore it."""
     prediction: Literal["epsilon", "v_prediction"] = "v_prediction"
     """What the U-Net predicts: noise (published) or velocity."""
     shifted_copies: int = 3
@@ -265,7 +265,7 @@ class GeneratorConfig:
     report_dropout: float = 0.0
     """Share of training reports replaced by "", so that guidance can be used (published: 0)."""
     training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(steps=600, batch_size=16, learning_rate=5e-4, warmup=20, ema=0.995)
+        default_factory=lambda: TrainingConfig(steps=400, batch_size=16, learning_rate=1e-3, warmup=20, ema=0.99)
     )
     """Its optimisation."""
 

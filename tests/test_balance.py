@@ -37,7 +37,13 @@ def test_equal_classes_need_nothing():
 
 @pytest.mark.parametrize(
     ("fraction", "expected"),
-    [(0.5, {0: 30, 1: 50}), (0.25, {0: 10, 1: 30}), (0.9, {0: 270, 1: 290}), (1.0, {0: 30, 1: 30}), (0.01, {0: 1, 1: 21})],
+    [
+        (0.5, {0: 30, 1: 50}),
+        (0.25, {0: 10, 1: 30}),
+        (0.9, {0: 270, 1: 290}),
+        (1.0, {0: 30, 1: 30}),
+        (0.01, {0: 1, 1: 21}),
+    ],
 )
 def test_a_fraction_fills_all_classes_to_one_total(fraction, expected):
     assert synthetic_counts({0: 30, 1: 10}, synthetic_fraction=fraction) == expected

@@ -15,10 +15,10 @@ import torch
 import yaml
 from mlflow.tracking import MlflowClient
 
-from synthaug.bench.commands import run_command
 from synthaug.augment.pool import SyntheticPool
 from synthaug.bench import run as bench_run
 from synthaug.bench.aggregate import summarise
+from synthaug.bench.commands import run_command
 from synthaug.bench.preparation import Study, refuse_leaks
 from synthaug.config import MetricsConfig
 from synthaug.data.splits import Split

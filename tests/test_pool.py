@@ -303,15 +303,16 @@ def test_a_line_that_is_no_entry_is_named(build, line):
         SyntheticPool.open(path)
 
 
-def test_a_generator_that_produces_nan_fills_no_pool(tiny_pipeline, build):
+def test_a_generator_that_draws_nan_fills_no_pool(tiny_pipeline, build, tmp_path):
     weight = next(tiny_pipeline.denoiser.parameters())
     kept = weight.detach().clone()
     fingerprint, tiny_pipeline._fingerprint = tiny_pipeline._fingerprint, None
     try:
         with torch.no_grad():
             weight.fill_(float("nan"))
-        with pytest.raises(InputError, match="NaN"):
+        with pytest.raises(InputError, match="not finite"):
             build()
+        assert not (tmp_path / "pool" / MANIFEST).exists()
     finally:
         with torch.no_grad():
             weight.copy_(kept)

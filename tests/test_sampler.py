@@ -43,7 +43,12 @@ def same(left, right):
     )
 
 
-@given(sizes=SIZES, per_class=st.integers(1, 5), percent=st.sampled_from([None, 1, 30, 50, 80, 100]), ranks=st.integers(1, 3))
+@given(
+    sizes=SIZES,
+    per_class=st.integers(1, 5),
+    percent=st.sampled_from([None, 1, 30, 50, 80, 100]),
+    ranks=st.integers(1, 3),
+)
 @settings(max_examples=60, deadline=None)
 def test_every_batch_of_every_rank_is_exactly_balanced_the_last_one_too(sizes, per_class, percent, ranks):
     for rank in range(ranks):
@@ -133,7 +138,7 @@ def test_later_epochs_walk_on_through_a_larger_pool():
     seen = []
     for epoch in range(3):
         sampler.set_epoch(epoch)
-        seen += [draw.index for batch in sampler for draw in batch if draw.synthetic]
+        seen += [draw.member for batch in sampler for draw in batch if draw.synthetic]
     assert sorted(seen) == list(range(9))
 
 
@@ -161,7 +166,7 @@ def test_a_transform_draws_anew_for_each_epoch_and_slot_and_leaves_the_global_ge
             for draw in batch:
                 subject_of[draw] = sampler.loader(transform=noise).dataset[draw]["t2w"].data
     assert torch.equal(torch.get_rng_state(), state)
-    repeated = [draw for draw in subject_of if draw.label == 1 and draw.index == 0]
+    repeated = [draw for draw in subject_of if draw.label == 1 and draw.member == 0]
     assert len(repeated) == 4
     assert len({subject_of[draw].sum().item() for draw in repeated}) == 4
 

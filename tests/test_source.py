@@ -47,7 +47,9 @@ def test_another_seed_gives_other_volumes_at_another_address(live):
     assert live().address != live(seed=6).address
 
 
-def test_live_and_pooled_subjects_have_the_same_keys_provenance_fields_and_geometry(live, tiny_pipeline, tiny_subjects, tmp_path):
+def test_live_and_pooled_subjects_have_the_same_keys_provenance_fields_and_geometry(
+    live, tiny_pipeline, tiny_subjects, tmp_path
+):
     pool = build_pool(tiny_pipeline, tiny_subjects, tmp_path)
     pooled, drawn = pool.subject(1, 0), live().subject(1, 0)
     assert set(drawn) == set(pooled) == set(tiny_subjects[0])

@@ -24,7 +24,7 @@ class Draw(NamedTuple):
     """Place in the epoch, over all ranks; with the epoch it names the random state of the transform."""
     synthetic: bool
     label: int
-    index: int
+    member: int
     """Which real subject of the class, or which volume of the source."""
 
 
@@ -52,9 +52,9 @@ class MixedSubjects(Dataset):
     def __getitem__(self, draw: Draw) -> tio.Subject:
         if draw.synthetic:
             assert self.source is not None  # the sampler draws synthetic subjects only where it has a source
-            subject = self.source.subject(draw.label, draw.index)
+            subject = self.source.subject(draw.label, draw.member)
         else:
-            subject = self.by_class[draw.label][draw.index]
+            subject = self.by_class[draw.label][draw.member]
         subject = copy.deepcopy(subject)  # a transform with copy=False must not reach the original
         subject.load()  # torchio collates the keys of the first subject, and a volume not read yet has no data
         if self.transform is None:

@@ -5,6 +5,7 @@ whose arguments are plain, so that ``subject.history`` replays to the same bytes
 """
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -109,7 +110,7 @@ def _target_weights(
     if target == "same":
         return None
     if isinstance(target, Mapping):
-        if not target or min(target.values()) < 0 or sum(target.values()) <= 0:
+        if not all(0 <= weight < math.inf for weight in target.values()) or sum(target.values()) <= 0:
             raise InputError(f"target={dict(target)} must give classes weights that are not negative and not all 0.")
         return {int(label): float(weight) for label, weight in target.items()}
     if target != "balance":

@@ -121,7 +121,10 @@ def _one_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Libraries' warnings of things that are as they should be (not errors) stay out of a normal run."""
+    """Libraries' warnings and bars for things that are as they should be stay out of a normal run."""
+    from transformers.utils import logging as transformers_logging  # late: it imports torch
+
+    transformers_logging.disable_progress_bar()
     for name in ("diffusers", "transformers", "mlflow", "alembic", "torch", "monai"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():

@@ -92,7 +92,9 @@ class DiffusionObjective(nn.Module):
     The focal loss (alpha 0.75, gamma 2, softmax) is averaged over the cases that have a report.
     """
 
-    def __init__(self, denoiser: CCELLADenoiser, text_encoder: nn.Module | None, scheduler: DDPMScheduler, class_weight: float):
+    def __init__(
+        self, denoiser: CCELLADenoiser, text_encoder: nn.Module | None, scheduler: DDPMScheduler, class_weight: float
+    ):
         super().__init__()
         self.denoiser = denoiser
         self.text_encoder = text_encoder
@@ -200,9 +202,7 @@ def patient_hash(patient_id: str) -> str:
     return hashlib.sha256(f"patient:{patient_id}".encode()).hexdigest()[:16]
 
 
-def training_record(
-    subjects: Sequence[tio.Subject], config: GeneratorConfig, preprocessing: PreprocessConfig
-) -> dict:
+def training_record(subjects: Sequence[tio.Subject], config: GeneratorConfig, preprocessing: PreprocessConfig) -> dict:
     """What a checkpoint knows of its own training."""
     return {
         "patients": sorted({patient_hash(subject["patient_id"]) for subject in subjects}),

@@ -91,9 +91,7 @@ class Connector(nn.Module):
         self.perceiver_blocks = nn.ModuleList(ConnectorBlock(width, heads) for _ in range(blocks))
         self.class_heads = class_heads
         if class_heads == "each":
-            self.cascade_blocks = nn.ModuleList(
-                ClassHead(queries * width, class_width, classes) for _ in range(blocks)
-            )
+            self.cascade_blocks = nn.ModuleList(ClassHead(queries * width, class_width, classes) for _ in range(blocks))
         elif class_heads in ("first", "shared"):
             self.classifier = ClassHead(queries * width, class_width, classes)
 

@@ -138,7 +138,9 @@ class ImageAutoencoder(PretrainedModel):
     def _require_shape(self, volumes: torch.Tensor) -> None:
         channels, *sides = volumes.shape[1:]
         if channels != self.config.sequences:
-            raise InputError(f"The autoencoder was made for {self.config.sequences} sequences, the volumes have {channels}.")
+            raise InputError(
+                f"The autoencoder was made for {self.config.sequences} sequences, the volumes have {channels}."
+            )
         if any(side % self.factor for side in sides):
             raise InputError(f"Volumes of {tuple(sides)} voxels: each side must be a multiple of {self.factor}.")
 

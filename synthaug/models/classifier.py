@@ -7,7 +7,11 @@ from torch import nn
 from synthaug.config import ClassifierConfig
 from synthaug.errors import InputError
 
-RESNETS = {"resnet10": ("basic", (1, 1, 1, 1)), "resnet18": ("basic", (2, 2, 2, 2)), "resnet50": ("bottleneck", (3, 4, 6, 3))}
+RESNETS = {
+    "resnet10": ("basic", (1, 1, 1, 1)),
+    "resnet18": ("basic", (2, 2, 2, 2)),
+    "resnet50": ("bottleneck", (3, 4, 6, 3)),
+}
 
 
 def build_classifier(
@@ -54,4 +58,6 @@ def _network(config: ClassifierConfig, in_channels: int, classes: int) -> nn.Mod
         return DenseNet121(spatial_dims=3, in_channels=in_channels, out_channels=classes)
     if config.network == "seresnet50":
         return SEResNet50(spatial_dims=3, in_channels=in_channels, num_classes=classes)
-    return EfficientNetBN("efficientnet-b0", spatial_dims=3, in_channels=in_channels, num_classes=classes, pretrained=False)
+    return EfficientNetBN(
+        "efficientnet-b0", spatial_dims=3, in_channels=in_channels, num_classes=classes, pretrained=False
+    )

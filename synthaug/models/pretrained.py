@@ -33,7 +33,11 @@ def load_strictly(module: nn.Module, state: Mapping[str, torch.Tensor], *, sourc
         "misshapen": sorted(k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape),
         "not finite": sorted(k for k, value in state.items() if not torch.isfinite(value).all()),
     }
-    found = [f"{len(keys)} {kind} ({', '.join(keys[:5])}{', ...' * (len(keys) > 5)})" for kind, keys in faults.items() if keys]
+    found = [
+        f"{len(keys)} {kind} ({', '.join(keys[:5])}{', ...' * (len(keys) > 5)})"
+        for kind, keys in faults.items()
+        if keys
+    ]
     if found:
         raise InputError(f"{source}: weights do not fit {type(module).__name__}: {'; '.join(found)}.")
     module.load_state_dict(state)

@@ -1,0 +1,325 @@
+"""Training of the generator: the joint loss on numbers checked by hand, every comparator, and what is recorded."""
+
+import hashlib
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torchio as tio
+from conftest import IMAGES, TINY_AUTOENCODER, TINY_PREPROCESSING, tiny_generator_config
+
+from synthaug.config import TextEncoderConfig, TrainingConfig
+from synthaug.data.manifest import stack_images
+from synthaug.errors import InputError
+from synthaug.generate.encode import encode_reports, encode_volumes, jitter
+from synthaug.generate.training import (
+    AutoencoderObjective,
+    DiffusionObjective,
+    train_autoencoder,
+    train_ldm,
+    training_scheduler,
+)
+from synthaug.models.autoencoder import ImageAutoencoder
+from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.text_encoder import tokenize
+from synthaug.models.variants import VARIANTS
+
+ONE_STEP = TrainingConfig(steps=1, batch_size=4)
+
+
+class Scripted(CCELLADenoiser):
+    """A denoiser that answers a fixed prediction and fixed logits, to count the loss by hand."""
+
+    def __init__(self, *, predicted, logits, variant="ccella"):
+        super().__init__(
+            variant=variant,
+            text_width=16,
+            unet_size={"channels": (32,), "attention": (True,)},
+            adapter_size={"width": 32, "queries": 2, "blocks": 1, "heads": 2},
+        )
+        self.answers = predicted, logits
+
+    def read(self, text, timesteps):
+        return None, self.answers[1]
+
+    def forward(self, latents, timesteps, **conditions):
+        return self.answers[0]
+
+
+def joint_loss(*, report_weight, weight=1.0, prediction="epsilon", variant="ccella", offset=0.5):
+    """Loss and parts where the prediction is ``offset`` above the target and the logits favour class 1 by 3 to 1."""
+    latents = torch.randn(2, 4, 2, 2, 2, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(2, 4, 2, 2, 2, generator=torch.Generator().manual_seed(1))
+    timesteps = torch.tensor([10, 700])
+    scheduler = training_scheduler(prediction)
+    target = noise
+    if prediction == "v_prediction":
+        betas = np.linspace(0.0015**0.5, 0.0195**0.5, 1000) ** 2
+        kept = torch.tensor(np.cumprod(1 - betas)[timesteps.numpy()], dtype=torch.float32).view(2, 1, 1, 1, 1)
+        target = kept.sqrt() * noise - (1 - kept).sqrt() * latents
+    logits = torch.tensor([[1.0, 3.0], [1.0, 3.0]]).log()
+    denoiser = Scripted(predicted=target + offset, logits=logits, variant=variant)
+    objective = DiffusionObjective(denoiser, None, scheduler, weight)
+    return objective(
+        latents=latents,
+        noise=noise,
+        timesteps=timesteps,
+        text=torch.zeros(2, 1, 16),
+        labels=torch.tensor([0, 1]),
+        report_weight=torch.tensor(report_weight),
+        spacing_mm=torch.ones(2, 3),
+    )
+
+
+# Focal loss by hand: weight (0.25 for class 0, 0.75 for others) x (1 - p)^2 x -log p, averaged over the two classes.
+FOCAL_0 = 0.25 * 0.75**2 * -math.log(0.25) / 2
+FOCAL_1 = 0.75 * 0.25**2 * -math.log(0.75) / 2
+
+
+def test_the_joint_loss_is_l1_plus_the_weighted_focal_mean():
+    loss, values = joint_loss(report_weight=[1.0, 1.0], weight=10.0)
+    assert values["l1"].item() == pytest.approx(0.5, abs=1e-6)
+    assert values["focal"].item() == pytest.approx((FOCAL_0 + FOCAL_1) / 2, rel=1e-5)
+    assert loss.item() == pytest.approx(0.5 + 10 * (FOCAL_0 + FOCAL_1) / 2, rel=1e-5)
+    assert values["class_accuracy"].item() == 0.5
+
+
+def test_a_case_without_report_adds_nothing_to_the_focal_mean():
+    # One of two cases has a report: its weight is 1 / (1/2), so that the mean is over that case alone.
+    assert joint_loss(report_weight=[2.0, 0.0])[1]["focal"].item() == pytest.approx(FOCAL_0, rel=1e-5)
+    assert joint_loss(report_weight=[0.0, 2.0])[1]["focal"].item() == pytest.approx(FOCAL_1, rel=1e-5)
+    assert joint_loss(report_weight=[0.0, 0.0])[0].item() == pytest.approx(0.5, abs=1e-6)
+
+
+def test_weight_zero_and_l1only_leave_the_l1():
+    assert joint_loss(report_weight=[1.0, 1.0], weight=0.0)[0].item() == pytest.approx(0.5, abs=1e-6)
+    assert joint_loss(report_weight=[1.0, 1.0], weight=9.0, variant="l1only")[0].item() == pytest.approx(0.5, abs=1e-6)
+
+
+def test_the_velocity_target_is_the_papers():
+    _, values = joint_loss(report_weight=[1.0, 1.0], prediction="v_prediction", offset=0.0)
+    assert values["l1"].item() < 1e-5
+
+
+def test_the_noise_schedule_is_the_published_one():
+    scheduler = training_scheduler("epsilon")
+    betas = np.linspace(0.0015**0.5, 0.0195**0.5, 1000) ** 2
+    np.testing.assert_allclose(scheduler.betas.numpy(), betas, rtol=1e-5)
+    assert scheduler.betas[0].item() == pytest.approx(0.0015)
+    assert scheduler.betas[-1].item() == pytest.approx(0.0195)
+    assert not scheduler.config.clip_sample
+
+
+def test_the_autoencoder_loss_is_l1_plus_the_weighted_kl():
+    class Posterior(ImageAutoencoder):
+        """Mean 1 and deviation 2 in each of two latent values; rebuilds a volume of 0.25."""
+
+        def posterior(self, volumes):
+            return torch.ones(1, 1, 1, 1, 2), torch.full((1, 1, 1, 1, 2), 2.0)
+
+        def decode_unscaled(self, latents):
+            assert latents.flatten().tolist() == [1 + 2 * 3.0, 1 - 2 * 1.0]  # mean + deviation x noise
+            return torch.full((1, 1, 4, 4, 8), 0.25)
+
+    model = Posterior(channels=(8,), latent_channels=1, residual_blocks=1, norm_groups=4, patch=4)
+    noise = torch.tensor([3.0, -1.0]).view(1, 1, 1, 1, 2)
+    loss, values = AutoencoderObjective(model, kl_weight=0.5)(torch.zeros(1, 1, 4, 4, 8), noise)
+    kl = 2 * 0.5 * (1 + 4 - math.log(4) - 1)
+    assert values["kl"].item() == pytest.approx(kl, rel=1e-6)
+    assert loss.item() == pytest.approx(0.25 + 0.5 * kl, rel=1e-6)
+
+
+# --- whole trainings
+
+
+def train(subjects, autoencoder, **changes):
+    losses = []
+    config = tiny_generator_config(**({"training": ONE_STEP, "shifted_copies": 0} | changes))
+    pipeline = train_ldm(
+        subjects,
+        autoencoder,
+        config,
+        preprocessing=TINY_PREPROCESSING,
+        images=IMAGES,
+        on_step=lambda step, values: losses.append(values),
+    )
+    return pipeline, losses
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_each_variant_trains_a_step_and_draws_a_volume(variant, tiny_subjects, tiny_autoencoder):
+    pipeline, losses = train(tiny_subjects, tiny_autoencoder, variant=variant)
+    assert len(losses) == 1
+    assert all(math.isfinite(value) for value in losses[0].values())
+    assert ("focal" in losses[0]) == (VARIANTS[variant].heads != "none")
+    assert pipeline.record["generator"]["variant"] == variant
+    labels = [1] if VARIANTS[variant].class_input == "true" else None
+    pipeline.set_progress_bar_config(disable=True)
+    volumes = pipeline(["PI-RADS 4"], labels, seeds=[0], num_inference_steps=2).volumes
+    assert torch.isfinite(volumes).all()
+
+
+def test_equal_seeds_train_equal_generators_and_leave_the_global_generator(tiny_subjects, tiny_autoencoder):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    first, _ = train(tiny_subjects, tiny_autoencoder)
+    assert torch.equal(torch.rand(3), expected)
+    second, _ = train(tiny_subjects, tiny_autoencoder)
+    other, _ = train(tiny_subjects, tiny_autoencoder, training=replace(ONE_STEP, seed=1))
+    assert first.fingerprint == second.fingerprint != other.fingerprint
+
+
+def test_training_moves_the_text_encoder_only_where_it_is_trainable(tiny_subjects, tiny_autoencoder, tmp_path):
+    start, _ = train(tiny_subjects, tiny_autoencoder, training=replace(ONE_STEP, learning_rate=1e-12))
+    pipeline, _ = train(tiny_subjects, tiny_autoencoder, training=TrainingConfig(steps=3, batch_size=4))
+    moved = [
+        not torch.equal(before, after)
+        for before, after in zip(start.text_encoder.parameters(), pipeline.text_encoder.parameters(), strict=True)
+    ]
+    assert all(moved)
+    # The same encoder from a folder counts as pretrained: it stays as it was.
+    start.text_encoder.save_pretrained(tmp_path)
+    start.tokenizer.save_pretrained(tmp_path)
+    config = TextEncoderConfig(path=str(tmp_path), max_tokens=64)
+    frozen, _ = train(tiny_subjects, tiny_autoencoder, text_encoder=config)
+    before, after = start.text_encoder.state_dict(), frozen.text_encoder.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_full_report_dropout_shows_the_null_report_only(trainable, tiny_subjects, tiny_autoencoder, monkeypatch):
+    seen = []
+    forward = DiffusionObjective.forward
+
+    def watch(self, **batch):
+        seen.append(batch)
+        return forward(self, **batch)
+
+    monkeypatch.setattr(DiffusionObjective, "forward", watch)
+    text = replace(tiny_generator_config().text_encoder, trainable=trainable)
+    loop = TrainingConfig(steps=2, batch_size=4)
+    pipeline, losses = train(tiny_subjects, tiny_autoencoder, report_dropout=1.0, text_encoder=text, training=loop)
+    null = tokenize(pipeline.tokenizer, [""])[0]
+    if not trainable:
+        null = encode_reports(pipeline.text_encoder, pipeline.tokenizer, [""])[""]
+    for batch in seen:
+        assert all(torch.equal(row, null) for row in batch["text"])
+        assert not batch["report_weight"].any()
+    assert [values["focal"] for values in losses] == [0.0, 0.0]
+
+
+def test_cases_without_report_weigh_nothing_and_the_others_average_to_one(tiny_subjects, tiny_autoencoder, monkeypatch):
+    seen = []
+    forward = DiffusionObjective.forward
+
+    def watch(self, **batch):
+        seen.append(batch)
+        return forward(self, **batch)
+
+    monkeypatch.setattr(DiffusionObjective, "forward", watch)
+    mixed = []
+    for index, subject in enumerate(tiny_subjects):
+        fields = dict(subject)
+        fields["report"] = "" if index % 2 else subject["report"]
+        mixed.append(tio.Subject(fields))
+    pipeline, _ = train(mixed, tiny_autoencoder, training=TrainingConfig(steps=4, batch_size=8))
+    null = tokenize(pipeline.tokenizer, [""])[0]
+    for batch in seen:
+        silent = torch.tensor([torch.equal(row, null) for row in batch["text"]])
+        assert 0 < silent.sum() < 8
+        assert not batch["report_weight"][silent].any()
+        assert batch["report_weight"].mean().item() == pytest.approx(1.0)
+
+
+def test_the_record_holds_the_hashes_of_exactly_the_training_patients(tiny_subjects, tiny_autoencoder):
+    part = tiny_subjects[:6]
+    pipeline, _ = train(part, tiny_autoencoder)
+    expected = {hashlib.sha256(f"patient:{subject['patient_id']}".encode()).hexdigest()[:16] for subject in part}
+    assert pipeline.record["patients"] == sorted(expected)
+    text = json.dumps(pipeline.record)
+    assert not any(subject["patient_id"] in text or subject["report"] in text for subject in part)
+    assert sum(pipeline.record["class_counts"].values()) == 6
+
+
+def test_a_single_class_is_refused(tiny_subjects, tiny_autoencoder):
+    with pytest.raises(InputError, match="two classes needed"):
+        train([subject for subject in tiny_subjects if subject["label"] == 0], tiny_autoencoder)
+
+
+class Killed(Exception):
+    """Stands for a signal in the middle of a training."""
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "generator"])
+def test_a_killed_training_resumes_to_the_same_generator(stage, tiny_subjects, tiny_autoencoder, tmp_path):
+    loop = TrainingConfig(steps=4, batch_size=4, ema=0.9, checkpoint_minutes=0.0)
+    volumes = torch.stack([stack_images(subject, IMAGES) for subject in tiny_subjects])
+
+    def run(checkpoint=None, on_step=None):
+        if stage == "autoencoder":
+            config = replace(TINY_AUTOENCODER, training=loop)
+            return train_autoencoder(volumes, config, checkpoint=checkpoint, on_step=on_step)
+        config = tiny_generator_config(training=loop)
+        return train_ldm(
+            tiny_subjects,
+            tiny_autoencoder,
+            config,
+            preprocessing=TINY_PREPROCESSING,
+            images=IMAGES,
+            checkpoint=checkpoint,
+            on_step=on_step,
+        ).denoiser
+
+    def kill(step, values):
+        if step == 3:
+            raise Killed
+
+    unbroken = run()
+    with pytest.raises(Killed):
+        run(tmp_path / "checkpoint", kill)
+    resumed = run(tmp_path / "checkpoint")
+    assert resumed.settings == unbroken.settings  # the scale factor too
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), unbroken.parameters(), strict=True))
+
+
+def test_the_scale_factor_gives_the_training_latents_unit_deviation(tiny_subjects, tiny_autoencoder):
+    volumes = torch.stack([stack_images(subject, IMAGES) for subject in tiny_subjects])
+    assert encode_volumes(tiny_autoencoder, volumes).std().item() == pytest.approx(1.0, abs=1e-5)
+
+
+# --- what is computed beforehand
+
+
+def test_jitter_moves_by_at_most_the_shift_and_repeats_the_edges():
+    ramp = torch.arange(8.0).view(1, 1, 8, 1, 1).expand(40, 1, 8, 8, 8)
+    moved = jitter(ramp, shift=2, flip=False, seed_parts=("test",))
+    starts = set()
+    for volume in moved:
+        line = volume[0, :, 0, 0]
+        start = int((line - torch.arange(8.0))[4])
+        starts.add(start)
+        assert line.tolist() == [min(max(x + start, 0), 7) for x in range(8)]
+    assert starts == {-2, -1, 0, 1, 2}
+    assert torch.equal(moved, jitter(ramp, shift=2, flip=False, seed_parts=("test",)))
+    assert not torch.equal(moved, jitter(ramp, shift=2, flip=False, seed_parts=("other",)))
+
+
+def test_jitter_mirrors_half_of_the_volumes_left_right_where_asked():
+    ramp = torch.arange(8.0).view(1, 1, 8, 1, 1).expand(40, 1, 8, 8, 8)
+    moved = jitter(ramp, shift=0, flip=True, seed_parts=("test",))
+    mirrored = [volume[0, 0, 0, 0].item() == 7 for volume in moved]
+    assert 10 < sum(mirrored) < 30
+    assert all(torch.equal(v, r.flip(1) if m else r) for v, r, m in zip(moved, ramp, mirrored, strict=True))
+
+
+def test_a_reports_states_do_not_depend_on_its_neighbours(tiny_pipeline):
+    reports = ["PI-RADS 5", "", "no lesion"]
+    together = encode_reports(tiny_pipeline.text_encoder, tiny_pipeline.tokenizer, [*reports, *reports])
+    assert list(together) == reports
+    for report in reports:
+        alone = encode_reports(tiny_pipeline.text_encoder, tiny_pipeline.tokenizer, [report])
+        assert torch.equal(alone[report], together[report])

@@ -1,0 +1,327 @@
+"""The pipeline: a volume is a pure function of its recipe, saved and loaded without a changed bit."""
+
+import json
+
+import pytest
+import torch
+from conftest import IMAGES, TINY_PREPROCESSING, tiny_generator_config
+from safetensors.torch import load_file, save_file
+
+from synthaug.config import TrainingConfig
+from synthaug.errors import InputError
+from synthaug.generate.pipeline import SCHEDULERS, CCELLAPipeline
+from synthaug.generate.training import train_ldm
+
+REPORTS = ["PI-RADS 5 lesion", "no lesion", "", "PI-RADS 2", "PI-RADS 5 lesion"]
+SEEDS = [0, 1, 2, 3, 4]
+
+
+def draw(pipeline, reports=REPORTS, labels=None, *, seeds=SEEDS, steps=3, **settings):
+    return pipeline(reports, labels, seeds=seeds, num_inference_steps=steps, **settings)
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_pipeline, tmp_path_factory):
+    """The folder of the tiny pipeline."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    tiny_pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def pipeline(saved):
+    """A copy that a test may change, loud enough to draw a picture at each report."""
+    pipeline = CCELLAPipeline.from_pretrained(saved)
+    pipeline.set_progress_bar_config(disable=True)
+    # After three steps the last layer is all but zero; without a signal no condition could be told from another.
+    with torch.no_grad():
+        last = pipeline.denoiser.unet.out[2].conv.weight
+        last.copy_(0.3 * torch.randn(last.shape, generator=torch.Generator().manual_seed(0)))
+    return pipeline
+
+
+@pytest.fixture
+def radmaisi(tiny_subjects, tiny_autoencoder):
+    """A generator conditioned on the true class, without text."""
+    config = tiny_generator_config(
+        variant="radmaisi", shifted_copies=0, training=TrainingConfig(steps=2, batch_size=4, learning_rate=0.01)
+    )
+    pipeline = train_ldm(
+        tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES, micro_batch=2
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+# --- a volume is a function of its recipe
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_volumes_are_finite_in_the_unit_range_and_have_the_trained_shape(scheduler, pipeline):
+    output = draw(pipeline.with_scheduler(scheduler))
+    assert output.volumes.shape == (5, 1, 16, 16, 8)
+    assert output.volumes.dtype == torch.float32
+    assert torch.isfinite(output.volumes).all()
+    assert output.volumes.min() >= 0
+    assert output.volumes.max() <= 1
+    assert output.volumes.std() > 0
+    assert output.class_probabilities.shape == (5, 2)
+    torch.testing.assert_close(output.class_probabilities.sum(1), torch.ones(5))
+    assert output.seeds == SEEDS
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_one_call_of_five_five_calls_of_one_and_reversed_order_give_the_same_bits(scheduler, guidance, pipeline):
+    pipeline.with_scheduler(scheduler)
+    together = draw(pipeline, guidance_scale=guidance)
+    alone = [
+        draw(pipeline, [report], seeds=[seed], guidance_scale=guidance)
+        for report, seed in zip(REPORTS, SEEDS, strict=True)
+    ]
+    backward = draw(pipeline, REPORTS[::-1], seeds=SEEDS[::-1], guidance_scale=guidance)
+    assert torch.equal(together.volumes, torch.cat([one.volumes for one in alone]))
+    assert torch.equal(together.class_probabilities, torch.cat([one.class_probabilities for one in alone]))
+    assert torch.equal(together.volumes, backward.volumes.flip(0))
+    assert torch.equal(together.class_probabilities, backward.class_probabilities.flip(0))
+
+
+def test_bits_hold_beyond_the_timesteps_that_are_read_ahead(pipeline):
+    together = draw(pipeline.with_scheduler("ddpm"), steps=40)
+    one = draw(pipeline, REPORTS[3:4], seeds=SEEDS[3:4], steps=40)
+    assert torch.equal(together.volumes[3:4], one.volumes)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_seed_zero_is_a_seed_like_any_other(scheduler, pipeline):
+    pipeline.with_scheduler(scheduler)
+    first, second = (draw(pipeline, ["PI-RADS 4"], seeds=[0]).volumes for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, draw(pipeline, ["PI-RADS 4"], seeds=[1]).volumes)
+
+
+def test_sampling_leaves_the_global_generator_alone(pipeline):
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    draw(pipeline.with_scheduler("ddpm"))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_report_spacing_shape_and_steps_all_matter(pipeline):
+    base = draw(pipeline, ["PI-RADS 4"], seeds=[0]).volumes
+    changes = [
+        draw(pipeline, ["no lesion at all"], seeds=[0]),
+        draw(pipeline, ["PI-RADS 4"], seeds=[0], spacing_mm=(1.0, 1.0, 1.0)),
+        draw(pipeline, ["PI-RADS 4"], seeds=[0], steps=5),
+    ]
+    assert not any(torch.equal(change.volumes, base) for change in changes)
+    assert draw(pipeline, ["PI-RADS 4"], seeds=[0], shape=(8, 12, 4)).volumes.shape == (1, 1, 8, 12, 4)
+
+
+# --- class and guidance
+
+
+def test_labels_override_the_class_that_conditions_the_image(pipeline):
+    seen = []
+    pipeline.denoiser.unet.pirads_layer.register_forward_hook(lambda module, given, output: seen.append(given[0]))
+    predicted = draw(pipeline, ["PI-RADS 4"], seeds=[0])
+    # The class embedding sees the prediction, and what is reported is that of the last step.
+    torch.testing.assert_close(seen[-1][:1], predicted.class_probabilities * 100)
+    for label in (0, 1):
+        overridden = draw(pipeline, ["PI-RADS 4"], [label], seeds=[0])
+        assert seen[-1][0].tolist() == [100.0 * (label == 0), 100.0 * (label == 1)]
+        assert not torch.equal(overridden.volumes, predicted.volumes)
+        # What the report says stays what the report says.
+        assert torch.equal(overridden.class_probabilities, predicted.class_probabilities)
+    mixed = draw(pipeline, ["PI-RADS 4"] * 2, [0, 1], seeds=[0, 0]).volumes
+    assert not torch.equal(mixed[0], mixed[1])
+
+
+def test_radmaisi_needs_labels_and_reads_no_report(radmaisi):
+    with pytest.raises(InputError, match="'radmaisi'.*give labels"):
+        draw(radmaisi, ["PI-RADS 4"], seeds=[0])
+    output = draw(radmaisi, ["PI-RADS 4", "no lesion", "", ""], [0, 0, 1, 1], seeds=[0] * 4)
+    assert output.class_probabilities is None
+    assert torch.equal(output.volumes[0], output.volumes[1])
+    assert torch.equal(output.volumes[2], output.volumes[3])
+    assert not torch.equal(output.volumes[0], output.volumes[2])
+    with pytest.raises(InputError, match="guidance has no meaning"):
+        draw(radmaisi, ["PI-RADS 4"], [0], seeds=[0], guidance_scale=3.0)
+
+
+def test_labels_that_a_variant_would_ignore_are_refused(tiny_subjects, tiny_autoencoder):
+    config = tiny_generator_config(
+        variant="ellamaisi", shifted_copies=0, training=TrainingConfig(steps=1, batch_size=4)
+    )
+    pipeline = train_ldm(tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES)
+    with pytest.raises(InputError, match="takes no class"):
+        draw(pipeline, ["PI-RADS 4"], [1], seeds=[0])
+
+
+def test_guidance_one_is_unguided_and_three_is_not(pipeline):
+    unguided = draw(pipeline).volumes
+    assert torch.equal(draw(pipeline, guidance_scale=1.0).volumes, unguided)
+    guided = draw(pipeline, guidance_scale=3.0).volumes
+    empty = REPORTS.index("")
+    changed = [not torch.allclose(one, other, atol=1e-6) for one, other in zip(guided, unguided, strict=True)]
+    # Away from "" there is nowhere to go for "" itself.
+    assert changed == [row != empty for row in range(5)]
+
+
+# --- what is refused, and the empty call
+
+
+def test_no_reports_give_an_empty_output_of_the_right_shape(pipeline):
+    output = draw(pipeline, [], seeds=[])
+    assert output.volumes.shape == (0, 1, 16, 16, 8)
+    assert output.seeds == []
+    assert draw(pipeline, [], seeds=[], shape=(8, 8, 4)).volumes.shape == (0, 1, 8, 8, 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": [0, 1]}, "5 reports need as many seeds"),
+        ({"labels": [0, 1]}, "5 reports need as many seeds and labels"),
+        ({"reports": "PI-RADS 5"}, "must be a list of texts"),
+        ({"labels": [0, 1, 2, 0, 0]}, r"labels must lie in 0\.\.1"),
+        ({"labels": [0, -1, 1, 0, 0]}, r"labels must lie in 0\.\.1"),
+        ({"seeds": [0, 1, 2, 3, -4]}, "seeds must lie in 0"),
+        ({"shape": (16, 16, 6)}, r"\(16, 16, 6\).*multiple of 4"),
+        ({"shape": (16, 16)}, "three sides"),
+        ({"shape": (16, 0, 16)}, "three sides"),
+    ],
+)
+def test_unusable_calls_are_refused(change, message, pipeline):
+    with pytest.raises(InputError, match=message):
+        draw(pipeline, **change)
+
+
+def test_an_unknown_scheduler_is_refused_by_name(pipeline):
+    with pytest.raises(InputError, match=r"'euler'.*ddpm, ddim, dpm_solver, unipc"):
+        pipeline.with_scheduler("euler")
+
+
+def test_volumes_that_are_not_finite_stop_the_call(pipeline):
+    with torch.no_grad():
+        pipeline.denoiser.unet.out[2].conv.bias[0] = float("nan")
+    with pytest.raises(InputError, match="not finite"):
+        draw(pipeline)
+
+
+# --- saving and loading
+
+
+def test_a_loaded_pipeline_draws_the_same_bytes(saved, tiny_pipeline):
+    loaded = CCELLAPipeline.from_pretrained(saved)
+    # Longer than the tokenizer reads, so that both must drop the same end.
+    reports = ["x" * 200 + f" IMPRESSION: PI-RADS {n}" for n in (2, 5)]
+    ours, theirs = (draw(pipeline, reports, seeds=[0, 1]) for pipeline in (tiny_pipeline, loaded))
+    assert torch.equal(ours.volumes, theirs.volumes)
+    assert torch.equal(ours.class_probabilities, theirs.class_probabilities)
+    assert loaded.config.micro_batch == tiny_pipeline.config.micro_batch == 4
+    assert loaded.config.images == IMAGES
+    assert loaded.config.shape == [16, 16, 8]
+    assert json.loads(json.dumps(tiny_pipeline.record)) == loaded.record
+    modules = (loaded.autoencoder, loaded.denoiser, loaded.text_encoder)
+    assert not any(module.training for module in modules)
+
+
+def test_weights_are_saved_in_safetensors_only(saved):
+    kinds = {path.suffix for path in saved.rglob("*") if path.is_file()}
+    assert kinds == {".safetensors", ".json"}
+    parts = {path.parent.name for path in saved.rglob("*.safetensors")}
+    assert parts == {"autoencoder", "denoiser", "text_encoder"}
+
+
+@pytest.mark.parametrize("part", ["autoencoder", "denoiser", "text_encoder"])
+def test_a_pipeline_that_lacks_a_weight_is_refused(part, tiny_pipeline, tmp_path):
+    tiny_pipeline.save_pretrained(tmp_path)
+    path = next((tmp_path / part).glob("*.safetensors"))
+    state = load_file(path)
+    name = next(key for key in sorted(state) if state[key].ndim > 1)
+    del state[name]
+    save_file(state, path, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=rf"{part}.*{name}"):
+        CCELLAPipeline.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["autoencoder", "denoiser", "text_encoder", "tokenizer", "scheduler"])
+def test_a_pipeline_that_lacks_a_part_is_refused(part, tiny_pipeline, tmp_path):
+    tiny_pipeline.save_pretrained(tmp_path)
+    (tmp_path / part).rename(tmp_path / f"{part}-elsewhere")
+    with pytest.raises(InputError, match=part):
+        CCELLAPipeline.from_pretrained(tmp_path)
+
+
+def test_a_folder_without_pipeline_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"model_index\.json is missing"):
+        CCELLAPipeline.from_pretrained(tmp_path)
+    (tmp_path / "model_index.json").write_text('{"scheduler": ["diffusers", "NoSuchScheduler"]}')
+    with pytest.raises(InputError, match=r"model_index\.json: not the index"):
+        CCELLAPipeline.from_pretrained(tmp_path)
+
+
+def test_swapping_schedulers_keeps_the_trained_noise_schedule(pipeline, tmp_path):
+    names = ("beta_start", "beta_end", "beta_schedule", "prediction_type", "num_train_timesteps")
+    before = draw(pipeline.with_scheduler("ddpm")).volumes
+    for name in SCHEDULERS:
+        config = pipeline.with_scheduler(name).scheduler.config
+        assert [config[key] for key in names] == [0.0015, 0.0195, "scaled_linear", "v_prediction", 1000]
+    pipeline.save_pretrained(tmp_path)
+    again = CCELLAPipeline.from_pretrained(tmp_path).with_scheduler("ddpm")
+    assert not again.scheduler.config.clip_sample
+    assert torch.equal(draw(again).volumes, before)
+
+
+# --- the fingerprint
+
+
+def test_the_fingerprint_survives_saving_and_any_sampler(saved, tiny_pipeline):
+    loaded = CCELLAPipeline.from_pretrained(saved)
+    assert loaded.fingerprint == tiny_pipeline.fingerprint
+    assert CCELLAPipeline.from_pretrained(saved).with_scheduler("ddim").fingerprint == loaded.fingerprint
+
+
+def change_weight(part):
+    def change(pipeline):
+        with torch.no_grad():
+            parameter = list(getattr(pipeline, part).parameters())[-1]
+            parameter.view(-1)[-1] += 1e-3
+
+    return change
+
+
+def change_scale(pipeline):
+    pipeline.autoencoder.register_to_config(scale_factor=pipeline.autoencoder.config.scale_factor * 1.01)
+
+
+def change_prediction(pipeline):
+    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, prediction_type="epsilon")
+
+
+def change_tokens(pipeline):
+    pipeline.tokenizer.model_max_length = 32
+
+
+def change_heads(pipeline):
+    size = {**pipeline.denoiser.config.adapter_size, "heads": 4}  # equal weights, other attention
+    pipeline.denoiser.register_to_config(adapter_size=size)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(change_weight(part) for part in ("autoencoder", "denoiser", "text_encoder")),
+        change_scale,
+        change_prediction,
+        change_tokens,
+        change_heads,
+    ],
+    ids=["autoencoder", "denoiser", "text encoder", "scale factor", "prediction", "tokens", "heads"],
+)
+def test_the_fingerprint_changes_with_whatever_changes_a_volume(change, saved, tiny_pipeline):
+    loaded = CCELLAPipeline.from_pretrained(saved)
+    change(loaded)
+    assert loaded.fingerprint != tiny_pipeline.fingerprint

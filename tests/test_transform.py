@@ -1,0 +1,239 @@
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+import torchio as tio
+from small_pool import SAMPLING, build_pool
+
+from synthaug.augment.pool import reports_by_class
+from synthaug.augment.source import LiveSource
+from synthaug.augment.transform import Synthesize, SyntheticAugment, _target_weights
+from synthaug.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def pool(tiny_pipeline, tiny_subjects, tmp_path_factory):
+    return build_pool(tiny_pipeline, tiny_subjects, tmp_path_factory.mktemp("transform") / "pool")
+
+
+@pytest.fixture(scope="module")
+def live(tiny_pipeline, tiny_subjects):
+    return LiveSource(tiny_pipeline, reports_by_class(tiny_subjects), sampling=SAMPLING)
+
+
+@pytest.fixture
+def subject(tiny_subjects):
+    return tiny_subjects[0]
+
+
+@pytest.fixture(autouse=True)
+def global_seed():
+    """torchio's transforms draw from the global generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def same_voxels(left, right):
+    return torch.equal(left["t2w"].data, right["t2w"].data) and np.array_equal(left["t2w"].affine, right["t2w"].affine)
+
+
+def volumes_of(pool, label):
+    return [pool.subject(label, index) for index in range(pool.counts[label])]
+
+
+def drawn_labels(augment, subject, draws=600):
+    """Which class each of many draws takes; without touching voxels."""
+    small = tio.Subject({**subject, "t2w": tio.ScalarImage(tensor=torch.zeros(1, 2, 2, 2))})
+    return Counter(augment(small)["label"] for _ in range(draws))
+
+
+def test_the_result_is_a_volume_of_the_pool_with_its_geometry_label_and_identity(pool, subject):
+    elsewhere = tio.ScalarImage(tensor=torch.rand(1, 12, 12, 6), affine=np.diag([2, 2, 3, 1]))
+    result = SyntheticAugment(pool, p=1)(tio.Subject({**subject, "t2w": elsewhere}))
+    (source,) = [s for s in volumes_of(pool, subject["label"]) if s["subject_id"] == result["subject_id"]]
+    assert same_voxels(result, source)
+    assert list(result) == list(subject)
+    for key in ("label", "patient_id", "report", "provenance", "synthetic"):
+        assert result[key] == source[key]
+    assert json.loads(result["provenance"])["requested_class"] == subject["label"]
+    assert result["t2w"].path == source["t2w"].path  # no trace of the real file
+
+
+def test_attributes_follow_the_keys(pool, subject):
+    other = 1 - subject["label"]
+    result = SyntheticAugment(pool, p=1, target={other: 1})(subject)
+    assert result.label == result["label"] == other
+    assert result.synthetic is True
+    assert result.t2w is result["t2w"]
+
+
+def test_p_0_never_and_p_1_always_replaces(pool, subject):
+    never, always = SyntheticAugment(pool, p=0), SyntheticAugment(pool, p=1)
+    for _ in range(20):
+        untouched = never(subject)
+        assert untouched["synthetic"] is False
+        assert same_voxels(untouched, subject)
+        assert untouched.history == []
+        assert always(subject)["synthetic"] is True
+
+
+def test_p_is_the_share_of_replaced_subjects(pool, subject):
+    augment = SyntheticAugment(pool, p=0.3)
+    assert sum(augment(subject)["synthetic"] for _ in range(300)) / 300 == pytest.approx(0.3, abs=0.08)
+
+
+def test_the_input_and_the_source_are_untouched_by_what_happens_to_the_result(pool, live, subject):
+    voxels, keys = subject["t2w"].data.clone(), dict(subject)
+    for source in (pool, live):
+        result = SyntheticAugment(source, p=1)(subject)
+        expected = result["t2w"].data.clone()
+        history = result.get_composed_history()
+        result["t2w"].data.zero_()
+        assert torch.equal(history(subject)["t2w"].data, expected)
+    assert torch.equal(subject["t2w"].data, voxels)
+    assert dict(subject) == keys
+
+
+def test_history_holds_the_deterministic_twin_and_replays_to_the_same_bytes(pool, live, tiny_subjects):
+    for source in (pool, live):
+        result = SyntheticAugment(source, p=1)(tiny_subjects[0])
+        (entry,) = result.history
+        assert isinstance(entry, Synthesize)
+        assert (entry.source, entry.target) == (source.address, tiny_subjects[0]["label"])
+        replayed = result.get_composed_history()(tiny_subjects[-1])
+        assert same_voxels(replayed, result)
+        assert replayed["subject_id"] == result["subject_id"]
+
+
+def test_history_replays_to_the_same_bytes_after_the_pool_has_grown(tiny_pipeline, tiny_subjects, tmp_path):
+    small = build_pool(tiny_pipeline, tiny_subjects, tmp_path)
+    results = [SyntheticAugment(small, p=1)(tiny_subjects[0]) for _ in range(5)]
+    grown = build_pool(tiny_pipeline, tiny_subjects, tmp_path, per_class={0: 7, 1: 7})
+    SyntheticAugment(grown)  # from now on the address means the grown pool
+    for result in results:
+        assert same_voxels(result.get_composed_history()(tiny_subjects[0]), result)
+
+
+def test_the_hydra_configuration_of_the_twin_makes_it_again(pool, subject):
+    result = SyntheticAugment(pool, p=1, include=["t2w"])(subject)
+    config = result.history[0].to_hydra_config()
+    assert config.pop("_target_") == "synthaug.augment.transform.Synthesize"
+    assert json.loads(json.dumps(config)) == config
+    assert same_voxels(Synthesize(**config)(subject), result)
+
+
+def test_it_works_inside_compose_and_the_whole_history_replays(pool, tiny_subjects):
+    compose = tio.Compose([tio.RandomFlip(p=1), SyntheticAugment(pool, p=1), tio.RandomNoise(std=0.1)])
+    result = compose(tiny_subjects[0])
+    assert [entry.name for entry in result.history] == ["Flip", "Synthesize", "Noise"]
+    assert same_voxels(result.get_composed_history()(tiny_subjects[0]), result)
+    assert not any(same_voxels(result, volume) for volume in volumes_of(pool, tiny_subjects[0]["label"]))
+
+
+def test_it_works_inside_one_of(pool, subject):
+    one_of = tio.OneOf({SyntheticAugment(pool, p=1): 0.5, tio.RandomNoise(std=0.1): 0.5})
+    seen = Counter(one_of(subject)["synthetic"] for _ in range(40))
+    assert set(seen) == {True, False}
+
+
+def test_it_works_in_a_dataset_whose_loader_collates_the_mixture(pool, tiny_subjects):
+    dataset = tio.SubjectsDataset(tiny_subjects, transform=SyntheticAugment(pool, p=0.5))
+    (batch,) = tio.SubjectsLoader(dataset, batch_size=12)
+    assert batch["t2w"]["data"].shape == (12, 1, 16, 16, 8)
+    assert 0 < batch["synthetic"].sum() < 12
+    assert batch["label"].tolist() == [subject["label"] for subject in tiny_subjects]
+
+
+def test_it_works_in_a_queue_of_patches(pool, tiny_subjects):
+    dataset = tio.SubjectsDataset(tiny_subjects[:4], transform=SyntheticAugment(pool, p=1))
+    queue = tio.Queue(dataset, max_length=8, samples_per_volume=2, sampler=tio.UniformSampler(8), num_workers=0)
+    batches = list(tio.SubjectsLoader(queue, batch_size=4))
+    assert [batch["t2w"]["data"].shape for batch in batches] == [(4, 1, 8, 8, 8)] * 2
+    assert all(batch["synthetic"].all() for batch in batches)
+
+
+def test_include_leaves_other_images_and_label_maps_alone(pool, subject):
+    rich = tio.Subject(
+        **subject,
+        adc=tio.ScalarImage(tensor=torch.rand(1, 16, 16, 8)),
+        gland=tio.LabelMap(tensor=torch.ones(1, 16, 16, 8)),
+    )
+    for augment in (SyntheticAugment(pool, p=1, include=["t2w"]), SyntheticAugment(pool, p=1, exclude=["adc"])):
+        result = augment(rich)
+        assert not torch.equal(result["t2w"].data, rich["t2w"].data)
+        assert torch.equal(result["adc"].data, rich["adc"].data)
+        assert torch.equal(result["gland"].data, rich["gland"].data)
+        assert result["synthetic"] is True
+        assert torch.equal(result.get_composed_history()(rich)["adc"].data, rich["adc"].data)
+    with pytest.raises(InputError, match="no image 'adc'"):
+        SyntheticAugment(pool, p=1)(rich)
+
+
+def test_a_real_image_may_be_kept_beside_the_synthetic_one(pool, subject):
+    result = SyntheticAugment(pool, p=1, keep={"t2w": "real"})(subject)
+    assert torch.equal(result["real"].data, subject["t2w"].data)
+    assert not torch.equal(result["t2w"].data, subject["t2w"].data)
+
+
+def test_same_keeps_the_class_of_every_subject(pool, tiny_subjects):
+    augment = SyntheticAugment(pool, p=1, target="same")
+    assert [augment(s)["label"] for s in tiny_subjects] == [s["label"] for s in tiny_subjects]
+
+
+def test_a_distribution_is_drawn_from(pool, subject):
+    seen = drawn_labels(SyntheticAugment(pool, p=1, target={0: 1, 1: 4}), subject)
+    assert seen[1] / 600 == pytest.approx(0.8, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("counts", "p"), [({0: 30, 1: 10}, 0.5), ({0: 30, 1: 10}, 1 / 3), ({0: 9, 1: 1}, 0.8), ({0: 5, 1: 5}, 0.2)]
+)
+def test_balance_gives_every_class_the_same_expected_share(pool, tiny_subjects, counts, p):
+    augment = SyntheticAugment(pool, p=p, target="balance", class_counts=counts)
+    total, seen = sum(counts.values()), Counter()
+    for label, count in counts.items():
+        subject = next(s for s in tiny_subjects if s["label"] == label)
+        seen += drawn_labels(augment, subject, draws=round(900 * count / total))
+    assert seen[1] / seen.total() == pytest.approx(0.5, abs=0.06)
+
+
+def test_balance_of_three_classes_weighs_each_by_what_it_lacks():
+    weights = _target_weights("balance", {0: 50, 1: 30, 2: 20}, 0.5)
+    shares = {c: 0.5 * n / 100 + 0.5 * weights[c] / sum(weights.values()) for c, n in {0: 50, 1: 30, 2: 20}.items()}
+    assert shares == pytest.approx(dict.fromkeys(range(3), 1 / 3))
+
+
+def test_balance_needs_no_volumes_of_a_class_that_needs_none(tiny_pipeline, tiny_subjects, tmp_path):
+    only_positive = build_pool(tiny_pipeline, tiny_subjects, tmp_path, per_class={1: 1})
+    augment = SyntheticAugment(only_positive, p=1 / 3, target="balance", class_counts={0: 30, 1: 10})
+    assert {augment(s)["label"] for s in tiny_subjects} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"target": {2: 1.0}}, "no volumes of class 2"),
+        ({"target": "balance", "class_counts": {0: 3, 1: 2, 2: 1}}, "no volumes of class 2"),
+        ({"target": "balance"}, "needs class_counts"),
+        ({"target": "balance", "class_counts": {0: 30, 1: 10}, "p": 0.2}, "p must be at least 0.333"),
+        ({"target": "rare"}, "unknown"),
+        ({"target": {}}, "weights"),
+        ({"target": {0: 0.0}}, "weights"),
+        ({"target": {0: -1.0, 1: 2.0}}, "weights"),
+        ({"target": {0: float("nan")}}, "weights"),
+        ({"target": {0: 1.0, 1: float("inf")}}, "weights"),
+    ],
+)
+def test_a_target_that_cannot_be_meant_is_refused(pool, settings, words):
+    with pytest.raises(InputError, match=words):
+        SyntheticAugment(pool, **settings)
+
+
+def test_a_subject_whose_class_the_source_lacks_is_refused(pool, live, subject):
+    odd = tio.Subject({**subject, "label": 2})
+    for source in (pool, live):
+        with pytest.raises(InputError, match="no volumes of class 2"):
+            SyntheticAugment(source, p=1)(odd)
