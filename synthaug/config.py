@@ -307,7 +307,7 @@ class ClassifierConfig:
     loss: Literal["cross_entropy", "focal"] = "focal"
     """Focal has gamma 2 (published)."""
     augment: bool = True
-    """Classical augmentation: flip, affine, noise, gamma."""
+    """Classical augmentation, as published: flip left-right, rotate, translate, zoom."""
     evaluate_every: int = 25
     """Steps between validations; the step with the lowest validation loss is kept."""
     training: TrainingConfig = field(

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -173,7 +174,7 @@ def test_the_rate_warms_up_then_falls_with_power_two_to_nothing():
     places, objective = [0.0], Slope()
     config = TrainingConfig(steps=100, batch_size=4, learning_rate=1e-3, warmup=10)
     optimise(objective, batch_of, config, on_step=lambda step, values: places.append(objective.weight.item()))
-    moved = [before - after for before, after in zip(places, places[1:], strict=False)]
+    moved = [before - after for before, after in pairwise(places)]
     rate = [n / 10 if n < 10 else (1 - (n - 10) / 90) ** 2 for n in range(100)]
     assert moved == pytest.approx([1e-3 * share for share in rate], abs=1e-6)
     assert 0 < rate[-1] < 1e-3

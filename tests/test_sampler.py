@@ -165,6 +165,7 @@ def test_a_transform_draws_anew_for_each_epoch_and_slot_and_leaves_the_global_ge
         for batch in sampler:
             for draw in batch:
                 subject_of[draw] = sampler.loader(transform=noise).dataset[draw]["t2w"].data
+    list(sampler.loader(transform=noise))
     assert torch.equal(torch.get_rng_state(), state)
     repeated = [draw for draw in subject_of if draw.label == 1 and draw.member == 0]
     assert len(repeated) == 4
@@ -191,6 +192,13 @@ def test_real_and_synthetic_subjects_collate_under_the_convention(tiny_subjects,
         assert batch["label"].tolist() == [0, 1] * 4
         assert 0 < batch["synthetic"].sum() < 8
         assert [bool(line) for line in batch["provenance"]] == batch["synthetic"].tolist()
+
+
+def test_volumes_not_read_yet_collate_without_a_transform(tiny_subjects, pool):
+    sampler = SyntheticSampler(imbalanced(tiny_subjects), pool, batch_size=8, synthetic_fraction=1)
+    (batch,) = sampler.loader()
+    assert batch["t2w"]["data"].shape == (8, 1, 16, 16, 8)
+    assert batch["t2w"]["affine"].shape == (8, 4, 4)
 
 
 def test_a_transform_that_does_not_copy_leaves_the_real_subjects_untouched(tiny_subjects, pool):

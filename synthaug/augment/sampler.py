@@ -13,7 +13,7 @@ from synthaug.augment.balance import synthetic_counts
 from synthaug.augment.source import Source, as_source
 from synthaug.data.manifest import class_counts
 from synthaug.errors import InputError
-from synthaug.seeding import derive_seed, numpy_generator
+from synthaug.seeding import derive_seed, numpy_generator, torch_generator
 
 
 class Draw(NamedTuple):
@@ -170,4 +170,6 @@ class SyntheticSampler(Sampler[list[Draw]]):
             **options: Passed to ``tio.SubjectsLoader``.
         """
         dataset = MixedSubjects(self.subjects, self.source, transform, seed=self.seed)
+        # Without a generator of its own, a loader moves the global one at each pass.
+        options = {"generator": torch_generator("loader", self.seed)} | options
         return tio.SubjectsLoader(dataset, batch_sampler=self, num_workers=num_workers, **options)

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torchio as tio
@@ -94,10 +94,8 @@ def train_classifier(
         if on_step:
             on_step(step, values)
 
-    devices = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices):  # some networks drop paths with the global generator
-        torch.manual_seed(derive_seed("classifier training", seed))
-        optimise(objective, lambda step: next(batches), config.training, on_step=watch)
+    training = replace(config.training, seed=derive_seed("classifier dropout", seed))
+    optimise(objective, lambda step: next(batches), training, on_step=watch)
     if not best:
         raise RuntimeError("no validation loss was finite; the classifier did not train")
     network.load_state_dict(best)

@@ -71,6 +71,7 @@ class CCELLAPipeline(DiffusionPipeline):
         micro_batch: Rows of every network call.
     """
 
+    scheduler: SchedulerMixin
     model_cpu_offload_seq = "text_encoder->denoiser->autoencoder"
 
     def __init__(
@@ -229,7 +230,7 @@ class CCELLAPipeline(DiffusionPipeline):
         write_json(Path(save_directory) / RECORD, self.record)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path) -> Self:  # type: ignore[override]
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path) -> Self:
         """Load a saved pipeline from a folder; every weight must fit.
 
         Raises:

@@ -94,7 +94,7 @@ class ImageAutoencoder(PretrainedModel):
         shrink, grow = components[:count] / root, (components[:count] * root).T
         for layer, matrix, bias in ((self.shrink, shrink, -shrink @ mean), (self.grow, grow, mean)):
             layer.weight.copy_(matrix[..., None, None, None])
-            layer.bias.copy_(bias)
+            layer.bias.copy_(bias)  # type: ignore[union-attr]
         last = self.vae.decoder.blocks[-1]
         for layer in (self.vae.quant_conv_mu.conv, self.vae.quant_conv_log_sigma.conv, last.conv.conv):
             nn.init.zeros_(layer.weight)

@@ -50,7 +50,7 @@ class PretrainedModel(ModelMixin, ConfigMixin):
     """
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:  # type: ignore[override]
+    def from_pretrained(cls, folder: str | Path) -> Self:
         """Load ``config.json`` and the safetensors file of ``folder``; keys must match exactly.
 
         Raises:
