@@ -166,6 +166,12 @@ class AutoencoderConfig:
     )
     """Its optimisation."""
 
+    def __post_init__(self) -> None:
+        _require(
+            all(channels % self.norm_groups == 0 for channels in self.channels),
+            f"autoencoder.channels={self.channels} must be multiples of autoencoder.norm_groups={self.norm_groups}.",
+        )
+
     @property
     def factor(self) -> int:
         """How much each side shrinks."""
@@ -192,6 +198,13 @@ class DenoiserConfig:
             len(self.channels) == len(self.attention),
             f"denoiser.channels has {len(self.channels)} levels and denoiser.attention {len(self.attention)}.",
         )
+        for channels, attends in zip(self.channels, self.attention, strict=True):
+            divisors = [self.norm_groups, *([self.head_channels] if attends else [])]
+            _require(
+                all(channels % divisor == 0 for divisor in divisors),
+                f"denoiser.channels={channels} must be a multiple of denoiser.norm_groups={self.norm_groups} and, "
+                f"with attention, of denoiser.head_channels={self.head_channels}.",
+            )
 
     @property
     def factor(self) -> int:
@@ -216,6 +229,12 @@ class AdapterConfig:
     class_width: int = 64
     """Hidden width of a class head."""
 
+    def __post_init__(self) -> None:
+        _require(
+            self.width % self.heads == 0,
+            f"adapter.width={self.width} must be a multiple of adapter.heads={self.heads}.",
+        )
+
 
 @dataclass
 class TextEncoderConfig:
@@ -239,9 +258,7 @@ class TextEncoderConfig:
             self.trainable = False
 
 
-Variant = Literal[
-    "maisi", "radmaisi", "ellamaisi", "decoupled", "ccella", "l1only", "first", "last", "shared"
-]
+Variant = Literal["maisi", "radmaisi", "ellamaisi", "decoupled", "ccella", "l1only", "first", "last", "shared"]
 
 
 @dataclass

@@ -193,9 +193,7 @@ def test_generator_and_prompts_come_from_training_patients_only(finished):
     trained = {patient_hash(patient) for patient, part in part_of.items() if part == "train"}
     assert set(pipeline.record["patients"]) == trained
     pool = SyntheticPool.open(next(finished.glob("pool-*")))
-    training_reports = {
-        subject["report"] for subject in _phantoms() if part_of[subject["patient_id"]] == "train"
-    }
+    training_reports = {subject["report"] for subject in _phantoms() if part_of[subject["patient_id"]] == "train"}
     assert {entry["recipe"]["report"] for label in pool.classes for entry in pool.entries(label)} <= training_reports
 
 

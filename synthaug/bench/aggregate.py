@@ -61,9 +61,7 @@ def image_metrics(
 ) -> Record:
     """3D FID of the pool against real subjects that the generator never saw, with floor, interval and fingerprint."""
     extractor = seeded_extractor(channels=len(images), seed=config.extractor_seed)
-    synthetic = (
-        pool.subject(label, index) for label, count in pool.counts.items() for index in range(count)
-    )
+    synthetic = (pool.subject(label, index) for label, count in pool.counts.items() for index in range(count))
     result = frechet_report(
         extractor.features(stack_images(subject, images) for subject in real),
         extractor.features(stack_images(subject, images) for subject in synthetic),

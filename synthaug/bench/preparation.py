@@ -23,6 +23,7 @@ from synthaug.files import atomic_folder, content_hash, usable_folder, write_jso
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training import patient_hash, train_autoencoder, train_ldm
 from synthaug.models.autoencoder import ImageAutoencoder
+from synthaug.models.variants import VARIANTS
 from synthaug.seeding import derive_seed
 
 Progress = Callable[[str, int], Callable[..., None]]
@@ -168,6 +169,8 @@ class Study:
             reports=reports_by_class(self.split.train),
             seed=self.config.pool.seed,
             sampling=self.config.pool.sampling,
+            # These variants know the class only when they are told; the others read it from the report.
+            override_class=VARIANTS[self.config.generator.variant].class_input == "true",
             on_volume=self.progress("pool", size * len(labels)),
         )
         write_json(folder / "complete.json", pool.counts)

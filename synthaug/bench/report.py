@@ -152,8 +152,14 @@ def slice_plot(real: Sequence[tio.Subject], pool: SyntheticPool, images: Sequenc
 def _interval(axes: plt.Axes, place: int, value: float, ends: Mapping[str, float], colour: str) -> None:
     axes.plot([ends["ci_low"], ends["ci_high"]], [place, place], color=colour, linewidth=2)
     axes.plot(value, place, "o", color=colour)
-    axes.annotate(f"{value:+.3f}" if ends.get("contrast") else f"{value:.3f}", (value, place), (0, 6),
-                  textcoords="offset points", ha="center", fontsize=8)
+    axes.annotate(
+        f"{value:+.3f}" if ends.get("contrast") else f"{value:.3f}",
+        (value, place),
+        (0, 6),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8,
+    )
 
 
 def _figure(figure: plt.Figure) -> str:

@@ -88,7 +88,9 @@ class Tracker:
         with _quiet():
             run_id = self.parent.info.run_id
             metrics = [
-                Metric(f"regimes/{regime['regime']}_{metric}{'' if part == 'value' else '_' + part}", values[part], 0, 0)
+                Metric(
+                    f"regimes/{regime['regime']}_{metric}{'' if part == 'value' else '_' + part}", values[part], 0, 0
+                )
                 for regime in summary["regimes"]
                 for metric, values in regime.items()
                 if isinstance(values, Mapping)

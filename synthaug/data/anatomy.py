@@ -114,9 +114,7 @@ def place(findings: ProstateFindings, *, seed: int) -> Geometry:
     shift = tuple((draw.uniform(-1, 1, 3) * (3.0, 3.0, 2.5) + (0.0, 2.0, 0.0)).tolist())
     rotation = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
     centre = _finding_centre(full, (width, depth, height), transition, transition_centre, draw)
-    return Geometry(
-        full, (width, depth, height), transition, transition_centre, centre, shift, rotation, waves
-    )
+    return Geometry(full, (width, depth, height), transition, transition_centre, centre, shift, rotation, waves)
 
 
 def lesion_centre_mm(findings: ProstateFindings, *, seed: int) -> Triple:
