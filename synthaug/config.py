@@ -157,6 +157,8 @@ class AutoencoderConfig:
     shortcut: bool = True
     """Add a linear path of principal components, fitted to the training volumes, around the VAE (ours; published:
     none). The VAE then learns what a linear code leaves over, which takes a tenth of the steps."""
+    centred: bool = True
+    """Take the mean training latent off, place by place (ours; published: no). For cropped, aligned anatomy."""
     splits: int = 1
     """Parts in which a convolution is computed, to bound memory at full size (MAISI: 16)."""
     kl_weight: float = 1e-6
@@ -192,6 +194,9 @@ class DenoiserConfig:
     """Residual blocks a level (published: 2)."""
     norm_groups: int = 32
     """Groups of the group norm."""
+    condition_scale: float = 1.0
+    """Factor on class vector and spacing in mm before their embeddings. Published: 100, which drowns a young network's
+    signal in constants; a short training ends much further with 1 (ours)."""
 
     def __post_init__(self) -> None:
         _require(

@@ -82,7 +82,7 @@ def train_autoencoder(
 
     objective = AutoencoderObjective(autoencoder, config.kl_weight)
     optimise(objective, batch_of, training, checkpoint=checkpoint, on_step=on_step)
-    autoencoder.register_to_config(scale_factor=1 / encode_volumes(autoencoder, volumes).std().item())
+    autoencoder.set_statistics(encode_volumes(autoencoder, volumes), centred=config.centred)
     return autoencoder
 
 

@@ -18,7 +18,9 @@ class ImageAutoencoder(PretrainedModel):
 
     Ours, both off in published checkpoints: with ``patch`` > 1 a space-to-depth step comes first, since on a CPU the
     full-resolution layers are most of the cost; with ``shortcut`` the principal components of f x f x f patches run
-    as a linear path around encoder and decoder, which then start from the best linear code.
+    as a linear path around encoder and decoder, which then start from the best linear code; with ``centre_shape`` the
+    mean training latent is taken off place by place, so that a diffusion model of cropped, aligned anatomy starts from
+    the mean image and not from grey.
 
     Args:
         channels: Channels of each level; each level but the first halves the sides.
@@ -30,6 +32,7 @@ class ImageAutoencoder(PretrainedModel):
         splits: Parts in which a convolution is computed, to bound memory.
         sequences: C, the number of sequences.
         scale_factor: Set when trained.
+        centre_shape: Sides of the mean latent, set when trained; None = none.
     """
 
     @register_to_config
@@ -44,6 +47,7 @@ class ImageAutoencoder(PretrainedModel):
         splits: int = 1,
         sequences: int = 1,
         scale_factor: float = 1.0,
+        centre_shape: tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__()
         levels = len(channels)
@@ -67,6 +71,22 @@ class ImageAutoencoder(PretrainedModel):
         if shortcut:
             self.shrink = nn.Conv3d(self.factor**3, latent_channels, 1)
             self.grow = nn.Conv3d(latent_channels, self.factor**3, 1)
+        if centre_shape is not None:
+            self.register_buffer("centre", torch.zeros(self.latent_channels, *centre_shape))
+
+    def set_statistics(self, latents: torch.Tensor, *, centred: bool) -> None:
+        """Set centre and scale, so that :meth:`encode` gives the training latents unit standard deviation.
+
+        Args:
+            latents: Unscaled, uncentred training latents (N, C * latent_channels, x, y, z).
+            centred: Whether the mean latent is taken off.
+        """
+        centre = latents.mean(0)
+        if centred:
+            self.register_buffer("centre", centre.to(self.device))
+            self.register_to_config(centre_shape=tuple(centre.shape[1:]))
+            latents = latents - centre
+        self.register_to_config(scale_factor=1 / latents.std().item())
 
     @torch.no_grad()
     def fit_shortcut(self, volumes: torch.Tensor, *, patches: int = 20_000) -> None:
@@ -117,11 +137,21 @@ class ImageAutoencoder(PretrainedModel):
 
     def encode(self, volumes: torch.Tensor) -> torch.Tensor:
         """Scaled latent means (B, C * latent_channels, x, y, z)."""
-        return self.posterior(volumes)[0] * self.config.scale_factor
+        mean = self.posterior(volumes)[0]
+        return (mean - self._centre(mean)) * self.config.scale_factor
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Scaled latents to volumes (B, C, X, Y, Z), not clipped."""
-        return self.decode_unscaled(latents / self.config.scale_factor)
+        return self.decode_unscaled(latents / self.config.scale_factor + self._centre(latents))
+
+    def _centre(self, latents: torch.Tensor) -> torch.Tensor | float:
+        """The mean latent, stretched where the latents are of another shape than the training ones."""
+        if self.config.centre_shape is None:
+            return 0.0
+        centre = self.centre.unsqueeze(0)
+        if centre.shape[2:] != latents.shape[2:]:
+            centre = nn.functional.interpolate(centre, size=latents.shape[2:], mode="trilinear")
+        return centre
 
     def decode_unscaled(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents as the VAE made them to volumes (B, C, X, Y, Z), not clipped."""

@@ -14,9 +14,6 @@ from synthaug.models.adapter import Adapter, ClassHead
 from synthaug.models.pretrained import PretrainedModel
 from synthaug.models.variants import VARIANTS
 
-CONDITION_SCALE = 100.0
-"""The published factor on class vector and spacing in mm before their embeddings."""
-
 
 class ConditionedUNet(DiffusionModelUNetMaisi):
     """MAISI's U-Net with a class vector where MAISI has its region inputs: [timestep ; class ; spacing]."""
@@ -63,6 +60,7 @@ class CCELLADenoiser(PretrainedModel):
         self.conditioning = VARIANTS[variant]
         shape = DenoiserConfig(**(unet_size or {}))
         size = AdapterConfig(**(adapter_size or {}))
+        self.scale = shape.condition_scale
         self.unet = ConditionedUNet(
             classes=classes if self.conditioning.class_input != "none" else None,
             spatial_dims=3,
@@ -145,6 +143,6 @@ class CCELLADenoiser(PretrainedModel):
             latents,
             timesteps,
             context=context,
-            top_region_index_tensor=None if class_vector is None else class_vector * CONDITION_SCALE,
-            spacing_tensor=spacing_mm * CONDITION_SCALE,
+            top_region_index_tensor=None if class_vector is None else class_vector * self.scale,
+            spacing_tensor=spacing_mm * self.scale,
         )
