@@ -22,7 +22,13 @@ from synthaug.models.pretrained import load_strictly
 from synthaug.models.text_encoder import build_text_encoder, encode_tokens, load_tokenizer, tokenize
 from synthaug.models.variants import VARIANTS
 
-UNET = {"channels": (32, 32), "attention": (False, True), "head_channels": 16, "residual_blocks": 1}
+UNET = {
+    "channels": (32, 32),
+    "attention": (False, True),
+    "head_channels": 16,
+    "residual_blocks": 1,
+    "condition_scale": 100.0,  # as published
+}
 ADAPTER = {"width": 32, "queries": 4, "blocks": 3, "heads": 2, "sinusoids": 16, "class_width": 8}
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -458,6 +464,23 @@ def test_the_scale_factor_multiplies_latents_and_is_divided_out_again(tmp_path):
         autoencoder.save_pretrained(tmp_path)
         loaded = ImageAutoencoder.from_pretrained(tmp_path)
         assert torch.equal(loaded.encode(volumes), 4 * plain)
+
+
+def test_the_mean_training_latent_is_taken_off_and_given_back(tmp_path):
+    autoencoder = make_autoencoder()
+    volumes = torch.rand(5, 1, 8, 8, 8)
+    with torch.no_grad():
+        rebuilt = autoencoder.decode(autoencoder.encode(volumes))
+        autoencoder.set_statistics(autoencoder.posterior(volumes)[0], centred=True)
+        latents = autoencoder.encode(volumes)
+        torch.testing.assert_close(latents.mean(0), torch.zeros_like(latents[0]), atol=1e-5, rtol=0)
+        assert latents.std().item() == pytest.approx(1, abs=1e-5)
+        torch.testing.assert_close(autoencoder.decode(latents), rebuilt, atol=1e-5, rtol=1e-4)
+        autoencoder.save_pretrained(tmp_path)
+        loaded = ImageAutoencoder.from_pretrained(tmp_path)
+        assert torch.equal(loaded.encode(volumes), latents)
+        other = torch.rand(1, 1, 16, 8, 8)  # another shape: the centre is stretched over it
+        assert loaded.decode(loaded.encode(other)).shape == other.shape
 
 
 # --- the text encoder

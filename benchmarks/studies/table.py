@@ -1,0 +1,61 @@
+"""Print the Markdown table of a study's summary.json, or put it into the README between the results markers.
+
+    python benchmarks/studies/table.py benchmarks/studies/hippocampus/summary.json [--write README.md]
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def table(summary: dict) -> str:
+    """Regimes, contrasts and image metrics as Markdown."""
+
+    def shown(values: dict) -> str:
+        return f"{values['value']:.3f} ({values['ci_low']:.3f} to {values['ci_high']:.3f})"
+
+    lines = [
+        "| trained on | real | synthetic | accuracy | AUROC | average precision | AUROC − real |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    gains = {c["contrast"].split(" ")[0]: c for c in summary["contrasts"] if c["metric"] == "auroc"}
+    for regime in summary["regimes"]:
+        gain = gains.get(regime["regime"])
+        cells = [
+            regime["regime"],
+            regime["n_train_real"],
+            regime["n_train_synthetic"],
+            *(shown(regime[metric]) for metric in ("accuracy", "auroc", "average_precision")),
+            f"{gain['difference']:+.3f} ({gain['ci_low']:+.3f} to {gain['ci_high']:+.3f})" if gain else "",
+        ]
+        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    lines += ["", f"Verdict: {summary['verdict']}"]
+    for image in summary["image_metrics"]:
+        lines.append(
+            f"3D FID ({image['extractor']}, {image['n_real']} held-out real, {image['n_synthetic']} synthetic): "
+            f"{image['value']:.3f} ({image['ci_low']:.3f} to {image['ci_high']:.3f}); with {image['n_floor']} a side "
+            f"{image['value_at_floor_n']:.3f} against a real–real floor of {image['floor']:.3f}."
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print or write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("summary", type=Path)
+    parser.add_argument("--write", type=Path, help="file that holds the results markers")
+    options = parser.parse_args()
+    text = table(json.loads(options.summary.read_text(encoding="utf-8")))
+    if options.write is None:
+        print(text)
+        return
+    page = options.write.read_text(encoding="utf-8")
+    before, rest = page.split(BEGIN)
+    after = rest.split(END)[1]
+    options.write.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
