@@ -164,7 +164,7 @@ class AutoencoderConfig:
     kl_weight: float = 1e-6
     """Weight of the Kullback-Leibler term."""
     training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(steps=400, batch_size=8, learning_rate=1e-3, warmup=20)
+        default_factory=lambda: TrainingConfig(steps=300, batch_size=8, learning_rate=1e-3, warmup=20)
     )
     """Its optimisation."""
 
@@ -287,7 +287,7 @@ class GeneratorConfig:
     report_dropout: float = 0.0
     """Share of training reports replaced by "", so that guidance can be used (published: 0)."""
     training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(steps=400, batch_size=16, learning_rate=1e-3, warmup=20, ema=0.99)
+        default_factory=lambda: TrainingConfig(steps=300, batch_size=16, learning_rate=1e-3, warmup=20, ema=0.99)
     )
     """Its optimisation."""
 
@@ -310,7 +310,7 @@ class SamplingConfig:
 class PoolConfig:
     """The synthetic volumes of a study."""
 
-    per_class: int = 48
+    per_class: int = 40
     """Volumes of each class."""
     seed: int = 0
     """Names the prompts and the noise."""
@@ -330,10 +330,10 @@ class ClassifierConfig:
     """Focal has gamma 2 (published)."""
     augment: bool = True
     """Classical augmentation, as published: flip left-right, rotate, translate, zoom."""
-    evaluate_every: int = 25
+    evaluate_every: int = 20
     """Steps between validations; the step with the lowest validation loss is kept."""
     training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(steps=200, batch_size=8, learning_rate=1e-3, warmup=10)
+        default_factory=lambda: TrainingConfig(steps=120, batch_size=8, learning_rate=1e-3, warmup=10)
     )
     """Its optimisation."""
 
