@@ -104,6 +104,12 @@ def test_summary_holds_intervals_contrasts_floor_and_verdict(finished):
     assert summary["verdict"].endswith("2 seeds).")
 
 
+def test_the_saved_config_is_the_study_again(finished, config_file, capsys):
+    assert run_command("bench", ["--config", str(finished / "config.yaml"), "--out", str(finished)]) == 0
+    client = MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")  # the same study: no run was added
+    assert len(client.search_runs([client.get_experiment_by_name("tiny").experiment_id])) == 7
+
+
 def test_report_is_one_file_that_needs_no_network_and_carries_the_verdict(finished):
     page = (finished / "report.html").read_text()
     verdict = json.loads((finished / "summary.json").read_text())["verdict"]

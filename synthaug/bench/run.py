@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import yaml
 from tqdm import tqdm
 
 from synthaug.bench.aggregate import image_metrics, summarise
@@ -20,11 +21,11 @@ from synthaug.bench.tracking import Tracker, flatten
 from synthaug.config import Config
 from synthaug.data.manifest import class_counts
 from synthaug.errors import InputError
-from synthaug.files import content_hash, write_json
+from synthaug.files import content_hash, write_json, write_text
 
 
 def run_study(config: Config, out: Path) -> dict[str, Any]:
-    """Run what is missing of a study and write results.csv, summary.json, report.html and the MLflow runs.
+    """Run what is missing of a study and write config.yaml, results.csv, summary.json, report.html, MLflow runs.
 
     Args:
         config: The study.
@@ -41,6 +42,7 @@ def run_study(config: Config, out: Path) -> dict[str, Any]:
     with _alone(out):
         cells = cells_of(config, data_id=study.data_id, pool_id=study.pool_id)
         settings = asdict(config)
+        write_text(out / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
         study_id = content_hash([study.pool_id, settings])
         tracker = Tracker(out, experiment=config.study.name, study_id=study_id, params=flatten(settings))
         pool = study.pool
@@ -74,7 +76,7 @@ def run_study(config: Config, out: Path) -> dict[str, Any]:
             images=config.data.images,
             facts=_facts(study, bars.seconds),
         )
-        artifacts = [out / name for name in ("report.html", "results.csv", "summary.json", "split.csv")]
+        artifacts = [out / name for name in ("report.html", "results.csv", "summary.json", "split.csv", "config.yaml")]
         tracker.log_study(summary, artifacts=artifacts)
         return summary
 
