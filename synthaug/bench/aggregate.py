@@ -52,7 +52,7 @@ def summarise(records: Sequence[Record], failed: Sequence[dict], config: Metrics
         "failed": list(failed),
         "regimes": regimes,
         "contrasts": contrasts,
-        "verdict": _verdict(contrasts, records),
+        "verdict": _verdict(contrasts, records, config.confidence),
     }
 
 
@@ -133,7 +133,7 @@ def _contrasts(name: str, records: Sequence[Record], real: Sequence[Record], con
     return rows
 
 
-def _verdict(contrasts: Sequence[dict], records: Sequence[Record]) -> str:
+def _verdict(contrasts: Sequence[dict], records: Sequence[Record], confidence: float) -> str:
     """The answer in one sentence, no bolder than its interval."""
     asked = [c for c in contrasts if c["metric"] == "auroc"]
     mixed = next((c for c in asked if c["contrast"].startswith("mixed")), asked[0] if asked else None)
@@ -149,6 +149,6 @@ def _verdict(contrasts: Sequence[dict], records: Sequence[Record]) -> str:
     tested = len({row["patient_id"] for row in records[0]["predictions"]})
     return (
         f"{what} {answer}: AUROC {mixed['difference']:+.3f} against real data with classical augmentation "
-        f"(95 % interval {mixed['ci_low']:+.3f} to {mixed['ci_high']:+.3f}; {tested} test patients, "
+        f"({100 * confidence:g} % interval {mixed['ci_low']:+.3f} to {mixed['ci_high']:+.3f}; {tested} test patients, "
         f"{len(mixed['seeds'])} seeds)."
     )

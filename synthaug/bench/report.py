@@ -84,7 +84,7 @@ def effect_plot(summary: Mapping[str, Any]) -> plt.Figure:
     for place, regime in enumerate(regimes):
         _interval(left, place, regime["auroc"]["value"], regime["auroc"], COLOURS[regime["regime"]])
     left.set_yticks(range(len(regimes)), [regime["regime"] for regime in regimes])
-    left.set_xlabel("test AUROC, 95 % interval over patients and seeds")
+    left.set_xlabel("test AUROC, interval over patients and seeds")
     left.axvline(0.5, color="0.7", linewidth=1)
     contrasts = [contrast for contrast in summary["contrasts"] if contrast["metric"] == "auroc"]
     for place, contrast in enumerate(contrasts):
