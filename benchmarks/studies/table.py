@@ -1,6 +1,6 @@
 """Print the Markdown table of a study's summary.json, or put it into the README between the results markers.
 
-    python benchmarks/studies/table.py benchmarks/studies/hippocampus/summary.json [--write README.md]
+python benchmarks/studies/table.py benchmarks/studies/hippocampus/summary.json [--write README.md]
 """
 
 import argparse
