@@ -17,7 +17,7 @@ from mlflow.tracking import MlflowClient
 
 from synthaug.augment.pool import SyntheticPool
 from synthaug.bench import run as bench_run
-from synthaug.bench.aggregate import summarise
+from synthaug.bench.aggregate import count_statistics, summarise
 from synthaug.bench.commands import run_command
 from synthaug.bench.preparation import Study, refuse_leaks
 from synthaug.config import MetricsConfig
@@ -247,7 +247,9 @@ def test_summary_on_numbers_counted_by_hand():
     perfect, reversed_, half = [0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1], [0.1, 0.9, 0.2, 0.95]
     records = [record("real", 0, reversed_), record("real", 1, half)]
     records += [record("mixed", 0, perfect), record("mixed", 1, perfect)]
-    summary = summarise(records, [], MetricsConfig(bootstrap=50))
+    told: list[None] = []
+    summary = summarise(records, [], MetricsConfig(bootstrap=50), on_statistic=lambda: told.append(None))
+    assert len(told) == count_statistics(records) == 9
     auroc = {regime["regime"]: regime["auroc"]["value"] for regime in summary["regimes"]}
     assert auroc == {"real": pytest.approx((0 + 0.75) / 2), "mixed": 1.0}
     [difference] = [c for c in summary["contrasts"] if c["metric"] == "auroc"]

@@ -1,6 +1,6 @@
 """Records of cells become statistics: each regime with its interval, each difference to real data with its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,20 @@ def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
 STATISTICS = {"accuracy": accuracy, "auroc": auroc, "average_precision": average_precision}
 
 
-def summarise(records: Sequence[Record], failed: Sequence[dict], config: MetricsConfig) -> dict[str, Any]:
+def summarise(
+    records: Sequence[Record],
+    failed: Sequence[dict],
+    config: MetricsConfig,
+    *,
+    on_statistic: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Statistics over patients and seeds.
 
     Args:
         records: Finished cells.
         failed: Cells that failed: regime, seed, error.
         config: Resamples and coverage.
+        on_statistic: Called after each of ``count_statistics(records)`` resampled statistics.
 
     Returns:
         cells, failed, regimes (each with value, ci_low, ci_high of each metric), contrasts (paired differences to
@@ -40,12 +47,12 @@ def summarise(records: Sequence[Record], failed: Sequence[dict], config: Metrics
     by_regime: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda record: record["seed"]):
         by_regime.setdefault(record["regime"], []).append(record)
-    regimes = [_regime(name, group, config) for name, group in by_regime.items()]
+    regimes = [_regime(name, group, config, on_statistic) for name, group in by_regime.items()]
     contrasts = [
         contrast
         for name, group in by_regime.items()
         if name != "real" and "real" in by_regime
-        for contrast in _contrasts(name, group, by_regime["real"], config)
+        for contrast in _contrasts(name, group, by_regime["real"], config, on_statistic)
     ]
     return {
         "cells": len(records),
@@ -54,6 +61,15 @@ def summarise(records: Sequence[Record], failed: Sequence[dict], config: Metrics
         "contrasts": contrasts,
         "verdict": _verdict(contrasts, records, config.confidence),
     }
+
+
+def count_statistics(records: Sequence[Record]) -> int:
+    """How many statistics :func:`summarise` resamples: each metric of each regime, and its differences to real."""
+    seeds: dict[str, set[int]] = {}
+    for record in records:
+        seeds.setdefault(record["regime"], set()).add(record["seed"])
+    contrasts = sum(bool(seeds[name] & seeds.get("real", set())) for name in seeds if name != "real")
+    return len(STATISTICS) * (len(seeds) + contrasts)
 
 
 def image_metrics(
@@ -84,7 +100,9 @@ def _rows(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _regime(name: str, records: Sequence[Record], config: MetricsConfig) -> dict[str, Any]:
+def _regime(
+    name: str, records: Sequence[Record], config: MetricsConfig, on_statistic: Callable[[], None]
+) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "regime": name,
         "seeds": [record["seed"] for record in records],
@@ -101,10 +119,17 @@ def _regime(name: str, records: Sequence[Record], config: MetricsConfig) -> dict
             confidence=config.confidence,
         )
         summary[metric] = {"value": interval.value, "ci_low": interval.low, "ci_high": interval.high}
+        on_statistic()
     return summary
 
 
-def _contrasts(name: str, records: Sequence[Record], real: Sequence[Record], config: MetricsConfig) -> list[dict]:
+def _contrasts(
+    name: str,
+    records: Sequence[Record],
+    real: Sequence[Record],
+    config: MetricsConfig,
+    on_statistic: Callable[[], None],
+) -> list[dict]:
     """Differences to real on the seeds that both have."""
     shared = sorted({r["seed"] for r in records} & {r["seed"] for r in real})
     ours, theirs = ([r for r in group if r["seed"] in shared] for group in (records, real))
@@ -130,6 +155,7 @@ def _contrasts(name: str, records: Sequence[Record], real: Sequence[Record], con
                 "protocol": "same cohort",
             }
         )
+        on_statistic()
     return rows
 
 

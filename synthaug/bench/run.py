@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from synthaug.bench.aggregate import image_metrics, summarise
+from synthaug.bench.aggregate import count_statistics, image_metrics, summarise
 from synthaug.bench.cell import cell_path, run_cell
 from synthaug.bench.grid import Cell, cells_of
 from synthaug.bench.preparation import Study
@@ -61,7 +61,8 @@ def run_study(config: Config, out: Path) -> dict[str, Any]:
             tracker.log_cell(record, params=flatten({"classifier": settings["classifier"]}))
         if not records:
             raise RuntimeError(f"every cell failed; the first: {failed[0]['error']}")
-        summary = summarise(records, failed, config.metrics)
+        on_statistic = bars.stage("statistics", count_statistics(records))
+        summary = summarise(records, failed, config.metrics, on_statistic=on_statistic)
         held_out = [*study.split.val, *study.split.test]
         summary["image_metrics"] = [image_metrics(held_out, pool, config.data.images, config.metrics)]
         write_json(out / "summary.json", summary)
