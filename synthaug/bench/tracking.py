@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ class Tracker:
             if known:
                 self.experiment = known.experiment_id
             else:
-                # The tag opens the interface on training runs, not on traces of language models.
+                # MLflow's own word for training of models, as against work on language-model applications.
                 tags = {"mlflow.experimentKind": "custom_model_development"}
                 self.experiment = self.client.create_experiment(experiment, artifact_location=location, tags=tags)
             self.study_id = study_id
@@ -66,16 +67,18 @@ class Tracker:
                 "seed": str(record["seed"]),
                 "protocol": "same cohort",
             }
-            run_id = self.client.create_run(self.experiment, tags=tags).info.run_id
+            now = int(1000 * time.time())
+            started = now - int(1000 * record["seconds"])
+            run_id = self.client.create_run(self.experiment, start_time=started, tags=tags).info.run_id
             shown = ("regime", "seed", "synthetic_fraction", "n_train_real", "n_train_synthetic", "steps")
             flat = {**params, **{key: record[key] for key in shown}}
-            metrics = [Metric(f"test/{name}", value, 0, 0) for name, value in record["metrics"].items()]
+            metrics = [Metric(f"test/{name}", value, now, 0) for name, value in record["metrics"].items()]
             metrics += [
-                Metric("training/chosen_step", record["chosen_step"], 0, 0),
-                Metric("training/seconds", record["seconds"], 0, 0),
+                Metric("training/chosen_step", record["chosen_step"], now, 0),
+                Metric("training/seconds", record["seconds"], now, 0),
             ]
             metrics += [
-                Metric(f"training/{name}", point[name], 0, int(point["step"]))
+                Metric(f"training/{name}", point[name], now, int(point["step"]))
                 for point in record["history"]
                 for name in ("train_loss", "val_loss")
             ]
@@ -86,7 +89,7 @@ class Tracker:
     def log_study(self, summary: Mapping[str, Any], *, artifacts: Sequence[Path]) -> None:
         """Log the study's statistics, verdict and files to the parent run and end it."""
         with _quiet():
-            run_id = self.parent.info.run_id
+            run_id, now = self.parent.info.run_id, int(1000 * time.time())
             metrics = [
                 Metric(
                     f"regimes/{regime['regime']}_{metric}{'' if part == 'value' else '_' + part}", values[part], 0, 0
@@ -99,14 +102,14 @@ class Tracker:
             for contrast in summary["contrasts"]:
                 name = f"effect/{contrast['contrast'].replace(' - ', '_minus_')}_{contrast['metric']}"
                 metrics += [
-                    Metric(name, contrast["difference"], 0, 0),
-                    Metric(f"{name}_ci_low", contrast["ci_low"], 0, 0),
-                    Metric(f"{name}_ci_high", contrast["ci_high"], 0, 0),
+                    Metric(name, contrast["difference"], now, 0),
+                    Metric(f"{name}_ci_low", contrast["ci_low"], now, 0),
+                    Metric(f"{name}_ci_high", contrast["ci_high"], now, 0),
                 ]
             for image in summary["image_metrics"]:
                 name = f"images/{image['metric']}"
-                metrics += [Metric(name, image["value"], 0, 0)]
-                metrics += [Metric(f"{name}_{part}", image[part], 0, 0) for part in ("floor", "ci_low", "ci_high")]
+                metrics += [Metric(name, image["value"], now, 0)]
+                metrics += [Metric(f"{name}_{part}", image[part], now, 0) for part in ("floor", "ci_low", "ci_high")]
             self.client.log_batch(run_id, metrics=metrics, tags=[RunTag("verdict", summary["verdict"])])
             self.client.set_tag(run_id, "mlflow.note.content", summary["verdict"])
             for path in artifacts:
