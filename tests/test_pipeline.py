@@ -147,14 +147,14 @@ def test_report_spacing_shape_and_steps_all_matter(pipeline):
 
 
 def test_labels_override_the_class_that_conditions_the_image(pipeline):
-    seen = []
+    seen, scale = [], pipeline.denoiser.scale
     pipeline.denoiser.unet.pirads_layer.register_forward_hook(lambda module, given, output: seen.append(given[0]))
     predicted = draw(pipeline, ["PI-RADS 4"], seeds=[0])
     # The class embedding sees the prediction, and what is reported is that of the last step.
-    torch.testing.assert_close(seen[-1][:1], predicted.class_probabilities * 100)
+    torch.testing.assert_close(seen[-1][:1], predicted.class_probabilities * scale)
     for label in (0, 1):
         overridden = draw(pipeline, ["PI-RADS 4"], [label], seeds=[0])
-        assert seen[-1][0].tolist() == [100.0 * (label == 0), 100.0 * (label == 1)]
+        assert seen[-1][0].tolist() == [scale * (label == 0), scale * (label == 1)]
         assert not torch.equal(overridden.volumes, predicted.volumes)
         # What the report says stays what the report says.
         assert torch.equal(overridden.class_probabilities, predicted.class_probabilities)
