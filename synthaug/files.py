@@ -86,9 +86,12 @@ def usable_folder(path: Path) -> Path:
 
 
 def inside(folder: Path, relative: str) -> Path:
-    """``folder / relative``, refused if it leads out of ``folder``."""
-    path = (folder / relative).resolve()
-    if not path.is_relative_to(folder.resolve()):
+    """``folder / relative``, refused if it leads out of ``folder``.
+
+    Links inside the folder are followed: whoever can make one there owns the folder, and many data sets are made of them.
+    """
+    path = Path(os.path.normpath(folder / relative))
+    if not path.is_relative_to(os.path.normpath(folder)):
         raise InputError(f"{relative!r} leads out of {folder}; paths must stay inside the folder of their manifest.")
     return path
 

@@ -176,5 +176,5 @@ def _verdict(contrasts: Sequence[dict], records: Sequence[Record], confidence: f
     return (
         f"{what} {answer}: AUROC {mixed['difference']:+.3f} against real data with classical augmentation "
         f"({100 * confidence:g} % interval {mixed['ci_low']:+.3f} to {mixed['ci_high']:+.3f}; {tested} test patients, "
-        f"{len(mixed['seeds'])} seeds)."
+        f"{len(mixed['seeds'])} seed{'s' * (len(mixed['seeds']) > 1)})."
     )
