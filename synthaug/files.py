@@ -88,7 +88,8 @@ def usable_folder(path: Path) -> Path:
 def inside(folder: Path, relative: str) -> Path:
     """``folder / relative``, refused if it leads out of ``folder``.
 
-    Links inside the folder are followed: whoever can make one there owns the folder, and many data sets are made of them.
+    Links inside the folder are followed: whoever can make one there owns the folder, and many data sets are made of
+    links.
     """
     path = Path(os.path.normpath(folder / relative))
     if not path.is_relative_to(os.path.normpath(folder)):
