@@ -14,6 +14,7 @@ from synthaug.config import Config
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--preprocess.shape", "[16,16,8]", "--preprocess.spacing_mm", "[1,1,1]"]
+SMALL += ["--generator.variant", "radmaisi"]  # the data below has no reports
 
 
 @pytest.fixture
@@ -74,6 +75,11 @@ UNUSABLE = {
     "unknown variant": (lambda d: None, ["--generator.variant", "stable"], "stable"),
     "value out of range": (lambda d: None, ["--split.test", "1.5"], "split.test=1.5"),
     "shape that does not divide": (lambda d: None, ["--preprocess.shape", "[18,16,8]"], "multiple of 8"),
+    "no reports for a generator that needs them": (
+        lambda d: None,
+        ["--generator.variant", "ccella"],
+        "No training subject of class 0 has a report",
+    ),
     "missing manifest": (lambda d: None, ["--data.manifest", "absent.csv"], "no such manifest"),
     "report and measurements": (
         lambda d: None,

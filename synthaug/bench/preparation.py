@@ -84,6 +84,7 @@ class Study:
         subjects = load_subjects(config.data)
         class_counts(subjects)
         drawn = _split(config, subjects)
+        _refuse_classes_without_reports(config, drawn.train)
         images = config.data.images
         split = Split(*(preprocess(part, config.preprocess, images) for _, part in drawn.parts()))
         usable_folder(out)
@@ -197,6 +198,19 @@ def refuse_leaks(trained_on: Sequence[str], split: Split, *, source: str) -> Non
                     f"{source}: trained on patient {subject['patient_id']!r}, who is in the {part} part; "
                     "train a generator on the training patients only."
                 )
+
+
+def _refuse_classes_without_reports(config: Config, train: Sequence[tio.Subject]) -> None:
+    """A generator that reads the class from the report cannot be asked for a class that no report speaks of."""
+    conditioning = VARIANTS[config.generator.variant]
+    if not conditioning.text or conditioning.class_input == "true":
+        return
+    for label, reports in reports_by_class(train).items():
+        if not any(reports):
+            raise InputError(
+                f"No training subject of class {label} has a report; generator.variant={config.generator.variant!r} "
+                "learns the class from reports; set data.report or data.measurements, or generator.variant=radmaisi."
+            )
 
 
 def _split(config: Config, subjects: list[tio.Subject]) -> Split:
