@@ -3,7 +3,7 @@
 A YAML file in ``configs/`` or ``--section.key value`` on the command line fills these; an unknown key is an error.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal
 
 from synthaug.errors import InputError
@@ -398,13 +398,3 @@ class Config:
             f"preprocess.shape={self.preprocess.shape}: each side must be a multiple of {factor} "
             f"(autoencoder {self.autoencoder.factor} x denoiser {self.generator.denoiser.factor}).",
         )
-
-
-def section_names() -> list[str]:
-    """The top-level sections, in the order in which a study uses them.
-
-    Example:
-        >>> section_names()[:2]
-        ['data', 'split']
-    """
-    return [item.name for item in fields(Config)]
