@@ -80,6 +80,11 @@ UNUSABLE = {
         ["--generator.variant", "ccella"],
         "No training subject of class 0 has a report",
     ),
+    "volumes too small for the classifier": (
+        lambda d: None,
+        ["--classifier.network", "efficientnet-b0"],
+        "cannot take volumes of (16, 16, 8)",
+    ),
     "missing manifest": (lambda d: None, ["--data.manifest", "absent.csv"], "no such manifest"),
     "report and measurements": (
         lambda d: None,

@@ -23,6 +23,7 @@ from synthaug.files import atomic_folder, content_hash, usable_folder, write_jso
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training import patient_hash, train_autoencoder, train_ldm
 from synthaug.models.autoencoder import ImageAutoencoder
+from synthaug.models.classifier import build_classifier
 from synthaug.models.variants import VARIANTS
 from synthaug.seeding import derive_seed
 
@@ -82,7 +83,10 @@ class Study:
             InputError: Anything about the data, the split or the folder cannot be used.
         """
         subjects = load_subjects(config.data)
-        class_counts(subjects)
+        classes = len(class_counts(subjects))
+        shape = config.preprocess.shape
+        # Built once here and dropped: a network too large for the volumes must not be found out after the training.
+        build_classifier(config.classifier, in_channels=len(config.data.images), classes=classes, shape=shape, seed=0)
         drawn = _split(config, subjects)
         _refuse_classes_without_reports(config, drawn.train)
         images = config.data.images
