@@ -280,8 +280,8 @@ class GeneratorConfig:
     """The text encoder."""
     class_loss_weight: float = 1e-2
     """Weight of the focal class loss (published: 1e-4, over 400 epochs); variants without heads ignore it."""
-    prediction: Literal["epsilon", "v_prediction"] = "v_prediction"
-    """What the U-Net predicts: noise (published) or velocity."""
+    prediction: Literal["epsilon", "v_prediction", "flow_prediction"] = "v_prediction"
+    """What the U-Net predicts: noise (published), velocity, or the velocity of a rectified flow (ours)."""
     shifted_copies: int = 3
     """Encodings of each training volume moved by up to 2 voxels, beside the unmoved one (ours; 0 = published)."""
     report_dropout: float = 0.0
@@ -298,8 +298,9 @@ class SamplingConfig:
 
     steps: int = 20
     """Denoising steps."""
-    scheduler: Literal["ddpm", "ddim", "dpm_solver", "unipc"] = "dpm_solver"
-    """A diffusers scheduler (published: ddpm with 1,000 steps)."""
+    scheduler: Literal["ddpm", "ddim", "dpm_solver", "unipc", "flow_euler"] = "dpm_solver"
+    """A diffusers scheduler (published: ddpm with 1,000 steps); flow_euler samples rectified flows only, ddpm and
+    ddim the others only."""
     guidance: float = 1.0
     """Classifier-free guidance; 1 = none (published). Needs ``generator.report_dropout`` > 0."""
     micro_batch: int = 8

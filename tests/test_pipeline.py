@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from synthaug.config import TrainingConfig
 from synthaug.errors import InputError
-from synthaug.generate.pipeline import SCHEDULERS, CCELLAPipeline
+from synthaug.generate.diffusion import SAMPLERS_OF_DIFFUSION
+from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training import train_ldm
 from synthaug.models.text_encoder import encode_tokens, tokenize
 
@@ -57,7 +58,7 @@ def radmaisi(tiny_subjects, tiny_autoencoder):
 # --- a volume is a function of its recipe
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", SAMPLERS_OF_DIFFUSION)
 def test_volumes_are_finite_in_the_unit_range_and_have_the_trained_shape(scheduler, pipeline):
     output = draw(pipeline.with_scheduler(scheduler))
     assert output.volumes.shape == (5, 1, 16, 16, 8)
@@ -72,7 +73,7 @@ def test_volumes_are_finite_in_the_unit_range_and_have_the_trained_shape(schedul
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", SAMPLERS_OF_DIFFUSION)
 def test_one_call_of_five_five_calls_of_one_and_reversed_order_give_the_same_bits(scheduler, guidance, pipeline):
     pipeline.with_scheduler(scheduler)
     together = draw(pipeline, guidance_scale=guidance)
@@ -116,7 +117,7 @@ def test_bits_hold_beyond_the_timesteps_that_are_read_ahead(pipeline):
     assert torch.equal(together.volumes[3:4], one.volumes)
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", SAMPLERS_OF_DIFFUSION)
 def test_seed_zero_is_a_seed_like_any_other(scheduler, pipeline):
     pipeline.with_scheduler(scheduler)
     first, second = (draw(pipeline, ["PI-RADS 4"], seeds=[0]).volumes for _ in range(2))
@@ -290,7 +291,7 @@ def test_a_folder_without_pipeline_is_refused(tmp_path):
 def test_swapping_schedulers_keeps_the_trained_noise_schedule(pipeline, tmp_path):
     names = ("beta_start", "beta_end", "beta_schedule", "prediction_type", "num_train_timesteps")
     before = draw(pipeline.with_scheduler("ddpm")).volumes
-    for name in SCHEDULERS:
+    for name in SAMPLERS_OF_DIFFUSION:
         config = pipeline.with_scheduler(name).scheduler.config
         assert [config[key] for key in names] == [0.0015, 0.0195, "scaled_linear", "v_prediction", 1000]
     pipeline.save_pretrained(tmp_path)

@@ -2,7 +2,8 @@
 
 import hashlib
 import inspect
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,32 +11,23 @@ from typing import Any, Self
 import diffusers
 import torch
 import transformers
-from diffusers import (
-    DDIMScheduler,
-    DDPMScheduler,
-    DiffusionPipeline,
-    DPMSolverMultistepScheduler,
-    SchedulerMixin,
-    UniPCMultistepScheduler,
-)
+from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.utils import BaseOutput
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from synthaug.errors import InputError
 from synthaug.files import content_hash, read_json, write_json
+from synthaug.generate.diffusion import noise_schedule, require_suited, swap_scheduler
 from synthaug.generate.encode import encode_reports
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.text_encoder import load_encoder, load_tokenizer
 
-SCHEDULERS: dict[str, type[SchedulerMixin]] = {
-    "ddpm": DDPMScheduler,
-    "ddim": DDIMScheduler,
-    "dpm_solver": DPMSolverMultistepScheduler,
-    "unipc": UniPCMultistepScheduler,
-}
 RECORD = "training.json"
-NOISE_SCHEDULE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
-"""What every scheduler of a trained generator shares."""
+StepCallback = Callable[["CCELLAPipeline", int, torch.Tensor, dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+BUILTIN = "builtin/"
+"""What names of generators that come with the package begin with."""
 READ_AHEAD = 32
 """Timesteps for which a report is read at once; fixed, so that the bits never depend on the caller."""
 
@@ -111,6 +103,7 @@ class CCELLAPipeline(DiffusionPipeline):
         shape: Sequence[int] | None = None,
         num_inference_steps: int = 20,
         guidance_scale: float = 1.0,
+        callback_on_step_end: StepCallback | None = None,
     ) -> CCELLAOutput:
         """Draw one volume a report.
 
@@ -122,12 +115,16 @@ class CCELLAPipeline(DiffusionPipeline):
             shape: Voxels, default that of training.
             num_inference_steps: Denoising steps.
             guidance_scale: > 1 moves away from what "" would give; for generators trained with report dropout.
+            callback_on_step_end: Called as ``callback(pipeline, step, timestep, {"latents": latents})`` after each
+                step of each micro-batch, as in diffusers; latents in the dictionary that it returns replace them.
 
         Raises:
-            InputError: Lengths differ, the shape does not divide, or the variant takes no labels or no guidance.
+            InputError: Lengths differ, the shape does not divide, the variant takes no labels or no guidance, the
+                scheduler cannot sample this network or cannot take that many steps.
         """
         self._require_equal_lengths(reports, labels, seeds)
         self._require_meaning(labels, guidance_scale)
+        self._set_timesteps(num_inference_steps)
         sides = self._latent_shape(shape or self.config.shape)
         spacing = torch.tensor([*(spacing_mm or self.config.spacing_mm)], device=self.device, dtype=self.denoiser.dtype)
         guided = guidance_scale != 1.0
@@ -144,11 +141,11 @@ class CCELLAPipeline(DiffusionPipeline):
                 text=text,
                 sides=sides,
                 spacing=spacing,
-                steps=num_inference_steps,
                 guidance=guidance_scale,
+                on_step=callback_on_step_end,
             )
             kept = min(size, len(reports) - start)
-            drawn = self.autoencoder.decode(latents)[:kept].float().cpu()
+            drawn = self.autoencoder.decode(latents.to(self.autoencoder.dtype))[:kept].float().cpu()
             if not torch.isfinite(drawn).all():
                 raise InputError(
                     f"The generator drew values that are not finite, seeds {list(seeds[start : start + kept])}; "
@@ -164,13 +161,15 @@ class CCELLAPipeline(DiffusionPipeline):
             seeds=list(seeds),
         )
 
-    def _denoise(self, reports, labels, seeds, *, text, sides, spacing, steps, guidance):
-        """One micro-batch from unit noise to clean latents; also the class probabilities of the last step."""
+    def _denoise(self, reports, labels, seeds, *, text, sides, spacing, guidance, on_step):
+        """One micro-batch from unit noise to clean latents; also the class probabilities of the last step.
+
+        Latents stay in float32, whatever the networks compute in: the steps of a sampler are small differences.
+        """
         generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         noise = [torch.randn(self.autoencoder.latent_channels, *sides, generator=g) for g in generators]
-        latents = torch.stack(noise).to(self.device, self.denoiser.dtype)
-        self.scheduler.set_timesteps(steps, device=self.device)
-        latents = latents * self.scheduler.init_noise_sigma
+        self.scheduler.set_timesteps(self.scheduler.num_inference_steps, device=self.device)  # forgets past steps
+        latents = torch.stack(noise).to(self.device) * getattr(self.scheduler, "init_noise_sigma", 1.0)
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         extra = {"generator": generators} if takes_generator else {}
         spacing = spacing.expand(len(reports), 3)
@@ -180,21 +179,36 @@ class CCELLAPipeline(DiffusionPipeline):
             if index % READ_AHEAD == 0:
                 ahead = timesteps[index : index + READ_AHEAD]
                 readings = {report: self._read(text[report], ahead) for report in dict.fromkeys(read)}
-            scaled = self.scheduler.scale_model_input(latents, timestep)
+            scaled = self._scaled(latents, timestep)
 
             def predict(prompts, scaled=scaled, timestep=timestep, at=index % READ_AHEAD, readings=readings):
                 context, logits = (_rows(readings, prompts, part, at) for part in (0, 1))
                 vector = self.denoiser.class_vector(logits, labels)
                 time = timestep.expand(len(prompts))
                 predicted = self.denoiser(scaled, time, context=context, class_vector=vector, spacing_mm=spacing)
-                return predicted, logits
+                return predicted.float(), logits
 
             predicted, logits = predict(reports)
             if guidance != 1.0:
                 unconditional, _ = predict([""] * len(reports))
                 predicted = unconditional + guidance * (predicted - unconditional)
             latents = self.scheduler.step(predicted, timestep, latents, **extra).prev_sample
-        return latents, None if logits is None else logits.softmax(dim=1)
+            if on_step:
+                latents = on_step(self, index, timestep, {"latents": latents}).get("latents", latents)
+        return latents, None if logits is None else logits.float().softmax(dim=1)
+
+    def _scaled(self, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """What the network sees; samplers of flows scale nothing and lack the method."""
+        if hasattr(self.scheduler, "scale_model_input"):
+            latents = self.scheduler.scale_model_input(latents, timestep)
+        return latents.to(self.denoiser.dtype)
+
+    def _set_timesteps(self, steps: int) -> None:
+        require_suited(self.scheduler)
+        trained = self.scheduler.config.num_train_timesteps
+        if not 1 <= steps <= trained:
+            raise InputError(f"num_inference_steps={steps}: the generator was trained on 1 to {trained} steps.")
+        self.scheduler.set_timesteps(steps, device=self.device)
 
     def _read(self, states: torch.Tensor, timesteps: torch.Tensor):
         """Context and class logits of one report at each of the timesteps."""
@@ -202,9 +216,7 @@ class CCELLAPipeline(DiffusionPipeline):
 
     def with_scheduler(self, name: str) -> Self:
         """Swap the scheduler by name (keys of ``SCHEDULERS``), keeping the trained noise schedule; returns self."""
-        if name not in SCHEDULERS:
-            raise InputError(f"Unknown scheduler {name!r}; the schedulers are {', '.join(SCHEDULERS)}.")
-        self.scheduler = SCHEDULERS[name].from_config(self.scheduler.config)
+        self.scheduler = swap_scheduler(self.scheduler, name)
         return self
 
     @property
@@ -215,8 +227,7 @@ class CCELLAPipeline(DiffusionPipeline):
         """
         if self._fingerprint is None:
             sizes = [self.autoencoder.settings, self.denoiser.settings, self.tokenizer.model_max_length]
-            noise = [self.scheduler.config[name] for name in NOISE_SCHEDULE]
-            digest = hashlib.sha256(content_hash([sizes, noise]).encode())
+            digest = hashlib.sha256(content_hash([sizes, noise_schedule(self.scheduler)]).encode())
             for module in (self.autoencoder, self.denoiser, self.text_encoder):
                 for name, value in module.state_dict().items():
                     digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
@@ -231,12 +242,16 @@ class CCELLAPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path) -> Self:
-        """Load a saved pipeline from a folder; every weight must fit.
+        """Load a saved pipeline; every weight must fit.
+
+        Args:
+            pretrained_model_name_or_path: A folder, ``"builtin/ccella-tiny"``, or, where there is no such folder, a
+                hub id "owner/name", of which JSON, text and safetensors files are fetched.
 
         Raises:
-            InputError: The folder holds no pipeline, or weights are missing, unexpected or misshapen.
+            InputError: There is no pipeline, or weights are missing, unexpected or misshapen.
         """
-        folder = Path(pretrained_model_name_or_path)
+        folder = _locate(pretrained_model_name_or_path)
         index = folder / cls.config_name
         if not index.is_file():
             raise InputError(f"{folder}: no saved pipeline there ({cls.config_name} is missing).")
@@ -287,6 +302,22 @@ class CCELLAPipeline(DiffusionPipeline):
             raise InputError(f"Variant {variant!r} is conditioned on the true class; give labels.")
         if guidance_scale != 1.0 and not conditioning.text:
             raise InputError(f"Variant {variant!r} reads no report, so guidance has no meaning; set it to 1.")
+
+
+def _locate(name: str | Path) -> Path:
+    """The folder of a saved pipeline by path, builtin name or hub id."""
+    if str(name).startswith(BUILTIN):
+        shelf = Path(__file__).parent.parent / "builtin"
+        known = sorted(f"{BUILTIN}{entry.name}" for entry in shelf.iterdir() if entry.is_dir()) if shelf.is_dir() else []
+        if str(name) not in known:
+            raise InputError(f"{name}: no such builtin generator; there are {', '.join(known) or 'none'}.")
+        return shelf / str(name).removeprefix(BUILTIN)
+    if Path(name).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
+        return Path(name)
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(f"{name}: neither a folder nor a generator on the hub ({type(error).__name__}).") from error
 
 
 def _rows(readings, prompts, part: int, at: int) -> torch.Tensor | None:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 import torchio as tio
-from diffusers import DDPMScheduler
+from diffusers import SchedulerMixin
 from monai.losses import FocalLoss
 from torch import nn
 
 from synthaug.config import AutoencoderConfig, GeneratorConfig, PreprocessConfig
 from synthaug.data.manifest import class_counts, stack_images
+from synthaug.generate.diffusion import TRAIN_TIMESTEPS, corrupt, network_time, training_scheduler
 from synthaug.generate.encode import encode_reports, encode_volumes, jitter
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.models.autoencoder import ImageAutoencoder
@@ -20,8 +21,6 @@ from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.optimisation import Batch, OnStep, optimise
 from synthaug.models.text_encoder import build_text_encoder, encode_tokens, tokenize
 from synthaug.seeding import derive_seed, torch_generator
-
-TRAIN_TIMESTEPS = 1000
 
 
 class AutoencoderObjective(nn.Module):
@@ -87,13 +86,13 @@ def train_autoencoder(
 
 
 class DiffusionObjective(nn.Module):
-    """CCELLA's joint loss: L1 of the predicted noise or velocity + weight * focal loss of the class logits.
+    """CCELLA's joint loss: L1 of the predicted noise, velocity or flow + weight * focal loss of the class logits.
 
     The focal loss (alpha 0.75, gamma 2, softmax) is averaged over the cases that have a report.
     """
 
     def __init__(
-        self, denoiser: CCELLADenoiser, text_encoder: nn.Module | None, scheduler: DDPMScheduler, class_weight: float
+        self, denoiser: CCELLADenoiser, text_encoder: nn.Module | None, scheduler: SchedulerMixin, class_weight: float
     ):
         super().__init__()
         self.denoiser = denoiser
@@ -116,19 +115,17 @@ class DiffusionObjective(nn.Module):
         denoiser = self.denoiser
         if self.text_encoder is not None:
             text = encode_tokens(self.text_encoder, text)
-        context, logits = denoiser.read(text, timesteps)
+        noisy, wanted = corrupt(self.scheduler, latents, noise, timesteps)
+        time = network_time(self.scheduler, timesteps)
+        context, logits = denoiser.read(text, time)
         given = labels if denoiser.conditioning.class_input == "true" else None
-        noisy = self.scheduler.add_noise(latents, noise, timesteps)
         predicted = denoiser(
             noisy,
-            timesteps,
+            time,
             context=context,
             class_vector=denoiser.class_vector(logits, given),
             spacing_mm=spacing_mm,
         )
-        wanted = noise
-        if self.scheduler.config.prediction_type == "v_prediction":
-            wanted = self.scheduler.get_velocity(latents, noise, timesteps)
         loss = l1 = (predicted - wanted).abs().mean()
         values = {"l1": l1.detach()}
         if logits is not None:
@@ -183,18 +180,6 @@ def train_ldm(
     )
     pipeline.record = training_record(subjects, config, preprocessing)
     return pipeline.to(denoiser.device).with_scheduler("dpm_solver")
-
-
-def training_scheduler(prediction: str) -> DDPMScheduler:
-    """The published noise schedule: 1,000 steps, scaled-linear beta 0.0015 to 0.0195, no clipping."""
-    return DDPMScheduler(
-        num_train_timesteps=TRAIN_TIMESTEPS,
-        beta_start=0.0015,
-        beta_end=0.0195,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        prediction_type=prediction,
-    )
 
 
 def patient_hash(patient_id: str) -> str:

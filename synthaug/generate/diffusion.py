@@ -1,0 +1,135 @@
+"""How an image becomes noise and back: the published DDPM schedule or a rectified flow, and diffusers' samplers of each."""
+
+from typing import Literal
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SchedulerMixin,
+    UniPCMultistepScheduler,
+)
+
+from synthaug.errors import InputError
+
+Prediction = Literal["epsilon", "v_prediction", "flow_prediction"]
+TRAIN_TIMESTEPS = 1000
+
+SCHEDULERS: dict[str, type[SchedulerMixin]] = {
+    "ddpm": DDPMScheduler,
+    "ddim": DDIMScheduler,
+    "dpm_solver": DPMSolverMultistepScheduler,
+    "unipc": UniPCMultistepScheduler,
+    "flow_euler": FlowMatchEulerDiscreteScheduler,
+}
+SAMPLERS_OF_FLOWS = ("flow_euler", "dpm_solver", "unipc")
+"""Schedulers that can follow a rectified flow."""
+SAMPLERS_OF_DIFFUSION = ("ddpm", "ddim", "dpm_solver", "unipc")
+"""Schedulers that can undo the published noise schedule."""
+NOISE_SCHEDULE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
+"""What every scheduler of a trained diffusion model shares."""
+
+
+def training_scheduler(prediction: Prediction, *, num_train_timesteps: int = TRAIN_TIMESTEPS) -> SchedulerMixin:
+    """The noise process that a generator is trained with; its config makes any sampler that suits it.
+
+    Published: 1,000 steps, scaled-linear beta 0.0015 to 0.0195, no clipping, prediction of the noise ("epsilon").
+    Ours: the velocity of the same process, and a rectified flow (Liu et al. 2023), whose paths from noise to image
+    are straight, so that few steps follow them.
+
+    Example:
+        >>> training_scheduler("epsilon").config.beta_end, is_flow(training_scheduler("flow_prediction"))
+        (0.0195, True)
+    """
+    if prediction == "flow_prediction":
+        return DPMSolverMultistepScheduler(
+            num_train_timesteps=num_train_timesteps, prediction_type=prediction, use_flow_sigmas=True
+        )
+    return DDPMScheduler(
+        num_train_timesteps=num_train_timesteps,
+        beta_start=0.0015,
+        beta_end=0.0195,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        prediction_type=prediction,
+    )
+
+
+def is_flow(scheduler: SchedulerMixin) -> bool:
+    """Whether the scheduler's network predicts the velocity of a rectified flow."""
+    alone = "flow_prediction" if isinstance(scheduler, FlowMatchEulerDiscreteScheduler) else "epsilon"
+    return scheduler.config.get("prediction_type", alone) == "flow_prediction"
+
+
+def corrupt(
+    scheduler: SchedulerMixin, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noisy latents at ``timesteps`` and what the network should predict from them.
+
+    Args:
+        scheduler: Of :func:`training_scheduler`.
+        latents: Clean latents (B, c, x, y, z).
+        noise: Unit noise of the same shape.
+        timesteps: (B,) integers in 0..999.
+
+    Example:
+        >>> image, noise = torch.zeros(1, 1, 1, 1, 1), torch.ones(1, 1, 1, 1, 1)
+        >>> noisy, wanted = corrupt(training_scheduler("flow_prediction"), image, noise, torch.tensor([249]))
+        >>> noisy.item(), wanted.item()
+        (0.25, 1.0)
+    """
+    if is_flow(scheduler):
+        share = flow_time(timesteps).view(-1, *[1] * (latents.ndim - 1)) 
+        share = share / scheduler.config.num_train_timesteps
+        return (1 - share) * latents + share * noise, noise - latents
+    noisy = scheduler.add_noise(latents, noise, timesteps)
+    if scheduler.config.prediction_type == "v_prediction":
+        return noisy, scheduler.get_velocity(latents, noise, timesteps)
+    return noisy, noise
+
+
+def flow_time(timesteps: torch.Tensor) -> torch.Tensor:
+    """A flow's time runs from 1 (nearly the image) to 1,000 (all noise), as its samplers count."""
+    return timesteps + 1
+
+
+def network_time(scheduler: SchedulerMixin, timesteps: torch.Tensor) -> torch.Tensor:
+    """The time that the network is told at a drawn training timestep."""
+    return flow_time(timesteps) if is_flow(scheduler) else timesteps
+
+
+def swap_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
+    """The scheduler called ``name`` for the same trained network.
+
+    Raises:
+        InputError: Unknown, or it cannot sample what the network was trained on.
+    """
+    if name not in SCHEDULERS:
+        raise InputError(f"Unknown scheduler {name!r}; the schedulers are {', '.join(SCHEDULERS)}.")
+    _require_suited(name, flow=is_flow(scheduler))
+    return SCHEDULERS[name].from_config(scheduler.config)
+
+
+def require_suited(scheduler: SchedulerMixin) -> None:
+    """InputError if a scheduler, made from the config of a trained one, cannot sample its network.
+
+    diffusers keeps the settings that a scheduler does not know in its config, which is how this can tell.
+    """
+    names = {kind: name for name, kind in SCHEDULERS.items()}
+    if type(scheduler) in names:
+        _require_suited(names[type(scheduler)], flow=is_flow(scheduler))
+
+
+def _require_suited(name: str, *, flow: bool) -> None:
+    suited, kind = (SAMPLERS_OF_FLOWS, "a rectified flow") if flow else (SAMPLERS_OF_DIFFUSION, "a diffusion model")
+    if name not in suited:
+        raise InputError(f"Scheduler {name!r} cannot sample {kind}; use {', '.join(suited)}.")
+
+
+def noise_schedule(scheduler: SchedulerMixin) -> list:
+    """What of a scheduler belongs to the trained network and not to the sampler."""
+    if is_flow(scheduler):
+        return [scheduler.config.num_train_timesteps, "flow_prediction"]
+    return [scheduler.config[name] for name in NOISE_SCHEDULE]
