@@ -120,6 +120,8 @@ class TrainingConfig:
     """Optimiser steps."""
     batch_size: int = 8
     """Volumes a step, over all processes."""
+    accumulate: int = 1
+    """Parts in which each process computes its share of the batch, to bound memory; the step is the same."""
     learning_rate: float = 1e-4
     """Peak learning rate of AdamW."""
     warmup: int = 0
@@ -130,13 +132,19 @@ class TrainingConfig:
     """Decay of the averaged weights that are kept; 0 = keep the last weights (published)."""
     checkpoint_minutes: float = 2.0
     """A killed training loses at most this much."""
+    monitor_every: int = 0
+    """Steps between looks at the validation patients (loss, pictures, FID), logged to MLflow; 0 = none. Changes
+    nothing in the training."""
     seed: int = 0
     """Names every random draw of the loop."""
 
     def __post_init__(self) -> None:
         _require(self.steps >= 1, f"steps={self.steps} must be at least 1.")
         _require(0 <= self.warmup < self.steps, f"warmup={self.warmup} must be below steps={self.steps}.")
-        _require(self.batch_size >= 1, f"batch_size={self.batch_size} must be at least 1.")
+        _require(
+            self.batch_size >= 1 and self.accumulate >= 1 and self.batch_size % self.accumulate == 0,
+            f"batch_size={self.batch_size} must be a positive multiple of accumulate={self.accumulate}.",
+        )
         _require(0 <= self.ema < 1, f"ema={self.ema} must lie in [0, 1).")
 
 

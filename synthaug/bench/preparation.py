@@ -24,6 +24,7 @@ from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training import patient_hash, train_autoencoder, train_ldm
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.classifier import build_classifier
+from synthaug.models.optimisation import PACE
 from synthaug.models.variants import VARIANTS
 from synthaug.seeding import derive_seed
 
@@ -225,5 +226,5 @@ def _split(config: Config, subjects: list[tio.Subject]) -> Split:
 
 
 def _without_pace(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings without how often checkpoints are written, which changes no result."""
-    return {**settings, "training": {**settings["training"], "checkpoint_minutes": None}}
+    """Settings without those that change no result."""
+    return {**settings, "training": {**settings["training"], **dict.fromkeys(PACE)}}

@@ -1,4 +1,4 @@
-"""How an image becomes noise and back: the published DDPM schedule or a rectified flow, and diffusers' samplers of each."""
+"""How an image becomes noise and back: the published DDPM schedule or a rectified flow, and the samplers of each."""
 
 from typing import Literal
 

@@ -308,7 +308,7 @@ def _locate(name: str | Path) -> Path:
     """The folder of a saved pipeline by path, builtin name or hub id."""
     if str(name).startswith(BUILTIN):
         shelf = Path(__file__).parent.parent / "builtin"
-        known = sorted(f"{BUILTIN}{entry.name}" for entry in shelf.iterdir() if entry.is_dir()) if shelf.is_dir() else []
+        known = sorted(f"{BUILTIN}{index.parent.name}" for index in shelf.glob("*/model_index.json"))
         if str(name) not in known:
             raise InputError(f"{name}: no such builtin generator; there are {', '.join(known) or 'none'}.")
         return shelf / str(name).removeprefix(BUILTIN)

@@ -5,6 +5,7 @@ and several processes (``accelerate launch``) share one global batch: each takes
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -24,6 +25,9 @@ from synthaug.seeding import derive_seed
 
 Batch = dict[str, torch.Tensor]
 OnStep = Callable[[int, dict[str, float]], None]
+OnInterval = Callable[[int], None]
+PACE = ("checkpoint_minutes", "monitor_every")
+"""Settings that change no result."""
 
 
 def optimise(
@@ -33,6 +37,7 @@ def optimise(
     *,
     checkpoint: Path | None = None,
     on_step: OnStep | None = None,
+    on_interval: OnInterval | None = None,
 ) -> None:
     """Minimise ``objective(**batch_of(step))`` over the steps of ``config``.
 
@@ -43,14 +48,20 @@ def optimise(
         config: The loop.
         checkpoint: File that a killed loop resumes from; removed at the end.
         on_step: Called after each step with the step's number from 1 and the values.
+        on_interval: Called by the main process every ``config.monitor_every`` steps and at the end, with the step's
+            number, while the objective holds the averaged weights and is in evaluation mode. Whatever it draws, the
+            training goes on as without it.
 
     Raises:
-        InputError: The loss stops being finite, the batch does not divide among the processes, or the checkpoint is
-            of another loop.
+        InputError: The loss stops being finite, the batch does not divide among the processes and parts, or the
+            checkpoint is of another loop.
     """
     accelerator = Accelerator(mixed_precision=_precision())
-    if config.batch_size % accelerator.num_processes:
-        raise InputError(f"batch_size={config.batch_size} does not divide among {accelerator.num_processes} processes.")
+    if config.batch_size % (accelerator.num_processes * config.accumulate):
+        raise InputError(
+            f"batch_size={config.batch_size} does not divide among {accelerator.num_processes} processes "
+            f"of {config.accumulate} parts."
+        )
     parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate)
     schedule = get_polynomial_decay_schedule_with_warmup(optimizer, config.warmup, config.steps, lr_end=0.0, power=2.0)
@@ -62,12 +73,10 @@ def optimise(
         average.to(accelerator.device)
     saved = time.monotonic()
     for step in range(done, config.steps):
-        batch = _slice(batch_of(step), accelerator)
-        with _own_draws("dropout", config.seed, step, accelerator.process_index, device=accelerator.device):
-            loss, values = model(**batch)
-        if not torch.isfinite(loss):
-            raise InputError(f"Training stopped at step {step}: the loss is {loss.item()}; lower the learning rate.")
-        accelerator.backward(loss)
+        parts = _parts(batch_of(step), accelerator, config.accumulate)
+        values = _backward(model, parts, accelerator, seed_parts=(config.seed, step))
+        if not math.isfinite(values["loss"]):
+            raise InputError(f"Training stopped at step {step}: the loss is {values['loss']}; lower the learning rate.")
         accelerator.clip_grad_norm_(parameters, config.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
@@ -75,7 +84,11 @@ def optimise(
         if average:
             average.step(parameters)
         if on_step:
-            on_step(step + 1, {name: float(value) for name, value in values.items()})
+            on_step(step + 1, values)
+        due = config.monitor_every and ((step + 1) % config.monitor_every == 0 or step + 1 == config.steps)
+        if on_interval and due and accelerator.is_main_process:
+            with _averaged(objective, parameters, average):
+                on_interval(step + 1)
         if checkpoint and accelerator.is_main_process and time.monotonic() - saved > 60 * config.checkpoint_minutes:
             _save(checkpoint, config, step + 1, objective, optimizer, schedule, average)
             saved = time.monotonic()
@@ -87,14 +100,49 @@ def optimise(
 
 
 def _precision() -> str:
-    """bfloat16 where the device computes in it; on a CPU without native support it is 100 times slower."""
-    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+    """bfloat16 or else float16 on CUDA; on a CPU without native support they are 100 times slower."""
+    if not torch.cuda.is_available():
+        return "no"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 
-def _slice(batch: Batch, accelerator: Accelerator) -> Batch:
-    rows = len(next(iter(batch.values()))) // accelerator.num_processes
-    start = accelerator.process_index * rows
-    return {name: value[start : start + rows].to(accelerator.device) for name, value in batch.items()}
+def _parts(batch: Batch, accelerator: Accelerator, count: int) -> list[Batch]:
+    """This process's share of the global batch, in ``count`` parts."""
+    rows = len(next(iter(batch.values()))) // (accelerator.num_processes * count)
+    starts = [(accelerator.process_index * count + part) * rows for part in range(count)]
+    return [{name: value[at : at + rows].to(accelerator.device) for name, value in batch.items()} for at in starts]
+
+
+def _backward(model: nn.Module, parts: list[Batch], accelerator: Accelerator, *, seed_parts: tuple) -> dict[str, float]:
+    """Gradients of the mean loss over the parts; its value and the others', averaged over parts and processes."""
+    total: dict[str, torch.Tensor] = {}
+    for number, part in enumerate(parts):
+        waiting = accelerator.no_sync(model) if number + 1 < len(parts) else contextlib.nullcontext()
+        names = ("dropout", *seed_parts, accelerator.process_index, number)
+        with waiting, _own_draws(*names, device=accelerator.device):
+            loss, values = model(**part)
+            accelerator.backward(loss / len(parts))
+        for name, value in {"loss": loss.detach(), **values}.items():
+            total[name] = total.get(name, 0) + value / len(parts)
+    if accelerator.num_processes > 1:
+        total = accelerator.reduce(total, reduction="mean")
+    return {name: float(value) for name, value in total.items()}
+
+
+@contextlib.contextmanager
+def _averaged(objective: nn.Module, parameters: list[nn.Parameter], average: EMAModel | None) -> Iterator[None]:
+    """The objective as it would be if the training ended now; its random draws leave the training's alone."""
+    objective.eval()
+    if average:
+        average.store(parameters)
+        average.copy_to(parameters)
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        if average:
+            average.restore(parameters)
+        objective.train()
 
 
 @contextlib.contextmanager
@@ -107,7 +155,7 @@ def _own_draws(*parts: str | int, device: torch.device) -> Iterator[None]:
 
 def _loop(config: TrainingConfig) -> dict[str, float]:
     """What a checkpoint and the loop that resumes from it must agree on."""
-    return {name: value for name, value in asdict(config).items() if name != "checkpoint_minutes"}
+    return {name: value for name, value in asdict(config).items() if name not in PACE}
 
 
 def _save(checkpoint: Path, config: TrainingConfig, step: int, objective, optimizer, schedule, average) -> None:
