@@ -167,6 +167,8 @@ class AutoencoderConfig:
     none). The VAE then learns what a linear code leaves over, which takes a tenth of the steps."""
     centred: bool = True
     """Take the mean training latent off, place by place (ours; published: no). For cropped, aligned anatomy."""
+    residual_noise: bool = True
+    """Give drawn volumes, as noise, what the reconstructions of training volumes lack (ours; published: no)."""
     splits: int = 1
     """Parts in which a convolution is computed, to bound memory at full size (MAISI: 16)."""
     kl_weight: float = 1e-6

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from conftest import IMAGES, TINY_PREPROCESSING, tiny_generator_config
+from diffusers import UniPCMultistepScheduler
 from safetensors.torch import load_file, save_file
 
 from synthaug.config import TrainingConfig
@@ -105,10 +106,59 @@ def test_sampling_is_the_plain_loop_one_case_at_a_time(name, pipeline):
                 latents, timestep[None], context=context, class_vector=vector, spacing_mm=spacing
             )
             latents = pipeline.scheduler.step(predicted, timestep, latents, generator=generator).prev_sample
-        expected = pipeline.autoencoder.decode(latents).clamp(0, 1)
+        decoded = pipeline.autoencoder.decode(latents)
+    deviation = pipeline.autoencoder.config.residual_deviation
+    assert deviation > 0
+    expected = (decoded + deviation * torch.randn(1, 1, 16, 16, 8, generator=generator)).clamp(0, 1)
     # Not the same bits: the pipeline runs at its micro-batch.
     torch.testing.assert_close(output.volumes, expected, rtol=0, atol=1e-3)
     torch.testing.assert_close(output.class_probabilities, logits.softmax(1), rtol=0, atol=1e-5)
+
+
+def test_the_callback_sees_each_step_and_can_replace_the_latents(pipeline):
+    seen = []
+
+    def watch(pipe, step, timestep, tensors):
+        assert pipe is pipeline
+        seen.append((step, int(timestep), tuple(tensors["latents"].shape)))
+        return {}
+
+    pipeline.with_scheduler("ddim")
+    plain = draw(pipeline, steps=4).volumes
+    watched = draw(pipeline, steps=4, callback_on_step_end=watch).volumes
+    assert torch.equal(plain, watched)
+    steps = list(zip(range(4), pipeline.scheduler.timesteps.tolist(), strict=True))
+    assert seen == [(step, time, (4, 4, 4, 4, 2)) for _ in range(2) for step, time in steps]
+    flat = draw(pipeline, steps=4, callback_on_step_end=lambda *_: {"latents": torch.zeros(4, 4, 4, 4, 2)}).volumes
+    assert not torch.equal(flat, plain)
+
+
+def test_a_scheduler_is_swapped_as_in_diffusers(pipeline):
+    named = draw(pipeline.with_scheduler("unipc")).volumes
+    pipeline.with_scheduler("ddpm")
+    pipeline.scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config)
+    assert torch.equal(draw(pipeline).volumes, named)
+
+
+@pytest.mark.parametrize("steps", [0, 1001])
+def test_a_number_of_steps_out_of_range_is_refused(steps, pipeline):
+    with pytest.raises(InputError, match=f"num_inference_steps={steps}: the generator was trained on 1 to 1000 steps"):
+        draw(pipeline, steps=steps)
+
+
+def test_bfloat16_networks_draw_nearly_the_same(pipeline, tmp_path):
+    pipeline.with_scheduler("ddim").save_pretrained(tmp_path)
+    half = CCELLAPipeline.from_pretrained(tmp_path)
+    half.set_progress_bar_config(disable=True)
+    half.to(torch.bfloat16)
+    output = draw(half, steps=4)
+    assert output.volumes.dtype == torch.float32
+    assert (output.volumes - draw(pipeline, steps=4).volumes).abs().mean() < 0.02
+
+
+def test_a_builtin_generator_that_is_not_there_is_named():
+    with pytest.raises(InputError, match="builtin/nothing: no such builtin generator; there are "):
+        CCELLAPipeline.from_pretrained("builtin/nothing")
 
 
 def test_bits_hold_beyond_the_timesteps_that_are_read_ahead(pipeline):

@@ -134,10 +134,11 @@ class CCELLAPipeline(DiffusionPipeline):
         for start in self.progress_bar(range(0, len(reports), size)):
             rows = [min(row, len(reports) - 1) for row in range(start, start + size)]  # pad with the last row
             override = None if labels is None else torch.tensor([labels[row] for row in rows], device=self.device)
+            generators = [torch.Generator().manual_seed(int(seeds[row])) for row in rows]
             latents, predicted = self._denoise(
                 [reports[row] for row in rows],
                 override,
-                [seeds[row] for row in rows],
+                generators,
                 text=text,
                 sides=sides,
                 spacing=spacing,
@@ -145,7 +146,8 @@ class CCELLAPipeline(DiffusionPipeline):
                 on_step=callback_on_step_end,
             )
             kept = min(size, len(reports) - start)
-            drawn = self.autoencoder.decode(latents.to(self.autoencoder.dtype))[:kept].float().cpu()
+            decoded = self.autoencoder.decode(latents.to(self.autoencoder.dtype))
+            drawn = self.autoencoder.add_residual(decoded, generators)[:kept].float().cpu()
             if not torch.isfinite(drawn).all():
                 raise InputError(
                     f"The generator drew values that are not finite, seeds {list(seeds[start : start + kept])}; "
@@ -161,12 +163,11 @@ class CCELLAPipeline(DiffusionPipeline):
             seeds=list(seeds),
         )
 
-    def _denoise(self, reports, labels, seeds, *, text, sides, spacing, guidance, on_step):
+    def _denoise(self, reports, labels, generators, *, text, sides, spacing, guidance, on_step):
         """One micro-batch from unit noise to clean latents; also the class probabilities of the last step.
 
         Latents stay in float32, whatever the networks compute in: the steps of a sampler are small differences.
         """
-        generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         noise = [torch.randn(self.autoencoder.latent_channels, *sides, generator=g) for g in generators]
         self.scheduler.set_timesteps(self.scheduler.num_inference_steps, device=self.device)  # forgets past steps
         latents = torch.stack(noise).to(self.device) * getattr(self.scheduler, "init_noise_sigma", 1.0)

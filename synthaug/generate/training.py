@@ -47,7 +47,7 @@ def train_autoencoder(
     checkpoint: Path | None = None,
     on_step: OnStep | None = None,
 ) -> ImageAutoencoder:
-    """Train the VAE on small shifts and mirror images of ``volumes`` and set its latent scale.
+    """Train the VAE on small shifts and mirror images of ``volumes`` and set its latent scale and residual noise.
 
     Args:
         volumes: (N, C, X, Y, Z) in [0, 1], preprocessed.
@@ -82,7 +82,20 @@ def train_autoencoder(
     objective = AutoencoderObjective(autoencoder, config.kl_weight)
     optimise(objective, batch_of, training, checkpoint=checkpoint, on_step=on_step)
     autoencoder.set_statistics(encode_volumes(autoencoder, volumes), centred=config.centred)
+    if config.residual_noise:
+        autoencoder.register_to_config(residual_deviation=residual_deviation(autoencoder, volumes))
     return autoencoder
+
+
+@torch.no_grad()
+def residual_deviation(autoencoder: ImageAutoencoder, volumes: torch.Tensor, *, batch_size: int = 8) -> float:
+    """Root mean square of what the reconstructions of ``volumes`` (N, C, X, Y, Z) lack."""
+    total = 0.0
+    for part in volumes.split(batch_size):
+        part = part.to(autoencoder.device)
+        rebuilt = autoencoder.decode(autoencoder.encode(part)).clamp(0, 1)
+        total += (part - rebuilt).square().sum(dtype=torch.float64).item()
+    return (total / volumes.numel()) ** 0.5
 
 
 class DiffusionObjective(nn.Module):

@@ -1,5 +1,7 @@
 """The image autoencoder: MONAI's MAISI VAE, one sequence at a time, latents of several sequences stacked."""
 
+from collections.abc import Sequence
+
 import torch
 from diffusers.configuration_utils import register_to_config
 from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
@@ -16,11 +18,13 @@ class ImageAutoencoder(PretrainedModel):
     As in CCELLA++, each of the C sequences passes the same one-channel VAE and the latents are stacked. Published
     latents are multiplied by ``scale_factor`` = 1 / their standard deviation on the training set.
 
-    Ours, both off in published checkpoints: with ``patch`` > 1 a space-to-depth step comes first, since on a CPU the
+    Ours, all off in published checkpoints: with ``patch`` > 1 a space-to-depth step comes first, since on a CPU the
     full-resolution layers are most of the cost; with ``shortcut`` the principal components of f x f x f patches run
     as a linear path around encoder and decoder, which then start from the best linear code; with ``centre_shape`` the
     mean training latent is taken off place by place, so that a diffusion model of cropped, aligned anatomy starts from
-    the mean image and not from grey.
+    the mean image and not from grey; with ``residual_deviation`` > 0 a drawn volume gets back, as Gaussian noise, what
+    the decoder leaves out of real ones. (A decoder trained on L1 gives the middle of what is possible, so its images
+    are smoother than any scanner's.)
 
     Args:
         channels: Channels of each level; each level but the first halves the sides.
@@ -33,6 +37,7 @@ class ImageAutoencoder(PretrainedModel):
         sequences: C, the number of sequences.
         scale_factor: Set when trained.
         centre_shape: Sides of the mean latent, set when trained; None = none.
+        residual_deviation: Standard deviation of training volume - reconstruction, set when trained; 0 = none.
     """
 
     @register_to_config
@@ -48,6 +53,7 @@ class ImageAutoencoder(PretrainedModel):
         sequences: int = 1,
         scale_factor: float = 1.0,
         centre_shape: tuple[int, int, int] | None = None,
+        residual_deviation: float = 0.0,
     ) -> None:
         super().__init__()
         levels = len(channels)
@@ -121,6 +127,14 @@ class ImageAutoencoder(PretrainedModel):
             nn.init.zeros_(layer.bias)
         nn.init.constant_(self.vae.quant_conv_log_sigma.conv.bias, -6.0)  # begin with little noise
 
+    @torch.no_grad()
+    def add_residual(self, volumes: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
+        """Decoded volumes (B, C, X, Y, Z) with the noise that the decoder left out, each drawn by its own generator."""
+        if not self.config.residual_deviation:
+            return volumes
+        noise = torch.stack([torch.randn(volumes.shape[1:], generator=generator) for generator in generators])
+        return volumes + self.config.residual_deviation * noise.to(volumes)
+
     @property
     def latent_channels(self) -> int:
         """Channels of the stacked latent."""
@@ -130,7 +144,8 @@ class ImageAutoencoder(PretrainedModel):
         """Unscaled mean and standard deviation of the latents, each (B, C * latent_channels, x, y, z)."""
         self._require_shape(volumes)
         single = volumes.flatten(0, 1).unsqueeze(1)
-        mean, deviation = self.vae.encode(_space_to_depth(single, self.config.patch))
+        with self.autocast():
+            mean, deviation = self.vae.encode(_space_to_depth(single, self.config.patch))
         if self.config.shortcut:
             mean = mean + self.shrink(_space_to_depth(single, self.factor))
         return self._stacked(mean, len(volumes)), self._stacked(deviation, len(volumes))
@@ -157,7 +172,8 @@ class ImageAutoencoder(PretrainedModel):
         """Latents as the VAE made them to volumes (B, C, X, Y, Z), not clipped."""
         batch = len(latents)
         single = latents.reshape(batch * self.config.sequences, self.config.latent_channels, *latents.shape[2:])
-        volumes = _depth_to_space(self.vae.decode(single), self.config.patch)
+        with self.autocast():
+            volumes = _depth_to_space(self.vae.decode(single), self.config.patch)
         if self.config.shortcut:
             volumes = volumes + _depth_to_space(self.grow(single), self.factor)
         return self._stacked(volumes, batch)

@@ -139,10 +139,11 @@ class CCELLADenoiser(PretrainedModel):
         spacing_mm: torch.Tensor,
     ) -> torch.Tensor:
         """Denoise: latents (B, C, x, y, z), timesteps (B,), class_vector (B, K), spacing_mm (B, 3) -> like latents."""
-        return self.unet(
-            latents,
-            timesteps,
-            context=context,
-            top_region_index_tensor=None if class_vector is None else class_vector * self.scale,
-            spacing_tensor=spacing_mm * self.scale,
-        )
+        with self.autocast():
+            return self.unet(
+                latents,
+                timesteps,
+                context=context,
+                top_region_index_tensor=None if class_vector is None else class_vector * self.scale,
+                spacing_tensor=spacing_mm * self.scale,
+            )

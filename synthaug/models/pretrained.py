@@ -75,6 +75,11 @@ class PretrainedModel(ModelMixin, ConfigMixin):
         load_strictly(model, state, source=str(path))
         return model.eval()
 
+    def autocast(self) -> torch.autocast:
+        """For the forward passes of a model in half precision: MONAI's norms and upcast attention mix in float32."""
+        half = self.dtype != torch.float32
+        return torch.autocast(self.device.type, dtype=self.dtype if half else None, enabled=half)
+
     @property
     def settings(self) -> dict[str, Any]:
         """What the constructor was given."""
