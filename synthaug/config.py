@@ -132,9 +132,6 @@ class TrainingConfig:
     """Decay of the averaged weights that are kept; 0 = keep the last weights (published)."""
     checkpoint_minutes: float = 2.0
     """A killed training loses at most this much."""
-    monitor_every: int = 0
-    """Steps between looks at the validation patients (loss, pictures, FID), logged to MLflow; 0 = none. Changes
-    nothing in the training."""
     seed: int = 0
     """Names every random draw of the loop."""
 
@@ -173,6 +170,9 @@ class AutoencoderConfig:
     """Parts in which a convolution is computed, to bound memory at full size (MAISI: 16)."""
     kl_weight: float = 1e-6
     """Weight of the Kullback-Leibler term."""
+    monitor_every: int = 100
+    """Steps between looks at the validation patients (loss, pictures), logged to MLflow; 0 = none. No result depends
+    on it."""
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(steps=300, batch_size=8, learning_rate=1e-3, warmup=20)
     )
@@ -296,6 +296,9 @@ class GeneratorConfig:
     """Encodings of each training volume moved by up to 2 voxels, beside the unmoved one (ours; 0 = published)."""
     report_dropout: float = 0.0
     """Share of training reports replaced by "", so that guidance can be used (published: 0)."""
+    monitor_every: int = 100
+    """Steps between looks at the validation patients (loss, pictures, FID), logged to MLflow; 0 = none. No result
+    depends on it."""
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(steps=300, batch_size=16, learning_rate=1e-3, warmup=20, ema=0.99)
     )

@@ -24,7 +24,7 @@ from synthaug.config import MetricsConfig
 from synthaug.data.splits import Split
 from synthaug.errors import InputError
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.training import patient_hash
+from synthaug.generate.record import patient_hash
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -34,12 +34,14 @@ TINY = {
         "channels": [8],
         "latent_channels": 4,
         "norm_groups": 4,
+        "monitor_every": 2,
         "training": {"steps": 4, "warmup": 0, "batch_size": 4},
     },
     "generator": {
         "denoiser": {"channels": [32], "attention": [True], "head_channels": 16},
         "adapter": {"width": 32, "queries": 4, "heads": 2, "sinusoids": 16, "class_width": 8},
         "text_encoder": {"width": 16, "layers": 1, "heads": 2, "max_tokens": 64},
+        "monitor_every": 2,
         "training": {"steps": 4, "warmup": 0, "batch_size": 4},
     },
     "pool": {"per_class": 6, "sampling": {"steps": 2, "micro_batch": 4}},
@@ -107,7 +109,7 @@ def test_summary_holds_intervals_contrasts_floor_and_verdict(finished):
 def test_the_saved_config_is_the_study_again(finished, config_file, capsys):
     assert run_command("bench", ["--config", str(finished / "config.yaml"), "--out", str(finished)]) == 0
     client = MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")  # the same study: no run was added
-    assert len(client.search_runs([client.get_experiment_by_name("tiny").experiment_id])) == 7
+    assert len(client.search_runs([client.get_experiment_by_name("tiny").experiment_id])) == 9
 
 
 def test_report_is_one_file_that_needs_no_network_and_carries_the_verdict(finished):
@@ -129,6 +131,15 @@ def test_mlflow_holds_a_study_and_a_child_for_each_cell(finished):
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
     assert {run.data.tags["regime"] for run in children} == {"real", "synthetic", "mixed"}
     assert {run.info.status for run in runs} == {"FINISHED"}
+    trainings = {run.data.tags["kind"]: run for run in runs if "stage_id" in run.data.tags}
+    assert set(trainings) == {"autoencoder", "generator"}
+    for stage, run in trainings.items():
+        assert run.data.params[f"{stage}.training.steps"] == "4"
+        losses = client.get_metric_history(run.info.run_id, "validation/l1")
+        assert [point.step for point in losses] == [2, 4]
+        assert run.data.metrics["validation/fid"] > 0
+        pictures = [item.path for item in client.list_artifacts(run.info.run_id, "montages")]
+        assert pictures == ["montages/step-000002.png", "montages/step-000004.png"]
     assert "effect/mixed_minus_real_auroc_ci_low" in parent.data.metrics
     assert parent.data.params["generator.variant"] == "ccella"
     assert {item.path for item in client.list_artifacts(parent.info.run_id)} >= {"report.html", "results.csv"}
@@ -150,7 +161,7 @@ def test_a_rerun_launches_nothing_and_changes_nothing(finished, config_file, mon
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("cells/*.json")} == before
     assert results(finished) == rows
     client = MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
-    assert len(client.search_runs([client.get_experiment_by_name("tiny").experiment_id])) == 7
+    assert len(client.search_runs([client.get_experiment_by_name("tiny").experiment_id])) == 9
 
 
 def test_a_killed_study_continues_to_the_same_results(finished, config_file, tmp_path):

@@ -1,5 +1,6 @@
 """Training of the generator: the joint loss on numbers checked by hand, every comparator, and what is recorded."""
 
+import copy
 import hashlib
 import json
 import math
@@ -9,19 +10,16 @@ import numpy as np
 import pytest
 import torch
 import torchio as tio
+import yaml
 from conftest import IMAGES, TINY_AUTOENCODER, TINY_PREPROCESSING, tiny_generator_config
 
 from synthaug.config import TextEncoderConfig, TrainingConfig
 from synthaug.data.manifest import stack_images
 from synthaug.errors import InputError
-from synthaug.generate.encode import encode_reports, encode_volumes, jitter
-from synthaug.generate.training import (
-    AutoencoderObjective,
-    DiffusionObjective,
-    train_autoencoder,
-    train_ldm,
-    training_scheduler,
-)
+from synthaug.generate.diffusion import training_scheduler
+from synthaug.generate.encode import TensorCache, encode_reports, encode_volumes, jitter
+from synthaug.generate.objectives import AutoencoderObjective, DiffusionObjective
+from synthaug.generate.training import psnr, train_autoencoder, train_ldm
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.text_encoder import tokenize
@@ -60,6 +58,8 @@ def joint_loss(*, report_weight, weight=1.0, prediction="epsilon", variant="ccel
         betas = np.linspace(0.0015**0.5, 0.0195**0.5, 1000) ** 2
         kept = torch.tensor(np.cumprod(1 - betas)[timesteps.numpy()], dtype=torch.float32).view(2, 1, 1, 1, 1)
         target = kept.sqrt() * noise - (1 - kept).sqrt() * latents
+    if prediction == "flow_prediction":
+        target = noise - latents
     logits = torch.tensor([[1.0, 3.0], [1.0, 3.0]]).log()
     denoiser = Scripted(predicted=target + offset, logits=logits, variant=variant)
     objective = DiffusionObjective(denoiser, None, scheduler, weight)
@@ -102,6 +102,11 @@ def test_weight_zero_and_l1only_leave_the_l1():
 def test_the_velocity_target_is_the_papers():
     _, values = joint_loss(report_weight=[1.0, 1.0], prediction="v_prediction", offset=0.0)
     assert values["l1"].item() < 1e-5
+
+
+def test_the_target_of_a_flow_leads_straight_from_image_to_noise():
+    _, values = joint_loss(report_weight=[1.0, 1.0], prediction="flow_prediction", offset=0.0)
+    assert values["l1"].item() == 0.0
 
 
 def test_the_noise_schedule_is_the_published_one():
@@ -243,6 +248,124 @@ def test_the_record_holds_the_hashes_of_exactly_the_training_patients(tiny_subje
     text = json.dumps(pipeline.record)
     assert not any(subject["patient_id"] in text or subject["report"] in text for subject in part)
     assert sum(pipeline.record["class_counts"].values()) == 6
+
+
+def test_a_saved_generator_carries_a_card_with_its_data_code_and_settings(tiny_subjects, tiny_autoencoder, tmp_path):
+    pipeline, _ = train(tiny_subjects, tiny_autoencoder)
+    pipeline.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    head, body = card.removeprefix("---\n").split("\n---\n", 1)
+    assert yaml.safe_load(head)["library_name"] == "synthaug"
+    for fact in (pipeline.fingerprint, pipeline.record["data"], pipeline.record["git_commit"], "v_prediction"):
+        assert fact in body
+    assert f"torch {torch.__version__}" in body
+    assert not any(subject["patient_id"] in card for subject in tiny_subjects)
+    changed = [*tiny_subjects[1:], tio.Subject({**tiny_subjects[0], "report": "another"})]
+    other, _ = train(changed, tiny_autoencoder)
+    assert other.record["data"] != pipeline.record["data"]
+
+
+# --- looks at the validation patients
+
+
+def test_looking_at_validation_patients_changes_nothing_in_the_training(tiny_subjects, tiny_autoencoder):
+    loop, looks = TrainingConfig(steps=4, batch_size=4, ema=0.9), []
+    unwatched, _ = train(tiny_subjects, tiny_autoencoder, training=loop)
+
+    def look(step, values, pipeline):
+        pipeline.set_progress_bar_config(disable=True)
+        drawn = pipeline(["PI-RADS 4"], seeds=[0], num_inference_steps=2).volumes
+        looks.append((step, values, drawn))
+
+    watched = train_ldm(
+        tiny_subjects,
+        tiny_autoencoder,
+        tiny_generator_config(training=loop, shifted_copies=0, monitor_every=2),
+        preprocessing=TINY_PREPROCESSING,
+        images=IMAGES,
+        validation=tiny_subjects[:3],
+        monitor=look,
+    )
+    assert watched.fingerprint == unwatched.fingerprint
+    assert [step for step, _, _ in looks] == [2, 4]
+    for _, values, _ in looks:
+        assert set(values) == {"val_loss", "val_l1", "val_focal", "val_class_accuracy"}
+        assert all(math.isfinite(value) for value in values.values())
+    at_the_end = watched(["PI-RADS 4"], seeds=[0], num_inference_steps=2).volumes
+    assert torch.equal(looks[-1][2], at_the_end)
+
+
+def test_looking_at_reconstructions_changes_nothing_in_the_autoencoder(tiny_subjects):
+    volumes = torch.stack([stack_images(subject, IMAGES) for subject in tiny_subjects])
+    config, looks = replace(TINY_AUTOENCODER, monitor_every=2), []
+    expected = train_autoencoder(volumes, config)
+    watched = train_autoencoder(volumes, config, validation=volumes[:2], monitor=lambda *look: looks.append(look))
+    assert [step for step, _, _ in looks] == [2, 3]
+    _, values, rebuilt = looks[-1]
+    assert rebuilt.shape == volumes[:2].shape
+    assert values["val_psnr"] == pytest.approx(psnr(rebuilt, volumes[:2]))
+    assert all(torch.equal(a, b) for a, b in zip(watched.parameters(), expected.parameters(), strict=True))
+
+
+def test_the_residual_deviation_is_what_reconstructions_lack(tiny_subjects):
+    volumes = torch.stack([stack_images(subject, IMAGES) for subject in tiny_subjects])
+    model = train_autoencoder(volumes, TINY_AUTOENCODER)
+    with torch.no_grad():
+        rebuilt = model.decode(model.encode(volumes)).clamp(0, 1)
+    assert model.config.residual_deviation == pytest.approx((volumes - rebuilt).square().mean().sqrt().item(), rel=1e-3)
+    none = train_autoencoder(volumes, replace(TINY_AUTOENCODER, residual_noise=False))
+    assert none.config.residual_deviation == 0
+
+
+# --- what is kept on disk
+
+
+def test_cached_latents_are_the_same_bits_and_are_not_encoded_again(tiny_subjects, tiny_autoencoder, tmp_path):
+    volumes = torch.stack([stack_images(subject, IMAGES) for subject in tiny_subjects])
+    cache = TensorCache(tmp_path)
+    expected = encode_volumes(tiny_autoencoder, volumes)
+    assert torch.equal(encode_volumes(tiny_autoencoder, volumes[:5], cache=cache), expected[:5])
+    encode, rows = ImageAutoencoder.encode, []
+
+    def count(self, batch):
+        rows.append(len(batch))
+        return encode(self, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageAutoencoder, "encode", count)
+        assert torch.equal(encode_volumes(tiny_autoencoder, volumes, cache=cache), expected)
+        assert sum(rows) < 2 * len(volumes)
+        rows.clear()
+        assert torch.equal(encode_volumes(tiny_autoencoder, volumes.flip(0), cache=cache), expected.flip(0))
+        assert rows == []
+        # Another volume, another scale: nothing stale is used.
+        encode_volumes(tiny_autoencoder, volumes[:1] * 0.5, cache=cache)
+        other = ImageAutoencoder(**{**tiny_autoencoder.settings, "scale_factor": 2.0})
+        other.load_state_dict(tiny_autoencoder.state_dict())
+        ratio = encode_volumes(other, volumes[:1], cache=cache) / expected[:1]
+        assert ratio.mean().item() == pytest.approx(2 / tiny_autoencoder.config.scale_factor, rel=1e-4)
+        assert len(rows) == 2
+
+
+def test_cached_states_of_reports_follow_the_encoders_weights(tiny_pipeline, tmp_path):
+    cache, encoder, tokenizer = TensorCache(tmp_path), tiny_pipeline.text_encoder, tiny_pipeline.tokenizer
+    first = encode_reports(encoder, tokenizer, ["PI-RADS 5", ""], cache=cache)
+    again = encode_reports(encoder, tokenizer, ["", "PI-RADS 5"], cache=cache)
+    assert all(torch.equal(first[report], again[report]) for report in first)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+    changed = copy.deepcopy(encoder)
+    with torch.no_grad():
+        changed.shared.weight.add_(1.0)
+    assert not torch.equal(encode_reports(changed, tokenizer, [""], cache=cache)[""], first[""])
+
+
+def test_a_broken_cache_file_is_named(tmp_path):
+    cache = TensorCache(tmp_path)
+    cache.put("ab", torch.ones(2))
+    [path] = tmp_path.rglob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(InputError, match=r"ab\.safetensors: broken cache file; delete it"):
+        cache.get("ab")
 
 
 def test_a_single_class_is_refused(tiny_subjects, tiny_autoencoder):

@@ -1,17 +1,19 @@
 """What the cells need: subjects, split, autoencoder, generator, pool; each made once and found again by its hash."""
 
-import hashlib
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torchio as tio
+from accelerate import PartialState
 
 from synthaug.augment.pool import SyntheticPool, reports_by_class
+from synthaug.bench.monitoring import VOLUMES, TrainingMonitor
+from synthaug.bench.tracking import TrainingRun, flatten
 from synthaug.config import Config, DataConfig
 from synthaug.data.manifest import class_counts, load_manifest, stack_images
 from synthaug.data.phantom import make_subjects
@@ -20,8 +22,10 @@ from synthaug.data.reports import write_measurement_report
 from synthaug.data.splits import Split, load_split, save_split, split_subjects
 from synthaug.errors import InputError
 from synthaug.files import atomic_folder, content_hash, usable_folder, write_json
+from synthaug.generate.encode import TensorCache
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.training import patient_hash, train_autoencoder, train_ldm
+from synthaug.generate.record import patient_hash, subjects_hash
+from synthaug.generate.training import train_autoencoder, train_ldm
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.classifier import build_classifier
 from synthaug.models.optimisation import PACE
@@ -128,15 +132,17 @@ class Study:
         """The VAE, trained on the training patients only."""
         folder = self.out / f"autoencoder-{self.autoencoder_id}"
         if not folder.is_dir():
-            volumes = torch.stack([stack_images(subject, self.config.data.images) for subject in self.split.train])
-            trained = train_autoencoder(
-                volumes,
-                self.config.autoencoder,
-                checkpoint=folder.with_suffix(".checkpoint"),
-                on_step=self.progress("autoencoder", self.config.autoencoder.training.steps),
-            )
-            with atomic_folder(folder) as temporary:
-                trained.save_pretrained(temporary)
+            train, val = (self._volumes(part) for part in (self.split.train, self.split.val))
+            with self._watched("autoencoder", self.autoencoder_id) as (monitor, on_step):
+                trained = train_autoencoder(
+                    train,
+                    self.config.autoencoder,
+                    checkpoint=folder.with_suffix(".checkpoint"),
+                    on_step=on_step,
+                    validation=val[:VOLUMES],
+                    monitor=monitor.autoencoder if monitor else None,
+                )
+            _save_once(trained, folder)
         return ImageAutoencoder.from_pretrained(folder)
 
     @cached_property
@@ -144,18 +150,22 @@ class Study:
         """The pipeline, trained on the training patients only."""
         folder = self.out / f"generator-{self.generator_id}"
         if not folder.is_dir():
-            trained = train_ldm(
-                self.split.train,
-                self.autoencoder,
-                self.config.generator,
-                preprocessing=self.config.preprocess,
-                images=self.config.data.images,
-                micro_batch=self.config.pool.sampling.micro_batch,
-                checkpoint=folder.with_suffix(".checkpoint"),
-                on_step=self.progress("generator", self.config.generator.training.steps),
-            )
-            with atomic_folder(folder) as temporary:
-                trained.save_pretrained(temporary)
+            autoencoder = self.autoencoder  # before the run begins that watches the generator
+            with self._watched("generator", self.generator_id) as (monitor, on_step):
+                trained = train_ldm(
+                    self.split.train,
+                    autoencoder,
+                    self.config.generator,
+                    preprocessing=self.config.preprocess,
+                    images=self.config.data.images,
+                    micro_batch=self.config.pool.sampling.micro_batch,
+                    checkpoint=folder.with_suffix(".checkpoint"),
+                    on_step=on_step,
+                    cache=TensorCache(self.out / "cache"),
+                    validation=self.split.val,
+                    monitor=monitor.generator if monitor else None,
+                )
+            _save_once(trained, folder)
         pipeline = CCELLAPipeline.from_pretrained(folder)
         refuse_leaks(pipeline.record.get("patients", []), self.split, source=str(folder))
         return pipeline
@@ -182,15 +192,30 @@ class Study:
         write_json(folder / "complete.json", pool.counts)
         return pool
 
+    def _volumes(self, subjects: Sequence[tio.Subject]) -> torch.Tensor:
+        return torch.stack([stack_images(subject, self.config.data.images) for subject in subjects])
 
-def subjects_hash(subjects: Sequence[tio.Subject], images: Sequence[str]) -> str:
-    """Hash of identities, labels, reports and voxels."""
-    rows = []
-    for subject in subjects:
-        voxels = np.ascontiguousarray(stack_images(subject, images).numpy())
-        rows.append([subject[key] for key in ("subject_id", "patient_id", "label", "report")])
-        rows.append([str(voxels.shape), hashlib.sha256(voxels.tobytes()).hexdigest()])
-    return content_hash(rows)
+    @contextlib.contextmanager
+    def _watched(self, stage: str, stage_id: str) -> Iterator[tuple[TrainingMonitor | None, Callable[..., None]]]:
+        """A monitor that logs the stage's training to MLflow (or None), and what to call after each step."""
+        settings = getattr(self.config, stage)
+        if not PartialState().is_main_process:
+            yield None, lambda *_: None
+            return
+        on_step = self.progress(stage, settings.training.steps)
+        if not settings.monitor_every:
+            yield None, on_step
+            return
+        params = flatten({stage: asdict(settings)})
+        run = TrainingRun(self.out, experiment=self.config.study.name, stage=stage, stage_id=stage_id, params=params)
+        monitor = TrainingMonitor(run, self.split.val, self.config.data.images, self.config.metrics)
+
+        def step(number: int, values: dict[str, float]) -> None:
+            on_step(number, values)
+            monitor.on_step(number, values)
+
+        yield monitor, step
+        run.finish()
 
 
 def refuse_leaks(trained_on: Sequence[str], split: Split, *, source: str) -> None:
@@ -225,6 +250,14 @@ def _split(config: Config, subjects: list[tio.Subject]) -> Split:
     return split_subjects(subjects, test=settings.test, val=settings.val, seed=settings.seed)
 
 
+def _save_once(trained: ImageAutoencoder | CCELLAPipeline, folder: Path) -> None:
+    """Of several processes (``accelerate launch``) the main one writes; the others wait for it."""
+    if PartialState().is_main_process:
+        with atomic_folder(folder) as temporary:
+            trained.save_pretrained(temporary)
+    PartialState().wait_for_everyone()
+
+
 def _without_pace(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without those that change no result."""
-    return {**settings, "training": {**settings["training"], **dict.fromkeys(PACE)}}
+    return {**settings, "monitor_every": None, "training": {**settings["training"], **dict.fromkeys(PACE)}}

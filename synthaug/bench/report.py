@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
+import torch
 import torchio as tio
 from jinja2 import Environment
 from sklearn.metrics import roc_curve
@@ -142,11 +143,15 @@ def slice_plot(real: Sequence[tio.Subject], pool: SyntheticPool, images: Sequenc
             for axes in grid[row]:
                 axes.set_axis_off()
             for axes, subject in zip(grid[row], subjects, strict=False):
-                volume = stack_images(subject, images)[0].numpy()
-                # RAS: transpose and lower origin put the patient's right on the left, anterior up.
-                axes.imshow(volume[::-1, :, volume.shape[2] // 2].T, cmap="gray", vmin=0, vmax=1, origin="lower")
+                draw_slice(axes, stack_images(subject, images)[0])
             grid[row][0].set_title(f"class {label}, {name}", fontsize=8, loc="left")
     return figure
+
+
+def draw_slice(axes: plt.Axes, volume: torch.Tensor) -> None:
+    """The middle axial slice of a RAS volume (X, Y, Z) in [0, 1], the patient's right on the left, anterior up."""
+    axes.imshow(volume.flip(0)[:, :, volume.shape[2] // 2].T, cmap="gray", vmin=0, vmax=1, origin="lower")
+    axes.set_axis_off()
 
 
 def _interval(axes: plt.Axes, place: int, value: float, ends: Mapping[str, float], colour: str) -> None:

@@ -35,17 +35,7 @@ class Tracker:
 
     def __init__(self, out: Path, *, experiment: str, study_id: str, params: Mapping[str, Any]) -> None:
         with _quiet():
-            server = os.environ.get("MLFLOW_TRACKING_URI")
-            self.uri = server or f"sqlite:///{out.resolve() / 'mlflow.db'}"
-            self.client = MlflowClient(self.uri)
-            known = self.client.get_experiment_by_name(experiment)
-            location = None if server else (out.resolve() / "mlartifacts").as_uri()
-            if known:
-                self.experiment = known.experiment_id
-            else:
-                # MLflow's own word for training of models, as against work on language-model applications.
-                tags = {"mlflow.experimentKind": "custom_model_development"}
-                self.experiment = self.client.create_experiment(experiment, artifact_location=location, tags=tags)
+            self.uri, self.client, self.experiment = _connect(out, experiment)
             self.study_id = study_id
             self.parent = self._study_run(experiment, params)
 
@@ -127,6 +117,61 @@ class Tracker:
 
     def _find(self, tag: str, value: str) -> list[Run]:
         return list(self.client.search_runs([self.experiment], f"tags.{tag} = '{value}'"))
+
+
+class TrainingRun:
+    """One training of an autoencoder or a generator, as a run beside the study's.
+
+    Args:
+        out: The study's folder.
+        experiment: Name of the experiment.
+        stage: "autoencoder" or "generator".
+        stage_id: Hash of all that the training depends on: a killed training goes on in its run.
+        params: Settings of the stage, flat.
+    """
+
+    def __init__(self, out: Path, *, experiment: str, stage: str, stage_id: str, params: Mapping[str, Any]) -> None:
+        with _quiet():
+            _, self.client, where = _connect(out, experiment)
+            found = self.client.search_runs([where], f"tags.stage_id = '{stage_id}'")
+            if found:
+                self.run_id = found[0].info.run_id
+                return
+            tags = {**SOURCE, "mlflow.runName": f"{stage} training", "kind": stage, "stage_id": stage_id}
+            self.run_id = self.client.create_run(where, tags=tags).info.run_id
+            self.client.log_batch(self.run_id, params=_params(params))
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Log values at a step."""
+        now = int(1000 * time.time())
+        with _quiet():
+            self.client.log_batch(
+                self.run_id, metrics=[Metric(name, float(value), now, step) for name, value in values.items()]
+            )
+
+    def figure(self, name: str, figure: Any) -> None:
+        """Log a matplotlib figure under ``name``."""
+        with _quiet():
+            self.client.log_figure(self.run_id, figure, name)
+
+    def finish(self) -> None:
+        """Mark the run as finished."""
+        with _quiet():
+            self.client.set_terminated(self.run_id)
+
+
+def _connect(out: Path, experiment: str) -> tuple[str, MlflowClient, str]:
+    """(tracking address, client, id of the experiment), the experiment made where it is missing."""
+    server = os.environ.get("MLFLOW_TRACKING_URI")
+    uri = server or f"sqlite:///{out.resolve() / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    known = client.get_experiment_by_name(experiment)
+    if known:
+        return uri, client, known.experiment_id
+    location = None if server else (out.resolve() / "mlartifacts").as_uri()
+    # MLflow's own word for training of models, as against work on language-model applications.
+    tags = {"mlflow.experimentKind": "custom_model_development"}
+    return uri, client, client.create_experiment(experiment, artifact_location=location, tags=tags)
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

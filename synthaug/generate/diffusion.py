@@ -1,5 +1,6 @@
 """How an image becomes noise and back: the published DDPM schedule or a rectified flow, and the samplers of each."""
 
+import inspect
 from typing import Literal
 
 import torch
@@ -30,6 +31,10 @@ SAMPLERS_OF_DIFFUSION = ("ddpm", "ddim", "dpm_solver", "unipc")
 """Schedulers that can undo the published noise schedule."""
 NOISE_SCHEDULE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
 """What every scheduler of a trained diffusion model shares."""
+
+
+TRAINED = (*NOISE_SCHEDULE, "clip_sample", "use_flow_sigmas", "flow_shift", "shift")
+"""Settings of a scheduler that belong to the trained network."""
 
 
 def training_scheduler(prediction: Prediction, *, num_train_timesteps: int = TRAIN_TIMESTEPS) -> SchedulerMixin:
@@ -81,7 +86,7 @@ def corrupt(
         (0.25, 1.0)
     """
     if is_flow(scheduler):
-        share = flow_time(timesteps).view(-1, *[1] * (latents.ndim - 1)) 
+        share = flow_time(timesteps).view(-1, *[1] * (latents.ndim - 1))
         share = share / scheduler.config.num_train_timesteps
         return (1 - share) * latents + share * noise, noise - latents
     noisy = scheduler.add_noise(latents, noise, timesteps)
@@ -101,7 +106,10 @@ def network_time(scheduler: SchedulerMixin, timesteps: torch.Tensor) -> torch.Te
 
 
 def swap_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
-    """The scheduler called ``name`` for the same trained network.
+    """The scheduler called ``name`` for the same trained network, with diffusers' defaults for everything else.
+
+    Only what belongs to the network is carried over: diffusers would hand on a setting of the sampler before (the
+    spacing of its steps, say) once it has been saved, and one name would then mean two samplers.
 
     Raises:
         InputError: Unknown, or it cannot sample what the network was trained on.
@@ -109,7 +117,12 @@ def swap_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
     if name not in SCHEDULERS:
         raise InputError(f"Unknown scheduler {name!r}; the schedulers are {', '.join(SCHEDULERS)}.")
     _require_suited(name, flow=is_flow(scheduler))
-    return SCHEDULERS[name].from_config(scheduler.config)
+    known = inspect.signature(SCHEDULERS[name].__init__).parameters
+    trained = {key: scheduler.config[key] for key in TRAINED if key in scheduler.config}
+    swapped = SCHEDULERS[name](**{key: value for key, value in trained.items() if key in known})
+    # What this sampler has no use for stays in its config, so that the next swap still finds it.
+    swapped.register_to_config(**{key: value for key, value in trained.items() if key not in known})
+    return swapped
 
 
 def require_suited(scheduler: SchedulerMixin) -> None:

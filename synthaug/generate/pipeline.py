@@ -17,14 +17,16 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from synthaug.errors import InputError
-from synthaug.files import content_hash, read_json, write_json
+from synthaug.files import content_hash, read_json, write_json, write_text
 from synthaug.generate.diffusion import noise_schedule, require_suited, swap_scheduler
 from synthaug.generate.encode import encode_reports
+from synthaug.generate.record import model_card
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.text_encoder import load_encoder, load_tokenizer
 
 RECORD = "training.json"
+CARD = "README.md"
 StepCallback = Callable[["CCELLAPipeline", int, torch.Tensor, dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 BUILTIN = "builtin/"
 """What names of generators that come with the package begin with."""
@@ -237,9 +239,10 @@ class CCELLAPipeline(DiffusionPipeline):
         return self._fingerprint
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Write every component in safetensors, and the training record."""
+        """Write every component in safetensors, the training record and a model card."""
         super().save_pretrained(save_directory, **kwargs)
         write_json(Path(save_directory) / RECORD, self.record)
+        write_text(Path(save_directory) / CARD, model_card(self.record, fingerprint=self.fingerprint))
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path) -> Self:

@@ -1,43 +1,32 @@
-"""Training of the autoencoder and of the latent diffusion model with CCELLA's joint loss (arXiv 2506.10230)."""
+"""Training of the autoencoder and of the latent diffusion model (arXiv 2506.10230), resumable and watched."""
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 import torchio as tio
-from diffusers import SchedulerMixin
-from monai.losses import FocalLoss
-from torch import nn
 
 from synthaug.config import AutoencoderConfig, GeneratorConfig, PreprocessConfig
 from synthaug.data.manifest import class_counts, stack_images
-from synthaug.generate.diffusion import TRAIN_TIMESTEPS, corrupt, network_time, training_scheduler
-from synthaug.generate.encode import encode_reports, encode_volumes, jitter
+from synthaug.generate.diffusion import TRAIN_TIMESTEPS, training_scheduler
+from synthaug.generate.encode import NO_CACHE, TensorCache, encode_reports, encode_volumes, jitter
+from synthaug.generate.objectives import AutoencoderObjective, DiffusionObjective
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.record import training_record
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.optimisation import Batch, OnStep, optimise
-from synthaug.models.text_encoder import build_text_encoder, encode_tokens, tokenize
+from synthaug.models.text_encoder import build_text_encoder, tokenize
 from synthaug.seeding import derive_seed, torch_generator
 
+VALIDATION_TIMESTEPS = (50, 250, 450, 650, 850)
+"""Noise levels at which every validation subject is looked at."""
 
-class AutoencoderObjective(nn.Module):
-    """L1 reconstruction + KL of the posterior to a unit Gaussian."""
-
-    def __init__(self, autoencoder: ImageAutoencoder, kl_weight: float) -> None:
-        super().__init__()
-        self.autoencoder = autoencoder
-        self.kl_weight = kl_weight
-
-    def forward(self, volumes: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """volumes (B, C, X, Y, Z), unit noise of the latent's shape -> loss and its parts."""
-        mean, deviation = self.autoencoder.posterior(volumes)
-        rebuilt = self.autoencoder.decode_unscaled(mean + deviation * noise)
-        l1 = (rebuilt - volumes).abs().mean()
-        kl = 0.5 * (mean.square() + deviation.square() - 2 * deviation.log() - 1).flatten(1).sum(1).mean()
-        return l1 + self.kl_weight * kl, {"l1": l1.detach(), "kl": kl.detach()}
+AutoencoderMonitor = Callable[[int, dict[str, float], torch.Tensor], None]
+"""(step, validation values, reconstructions of the validation volumes)."""
+GeneratorMonitor = Callable[[int, dict[str, float], CCELLAPipeline], None]
+"""(step, validation values, the pipeline as it would be if the training ended now)."""
 
 
 def train_autoencoder(
@@ -46,6 +35,8 @@ def train_autoencoder(
     *,
     checkpoint: Path | None = None,
     on_step: OnStep | None = None,
+    validation: torch.Tensor | None = None,
+    monitor: AutoencoderMonitor | None = None,
 ) -> ImageAutoencoder:
     """Train the VAE on small shifts and mirror images of ``volumes`` and set its latent scale and residual noise.
 
@@ -54,19 +45,10 @@ def train_autoencoder(
         config: Size and loop.
         checkpoint: File that a killed training resumes from.
         on_step: Progress.
+        validation: Volumes to look at every ``config.monitor_every`` steps.
+        monitor: Told what they look like.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed("autoencoder", config.training.seed))
-        autoencoder = ImageAutoencoder(
-            channels=tuple(config.channels),
-            latent_channels=config.latent_channels,
-            residual_blocks=config.residual_blocks,
-            norm_groups=config.norm_groups,
-            patch=config.patch,
-            shortcut=config.shortcut,
-            splits=config.splits,
-            sequences=volumes.shape[1],
-        )
+    autoencoder = _new_autoencoder(config, sequences=volumes.shape[1])
     if config.shortcut:
         autoencoder.fit_shortcut(volumes)
     sides = [side // autoencoder.factor for side in volumes.shape[2:]]
@@ -79,73 +61,38 @@ def train_autoencoder(
         noise = torch.randn(training.batch_size, autoencoder.latent_channels, *sides, generator=generator)
         return {"volumes": moved, "noise": noise}
 
-    objective = AutoencoderObjective(autoencoder, config.kl_weight)
-    optimise(objective, batch_of, training, checkpoint=checkpoint, on_step=on_step)
+    look = None
+    if validation is not None and monitor is not None:
+
+        def look(step: int) -> None:
+            rebuilt = _rebuild(autoencoder, validation)
+            values = {"val_l1": (rebuilt - validation).abs().mean().item(), "val_psnr": psnr(rebuilt, validation)}
+            monitor(step, values, rebuilt)
+
+    optimise(
+        AutoencoderObjective(autoencoder, config.kl_weight),
+        batch_of,
+        training,
+        checkpoint=checkpoint,
+        on_step=on_step,
+        every=config.monitor_every,
+        on_interval=look,
+    )
     autoencoder.set_statistics(encode_volumes(autoencoder, volumes), centred=config.centred)
     if config.residual_noise:
-        autoencoder.register_to_config(residual_deviation=residual_deviation(autoencoder, volumes))
+        deviation = (volumes - _rebuild(autoencoder, volumes)).square().mean(dtype=torch.float64).sqrt().item()
+        autoencoder.register_to_config(residual_deviation=deviation)
     return autoencoder
 
 
-@torch.no_grad()
-def residual_deviation(autoencoder: ImageAutoencoder, volumes: torch.Tensor, *, batch_size: int = 8) -> float:
-    """Root mean square of what the reconstructions of ``volumes`` (N, C, X, Y, Z) lack."""
-    total = 0.0
-    for part in volumes.split(batch_size):
-        part = part.to(autoencoder.device)
-        rebuilt = autoencoder.decode(autoencoder.encode(part)).clamp(0, 1)
-        total += (part - rebuilt).square().sum(dtype=torch.float64).item()
-    return (total / volumes.numel()) ** 0.5
+def psnr(rebuilt: torch.Tensor, volumes: torch.Tensor) -> float:
+    """Peak signal-to-noise ratio in dB, for intensities in [0, 1]; the mean over the volumes (N, C, X, Y, Z).
 
-
-class DiffusionObjective(nn.Module):
-    """CCELLA's joint loss: L1 of the predicted noise, velocity or flow + weight * focal loss of the class logits.
-
-    The focal loss (alpha 0.75, gamma 2, softmax) is averaged over the cases that have a report.
+    Example:
+        >>> round(psnr(torch.full((1, 1, 2, 2, 2), 0.5), torch.full((1, 1, 2, 2, 2), 0.6)), 3)
+        20.0
     """
-
-    def __init__(
-        self, denoiser: CCELLADenoiser, text_encoder: nn.Module | None, scheduler: SchedulerMixin, class_weight: float
-    ):
-        super().__init__()
-        self.denoiser = denoiser
-        self.text_encoder = text_encoder
-        self.scheduler = scheduler
-        self.class_weight = class_weight if denoiser.conditioning.class_loss else 0.0
-        self.focal = FocalLoss(gamma=2.0, alpha=0.75, use_softmax=True, to_onehot_y=True, reduction="none")
-
-    def forward(
-        self,
-        latents: torch.Tensor,
-        noise: torch.Tensor,
-        timesteps: torch.Tensor,
-        text: torch.Tensor,
-        labels: torch.Tensor,
-        report_weight: torch.Tensor,
-        spacing_mm: torch.Tensor,
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """All rows of one batch; ``text`` holds token ids where the text encoder is trained, else hidden states."""
-        denoiser = self.denoiser
-        if self.text_encoder is not None:
-            text = encode_tokens(self.text_encoder, text)
-        noisy, wanted = corrupt(self.scheduler, latents, noise, timesteps)
-        time = network_time(self.scheduler, timesteps)
-        context, logits = denoiser.read(text, time)
-        given = labels if denoiser.conditioning.class_input == "true" else None
-        predicted = denoiser(
-            noisy,
-            time,
-            context=context,
-            class_vector=denoiser.class_vector(logits, given),
-            spacing_mm=spacing_mm,
-        )
-        loss = l1 = (predicted - wanted).abs().mean()
-        values = {"l1": l1.detach()}
-        if logits is not None:
-            focal = (self.focal(logits.float(), labels.unsqueeze(1)).mean(1) * report_weight).mean()
-            loss = l1 + self.class_weight * focal
-            values |= {"focal": focal.detach(), "class_accuracy": (logits.argmax(1) == labels).float().mean()}
-        return loss, values
+    return (-10 * (rebuilt - volumes).square().flatten(1).mean(1).log10()).mean().item()
 
 
 def train_ldm(
@@ -158,6 +105,9 @@ def train_ldm(
     micro_batch: int = 8,
     checkpoint: Path | None = None,
     on_step: OnStep | None = None,
+    cache: TensorCache = NO_CACHE,
+    validation: Sequence[tio.Subject] = (),
+    monitor: GeneratorMonitor | None = None,
 ) -> CCELLAPipeline:
     """Train the latent diffusion model on preprocessed training subjects and return a pipeline that samples it.
 
@@ -170,44 +120,178 @@ def train_ldm(
         micro_batch: Batch size at which the pipeline's network will run.
         checkpoint: File that a killed training resumes from.
         on_step: Progress.
+        cache: Keeps latents and the states of a frozen text encoder from one training to the next.
+        validation: Subjects, preprocessed alike, to look at every ``config.monitor_every`` steps.
+        monitor: Told the losses on them, and given the pipeline to draw with.
     """
     text_encoder, tokenizer, denoiser = _networks(config, autoencoder, len(class_counts(subjects)))
-    scheduler = training_scheduler(config.prediction)
     trained_text = config.text_encoder.trainable and denoiser.conditioning.text
-    text_encoder.requires_grad_(trained_text)
+    text_encoder.requires_grad_(trained_text).eval()
+    scheduler = training_scheduler(config.prediction)
     objective = DiffusionObjective(
         denoiser, text_encoder if trained_text else None, scheduler, config.class_loss_weight
     )
-    batch_of = _batches(subjects, autoencoder, config, text_encoder, tokenizer, preprocessing, images, trained_text)
-    optimise(objective, batch_of, config.training, checkpoint=checkpoint, on_step=on_step)
     pipeline = CCELLAPipeline(
         autoencoder=autoencoder,
         denoiser=denoiser,
-        text_encoder=text_encoder.eval(),
+        text_encoder=text_encoder,
         tokenizer=tokenizer,
         scheduler=scheduler,
         images=list(images),
         spacing_mm=list(preprocessing.spacing_mm),
         shape=list(preprocessing.shape),
         micro_batch=micro_batch,
+    ).with_scheduler("dpm_solver")
+    pipeline.record = training_record(subjects, config, preprocessing, images=images)
+
+    def encode(part: Sequence[tio.Subject], *, copies: int) -> EncodedSubjects:
+        return EncodedSubjects.of(part, pipeline, trained_text=trained_text, copies=copies, config=config, cache=cache)
+
+    encoded = encode(subjects, copies=config.shifted_copies)
+    size, seed = config.training.batch_size, config.training.seed
+
+    def batch_of(step: int) -> Batch:
+        return encoded.draw(size, torch_generator("ldm", seed, step), report_dropout=config.report_dropout)
+
+    look = None
+    if validation and monitor:
+        watched = encode(validation, copies=0)
+
+        def look(step: int) -> None:
+            monitor(step, validation_losses(objective, watched), pipeline)
+
+    optimise(
+        objective,
+        batch_of,
+        config.training,
+        checkpoint=checkpoint,
+        on_step=on_step,
+        every=config.monitor_every,
+        on_interval=look,
     )
-    pipeline.record = training_record(subjects, config, preprocessing)
-    return pipeline.to(denoiser.device).with_scheduler("dpm_solver")
+    text_encoder.eval()
+    return pipeline.to(denoiser.device)
 
 
-def patient_hash(patient_id: str) -> str:
-    """How a checkpoint remembers a patient without naming them."""
-    return hashlib.sha256(f"patient:{patient_id}".encode()).hexdigest()[:16]
+@dataclass
+class EncodedSubjects:
+    """What the LDM is trained on, computed once."""
+
+    latents: torch.Tensor
+    """(copies, N, c, x, y, z): the unmoved volumes first."""
+    text: list[torch.Tensor]
+    """Token ids (L,) of each report where the text encoder is trained, else its hidden states (L, width)."""
+    null: torch.Tensor
+    """The same of the empty report."""
+    labels: torch.Tensor
+    """(N,)"""
+    has_report: torch.Tensor
+    """(N,)"""
+    spacing_mm: torch.Tensor
+    """(3,)"""
+
+    @classmethod
+    def of(
+        cls,
+        subjects: Sequence[tio.Subject],
+        pipeline: CCELLAPipeline,
+        *,
+        trained_text: bool,
+        copies: int,
+        config: GeneratorConfig,
+        cache: TensorCache,
+    ) -> "EncodedSubjects":
+        """Encode preprocessed subjects with the networks of a pipeline."""
+        images, seed = pipeline.config.images, config.training.seed
+        volumes = torch.stack([stack_images(subject, images) for subject in subjects])
+        moved = [jitter(volumes, shift=2, flip=False, seed_parts=("latents", seed, copy)) for copy in range(copies)]
+        latents = torch.stack([encode_volumes(pipeline.autoencoder, each, cache=cache) for each in (volumes, *moved)])
+        reports = [subject["report"] for subject in subjects]
+        if trained_text:
+            text = list(tokenize(pipeline.tokenizer, [*reports, ""]))
+        else:
+            states = encode_reports(pipeline.text_encoder, pipeline.tokenizer, [*reports, ""], cache=cache)
+            text = [states[report].cpu() for report in [*reports, ""]]
+        return cls(
+            latents=latents,
+            text=text[:-1],
+            null=text[-1],
+            labels=torch.tensor([subject["label"] for subject in subjects]),
+            has_report=torch.tensor([bool(report) for report in reports]),
+            spacing_mm=torch.tensor(pipeline.config.spacing_mm, dtype=torch.float32),
+        )
+
+    def draw(self, size: int, generator: torch.Generator, *, report_dropout: float = 0.0) -> Batch:
+        """A random batch: subjects, copies, noise, timesteps and dropped reports."""
+        rows = torch.randint(len(self.labels), (size,), generator=generator)
+        copies = torch.randint(len(self.latents), (size,), generator=generator)
+        kept = self.has_report[rows] & (torch.rand(size, generator=generator) >= report_dropout)
+        noise = torch.randn(size, *self.latents.shape[2:], generator=generator)
+        timesteps = torch.randint(TRAIN_TIMESTEPS, (size,), generator=generator)
+        return self.batch(rows, copies=copies, kept=kept, noise=noise, timesteps=timesteps)
+
+    def batch(
+        self,
+        rows: torch.Tensor,
+        *,
+        copies: torch.Tensor,
+        kept: torch.Tensor,
+        noise: torch.Tensor,
+        timesteps: torch.Tensor,
+    ) -> Batch:
+        """The joint loss's arguments for the subjects ``rows`` (B,); reports that are not ``kept`` are shown empty."""
+        text = [self.text[row] if shown else self.null for row, shown in zip(rows.tolist(), kept.tolist(), strict=True)]
+        return {
+            "latents": self.latents[copies, rows],
+            "noise": noise,
+            "timesteps": timesteps,
+            "text": torch.stack(text),
+            "labels": self.labels[rows],
+            # Divided by the global share of reports, so that a mean over any process's rows averages right.
+            "report_weight": kept / kept.float().mean().clamp(min=1e-6),
+            "spacing_mm": self.spacing_mm.expand(len(rows), 3),
+        }
 
 
-def training_record(subjects: Sequence[tio.Subject], config: GeneratorConfig, preprocessing: PreprocessConfig) -> dict:
-    """What a checkpoint knows of its own training."""
-    return {
-        "patients": sorted({patient_hash(subject["patient_id"]) for subject in subjects}),
-        "class_counts": class_counts(subjects),
-        "generator": asdict(config),
-        "preprocessing": asdict(preprocessing),
-    }
+@torch.no_grad()
+def validation_losses(objective: DiffusionObjective, encoded: EncodedSubjects) -> dict[str, float]:
+    """The joint loss and its parts on every subject at fixed noise levels: the same draws at every look."""
+    device = next(objective.parameters()).device
+    total: dict[str, float] = {}
+    for timestep in VALIDATION_TIMESTEPS:
+        count = len(encoded.labels)
+        noise = torch.randn(count, *encoded.latents.shape[2:], generator=torch_generator("validation", timestep))
+        for rows in torch.arange(count).split(16):
+            zeros, times = torch.zeros_like(rows), torch.full_like(rows, timestep)
+            kept = encoded.has_report[rows]
+            batch = encoded.batch(rows, copies=zeros, kept=kept, noise=noise[rows], timesteps=times)
+            loss, values = objective(**{name: value.to(device) for name, value in batch.items()})
+            for name, value in {"loss": loss, **values}.items():
+                share = len(rows) / (count * len(VALIDATION_TIMESTEPS))
+                total[f"val_{name}"] = total.get(f"val_{name}", 0.0) + share * float(value)
+    return total
+
+
+@torch.no_grad()
+def _rebuild(autoencoder: ImageAutoencoder, volumes: torch.Tensor, *, batch_size: int = 8) -> torch.Tensor:
+    """Reconstructions (N, C, X, Y, Z) from the latent means, clipped to [0, 1], on the CPU."""
+    parts = [part.to(autoencoder.device) for part in volumes.split(batch_size)]
+    return torch.cat([autoencoder.decode(autoencoder.encode(part)).clamp(0, 1).cpu() for part in parts])
+
+
+def _new_autoencoder(config: AutoencoderConfig, *, sequences: int) -> ImageAutoencoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed("autoencoder", config.training.seed))
+        return ImageAutoencoder(
+            channels=tuple(config.channels),
+            latent_channels=config.latent_channels,
+            residual_blocks=config.residual_blocks,
+            norm_groups=config.norm_groups,
+            patch=config.patch,
+            shortcut=config.shortcut,
+            splits=config.splits,
+            sequences=sequences,
+        )
 
 
 def _networks(config: GeneratorConfig, autoencoder: ImageAutoencoder, classes: int):
@@ -223,41 +307,3 @@ def _networks(config: GeneratorConfig, autoencoder: ImageAutoencoder, classes: i
             adapter_size=asdict(config.adapter),
         )
     return text_encoder, tokenizer, denoiser
-
-
-def _batches(subjects, autoencoder, config, text_encoder, tokenizer, preprocessing, images, trained_text):
-    """The batch of each step, from latents and text that are computed once."""
-    volumes = torch.stack([stack_images(subject, images) for subject in subjects])
-    copies = [volumes]
-    for copy in range(config.shifted_copies):
-        copies.append(jitter(volumes, shift=2, flip=False, seed_parts=("latents", config.training.seed, copy)))
-    latents = torch.stack([encode_volumes(autoencoder, copy) for copy in copies])
-    reports = [subject["report"] for subject in subjects]
-    if trained_text:
-        text, null = tokenize(tokenizer, reports), tokenize(tokenizer, [""])[0]
-    else:
-        states = encode_reports(text_encoder, tokenizer, [*reports, ""])
-        text, null = torch.stack([states[report].cpu() for report in reports]), states[""].cpu()
-    has_report = torch.tensor([bool(report) for report in reports])
-    labels = torch.tensor([subject["label"] for subject in subjects])
-    spacing = torch.tensor(preprocessing.spacing_mm, dtype=torch.float32)
-    size = config.training.batch_size
-
-    def batch_of(step: int) -> Batch:
-        generator = torch_generator("ldm", config.training.seed, step)
-        rows = torch.randint(len(subjects), (size,), generator=generator)
-        chosen = latents[torch.randint(len(latents), (size,), generator=generator), rows]
-        kept = has_report[rows] & (torch.rand(size, generator=generator) >= config.report_dropout)
-        shown = kept.view(-1, *[1] * (text.ndim - 1))
-        return {
-            "latents": chosen,
-            "noise": torch.randn(chosen.shape, generator=generator),
-            "timesteps": torch.randint(TRAIN_TIMESTEPS, (size,), generator=generator),
-            "text": torch.where(shown, text[rows], null),
-            "labels": labels[rows],
-            # Divided by the global share of reports, so that a mean over any process's rows averages right.
-            "report_weight": kept / kept.float().mean().clamp(min=1e-6),
-            "spacing_mm": spacing.expand(size, 3),
-        }
-
-    return batch_of

@@ -1,6 +1,5 @@
 """Volumes to feature rows: the extractors that image distances are measured in."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from synthaug.errors import InputError
 from synthaug.files import content_hash
+from synthaug.models.pretrained import weights_hash
 from synthaug.seeding import torch_generator
 
 RANGE_TOLERANCE = 1e-3
@@ -43,7 +43,7 @@ class Extractor:
 
         Computed anew at each call, so that it always speaks of the weights as they are.
         """
-        return content_hash([self.name, self.layer, self.preprocessing, _weights_hash(self.module)])
+        return content_hash([self.name, self.layer, self.preprocessing, weights_hash(self.module)])
 
     def features(
         self, volumes: Iterable[Tensor], batch_size: int = 8, *, device: torch.device | str = "cpu"
@@ -108,15 +108,6 @@ def _checked(volumes: Iterable[Tensor]) -> Iterator[Tensor]:
         if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
             raise InputError(f"Volume {index} spans [{low:.4g}, {high:.4g}]; features need [0, 1]: preprocess it.")
         yield volume.float()
-
-
-def _weights_hash(module: nn.Module) -> str:
-    """SHA-256 over the names, types, shapes and bytes of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 class LevelMeans(nn.Module):

@@ -26,8 +26,8 @@ from synthaug.seeding import derive_seed
 Batch = dict[str, torch.Tensor]
 OnStep = Callable[[int, dict[str, float]], None]
 OnInterval = Callable[[int], None]
-PACE = ("checkpoint_minutes", "monitor_every")
-"""Settings that change no result."""
+PACE = ("checkpoint_minutes",)
+"""Settings of a loop that change no result."""
 
 
 def optimise(
@@ -37,6 +37,7 @@ def optimise(
     *,
     checkpoint: Path | None = None,
     on_step: OnStep | None = None,
+    every: int = 0,
     on_interval: OnInterval | None = None,
 ) -> None:
     """Minimise ``objective(**batch_of(step))`` over the steps of ``config``.
@@ -48,9 +49,10 @@ def optimise(
         config: The loop.
         checkpoint: File that a killed loop resumes from; removed at the end.
         on_step: Called after each step with the step's number from 1 and the values.
-        on_interval: Called by the main process every ``config.monitor_every`` steps and at the end, with the step's
-            number, while the objective holds the averaged weights and is in evaluation mode. Whatever it draws, the
-            training goes on as without it.
+        every: Steps between calls of ``on_interval``; 0 = none.
+        on_interval: Called by the main process every so many steps and at the end, with the step's number, while the
+            objective holds the averaged weights and is in evaluation mode. Whatever it draws, the training goes on
+            as without it.
 
     Raises:
         InputError: The loss stops being finite, the batch does not divide among the processes and parts, or the
@@ -85,7 +87,7 @@ def optimise(
             average.step(parameters)
         if on_step:
             on_step(step + 1, values)
-        due = config.monitor_every and ((step + 1) % config.monitor_every == 0 or step + 1 == config.steps)
+        due = every and ((step + 1) % every == 0 or step + 1 == config.steps)
         if on_interval and due and accelerator.is_main_process:
             with _averaged(objective, parameters, average):
                 on_interval(step + 1)

@@ -1,5 +1,6 @@
 """Saving and loading that never leaves a weight to chance."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -41,6 +42,15 @@ def load_strictly(module: nn.Module, state: Mapping[str, torch.Tensor], *, sourc
     if found:
         raise InputError(f"{source}: weights do not fit {type(module).__name__}: {'; '.join(found)}.")
     module.load_state_dict(state)
+
+
+def weights_hash(module: nn.Module) -> str:
+    """SHA-256 over the names, types, shapes and bytes of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 class PretrainedModel(ModelMixin, ConfigMixin):

@@ -1,0 +1,78 @@
+"""What is minimised: the autoencoder's loss and CCELLA's joint loss (arXiv 2506.10230)."""
+
+import torch
+from diffusers import SchedulerMixin
+from monai.losses import FocalLoss
+from torch import nn
+
+from synthaug.generate.diffusion import corrupt, network_time
+from synthaug.models.autoencoder import ImageAutoencoder
+from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.text_encoder import encode_tokens
+
+
+class AutoencoderObjective(nn.Module):
+    """L1 reconstruction + KL of the posterior to a unit Gaussian."""
+
+    def __init__(self, autoencoder: ImageAutoencoder, kl_weight: float) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.kl_weight = kl_weight
+
+    def forward(self, volumes: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """volumes (B, C, X, Y, Z), unit noise of the latent's shape -> loss and its parts."""
+        mean, deviation = self.autoencoder.posterior(volumes)
+        rebuilt = self.autoencoder.decode_unscaled(mean + deviation * noise)
+        l1 = (rebuilt - volumes).abs().mean()
+        kl = 0.5 * (mean.square() + deviation.square() - 2 * deviation.log() - 1).flatten(1).sum(1).mean()
+        return l1 + self.kl_weight * kl, {"l1": l1.detach(), "kl": kl.detach()}
+
+
+class DiffusionObjective(nn.Module):
+    """CCELLA's joint loss: L1 of the predicted noise, velocity or flow + weight * focal loss of the class logits.
+
+    The focal loss (alpha 0.75, gamma 2, softmax) is averaged over the cases that have a report.
+    """
+
+    def __init__(
+        self, denoiser: CCELLADenoiser, text_encoder: nn.Module | None, scheduler: SchedulerMixin, class_weight: float
+    ):
+        super().__init__()
+        self.denoiser = denoiser
+        self.text_encoder = text_encoder
+        self.scheduler = scheduler
+        self.class_weight = class_weight if denoiser.conditioning.class_loss else 0.0
+        self.focal = FocalLoss(gamma=2.0, alpha=0.75, use_softmax=True, to_onehot_y=True, reduction="none")
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        noise: torch.Tensor,
+        timesteps: torch.Tensor,
+        text: torch.Tensor,
+        labels: torch.Tensor,
+        report_weight: torch.Tensor,
+        spacing_mm: torch.Tensor,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """All rows of one batch; ``text`` holds token ids where the text encoder is trained, else hidden states."""
+        denoiser = self.denoiser
+        if self.text_encoder is not None:
+            text = encode_tokens(self.text_encoder, text)
+        noisy, wanted = corrupt(self.scheduler, latents, noise, timesteps)
+        time = network_time(self.scheduler, timesteps)
+        context, logits = denoiser.read(text, time)
+        given = labels if denoiser.conditioning.class_input == "true" else None
+        predicted = denoiser(
+            noisy,
+            time,
+            context=context,
+            class_vector=denoiser.class_vector(logits, given),
+            spacing_mm=spacing_mm,
+        )
+        loss = l1 = (predicted - wanted).abs().mean()
+        values = {"l1": l1.detach()}
+        if logits is not None:
+            focal = (self.focal(logits.float(), labels.unsqueeze(1)).mean(1) * report_weight).mean()
+            loss = l1 + self.class_weight * focal
+            values |= {"focal": focal.detach(), "class_accuracy": (logits.argmax(1) == labels).float().mean()}
+        return loss, values

@@ -1,0 +1,105 @@
+"""What a checkpoint knows of its own making, for machines (``training.json``) and for people (the model card)."""
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torchio as tio
+import yaml
+
+from synthaug import __version__
+from synthaug.config import GeneratorConfig, PreprocessConfig
+from synthaug.data.manifest import class_counts, stack_images
+from synthaug.files import content_hash
+from synthaug.generate.encode import tensor_hash
+
+LIBRARIES = ("torch", "monai", "diffusers", "transformers")
+
+
+def patient_hash(patient_id: str) -> str:
+    """How a checkpoint remembers a patient without naming them."""
+    return hashlib.sha256(f"patient:{patient_id}".encode()).hexdigest()[:16]
+
+
+def subjects_hash(subjects: Sequence[tio.Subject], images: Sequence[str]) -> str:
+    """Hash of identities, labels, reports and voxels."""
+    fields = ("subject_id", "patient_id", "label", "report")
+    rows = [[*(subject[key] for key in fields), tensor_hash(stack_images(subject, images))] for subject in subjects]
+    return content_hash(rows)
+
+
+def training_record(
+    subjects: Sequence[tio.Subject], config: GeneratorConfig, preprocessing: PreprocessConfig, *, images: Sequence[str]
+) -> dict[str, Any]:
+    """What a checkpoint knows of its own training: patients and data by hash, config, versions, commit, day."""
+    return {
+        "patients": sorted({patient_hash(subject["patient_id"]) for subject in subjects}),
+        "class_counts": {str(label): count for label, count in class_counts(subjects).items()},
+        "data": subjects_hash(subjects, images),
+        "generator": asdict(config),
+        "preprocessing": asdict(preprocessing),
+        "git_commit": git_commit(),
+        "versions": {"python": platform.python_version(), "synthaug": __version__}
+        | {name: version(name) for name in LIBRARIES},
+        "date": date.today().isoformat(),
+    }
+
+
+def git_commit() -> str:
+    """The commit of the code that runs, with "+" if it was changed since; "" outside a git checkout."""
+    folder = Path(__file__).parent
+    try:
+        commit = _git("rev-parse", "HEAD", folder=folder)
+        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no", folder=folder) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _git(*words: str, folder: Path) -> str:
+    found = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=30)
+    return found.stdout.strip()
+
+
+def model_card(record: Mapping[str, Any], *, fingerprint: str) -> str:
+    """The model card (Markdown) of a saved pipeline, from its record; figures are added by who measures them.
+
+    Example:
+        >>> "| Training volumes of each class | 0: 3, 1: 2 |" in model_card(
+        ...     {"class_counts": {"0": 3, "1": 2}, "patients": ["a"]}, fingerprint="f0"
+        ... )
+        True
+    """
+    head = {"library_name": "synthaug", "tags": ["ccella", "3d", "mri", "synthetic-data"]}
+    if record.get("license"):
+        head["license_name"] = record["license"]
+    facts = {
+        "Fingerprint": fingerprint,
+        "Variant": record.get("generator", {}).get("variant", record.get("variant", "")),
+        "Objective": record.get("generator", {}).get("prediction", ""),
+        "Training patients": f"{len(record.get('patients', []))}, kept as hashes in `training.json`",
+        "Training volumes of each class": ", ".join(f"{k}: {v}" for k, v in record.get("class_counts", {}).items()),
+        "Training data (hash)": record.get("data", ""),
+        "Code": record.get("git_commit", ""),
+        "Versions": ", ".join(f"{name} {number}" for name, number in record.get("versions", {}).items()),
+        "Trained on": record.get("date", ""),
+        "Licence": record.get("license", ""),
+    }
+    rows = [f"| {name} | {value} |" for name, value in facts.items() if value]
+    settings = {name: record[name] for name in ("generator", "preprocessing") if name in record}
+    parts = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
+        "# A CCELLA generator",
+        "Report text and class to 3D MRI, after Grabke et al. (arXiv 2506.10230). Load it with "
+        "`synthaug.CCELLAPipeline.from_pretrained(FOLDER)`.",
+        "\n".join(["| | |", "|---|---|", *rows]),
+        "Not for diagnosis. A classifier must not be tested on patients whose hashes `training.json` holds.",
+    ]
+    if settings:
+        parts += ["## Settings", f"```yaml\n{yaml.safe_dump(settings, sort_keys=False)}```"]
+    return "\n\n".join(parts) + "\n"
