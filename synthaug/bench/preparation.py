@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torchio as tio
-from accelerate import PartialState
 
 from synthaug.augment.pool import SyntheticPool, reports_by_class
 from synthaug.bench.monitoring import VOLUMES, TrainingMonitor
@@ -28,7 +27,7 @@ from synthaug.generate.record import patient_hash, subjects_hash
 from synthaug.generate.training import train_autoencoder, train_ldm
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.classifier import build_classifier
-from synthaug.models.optimisation import PACE
+from synthaug.models.optimisation import PACE, processes
 from synthaug.models.variants import VARIANTS
 from synthaug.seeding import derive_seed
 
@@ -199,7 +198,7 @@ class Study:
     def _watched(self, stage: str, stage_id: str) -> Iterator[tuple[TrainingMonitor | None, Callable[..., None]]]:
         """A monitor that logs the stage's training to MLflow (or None), and what to call after each step."""
         settings = getattr(self.config, stage)
-        if not PartialState().is_main_process:
+        if not processes().is_main_process:
             yield None, lambda *_: None
             return
         on_step = self.progress(stage, settings.training.steps)
@@ -252,10 +251,10 @@ def _split(config: Config, subjects: list[tio.Subject]) -> Split:
 
 def _save_once(trained: ImageAutoencoder | CCELLAPipeline, folder: Path) -> None:
     """Of several processes (``accelerate launch``) the main one writes; the others wait for it."""
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         with atomic_folder(folder) as temporary:
             trained.save_pretrained(temporary)
-    PartialState().wait_for_everyone()
+    processes().wait_for_everyone()
 
 
 def _without_pace(settings: dict[str, Any]) -> dict[str, Any]:

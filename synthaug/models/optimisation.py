@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from diffusers.training_utils import EMAModel
 from torch import nn
 from transformers import get_polynomial_decay_schedule_with_warmup
@@ -58,6 +58,7 @@ def optimise(
         InputError: The loss stops being finite, the batch does not divide among the processes and parts, or the
             checkpoint is of another loop.
     """
+    processes()  # before the accelerator, which takes over what it finds
     accelerator = Accelerator(mixed_precision=_precision())
     if config.batch_size % (accelerator.num_processes * config.accumulate):
         raise InputError(
@@ -99,6 +100,14 @@ def optimise(
     if checkpoint and accelerator.is_main_process:
         checkpoint.unlink(missing_ok=True)
     objective.eval()
+
+
+def processes() -> PartialState:
+    """The processes that train together (``torchrun``, ``accelerate launch``); alone, there is one.
+
+    Without a GPU, accelerate joins processes only when it is told that the CPU is meant.
+    """
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def _precision() -> str:
