@@ -4,6 +4,7 @@ import csv
 import html
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -233,6 +234,22 @@ def test_stages_can_be_run_one_by_one(finished, config_file, capsys):
     shown = capsys.readouterr().out
     assert "fingerprint" in shown
     assert "volumes of each class {0: 6, 1: 6}" in shown
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_generator_that_one_trains(finished, config_file, tmp_path):
+    shutil.copytree(finished, tmp_path / "out", ignore=shutil.ignore_patterns("generator-*", "cache", "mlflow.db"))
+    [alone] = finished.glob("generator-*")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["-m", "synthaug", "train-ldm", "--config", str(config_file), "--out", str(tmp_path / "out")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    together = CCELLAPipeline.from_pretrained(tmp_path / "out" / alone.name)
+    alone = CCELLAPipeline.from_pretrained(alone)
+    for one, other in zip(together.denoiser.parameters(), alone.denoiser.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
+    assert together.record["patients"] == alone.record["patients"]
 
 
 def test_the_notebook_runs_on_a_finished_study(finished, tmp_path, monkeypatch):

@@ -265,6 +265,26 @@ def test_a_saved_generator_carries_a_card_with_its_data_code_and_settings(tiny_s
     assert other.record["data"] != pipeline.record["data"]
 
 
+def test_several_sequences_share_one_latent_stack_and_are_drawn_together(tiny_subjects):
+    images = ["t2w", "adc", "b1600"]
+    several = []
+    for subject in tiny_subjects:
+        volume = subject["t2w"].data
+        more = {"adc": tio.ScalarImage(tensor=1 - volume), "b1600": tio.ScalarImage(tensor=volume.square())}
+        several.append(tio.Subject({**subject, **more}))
+    volumes = torch.stack([stack_images(subject, images) for subject in several])
+    autoencoder = train_autoencoder(volumes, TINY_AUTOENCODER)
+    config = tiny_generator_config(training=ONE_STEP, shifted_copies=0)
+    pipeline = train_ldm(several, autoencoder, config, preprocessing=TINY_PREPROCESSING, images=images)
+    assert pipeline.denoiser.config.latent_channels == 3 * TINY_AUTOENCODER.latent_channels
+    pipeline.set_progress_bar_config(disable=True)
+    drawn = pipeline(
+        ["PI-RADS 4", "vu\u00df \u2264 3 mm \u524d\u5217\u817a " * 200, ""], seeds=[0, 1, 2], num_inference_steps=2
+    )
+    assert drawn.volumes.shape == (3, 3, 16, 16, 8)
+    assert torch.isfinite(drawn.volumes).all()
+
+
 # --- looks at the validation patients
 
 

@@ -85,24 +85,28 @@ def _run(command: str, config: Config, out: Path) -> int:
             print(f"failed: {cell['regime']} seed {cell['seed']}: {cell['error']}", file=sys.stderr)
         print(f"report: {out / 'report.html'}\nMLflow: mlflow ui --backend-store-uri sqlite:///{out / 'mlflow.db'}")
         return 1 if summary["failed"] else 0
+    return _run_stage(command, config, out)
+
+
+def _run_stage(command: str, config: Config, out: Path) -> int:
     from synthaug.bench.preparation import Study
     from synthaug.bench.run import Bars
+    from synthaug.models.optimisation import processes
 
     study = Study.start(config, out, Bars().stage)
-    if command == "train-autoencoder":
-        assert study.autoencoder
-        print(f"autoencoder: {out / f'autoencoder-{study.autoencoder_id}'}")
-    elif command == "train-ldm":
-        assert study.generator
-        print(f"generator: {out / f'generator-{study.generator_id}'}")
-    else:
-        print(f"pool: {study.pool.path}, volumes of each class {study.pool.counts}")
-        if command == "metrics":
-            from synthaug.bench.aggregate import image_metrics
+    if command in ("train-autoencoder", "train-ldm"):
+        stage = "autoencoder" if command == "train-autoencoder" else "generator"
+        getattr(study, stage)  # made here, if it is not there yet
+        if processes().is_main_process:
+            print(f"{stage}: {out / (stage + '-' + getattr(study, stage + '_id'))}")
+        return 0
+    print(f"pool: {study.pool.path}, volumes of each class {study.pool.counts}")
+    if command == "metrics":
+        from synthaug.bench.aggregate import image_metrics
 
-            held_out = [*study.split.val, *study.split.test]
-            result = image_metrics(held_out, study.pool, config.data.images, config.metrics)
-            print("\n".join(f"{name}: {value}" for name, value in result.items()))
+        held_out = [*study.split.val, *study.split.test]
+        result = image_metrics(held_out, study.pool, config.data.images, config.metrics)
+        print("\n".join(f"{name}: {value}" for name, value in result.items()))
     return 0
 
 

@@ -130,7 +130,9 @@ class CCELLAPipeline(DiffusionPipeline):
         sides = self._latent_shape(shape or self.config.shape)
         spacing = torch.tensor([*(spacing_mm or self.config.spacing_mm)], device=self.device, dtype=self.denoiser.dtype)
         guided = guidance_scale != 1.0
-        text = encode_reports(self.text_encoder, self.tokenizer, [*reports, *([""] if guided else [])])
+        # A large text encoder may be kept in another precision than the denoiser.
+        states = encode_reports(self.text_encoder, self.tokenizer, [*reports, *([""] if guided else [])])
+        text = {report: state.to(self.denoiser.dtype) for report, state in states.items()}
         size = self.config.micro_batch
         volumes, probabilities = [], []
         for start in self.progress_bar(range(0, len(reports), size)):
@@ -241,12 +243,19 @@ class CCELLAPipeline(DiffusionPipeline):
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Write every component in safetensors, the training record and a model card."""
         super().save_pretrained(save_directory, **kwargs)
-        write_json(Path(save_directory) / RECORD, self.record)
-        write_text(Path(save_directory) / CARD, model_card(self.record, fingerprint=self.fingerprint))
+        self.save_card(Path(save_directory))
+
+    def save_card(self, folder: Path) -> None:
+        """Write the training record (``training.json``) and the model card (``README.md``) to a saved pipeline."""
+        write_json(folder / RECORD, self.record)
+        write_text(folder / CARD, model_card(self.record, fingerprint=self.fingerprint))
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path) -> Self:
         """Load a saved pipeline; every weight must fit.
+
+        Autoencoder and denoiser compute in float32 whatever they were saved in (``.to(dtype)`` changes that); the text
+        encoder computes in what it was saved in.
 
         Args:
             pretrained_model_name_or_path: A folder, ``"builtin/ccella-tiny"``, or, where there is no such folder, a

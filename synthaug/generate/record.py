@@ -67,7 +67,7 @@ def _git(*words: str, folder: Path) -> str:
 
 
 def model_card(record: Mapping[str, Any], *, fingerprint: str) -> str:
-    """The model card (Markdown) of a saved pipeline, from its record; figures are added by who measures them.
+    """The model card (Markdown) of a saved pipeline, from its record.
 
     Example:
         >>> "| Training volumes of each class | 0: 3, 1: 2 |" in model_card(
@@ -91,6 +91,7 @@ def model_card(record: Mapping[str, Any], *, fingerprint: str) -> str:
         "Licence": record.get("license", ""),
     }
     rows = [f"| {name} | {value} |" for name, value in facts.items() if value]
+    measured = record.get("evaluation") or {}
     settings = {name: record[name] for name in ("generator", "preprocessing") if name in record}
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
@@ -100,6 +101,10 @@ def model_card(record: Mapping[str, Any], *, fingerprint: str) -> str:
         "\n".join(["| | |", "|---|---|", *rows]),
         "Not for diagnosis. A classifier must not be tested on patients whose hashes `training.json` holds.",
     ]
+    if measured:
+        parts += ["## Measured", measured["summary"]]
+    if record.get("recipe"):
+        parts += ["## Recipe", f"```yaml\n{record['recipe']}```"]
     if settings:
         parts += ["## Settings", f"```yaml\n{yaml.safe_dump(settings, sort_keys=False)}```"]
     return "\n\n".join(parts) + "\n"

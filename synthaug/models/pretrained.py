@@ -87,8 +87,9 @@ class PretrainedModel(ModelMixin, ConfigMixin):
 
     def autocast(self) -> torch.autocast:
         """For the forward passes of a model in half precision: MONAI's norms and upcast attention mix in float32."""
-        half = self.dtype != torch.float32
-        return torch.autocast(self.device.type, dtype=self.dtype if half else None, enabled=half)
+        first = next(self.parameters())  # diffusers' own ``dtype`` walks through every module
+        half = first.dtype != torch.float32
+        return torch.autocast(first.device.type, dtype=first.dtype if half else None, enabled=half)
 
     @property
     def settings(self) -> dict[str, Any]:

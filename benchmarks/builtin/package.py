@@ -1,0 +1,50 @@
+"""Put a trained generator into the package: half-precision weights, record, card with its measured figures.
+
+    python benchmarks/builtin/package.py --pipeline runs/ccella-tiny/generator-… --name ccella-tiny \\
+        --config configs/ccella-tiny.yaml [--evaluation evaluation.json]
+
+Run it once without figures, evaluate ``builtin/NAME`` with ``evaluate.py``, and run it again with them: the figures
+are then of the weights that are shipped.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import synthaug
+from synthaug.files import atomic_folder, write_text
+from synthaug.generate.pipeline import CARD, CCELLAPipeline
+
+LIMIT_MB = 12.0
+"""What a builtin generator may weigh, in 10^6 bytes of safetensors."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pipeline", type=Path, required=True, help="folder of the trained generator")
+    parser.add_argument("--name", required=True, help="what follows builtin/")
+    parser.add_argument("--config", type=Path, required=True, help="config that it was trained with: its recipe")
+    parser.add_argument("--evaluation", type=Path, help="JSON that evaluate.py wrote for the packaged weights")
+    options = parser.parse_args()
+    folder = Path(synthaug.__file__).parent / "builtin" / options.name
+    pipeline = CCELLAPipeline.from_pretrained(options.pipeline)
+    # The byte-level text encoder is small; it stays as it is.
+    pipeline.autoencoder.half()
+    pipeline.denoiser.half()
+    pipeline.record["recipe"] = options.config.read_text()
+    figures = json.loads(options.evaluation.read_text()) if options.evaluation else None
+    with atomic_folder(folder) as temporary:
+        pipeline.save_pretrained(temporary)
+        shipped = CCELLAPipeline.from_pretrained(temporary)
+        if figures and figures["fingerprint"] != shipped.fingerprint:
+            raise SystemExit(f"{options.evaluation} is of {figures['fingerprint']}, not of {shipped.fingerprint}.")
+        shipped.record["evaluation"] = figures
+        shipped.save_card(temporary)
+        weight = sum(path.stat().st_size for path in temporary.rglob("*.safetensors")) / 1e6
+        if weight > LIMIT_MB:
+            raise SystemExit(f"{weight:.2f} MB of weights; a builtin generator may weigh {LIMIT_MB:g} MB.")
+    print(f"{folder.name}: {weight:.2f} MB, fingerprint {shipped.fingerprint}")
+
+
+if __name__ == "__main__":
+    main()
