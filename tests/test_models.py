@@ -405,6 +405,17 @@ def test_sides_shrink_by_the_factor_and_come_back(channels, patch, factor):
         assert autoencoder.decode(latents).shape == volumes.shape
 
 
+@pytest.mark.parametrize("side", [8, 32, 40, 48])
+def test_splits_change_nothing_but_memory(side):
+    whole, split = make_autoencoder(), make_autoencoder(splits=16)
+    volumes = torch.rand(1, 1, side, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        latents = whole.encode(volumes)
+        torch.testing.assert_close(split.encode(volumes), latents, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(split.decode(latents), whole.decode(latents), rtol=1e-4, atol=1e-5)
+    assert split.vae.decoder.blocks[0].num_splits == {8: 1, 32: 4, 40: 5, 48: 6}[side]
+
+
 def test_volumes_that_do_not_divide_or_have_other_sequences_are_refused():
     autoencoder = make_autoencoder(patch=2)
     with pytest.raises(InputError, match=r"\(16, 10, 8\).*multiple of 4"):

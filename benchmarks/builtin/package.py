@@ -11,9 +11,11 @@ import argparse
 import json
 from pathlib import Path
 
+from evaluate import summary
+
 import synthaug
-from synthaug.files import atomic_folder, write_text
-from synthaug.generate.pipeline import CARD, CCELLAPipeline
+from synthaug.files import atomic_folder
+from synthaug.generate.pipeline import CCELLAPipeline
 
 LIMIT_MB = 12.0
 """What a builtin generator may weigh, in 10^6 bytes of safetensors."""
@@ -38,7 +40,11 @@ def main() -> None:
         shipped = CCELLAPipeline.from_pretrained(temporary)
         if figures and figures["fingerprint"] != shipped.fingerprint:
             raise SystemExit(f"{options.evaluation} is of {figures['fingerprint']}, not of {shipped.fingerprint}.")
-        shipped.record["evaluation"] = figures
+        if figures:
+            lines = [f"- {line}" for line in summary(figures)]
+            how = figures["settings"]
+            made = f"{figures['date']}, seed {how['seed']}, {how['n']} drawn volumes, {how['scheduler']} {how['steps']}."
+            shipped.record["evaluation"] = {"summary": "\n".join([*lines, "", made]), "figures": figures}
         shipped.save_card(temporary)
         weight = sum(path.stat().st_size for path in temporary.rglob("*.safetensors")) / 1e6
         if weight > LIMIT_MB:

@@ -20,6 +20,7 @@ COMMANDS = {
     "train-ldm": "train the generator of a study (and its autoencoder where missing)",
     "pool": "fill the synthetic pool of a study (and train its generator where missing)",
     "classify": "train and test the classifiers of a study (and make what they need)",
+    "import": "turn a released CCELLA checkpoint and MAISI's autoencoder into a generator folder",
     "metrics": "3D FID of a study's pool against its held-out real volumes",
 }
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         width = max(map(len, COMMANDS))
         print("usage: synthaug COMMAND [options]\n")
         print("\n".join(f"  {name:<{width}}  {meaning}" for name, meaning in COMMANDS.items()))
-        print("\nsynthaug COMMAND --help tells the options; all commands share one config and one output folder.")
+        print("\nsynthaug COMMAND --help tells the options; all but import share one config and one output folder.")
         return 0
     command, *rest = words
     if command not in COMMANDS:
@@ -42,8 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_command(command: str, arguments: Sequence[str]) -> int:
     """Parse the options of a command, run it, and turn unusable input into one line and exit code 2."""
-    parser = _parser(command)
     try:
+        if command == "import":
+            with _quiet():
+                return _run_import(arguments)
+        parser = _parser(command)
         options = parser.parse_args(list(arguments))
         config = _config_of(parser.instantiate_classes(options))
         if options.dry_run:
@@ -67,6 +71,19 @@ def _parser(command: str) -> ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="print the cells of the study and stop")
     parser.add_class_arguments(Config)
     return parser
+
+
+def _run_import(arguments: Sequence[str]) -> int:
+    from synthaug.generate.released import import_released
+    from synthaug.models.released import LICENCE
+
+    parser = ArgumentParser(prog="synthaug import", description=COMMANDS["import"], exit_on_error=False)
+    parser.add_function_arguments(import_released)
+    options = parser.parse_args(list(arguments))
+    print(f"Licence: {LICENCE}")
+    folder = import_released(**vars(parser.instantiate_classes(options)))
+    print(f"generator: {folder}")
+    return 0
 
 
 def _config_of(options: Any) -> Config:

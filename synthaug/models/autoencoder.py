@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from diffusers.configuration_utils import register_to_config
-from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
+from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi, MaisiConvolution
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 
@@ -144,6 +144,7 @@ class ImageAutoencoder(PretrainedModel):
         """Unscaled mean and standard deviation of the latents, each (B, C * latent_channels, x, y, z)."""
         self._require_shape(volumes)
         single = volumes.flatten(0, 1).unsqueeze(1)
+        self._bound_splits(volumes.shape[2] // self.factor)
         with self.autocast():
             mean, deviation = self.vae.encode(_space_to_depth(single, self.config.patch))
         if self.config.shortcut:
@@ -172,11 +173,20 @@ class ImageAutoencoder(PretrainedModel):
         """Latents as the VAE made them to volumes (B, C, X, Y, Z), not clipped."""
         batch = len(latents)
         single = latents.reshape(batch * self.config.sequences, self.config.latent_channels, *latents.shape[2:])
+        self._bound_splits(latents.shape[2])
         with self.autocast():
             volumes = _depth_to_space(self.vae.decode(single), self.config.patch)
         if self.config.shortcut:
             volumes = volumes + _depth_to_space(self.grow(single), self.factor)
         return self._stacked(volumes, batch)
+
+    def _bound_splits(self, side: int) -> None:
+        """Split convolutions in at most ``splits`` parts: MONAI's parts must be equal and wider than their overlap."""
+        if self.config.splits > 1:
+            fitting = [n for n in range(1, self.config.splits + 1) if side % n == 0 and side // n >= 4]
+            for module in self.vae.modules():
+                if isinstance(module, MaisiConvolution):
+                    module.num_splits = max(fitting, default=1)
 
     def _stacked(self, single: torch.Tensor, batch: int) -> torch.Tensor:
         return single.reshape(batch, -1, *single.shape[2:])

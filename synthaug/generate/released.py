@@ -1,0 +1,133 @@
+"""Published checkpoints to a saved pipeline of ours."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from synthaug.config import TextEncoderConfig, Variant
+from synthaug.errors import InputError
+from synthaug.files import atomic_folder, file_hash, usable_folder
+from synthaug.generate.diffusion import training_scheduler
+from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.models.autoencoder import ImageAutoencoder
+from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.released import LICENCE, released_autoencoder, released_denoiser
+from synthaug.models.text_encoder import build_text_encoder
+from synthaug.models.variants import VARIANTS
+
+SEQUENCES = ("t2w", "b1600", "adc")
+"""Default names of the images: the first for CCELLA, all for CCELLA++."""
+
+
+def import_released(
+    unet: str,
+    autoencoder: str,
+    output: str,
+    variant: Variant = "ccella",
+    text_encoder: str | None = None,
+    images: Sequence[str] | None = None,
+    shape: tuple[int, int, int] = (256, 256, 128),
+    spacing_mm: tuple[float, float, float] = (0.5, 0.5, 0.5),
+    micro_batch: int = 1,
+    splits: int = 16,
+    classes: int = 2,
+    heads: int = 8,
+    head_channels: int = 32,
+    norm_groups: int = 32,
+) -> Path:
+    """Turn a released checkpoint and MAISI's autoencoder file into a folder that CCELLAPipeline.from_pretrained loads.
+
+    Every size that shapes can tell comes from the files, so any width loads; keys must fit exactly. Nothing is fetched
+    unless ``text_encoder`` names a hub id. Published: noise prediction, 1,000 steps, class and spacing times 100,
+    reports of 512 tokens, truncated on the left, padding attended to. The weights are for non-commercial use only,
+    which a warning says and the folder's record keeps.
+
+    Args:
+        unet: Released checkpoint of the denoiser (CCELLA.pt).
+        autoencoder: MAISI's autoencoder file.
+        output: Folder to write; must not exist, or be empty.
+        variant: Which row of the comparator table the file is.
+        text_encoder: Local folder or hub id of the text encoder (published: google/flan-t5-xxl, about 45 GB).
+        images: Names of the sequences, in the order of the latent stack; t2w for one.
+        shape: Voxels of a drawn volume.
+        spacing_mm: Voxel size of a drawn volume.
+        micro_batch: Volumes that the networks draw at once.
+        splits: Parts in which the autoencoder computes a convolution, to bound memory.
+        classes: Number of classes, for variants whose weights do not tell.
+        heads: Attention heads of the adapter.
+        head_channels: Channels of an attention head of the U-Net.
+        norm_groups: Groups of the autoencoder's norms.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: A file cannot be read, weights do not fit, the text encoder is missing or of another width, or the
+            output folder is in use.
+    """
+    folder, reads = Path(output), VARIANTS[variant].text if variant in VARIANTS else False
+    _require_room(folder)
+    if reads and text_encoder is None:
+        raise InputError(
+            f"Variant {variant!r} reads reports: give text_encoder, a local folder or a hub id "
+            "(published: google/flan-t5-xxl, about 45 GB)."
+        )
+    denoiser, facts = released_denoiser(
+        unet, variant=variant, classes=classes, heads=heads, head_channels=head_channels
+    )
+    vae = released_autoencoder(autoencoder, scale_factor=facts["scale_factor"], norm_groups=norm_groups, splits=splits)
+    names = _share_stack(denoiser, vae, images, source=unet)
+    with torch.random.fork_rng(devices=[]):
+        # Variants without text never ask their encoder, so a small one stands in its place.
+        config = TextEncoderConfig(path=text_encoder if reads else None, max_tokens=512)
+        encoder, tokenizer = build_text_encoder(config)
+    if reads and encoder.config.hidden_size != denoiser.config.text_width:
+        raise InputError(
+            f"{text_encoder}: its states are {encoder.config.hidden_size} wide, {unet} was trained on "
+            f"{denoiser.config.text_width}; it is another text encoder."
+        )
+    warnings.warn(LICENCE, UserWarning, stacklevel=2)
+    pipeline = CCELLAPipeline(
+        autoencoder=vae,
+        denoiser=denoiser,
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        scheduler=training_scheduler("epsilon", num_train_timesteps=facts["num_train_timesteps"]),
+        images=names,
+        spacing_mm=list(spacing_mm),
+        shape=list(shape),
+        micro_batch=micro_batch,
+    )
+    pipeline.record = {
+        "source": {"unet": file_hash(Path(unet)), "autoencoder": file_hash(Path(autoencoder)), **facts},
+        "variant": variant,
+        "license": LICENCE,
+        "patients": [],
+        "cohort": "published; the training patients are not known",
+    }
+    with atomic_folder(folder) as temporary:
+        pipeline.save_pretrained(temporary)
+    return folder
+
+
+def _require_room(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: already there; choose another output folder.")
+    usable_folder(folder.parent)
+
+
+def _share_stack(
+    denoiser: CCELLADenoiser, autoencoder: ImageAutoencoder, images: Sequence[str] | None, *, source: str
+) -> list[str]:
+    """Tell the autoencoder how many sequences the denoiser draws together; returns their names."""
+    stacked, each = denoiser.config.latent_channels, autoencoder.config.latent_channels
+    sequences, rest = divmod(stacked, each)
+    if rest or not sequences:
+        raise InputError(f"{source} has {stacked} latent channels, no multiple of the autoencoder's {each}.")
+    names = list(images or SEQUENCES[:sequences])
+    if len(names) != sequences:
+        raise InputError(f"{source} draws {sequences} sequences together; give as many images, not {len(names)}.")
+    autoencoder.register_to_config(sequences=sequences)
+    return names
