@@ -24,7 +24,7 @@ def _voxel(point_mm: tuple[float, float, float]) -> tuple[int, int, int]:
 
 
 def _clean(findings: ProstateFindings, seed: int) -> torch.Tensor:
-    return render(findings, shape=SHAPE, spacing_mm=SPACING_MM, seed=seed, noise=False)[0]
+    return render(findings, shape=SHAPE, spacing_mm=SPACING_MM, seed=seed, acquisition="ideal")[0]
 
 
 def test_the_same_seed_draws_the_same_patients_and_another_seed_others() -> None:
@@ -117,7 +117,7 @@ def test_higher_pirads_and_lower_difficulty_make_darker_lesions() -> None:
     signals = [_clean(replace(LESION, pirads=pirads), 0)[spot].item() for pirads in (5, 4, 3, 1)]
     assert signals == sorted(signals)
     assert len(set(signals)) == 4
-    easy, hard = (render(LESION, seed=0, difficulty=d, noise=False)[0][spot] for d in (0.0, 1.0))
+    easy, hard = (render(LESION, seed=0, difficulty=d, acquisition="ideal")[0][spot] for d in (0.0, 1.0))
     assert easy < hard
 
 
@@ -131,7 +131,7 @@ def test_the_gland_has_the_stated_volume_at_any_resolution(volume_ml, shape, spa
 
 def test_a_finer_grid_shows_the_same_patient() -> None:
     coarse = _clean(LESION, 0)
-    fine = render(LESION, shape=(64, 64, 32), spacing_mm=(1.25, 1.25, 2.0), seed=0, noise=False)
+    fine = render(LESION, shape=(64, 64, 32), spacing_mm=(1.25, 1.25, 2.0), seed=0, acquisition="ideal")
     averaged = torch.nn.functional.avg_pool3d(fine, 2)[0]
     correlation = torch.corrcoef(torch.stack([coarse.flatten(), averaged.flatten()]))[0, 1]
     assert correlation > 0.95
@@ -145,11 +145,23 @@ def test_frame_and_volume_coordinates_are_inverse() -> None:
 
 
 def test_volumes_look_like_scanner_output() -> None:
-    noisy, clean = render(LESION, seed=0), render(LESION, seed=0, noise=False)
+    noisy, clean = render(LESION, seed=0), render(LESION, seed=0, acquisition="ideal")
     assert noisy.min() >= 0
     assert 400 < noisy.max() < 2500
     assert 0 <= clean.min() < clean.max() <= 1300
     assert not torch.equal(noisy, clean)
+
+
+def test_the_noise_free_twin_lacks_the_noise_and_nothing_else() -> None:
+    noisy, twin, ideal = (render(LESION, seed=0, acquisition=kind) for kind in ("noisy", "noise-free", "ideal"))
+    bright = twin > 200  # there the Rician noise is as good as Gaussian
+    noise = (noisy - twin)[bright]
+    assert abs(noise.mean()) < 2
+    assert noise.std() == pytest.approx(12 + 16 * 0.5, rel=0.05)
+    # What remains between the twin and the anatomy is a smooth gain and bias field: neighbours share it.
+    ratio = (twin / ideal.clamp(min=1))[0]
+    assert ratio.std() > 0.02
+    assert (ratio[1:] / ratio[:-1]).log().abs().max() < 0.03
 
 
 def test_findings_follow_the_label_but_psa_and_volume_do_not_determine_it() -> None:
@@ -170,6 +182,7 @@ def test_findings_follow_the_label_but_psa_and_volume_do_not_determine_it() -> N
         (lambda: make_subjects(4, difficulty=1.5), "difficulty=1.5"),
         (lambda: draw_findings(2, seed=0), "label=2"),
         (lambda: render(LESION, spacing_mm=(0, 1, 1), seed=0), "spacing_mm"),
+        (lambda: render(LESION, acquisition="blurred", seed=0), "acquisition='blurred'"),
         (lambda: lesion_centre_mm(ProstateFindings(1), seed=0), "pirads=1"),
     ],
 )

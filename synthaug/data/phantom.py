@@ -4,6 +4,7 @@ Axes and frame are those of :mod:`synthaug.data.anatomy`; the tissues are painte
 """
 
 from dataclasses import replace
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from synthaug.seeding import derive_seed, numpy_generator
 
 CONTRAST = {3: 0.85, 4: 0.95, 5: 1.0}
 """Share of the way from the tissue's signal to a lesion's, by PI-RADS category, at difficulty 0."""
+
+Acquisition = Literal["noisy", "noise-free", "ideal"]
+"""What the scanner adds: gain, bias field and noise; gain and bias field, the same ones, alone; nothing."""
 
 
 def draw_findings(label: int, *, seed: int, difficulty: float = 0.5) -> ProstateFindings:
@@ -81,7 +85,7 @@ def render(
     spacing_mm: Triple = (2.5, 2.5, 4.0),
     seed: int,
     difficulty: float = 0.5,
-    noise: bool = True,
+    acquisition: Acquisition = "noisy",
 ) -> torch.Tensor:
     """Draw the T2-weighted volume of one patient.
 
@@ -91,13 +95,14 @@ def render(
         spacing_mm: Voxel size; the field of view should reach 80 x 80 x 60 mm.
         seed: Names the patient: anatomy, texture, bias field and noise.
         difficulty: 0 (lesions stand out) to 1 (faint lesions, more noise, more patchy tissue).
-        noise: False = the same anatomy without noise, bias field and scanner gain.
+        acquisition: "noisy" as a scanner gives it; "noise-free" the same volume before its noise, with the same gain
+            and bias field; "ideal" the anatomy alone.
 
     Returns:
         (1, X, Y, Z) float32, not negative, about 0 to 1000.
 
     Raises:
-        InputError: ``difficulty`` lies outside [0, 1], or shape or spacing is not positive.
+        InputError: ``difficulty`` lies outside [0, 1], shape or spacing is not positive, or the acquisition is unknown.
 
     Example:
         >>> render(ProstateFindings(1), shape=(16, 16, 8), spacing_mm=(5, 5, 8), seed=0).shape
@@ -106,6 +111,8 @@ def render(
     _check_difficulty(difficulty)
     if min(shape) < 1 or min(spacing_mm) <= 0:
         raise InputError(f"shape={shape} and spacing_mm={spacing_mm} must be positive.")
+    if acquisition not in get_args(Acquisition):
+        raise InputError(f"acquisition={acquisition!r} must be one of {', '.join(get_args(Acquisition))}.")
     geometry, draw = place(findings, seed=seed), numpy_generator("tissue", seed)
     grid, edge_mm = _grid(shape, spacing_mm), _edge_mm(spacing_mm)
     points = geometry.to_frame(*grid)
@@ -115,8 +122,9 @@ def render(
     texture = _texture(points, draw)
     image *= 1 + (0.06 + 0.04 * np.float32(difficulty)) * texture
     _paint_finding(image, points, geometry, edge_mm=edge_mm, difficulty=difficulty, texture=texture)
-    if noise:
-        image = _acquire(image, grid, numpy_generator("scanner", seed), difficulty=difficulty)
+    if acquisition != "ideal":
+        sigma = 12 + 16 * difficulty if acquisition == "noisy" else 0.0
+        image = _acquire(image, grid, numpy_generator("scanner", seed), sigma=sigma)
     return torch.from_numpy(np.maximum(image, 0, dtype=np.float32))[None]
 
 
@@ -238,11 +246,12 @@ def _paint_finding(
         image += strength * focus * (np.float32(80) - image)
 
 
-def _acquire(image: Array, grid: Points, draw: np.random.Generator, *, difficulty: float) -> Array:
-    """Scanner gain, smooth bias field (second order), Rician noise."""
+def _acquire(image: Array, grid: Points, draw: np.random.Generator, *, sigma: float) -> Array:
+    """Scanner gain, smooth bias field (second order), Rician noise of ``sigma`` scanner units (0 = none)."""
     x, y, z = (axis / np.float32(50) for axis in grid)
     c = (draw.normal(size=6) * 0.12).astype(np.float32)
     bias = np.exp(c[0] * x + c[1] * y + c[2] * z + c[3] * x * y + c[4] * (x**2 - y**2) + c[5] * z * y)
-    gain, sigma = np.float32(draw.uniform(0.85, 1.15)), np.float32(12 + 16 * difficulty)
-    real, imaginary = draw.standard_normal((2, *image.shape), dtype=np.float32) * sigma
+    gain = np.float32(draw.uniform(0.85, 1.15))
+    # Drawn last and whatever sigma is, so that gain and bias field are those of the noisy volume.
+    real, imaginary = draw.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(sigma)
     return np.hypot(image * bias * gain + real, imaginary)

@@ -1,0 +1,155 @@
+"""The scripts of benchmarks/ run on a tiny pipeline, print what they promise, and time what they say they time."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY_PREPROCESSING
+
+from synthaug.config import PreprocessConfig, TrainingConfig
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+CLAIM = {"claim", "ours", "reference", "ratio", "target", "holds", "machine"}
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Import a script by folder and name, as Python does that runs it."""
+
+    def imported(folder: str, name: str):
+        monkeypatch.syspath_prepend(BENCHMARKS / folder)
+        return importlib.import_module(name)
+
+    return imported
+
+
+@pytest.fixture(scope="module")
+def pipeline_folder(tiny_pipeline, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipeline") / "tiny"
+    tiny_pipeline.save_pretrained(folder)
+    return str(folder)
+
+
+def last_json(text: str) -> dict:
+    return json.loads(text.strip().splitlines()[-1])
+
+
+def test_the_evaluation_writes_every_figure_with_its_interval_and_target(script, pipeline_folder, tmp_path, capsys):
+    out, pictures, cache = tmp_path / "figures.json", tmp_path / "pictures", tmp_path / "auditor"
+    arguments = ["--pipeline", pipeline_folder, "--out", str(out), "--quick", "--quiet", "--steps", "2"]
+    arguments += ["--pictures", str(pictures), "--auditor-cache", str(cache)]
+    script("builtin", "evaluate").main(arguments)
+    record = json.loads(out.read_text())
+    assert record["pipeline"] == "tiny"
+    assert {"fingerprint", "date", "versions", "settings", "seconds"} <= set(record)
+    judged = [
+        record["reconstruction"]["noise_free"],
+        record["auditor"]["auroc"],
+        record["class_agreement"]["all"],
+        record["fid"]["generated_to_floor"],
+        record["place_agreement"]["half_and_zone"],
+    ]
+    for row in judged:
+        assert row["low"] <= row["value"] <= row["high"]
+        assert isinstance(row["holds"], bool)
+    assert record["fid"]["n_a_side"] == record["settings"]["n"] == record["class_agreement"]["all"]["n"] == 8
+    assert len(capsys.readouterr().out.strip().splitlines()) == len(judged)
+    assert {path.name for path in pictures.iterdir()} == {"pairs.png", "reconstructions.png"}
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_the_twin_of_a_patient_lies_on_the_scale_of_the_noisy_volume(script):
+    patients = script("builtin", "patients")
+    config = PreprocessConfig()
+    patient = patients.draw_patients(2, part="test", seed=0, difficulty=0.5)[1]
+    noisy, twin = (patient.volume(config, kind) for kind in ("noisy", "noise-free"))
+    assert noisy.min() == 0
+    assert noisy.max() == 1
+    middle = (twin > 0.2) & (twin < 0.8)  # neither clipped nor near the Rician floor
+    assert (noisy - twin)[middle].mean().abs() < 0.003
+    assert 0.01 < (noisy - twin)[middle].std() < 0.05
+
+
+def test_the_parts_of_the_evaluation_share_no_patient(script):
+    patients = script("builtin", "patients")
+    parts = [
+        patients.draw_patients(20, part=part, seed=0, difficulty=0.5) for part in ("auditor", "held out", "prompts")
+    ]
+    seeds = [patient.seed for part in parts for patient in part]
+    assert len(set(seeds)) == len(seeds)
+    assert all(patients.labels_of(part).sum() == 10 for part in parts)
+
+
+def test_the_auditor_learns_half_zone_and_class_of_plain_blobs(script, monkeypatch, tmp_path):
+    """The network and its loss, on volumes where the answer is plain: one dark cube in one of four places."""
+    auditor = script("builtin", "auditor")
+    generator = torch.Generator().manual_seed(0)
+
+    def volumes_of(patients, config):
+        volumes = 0.7 + 0.02 * torch.randn(len(patients), 1, 16, 16, 8, generator=generator)
+        for volume, patient in zip(volumes, patients, strict=True):
+            if patient.findings.label:
+                x, y = 4 + 6 * (patient.place // 2), 4 + 6 * (patient.place % 2)
+                volume[:, x : x + 3, y : y + 3, 3:6] = 0.1
+        return volumes
+
+    monkeypatch.setattr(auditor, "volumes_of", volumes_of)
+    training = TrainingConfig(steps=100, batch_size=32, learning_rate=1e-2, warmup=5)
+    config = auditor.AuditorConfig(preprocess=TINY_PREPROCESSING, patients=128, channels=8, training=training)
+    trained = auditor.load_or_train(config, cache=tmp_path)
+    patients = auditor.draw_patients(64, part="held out", seed=0, difficulty=0.5)
+    tested = volumes_of(patients, None)
+    logits, lesion = auditor.place_logits(trained, tested), auditor.labels_of(patients) == 1
+    assert ((auditor.class_logit(logits) > 0) == lesion).float().mean() > 0.9
+    assert (logits.argmax(1) == auditor.places_of(patients))[lesion].float().mean() > 0.9
+
+    def refuse(*_):
+        raise AssertionError("trained again in spite of the cache")
+
+    monkeypatch.setattr(auditor, "_train", refuse)
+    assert torch.equal(auditor.place_logits(auditor.load_or_train(config, cache=tmp_path), tested), logits)
+
+
+def test_sampling_prints_its_claim(script, pipeline_folder, capsys):
+    sampling = script("speed", "sampling")
+    sampling.main(["--pipeline", pipeline_folder, "--quick", "--few-steps", "4"])
+    record = last_json(capsys.readouterr().out)
+    assert set(record) >= CLAIM
+    assert record["ratio"] == pytest.approx(record["ours"] / record["reference"])
+    assert sum(record["shares_of_our_time"].values()) == pytest.approx(1)
+    assert min(record["shares_of_our_time"].values()) >= 0
+    assert record["few_step"]["procedure"] == {"scheduler": "dpm_solver", "steps": 4}
+    assert record["fid"] is None
+
+
+def test_the_published_procedure_draws_what_the_pipeline_draws_with_its_sampler(script, tiny_pipeline, monkeypatch):
+    sampling = script("speed", "sampling")
+    monkeypatch.setattr(sampling, "PUBLISHED_STEPS", 10)
+    reports, seeds = ["PI-RADS 5, left apex peripheral zone.", ""], [3, 4]
+    try:
+        published = sampling.draw_published(tiny_pipeline, reports, seeds)
+        ours = sampling.draw_ours(tiny_pipeline, reports, seeds, scheduler="ddpm", steps=10)
+    finally:
+        tiny_pipeline.with_scheduler("dpm_solver")
+    torch.testing.assert_close(published.volumes, ours.volumes, atol=1e-3, rtol=0)
+
+
+def test_sampling_compares_quality_beside_speed(script, pipeline_folder, capsys, monkeypatch):
+    sampling = script("speed", "sampling")
+    monkeypatch.setattr(sampling, "PUBLISHED_STEPS", 20)
+    sizes = ["--n", "4", "--published-n", "4", "--n-real", "8", "--steps", "5"]
+    sampling.main(["--pipeline", pipeline_folder, *sizes])
+    record = last_json(capsys.readouterr().out)
+    assert record["fid"]["ours"]["n_synthetic"] == record["fid"]["reference"]["n_synthetic"] == 4
+    assert record["fid"]["ratio"] > 0
+
+
+@pytest.mark.slow
+def test_training_prints_its_claim(script, capsys):
+    script("speed", "training").main(["--quick"])
+    record = last_json(capsys.readouterr().out)
+    assert set(record) >= CLAIM
+    assert record["ratio"] == pytest.approx(record["reference"] / record["ours"])
+    assert record["ratio"] > record["ratio_with_encoding_spread_over_400_epochs"] > 1
