@@ -162,6 +162,9 @@ class AutoencoderConfig:
     shortcut: bool = True
     """Add a linear path of principal components, fitted to the training volumes, around the VAE (ours; published:
     none). The VAE then learns what a linear code leaves over, which takes a tenth of the steps."""
+    whitening: float = 0.5
+    """Power of their standard deviation by which the shortcut's components are divided: 0 = distances between latents
+    are those between volumes, so that the diffusion model sees anatomy before texture; 1 = all components alike."""
     centred: bool = True
     """Take the mean training latent off, place by place (ours; published: no). For cropped, aligned anatomy."""
     residual_noise: bool = True
@@ -290,6 +293,13 @@ class GeneratorConfig:
     """The text encoder."""
     class_loss_weight: float = 1e-2
     """Weight of the focal class loss (published: 1e-4, over 400 epochs); variants without heads ignore it."""
+    layout_loss_weight: float = 0.0
+    """Weight of the squared error with which a linear layer reads the latents at half resolution off the adapter's
+    output (ours; 0 = published). It teaches the reading of places and sizes where a short training would not get to
+    it; variants without text ignore it."""
+    distance: Literal["l1", "mse"] = "l1"
+    """Distance between predicted and true noise, velocity or flow (published: l1). The squared error draws what is
+    rare at a place, such as a lesion, as often as it is there; the L1 draws it too seldom."""
     prediction: Literal["epsilon", "v_prediction", "flow_prediction"] = "v_prediction"
     """What the U-Net predicts: noise (published), velocity, or the velocity of a rectified flow (ours)."""
     shifted_copies: int = 3

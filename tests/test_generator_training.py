@@ -41,14 +41,17 @@ class Scripted(CCELLADenoiser):
         self.answers = predicted, logits
 
     def read(self, text, timesteps):
-        return None, self.answers[1]
+        return torch.zeros(len(text), 2, 32), self.answers[1]
 
     def forward(self, latents, timesteps, **conditions):
         return self.answers[0]
 
 
-def joint_loss(*, report_weight, weight=1.0, prediction="epsilon", variant="ccella", offset=0.5):
-    """Loss and parts where the prediction is ``offset`` above the target and the logits favour class 1 by 3 to 1."""
+def joint_loss(*, report_weight, weight=1.0, prediction="epsilon", variant="ccella", offset=0.5, **ours):
+    """Loss and parts where the prediction is ``offset`` above the target and the logits favour class 1 by 3 to 1.
+
+    The context is zero, so that the layout is read off it as the layer's bias, here 1.
+    """
     latents = torch.randn(2, 4, 2, 2, 2, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(2, 4, 2, 2, 2, generator=torch.Generator().manual_seed(1))
     timesteps = torch.tensor([10, 700])
@@ -62,7 +65,9 @@ def joint_loss(*, report_weight, weight=1.0, prediction="epsilon", variant="ccel
         target = noise - latents
     logits = torch.tensor([[1.0, 3.0], [1.0, 3.0]]).log()
     denoiser = Scripted(predicted=target + offset, logits=logits, variant=variant)
-    objective = DiffusionObjective(denoiser, None, scheduler, weight)
+    objective = DiffusionObjective(denoiser, None, scheduler, weight, latent_shape=latents.shape[1:], **ours)
+    if objective.layout_weight:
+        torch.nn.init.ones_(objective.layout.bias)
     return objective(
         latents=latents,
         noise=noise,
@@ -97,6 +102,24 @@ def test_a_case_without_report_adds_nothing_to_the_focal_mean():
 def test_weight_zero_and_l1only_leave_the_l1():
     assert joint_loss(report_weight=[1.0, 1.0], weight=0.0)[0].item() == pytest.approx(0.5, abs=1e-6)
     assert joint_loss(report_weight=[1.0, 1.0], weight=9.0, variant="l1only")[0].item() == pytest.approx(0.5, abs=1e-6)
+
+
+def test_the_squared_error_replaces_the_l1():
+    loss, values = joint_loss(report_weight=[1.0, 1.0], weight=0.0, distance="mse")
+    assert loss.item() == values["mse"].item() == pytest.approx(0.25, abs=1e-6)
+    assert "l1" not in values
+
+
+def test_the_layout_loss_compares_with_the_latents_at_half_resolution_where_there_is_a_report():
+    latents = torch.randn(2, 4, 2, 2, 2, generator=torch.Generator().manual_seed(0))
+    missed = (latents.mean((2, 3, 4)) - 1).square().mean(1)
+    loss, values = joint_loss(report_weight=[1.0, 1.0], weight=0.0, layout_weight=2.0)
+    assert values["layout"].item() == pytest.approx(missed.mean().item(), rel=1e-5)
+    assert loss.item() == pytest.approx(0.5 + 2 * missed.mean().item(), rel=1e-5)
+    assert joint_loss(report_weight=[0.0, 2.0], layout_weight=2.0)[1]["layout"].item() == pytest.approx(
+        missed[1].item()
+    )
+    assert "layout" not in joint_loss(report_weight=[1.0, 1.0], layout_weight=2.0, variant="radmaisi")[1]
 
 
 def test_the_velocity_target_is_the_papers():

@@ -50,7 +50,7 @@ def train_autoencoder(
     """
     autoencoder = _new_autoencoder(config, sequences=volumes.shape[1])
     if config.shortcut:
-        autoencoder.fit_shortcut(volumes)
+        autoencoder.fit_shortcut(volumes, whitening=config.whitening)
     sides = [side // autoencoder.factor for side in volumes.shape[2:]]
     training = config.training
 
@@ -128,9 +128,17 @@ def train_ldm(
     trained_text = config.text_encoder.trainable and denoiser.conditioning.text
     text_encoder.requires_grad_(trained_text).eval()
     scheduler = training_scheduler(config.prediction)
-    objective = DiffusionObjective(
-        denoiser, text_encoder if trained_text else None, scheduler, config.class_loss_weight
-    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed("layout", config.training.seed))
+        objective = DiffusionObjective(
+            denoiser,
+            text_encoder if trained_text else None,
+            scheduler,
+            config.class_loss_weight,
+            distance=config.distance,
+            layout_weight=config.layout_loss_weight,
+            latent_shape=(denoiser.config.latent_channels, *(n // autoencoder.factor for n in preprocessing.shape)),
+        )
     pipeline = CCELLAPipeline(
         autoencoder=autoencoder,
         denoiser=denoiser,

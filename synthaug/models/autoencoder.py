@@ -95,14 +95,13 @@ class ImageAutoencoder(PretrainedModel):
         self.register_to_config(scale_factor=1 / latents.std().item())
 
     @torch.no_grad()
-    def fit_shortcut(self, volumes: torch.Tensor, *, patches: int = 20_000) -> None:
+    def fit_shortcut(self, volumes: torch.Tensor, *, whitening: float = 0.5, patches: int = 20_000) -> None:
         """Set the linear path to the principal components of training patches and start the VAE at zero beside it.
-
-        Components are divided by the root of their standard deviation: half way between the raw code, whose first
-        component drowns the others, and a whitened one, whose last are noise.
 
         Args:
             volumes: Training volumes (N, C, X, Y, Z).
+            whitening: Components are divided by this power of their standard deviation: 0 = distances between latents
+                are those between volumes, so that a diffusion model sees anatomy before texture; 1 = all alike.
             patches: Patches to fit on, taken evenly.
         """
         rows = _space_to_depth(volumes.flatten(0, 1).unsqueeze(1), self.factor)
@@ -116,8 +115,9 @@ class ImageAutoencoder(PretrainedModel):
                 f"{count} latent channels need as many principal components, but there are {len(rows)} patches of "
                 f"{rows.shape[1]} voxels; lower autoencoder.latent_channels or set autoencoder.shortcut to false."
             )
-        root = (singular[:count, None] / len(rows) ** 0.5).clamp(min=1e-6).sqrt()
-        shrink, grow = components[:count] / root, (components[:count] * root).T
+        deviation = (singular[:count, None] / len(rows) ** 0.5).clamp(min=1e-6)
+        gain = deviation**whitening
+        shrink, grow = components[:count] / gain, (components[:count] * gain).T
         for layer, matrix, bias in ((self.shrink, shrink, -shrink @ mean), (self.grow, grow, mean)):
             layer.weight.copy_(matrix[..., None, None, None])
             layer.bias.copy_(bias)  # type: ignore[union-attr]
@@ -125,7 +125,8 @@ class ImageAutoencoder(PretrainedModel):
         for layer in (self.vae.quant_conv_mu.conv, self.vae.quant_conv_log_sigma.conv, last.conv.conv):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        nn.init.constant_(self.vae.quant_conv_log_sigma.conv.bias, -6.0)  # begin with little noise
+        # Begin with little noise: a twentieth of what each component varies.
+        self.vae.quant_conv_log_sigma.conv.bias.copy_(2 * (deviation / gain / 20).squeeze(1).log())
 
     @torch.no_grad()
     def add_residual(self, volumes: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
