@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     whole = alone(decode_volume, sides, 1) if options.reference else None
     peak = max(step.peak_gib, decode.peak_gib)
     result: dict[str, Any] = {
-        "claim": f"peak GiB of one denoising step at {_times(sides)} latents and a decode to {_times(decode.shape[2:])}",
+        "claim": f"peak GiB: a denoising step at {_times(sides)} latents, a decode to {_times(decode.shape[2:])}",
         "ours": peak,
         "reference": None if whole is None else max(step.peak_gib, whole.peak_gib),
         "ratio": None if whole is None else max(step.peak_gib, whole.peak_gib) / peak,
