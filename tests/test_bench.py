@@ -100,10 +100,12 @@ def test_summary_holds_intervals_contrasts_floor_and_verdict(finished):
     for regime in summary["regimes"]:
         assert regime["auroc"]["ci_low"] <= regime["auroc"]["value"] <= regime["auroc"]["ci_high"]
     assert {c["contrast"] for c in summary["contrasts"]} == {"synthetic - real", "mixed - real"}
-    [fid] = summary["image_metrics"]
-    assert fid["ci_low"] <= fid["value"] <= fid["ci_high"]
-    assert fid["floor"] > 0
-    assert fid["fingerprint"]
+    image_metrics = {row["metric"]: row for row in summary["image_metrics"]}
+    assert {"fid", "kid", "mmd"} <= set(image_metrics)
+    for row in image_metrics.values():
+        assert row["ci_low"] <= row["value"] <= row["ci_high"]
+        assert row["fingerprint"]
+    assert image_metrics["fid"]["floor"] > 0
     assert summary["verdict"].endswith("2 seeds).")
 
 

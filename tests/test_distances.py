@@ -12,7 +12,8 @@ from monai.metrics.fid import FIDMetric
 from scipy.linalg import sqrtm
 
 from synthaug.errors import InputError
-from synthaug.metrics.distances import _row_distance, compare, frechet, frechet_report
+from synthaug.metrics.distances import DistanceResult, compare, distance_report
+from synthaug.metrics.frechet import frechet, frechet_of_rows
 
 SIZES = [(12, 9, 3), (9, 12, 40), (30, 8, 20), (5, 60, 20)]
 """(n, m, d): more rows than features, fewer, and one of each."""
@@ -22,6 +23,10 @@ def sets(n: int, m: int, d: int, *, seed: int = 0, shift: float = 0.5) -> tuple[
     rng = np.random.default_rng(seed)
     mixing = rng.normal(size=(d, d)) / np.sqrt(d)
     return rng.normal(size=(n, d)) @ mixing, rng.normal(shift, 1.5, size=(m, d))
+
+
+def frechet_report(a: np.ndarray, b: np.ndarray, **settings) -> DistanceResult:
+    return distance_report(a, b, metrics=["fid"], **settings)["fid"]
 
 
 def textbook(a: np.ndarray, b: np.ndarray) -> float:
@@ -65,7 +70,7 @@ def test_equals_monai():
 def test_chosen_rows_equal_the_distance_of_those_rows(size):
     a, b = sets(*size)
     rows_a, rows_b = np.array([0, 2, 3, 4]), np.array([1, 5, 7, 0, 7])
-    assert _row_distance(a, b)(rows_a, rows_b) == pytest.approx(frechet(a[rows_a], b[rows_b]), rel=1e-9)
+    assert frechet_of_rows(a, b)(rows_a, rows_b)[0] == pytest.approx(frechet(a[rows_a], b[rows_b]), rel=1e-9)
 
 
 @settings(max_examples=40, deadline=None)

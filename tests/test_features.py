@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from synthaug.errors import InputError
-from synthaug.metrics.distances import frechet
 from synthaug.metrics.features import Extractor, module_extractor, seeded_extractor
+from synthaug.metrics.frechet import frechet
 
 
 class Means(nn.Module):

@@ -30,8 +30,9 @@ from synthaug.config import PreprocessConfig, TrainingConfig
 from synthaug.files import write_json
 from synthaug.generate.training import psnr
 from synthaug.metrics.classification import auroc
-from synthaug.metrics.distances import frechet, frechet_report
+from synthaug.metrics.distances import distance_report
 from synthaug.metrics.features import seeded_extractor
+from synthaug.metrics.frechet import frechet
 from synthaug.metrics.intervals import patient_bootstrap
 from synthaug.seeding import derive_seed, numpy_generator, torch_generator
 
@@ -271,13 +272,14 @@ def _distances(
         name: extractor.features(volumes)
         for name, volumes in {"real": real, "drawn": drawn, "rebuilt": rebuilt, "rebuilt as drawn": as_drawn}.items()
     }
-    report = frechet_report(
+    report = distance_report(
         rows["real"],
         rows["drawn"],
+        metrics=["fid"],
         resamples=50 if settings.quick else 1000,
         confidence=CONFIDENCE,
         fingerprint=extractor.fingerprint,
-    )
+    )["fid"]
     floor, ratio = report.floor, report.value_at_floor_n / report.floor
     return {
         "extractor": extractor.name,

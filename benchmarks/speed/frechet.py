@@ -17,7 +17,7 @@ import scipy
 import torch
 from monai.metrics.fid import FIDMetric
 
-from synthaug.metrics.distances import frechet
+from synthaug.metrics.frechet import frechet
 
 ROWS = 100
 """Volumes a side."""

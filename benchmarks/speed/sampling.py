@@ -26,7 +26,7 @@ from synthaug.data.manifest import stack_images
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.generate.diffusion import is_flow
-from synthaug.metrics.distances import frechet_report
+from synthaug.metrics.distances import distance_report
 from synthaug.metrics.features import seeded_extractor
 from synthaug.models.text_encoder import encode_tokens, tokenize
 from synthaug.seeding import derive_seed
@@ -190,10 +190,8 @@ class _Quality:
 
     def measure(self, volumes: torch.Tensor) -> dict[str, float]:
         """The distance with its interval, and the real-real floor at as many rows a side as there are."""
-        report = frechet_report(
-            self.real, self.extractor.features(volumes[: self.n]), fingerprint=self.extractor.fingerprint
-        )
-        return asdict(report)
+        drawn, fingerprint = self.extractor.features(volumes[: self.n]), self.extractor.fingerprint
+        return asdict(distance_report(self.real, drawn, metrics=["fid"], fingerprint=fingerprint)["fid"])
 
     def ratio(self, volumes: torch.Tensor) -> tuple[float, dict[str, float]]:
         """FID over the published procedure's, and the FID itself."""

@@ -33,6 +33,8 @@ def table(summary: dict) -> str:
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     lines += ["", f"Verdict: {summary['verdict']}"]
     for image in summary["image_metrics"]:
+        if image["metric"] not in ("fid", "fid3d"):  # one line of the README; the others stand in summary.json
+            continue
         lines.append(
             f"3D FID ({image['extractor']}, {image['n_real']} held-out real, {image['n_synthetic']} synthetic): "
             f"{image['value']:.3f} ({image['ci_low']:.3f} to {image['ci_high']:.3f}); with {image['n_floor']} a side "

@@ -10,7 +10,7 @@ from synthaug.augment.pool import SyntheticPool
 from synthaug.config import MetricsConfig
 from synthaug.data.manifest import stack_images
 from synthaug.metrics.classification import auroc, average_precision
-from synthaug.metrics.distances import frechet_report
+from synthaug.metrics.distances import distance_report, metrics_for
 from synthaug.metrics.features import seeded_extractor
 from synthaug.metrics.intervals import paired_difference, patient_bootstrap
 
@@ -74,18 +74,22 @@ def count_statistics(records: Sequence[Record]) -> int:
 
 def image_metrics(
     real: Sequence[tio.Subject], pool: SyntheticPool, images: Sequence[str], config: MetricsConfig
-) -> Record:
-    """3D FID of the pool against real subjects that the generator never saw, with floor, interval and fingerprint."""
+) -> list[Record]:
+    """The pool against real subjects that the generator never saw: each metric with floor, interval and fingerprint.
+
+    Metrics that need more volumes than there are (:func:`metrics_for`) are left out.
+    """
     extractor = seeded_extractor(channels=len(images), seed=config.extractor_seed)
     synthetic = (pool.subject(label, index) for label, count in pool.counts.items() for index in range(count))
-    result = frechet_report(
-        extractor.features(stack_images(subject, images) for subject in real),
-        extractor.features(stack_images(subject, images) for subject in synthetic),
+    features = [extractor.features(stack_images(each, images) for each in part) for part in (real, synthetic)]
+    results = distance_report(
+        *features,
+        metrics=metrics_for(min(map(len, features))),
         resamples=min(config.bootstrap, 500),
         confidence=config.confidence,
         fingerprint=extractor.fingerprint,
     )
-    return {"metric": "fid3d", "extractor": extractor.name, **vars(result)}
+    return [{**vars(result), "extractor": extractor.name} for result in results.values()]
 
 
 def _scores(records: Sequence[Record]) -> list[np.ndarray]:

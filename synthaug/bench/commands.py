@@ -122,8 +122,8 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
         from synthaug.bench.aggregate import image_metrics
 
         held_out = [*study.split.val, *study.split.test]
-        result = image_metrics(held_out, study.pool, config.data.images, config.metrics)
-        print("\n".join(f"{name}: {value}" for name, value in result.items()))
+        for result in image_metrics(held_out, study.pool, config.data.images, config.metrics):
+            print("  ".join(f"{name}={value}" for name, value in result.items()))
     return 0
 
 

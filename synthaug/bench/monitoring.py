@@ -11,8 +11,8 @@ from synthaug.bench.tracking import TrainingRun
 from synthaug.config import MetricsConfig
 from synthaug.data.manifest import stack_images
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.metrics.distances import frechet
 from synthaug.metrics.features import seeded_extractor
+from synthaug.metrics.frechet import frechet
 from synthaug.models.variants import VARIANTS
 from synthaug.seeding import derive_seed
 

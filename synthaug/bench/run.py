@@ -64,7 +64,7 @@ def run_study(config: Config, out: Path) -> dict[str, Any]:
         on_statistic = bars.stage("statistics", count_statistics(records))
         summary = summarise(records, failed, config.metrics, on_statistic=on_statistic)
         held_out = [*study.split.val, *study.split.test]
-        summary["image_metrics"] = [image_metrics(held_out, pool, config.data.images, config.metrics)]
+        summary["image_metrics"] = image_metrics(held_out, pool, config.data.images, config.metrics)
         write_json(out / "summary.json", summary)
         write_results(records, out / "results.csv")
         write_report(
