@@ -12,6 +12,7 @@ _HOME = {
     "SyntheticAugment": "synthaug.augment.transform",
     "SyntheticPool": "synthaug.augment.pool",
     "SyntheticSampler": "synthaug.augment.sampler",
+    "compare_images": "synthaug.metrics.comparison",
     "import_released": "synthaug.generate.released",
     "load_manifest": "synthaug.data.manifest",
     "load_split": "synthaug.data.splits",

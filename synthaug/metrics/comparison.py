@@ -1,0 +1,209 @@
+"""Real images against synthetic ones in one report: every metric, overall and by class."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torchio as tio
+
+from synthaug.data.manifest import stack_images
+from synthaug.errors import InputError
+from synthaug.metrics.distances import METRICS, DistanceResult, compare, distance_report, metrics_for
+from synthaug.metrics.diversity import Similarity, pair_similarity
+from synthaug.metrics.features import Extractor, seeded_extractor
+
+ALL = "all"
+"""The group of all volumes; the others are named after their class."""
+
+
+@dataclass(frozen=True)
+class ImageReport:
+    """What :func:`compare_images` found.
+
+    Example:
+        >>> draw = torch.Generator().manual_seed(0)
+        >>> real, synthetic = ([torch.rand(1, 16, 16, 8, generator=draw) for _ in range(12)] for _ in range(2))
+        >>> report = compare_images(real, synthetic, resamples=20)
+        >>> report.to_frame()["metric"].tolist()
+        ['fid', 'kid', 'mmd', 'precision', 'recall', 'density', 'coverage']
+    """
+
+    extractor: str
+    """What the features are of."""
+    fingerprint: str
+    """Of the extractor."""
+    distances: dict[str, dict[str, DistanceResult]]
+    """By group, then by metric."""
+    similarities: dict[str, dict[str, Similarity]]
+    """By group: mean MS-SSIM of pairs within "real", within "synthetic", and from "real to synthetic"."""
+    left_out: dict[str, list[str]]
+    """Metrics that a group has too few volumes for."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        return asdict(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The distances, one row a group and metric."""
+        rows = [
+            {"group": group, **asdict(result)} for group, found in self.distances.items() for result in found.values()
+        ]
+        return pd.DataFrame(rows)
+
+    def to_metrics(self) -> dict[str, float]:
+        """Flat names and numbers, as MLflow logs them.
+
+        Names are ``GROUP/METRIC``, with ``_floor``, ``_ci_low`` and ``_ci_high`` beside each.
+        """
+        flat = {}
+        for group, found in self.distances.items():
+            for name, result in found.items():
+                flat[f"{group}/{name}"] = result.value
+                for part in ("floor", "value_at_floor_n", "ci_low", "ci_high"):
+                    flat[f"{group}/{name}_{part}"] = getattr(result, part)
+        for group, pairs in self.similarities.items():
+            for name, similarity in pairs.items():
+                flat[f"{group}/ms_ssim_{name.replace(' ', '_')}"] = similarity.value
+        return flat
+
+    def to_html(self) -> str:
+        """A table as one HTML fragment: value and interval, the same at the floor's size, the floor."""
+        rows = [
+            {
+                "volumes": "all" if group == ALL else f"class {group}",
+                "metric": result.metric,
+                "better": "higher" if result.larger_is_better else "lower",
+                "value (interval)": f"{result.value:.4g} ({result.ci_low:.4g} to {result.ci_high:.4g})",
+                f"with {result.n_floor} a side": f"{result.value_at_floor_n:.4g}",
+                "real to real": f"{result.floor:.4g}",
+            }
+            for group, found in self.distances.items()
+            for result in found.values()
+        ]
+        return pd.DataFrame(rows).fillna("").to_html(index=False, border=0, classes="image-metrics")
+
+    def ratio(self, other: "ImageReport", metric: str = "fid", group: str = ALL) -> float:
+        """A distance of this report over that of another, refused unless both were measured alike.
+
+        Raises:
+            InputError: No such metric in one of them, another extractor, or other numbers of volumes.
+        """
+        one, two = (report.distances.get(group, {}).get(metric) for report in (self, other))
+        if one is None or two is None:
+            raise InputError(f"{metric!r} of {group!r} is not in both reports.")
+        return compare(one, two)
+
+
+def compare_images(
+    real: Sequence[tio.Subject] | Sequence[torch.Tensor],
+    synthetic: Sequence[tio.Subject] | Sequence[torch.Tensor],
+    extractor: Extractor | None = None,
+    *,
+    images: Sequence[str] | None = None,
+    seed: int = 0,
+    resamples: int = 500,
+    confidence: float = 0.95,
+    pairs: int = 200,
+) -> ImageReport:
+    """Compare preprocessed real and synthetic volumes: distances, coverage and diversity, overall and by class.
+
+    Volumes are read one batch at a time, so memory does not grow with their number. Give real volumes that the
+    generator never saw, one a patient: a generator that copies its training volumes is close to those.
+
+    Args:
+        real: Subjects under the convention, or volumes (C, X, Y, Z) in [0, 1]; any sequence that is read lazily.
+        synthetic: Likewise, preprocessed alike.
+        extractor: Where distances are measured; None = the seeded one.
+        images: Image names in channel order, for subjects; None = all images of the first.
+        seed: Names halves, floors and pairs.
+        resamples: Half-samples behind an interval.
+        confidence: Coverage of the intervals, in (0, 1).
+        pairs: Pairs of volumes behind a similarity.
+
+    Raises:
+        InputError: Too few volumes, unlike shapes, values outside [0, 1], features that are not finite.
+    """
+    real_set, synthetic_set = (_Volumes.of(each, images) for each in (real, synthetic))
+    extractor = extractor or seeded_extractor(channels=real_set[0].shape[0])
+    features = [extractor.features(each) for each in (real_set, synthetic_set)]
+    classes = sorted(set(real_set.groups) & set(synthetic_set.groups) - {""})
+    distances, similarities, left_out = {}, {}, {}
+    for group in (ALL, *classes):
+        parts = [each.rows(group) for each in (real_set, synthetic_set)]
+        metrics = metrics_for(min(map(len, parts)))
+        left_out[group] = [name for name in METRICS if name not in metrics]
+        if metrics:
+            distances[group] = distance_report(
+                *(rows[chosen] for rows, chosen in zip(features, parts, strict=True)),
+                metrics=metrics,
+                seed=seed,
+                resamples=resamples,
+                confidence=confidence,
+                fingerprint=extractor.fingerprint,
+            )
+        chosen_real, chosen_synthetic = real_set.part(parts[0]), synthetic_set.part(parts[1])
+        similarities[group] = _similarities(
+            chosen_real, chosen_synthetic, pairs=pairs, seed=seed, confidence=confidence
+        )
+    if ALL not in distances:
+        raise InputError(f"{len(real_set)} real and {len(synthetic_set)} synthetic volumes are too few to compare.")
+    return ImageReport(
+        extractor=extractor.name,
+        fingerprint=extractor.fingerprint,
+        distances=distances,
+        similarities={group: found for group, found in similarities.items() if found},
+        left_out={group: names for group, names in left_out.items() if names},
+    )
+
+
+@dataclass(frozen=True)
+class _Volumes:
+    """A lazily read sequence of volumes (C, X, Y, Z) and the group of each, "" = none."""
+
+    source: Sequence[Any]
+    images: Sequence[str] | None
+    index: np.ndarray
+    groups: list[str]
+
+    @classmethod
+    def of(cls, source: Sequence[Any], images: Sequence[str] | None) -> "_Volumes":
+        if not len(source):
+            raise InputError("There are no volumes to compare.")
+        first = source[0]
+        if isinstance(first, torch.Tensor):
+            return cls(source, None, np.arange(len(source)), [""] * len(source))
+        names = list(images or first.get_images_dict(intensity_only=True))
+        return cls(source, names, np.arange(len(source)), [str(subject["label"]) for subject in source])
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, place: int) -> torch.Tensor:
+        item = self.source[int(self.index[place])]
+        return item if self.images is None else stack_images(item, self.images)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return (self[place] for place in range(len(self)))
+
+    def rows(self, group: str) -> np.ndarray:
+        """Places of a group."""
+        return np.array([k for k, name in enumerate(self.groups) if group in (ALL, name)], dtype=int)
+
+    def part(self, places: np.ndarray) -> "_Volumes":
+        """Only these places."""
+        return replace(self, index=self.index[places], groups=[self.groups[place] for place in places])
+
+
+def _similarities(
+    real: _Volumes, synthetic: _Volumes, *, pairs: int, seed: int, confidence: float
+) -> dict[str, Similarity]:
+    """Of pairs within both sets and between them, where there are enough volumes."""
+    wanted = {"real": (real, None), "synthetic": (synthetic, None), "real to synthetic": (real, synthetic)}
+    return {
+        name: pair_similarity(one, other, pairs=pairs, seed=seed, confidence=confidence)
+        for name, (one, other) in wanted.items()
+        if (len(one) // 2 if other is None else min(len(one), len(other))) >= 2
+    }

@@ -1,0 +1,110 @@
+"""The whole comparison: groups, directions, what is left out, and refusals."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import torchio as tio
+from torch import nn
+
+import synthaug as sa
+from synthaug.errors import InputError
+from synthaug.metrics.comparison import ImageReport
+from synthaug.metrics.distances import METRICS
+from synthaug.metrics.features import module_extractor
+
+MEANS = module_extractor(nn.Sequential(nn.AdaptiveAvgPool3d((2, 2, 1)), nn.Flatten()), "pooled voxels")
+
+
+def subjects(n: int, *, seed: int, shift: float = 0.0) -> list[tio.Subject]:
+    """Noise volumes about 0.3, class 1 brighter by 0.2; ``shift`` brightens all."""
+    draw = torch.Generator().manual_seed(seed)
+    made = []
+    for k in range(n):
+        volume = 0.2 + 0.2 * torch.rand(1, 16, 16, 8, generator=draw) + 0.2 * (k % 2) + shift
+        volume += 0.05 * torch.randn(1, 2, 2, 1, generator=draw).repeat_interleave(8, 1).repeat_interleave(
+            8, 2
+        ).repeat_interleave(8, 3)
+        made.append(tio.Subject(t2w=tio.ScalarImage(tensor=volume.clamp(0, 1)), label=k % 2))
+    return made
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[str, ImageReport]:
+    real = subjects(40, seed=0)
+    return {
+        name: sa.compare_images(real, subjects(40, seed=1, shift=shift), MEANS, resamples=40)
+        for name, shift in {"alike": 0.0, "brighter": 0.15}.items()
+    }
+
+
+def test_every_metric_is_there_overall_and_by_class(reports):
+    report = reports["alike"]
+    assert {group: tuple(found) for group, found in report.distances.items()} == dict.fromkeys(
+        ["all", "0", "1"], METRICS
+    )
+    assert report.left_out == {}
+    assert set(report.similarities["all"]) == {"real", "synthetic", "real to synthetic"}
+    assert report.distances["0"]["fid"].n_real == 20
+    json.dumps(report.to_dict())
+    assert report.to_metrics()["1/coverage_floor"] == report.distances["1"]["coverage"].floor
+
+
+def test_each_metric_moves_the_right_way(reports):
+    for group in ("all", "0", "1"):
+        for name in METRICS:
+            near, far = (reports[which].distances[group][name] for which in ("alike", "brighter"))
+            worse = far.value < near.value if near.larger_is_better else far.value > near.value
+            assert worse, (group, name)
+            assert abs(near.value_at_floor_n - near.floor) < abs(far.value_at_floor_n - far.floor), (group, name)
+    assert reports["alike"].ratio(reports["brighter"]) < 0.5
+
+
+def test_reports_measured_unlike_are_not_compared(reports):
+    other = sa.compare_images(subjects(40, seed=0), subjects(38, seed=1), MEANS, resamples=2)
+    with pytest.raises(InputError, match="n_synthetic"):
+        other.ratio(reports["alike"])
+    seeded = sa.compare_images(subjects(40, seed=0), subjects(40, seed=1), resamples=2)
+    with pytest.raises(InputError, match="fingerprint"):
+        seeded.ratio(reports["alike"])
+    with pytest.raises(InputError, match="not in both"):
+        seeded.ratio(reports["alike"], "fid", "7")
+
+
+def test_what_too_few_volumes_cannot_tell_is_named():
+    report = sa.compare_images(subjects(9, seed=0), subjects(9, seed=1), MEANS, resamples=2)
+    assert report.left_out["all"] == ["precision", "recall", "density", "coverage"]
+    assert list(report.distances["0"]) == ["fid", "kid", "mmd"]
+    with pytest.raises(InputError, match="2 real and 40 synthetic volumes are too few"):
+        sa.compare_images(subjects(2, seed=0), subjects(40, seed=1), MEANS)
+    with pytest.raises(InputError, match="no volumes"):
+        sa.compare_images([], subjects(40, seed=1), MEANS)
+
+
+def test_volumes_are_read_one_batch_at_a_time():
+    held = []
+
+    class Lazy:
+        """Volumes that exist only while they are held."""
+
+        def __init__(self, seed):
+            self.seed = seed
+
+        def __len__(self):
+            return 24
+
+        def __getitem__(self, place):
+            held.append(place)
+            return torch.rand(1, 8, 8, 8, generator=torch.Generator().manual_seed(100 * self.seed + place))
+
+    report = sa.compare_images(Lazy(0), Lazy(1), MEANS, resamples=2)
+    assert report.distances["all"]["fid"].n_real == 24
+    assert np.isfinite(report.similarities["all"]["real"].value)
+
+
+def test_the_html_names_every_metric_and_floor(reports):
+    page = reports["alike"].to_html()
+    assert all(f"<td>{name}</td>" in page for name in METRICS)
+    assert "class 1" in page
+    assert "real to real" in page
