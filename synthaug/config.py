@@ -293,6 +293,9 @@ class GeneratorConfig:
     """The text encoder."""
     class_loss_weight: float = 1e-2
     """Weight of the focal class loss (published: 1e-4, over 400 epochs); variants without heads ignore it."""
+    preconditioned: bool = False
+    """Put the network behind a linear predictor of each latent channel, and let every time weigh alike in the loss
+    (ours; published: no). A short training then starts from noise of the right spread in every channel."""
     layout_loss_weight: float = 0.0
     """Weight of the squared error with which a linear layer reads the latents at half resolution off the adapter's
     output (ours; 0 = published). It teaches the reading of places and sizes where a short training would not get to

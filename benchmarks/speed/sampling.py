@@ -26,6 +26,7 @@ from synthaug.data.manifest import stack_images
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.generate.diffusion import is_flow
+from synthaug.generate.preconditioning import denoise
 from synthaug.metrics.distances import distance_report
 from synthaug.metrics.features import seeded_extractor
 from synthaug.models.text_encoder import encode_tokens, tokenize
@@ -133,7 +134,10 @@ def draw_published(
         encoding, clock = clock.read(), Clock()
         for timestep in scheduler.timesteps[:stop_after]:
             context, logits = denoiser.read(text, timestep[None])
-            predicted = denoiser(
+            predicted = denoise(
+                denoiser,
+                scheduler,
+                pipeline.config.latent_deviations,
                 latents,
                 timestep[None],
                 context=context,

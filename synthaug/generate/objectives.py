@@ -9,6 +9,7 @@ from monai.losses import FocalLoss
 from torch import nn
 
 from synthaug.generate.diffusion import corrupt, network_time
+from synthaug.generate.preconditioning import balance, denoise
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.text_encoder import encode_tokens
@@ -48,6 +49,7 @@ class DiffusionObjective(nn.Module):
         distance: "l1" or "mse".
         layout_weight: Of the layout loss; 0 = none.
         latent_shape: (c, x, y, z), needed for the layout loss.
+        deviations: Of the latent channels, for preconditioning; empty = none. Each time then weighs alike.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class DiffusionObjective(nn.Module):
         distance: Literal["l1", "mse"] = "l1",
         layout_weight: float = 0.0,
         latent_shape: Sequence[int] = (),
+        deviations: Sequence[float] = (),
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
@@ -67,6 +70,7 @@ class DiffusionObjective(nn.Module):
         self.scheduler = scheduler
         self.class_weight = class_weight if denoiser.conditioning.class_loss else 0.0
         self.distance = distance
+        self.deviations = list(deviations)
         self.layout_weight = layout_weight if denoiser.conditioning.text else 0.0
         if self.layout_weight:
             query_values = denoiser.ella.connector.latents.numel()
@@ -91,15 +95,18 @@ class DiffusionObjective(nn.Module):
         time = network_time(self.scheduler, timesteps)
         context, logits = denoiser.read(text, time)
         given = labels if denoiser.conditioning.class_input == "true" else None
-        predicted = denoiser(
+        predicted = denoise(
+            denoiser,
+            self.scheduler,
+            self.deviations,
             noisy,
             time,
             context=context,
             class_vector=denoiser.class_vector(logits, given),
             spacing_mm=spacing_mm,
         )
-        error = predicted - wanted
-        loss = (error.abs() if self.distance == "l1" else error.square()).mean()
+        error, power = predicted - wanted, 1 if self.distance == "l1" else 2
+        loss = (error.abs().pow(power) / balance(self.scheduler, self.deviations, time, power=power)).mean()
         values: dict[str, torch.Tensor] = {self.distance: loss.detach()}
         if logits is not None:
             focal = (self.focal(logits.float(), labels.unsqueeze(1)).mean(1) * report_weight).mean()

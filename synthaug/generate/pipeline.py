@@ -20,6 +20,7 @@ from synthaug.errors import InputError
 from synthaug.files import content_hash, read_json, write_json, write_text
 from synthaug.generate.diffusion import noise_schedule, require_suited, swap_scheduler
 from synthaug.generate.encode import encode_reports
+from synthaug.generate.preconditioning import denoise
 from synthaug.generate.record import model_card
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
@@ -63,6 +64,8 @@ class CCELLAPipeline(DiffusionPipeline):
         spacing_mm: Default voxel size.
         shape: Default voxels.
         micro_batch: Rows of every network call.
+        latent_deviations: Of the latent channels, where the denoiser was trained behind a linear predictor
+            (:mod:`synthaug.generate.preconditioning`); empty = as published.
     """
 
     scheduler: SchedulerMixin
@@ -79,6 +82,7 @@ class CCELLAPipeline(DiffusionPipeline):
         spacing_mm: Sequence[float] = (0.5, 0.5, 0.5),
         shape: Sequence[int] = (256, 256, 128),
         micro_batch: int = 8,
+        latent_deviations: Sequence[float] = (),
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -89,7 +93,11 @@ class CCELLAPipeline(DiffusionPipeline):
             scheduler=scheduler,
         )
         self.register_to_config(
-            images=list(images), spacing_mm=list(spacing_mm), shape=list(shape), micro_batch=micro_batch
+            images=list(images),
+            spacing_mm=list(spacing_mm),
+            shape=list(shape),
+            micro_batch=micro_batch,
+            latent_deviations=list(latent_deviations),
         )
         self.record: dict[str, Any] = {}
         self._fingerprint: str | None = None
@@ -190,8 +198,9 @@ class CCELLAPipeline(DiffusionPipeline):
                 context, logits = (_rows(readings, prompts, part, at) for part in (0, 1))
                 vector = self.denoiser.class_vector(logits, labels)
                 time = timestep.expand(len(prompts))
-                predicted = self.denoiser(scaled, time, context=context, class_vector=vector, spacing_mm=spacing)
-                return predicted.float(), logits
+                conditions = {"context": context, "class_vector": vector, "spacing_mm": spacing}
+                deviations = self.config.latent_deviations
+                return denoise(self.denoiser, self.scheduler, deviations, scaled, time, **conditions), logits
 
             predicted, logits = predict(reports)
             if guidance != 1.0:
@@ -206,7 +215,7 @@ class CCELLAPipeline(DiffusionPipeline):
         """What the network sees; samplers of flows scale nothing and lack the method."""
         if hasattr(self.scheduler, "scale_model_input"):
             latents = self.scheduler.scale_model_input(latents, timestep)
-        return latents.to(self.denoiser.dtype)
+        return latents
 
     def _set_timesteps(self, steps: int) -> None:
         require_suited(self.scheduler)
@@ -232,6 +241,7 @@ class CCELLAPipeline(DiffusionPipeline):
         """
         if self._fingerprint is None:
             sizes = [self.autoencoder.settings, self.denoiser.settings, self.tokenizer.model_max_length]
+            sizes += [list(self.config.latent_deviations)] if self.config.latent_deviations else []
             digest = hashlib.sha256(content_hash([sizes, noise_schedule(self.scheduler)]).encode())
             for module in (self.autoencoder, self.denoiser, self.text_encoder):
                 for name, value in module.state_dict().items():
@@ -273,6 +283,7 @@ class CCELLAPipeline(DiffusionPipeline):
             scheduler = getattr(diffusers, config["scheduler"][1])
             encoder = getattr(transformers, config["text_encoder"][1])
             settings = {name: config[name] for name in ("images", "spacing_mm", "shape", "micro_batch")}
+            settings["latent_deviations"] = config.get("latent_deviations", ())
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise InputError(f"{index}: not the index of a CCELLA pipeline ({error!r}).") from error
         for part in ("text_encoder", "tokenizer", "scheduler"):

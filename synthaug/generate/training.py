@@ -156,6 +156,9 @@ def train_ldm(
         return EncodedSubjects.of(part, pipeline, trained_text=trained_text, copies=copies, config=config, cache=cache)
 
     encoded = encode(subjects, copies=config.shifted_copies)
+    if config.preconditioned:
+        objective.deviations = encoded.latents.std((0, 1, 3, 4, 5)).tolist()
+        pipeline.register_to_config(latent_deviations=objective.deviations)
     size, seed = config.training.batch_size, config.training.seed
 
     def batch_of(step: int) -> Batch:

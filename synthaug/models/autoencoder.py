@@ -81,7 +81,9 @@ class ImageAutoencoder(PretrainedModel):
             self.register_buffer("centre", torch.zeros(self.latent_channels, *centre_shape))
 
     def set_statistics(self, latents: torch.Tensor, *, centred: bool) -> None:
-        """Set centre and scale, so that :meth:`encode` gives the training latents unit standard deviation.
+        """Set centre and scale, so that the training latents that :meth:`encode` gives deviate by 1, as published.
+
+        With the shortcut it is the geometric mean of the channels' deviations that becomes 1.
 
         Args:
             latents: Unscaled, uncentred training latents (N, C * latent_channels, x, y, z).
@@ -92,7 +94,10 @@ class ImageAutoencoder(PretrainedModel):
             self.register_buffer("centre", centre.to(self.device))
             self.register_to_config(centre_shape=tuple(centre.shape[1:]))
             latents = latents - centre
-        self.register_to_config(scale_factor=1 / latents.std().item())
+        deviation = latents.std()
+        if self.config.shortcut:  # unlike channels: their geometric mean, lest the largest hide the others in noise
+            deviation = latents.std((0, 2, 3, 4)).log().mean().exp()
+        self.register_to_config(scale_factor=1 / deviation.item())
 
     @torch.no_grad()
     def fit_shortcut(self, volumes: torch.Tensor, *, whitening: float = 0.5, patches: int = 20_000) -> None:

@@ -1,0 +1,90 @@
+"""The network behind a linear predictor: what each channel's own spread already tells is not left to it to learn.
+
+Ours, and off unless a training measured the channels' deviations. Published networks see noisy latents as they are.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import SchedulerMixin
+
+from synthaug.generate.diffusion import is_flow
+from synthaug.models.denoiser import CCELLADenoiser
+
+
+def denoise(
+    denoiser: CCELLADenoiser,
+    scheduler: SchedulerMixin,
+    deviations: Sequence[float],
+    latents: torch.Tensor,
+    time: torch.Tensor,
+    **conditions: Any,
+) -> torch.Tensor:
+    """The predicted noise, velocity or flow, float32.
+
+    Args:
+        denoiser: The network.
+        scheduler: Any sampler of it, or the scheduler it was trained with.
+        deviations: Standard deviation of each clean latent channel; empty = the network alone, as published.
+        latents: Noisy latents (B, c, x, y, z).
+        time: What the network is told of the time (B,).
+        conditions: Its other arguments.
+    """
+    if not len(deviations):
+        return denoiser(latents.to(denoiser.dtype), time, **conditions).float()
+    inward, skip, outward = coefficients(scheduler, deviations, time)
+    answer = denoiser((inward * latents).to(denoiser.dtype), time, **conditions)
+    return skip * latents + outward * answer.float()
+
+
+def coefficients(
+    scheduler: SchedulerMixin, deviations: Sequence[float], time: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Factors on the noisy latents before the network, beside it, and on its answer: each (B, c, 1, 1, 1).
+
+    The preconditioning of Karras et al. (2022), channel by channel and for any target. Noisy latents are
+    ``a x + s e`` with x of variance v and unit noise e; the target is ``p x + q e``. Of all multiples of the noisy
+    latents ``(p a v + q s) / (a^2 v + s^2)`` is nearest to the target, and what it misses has the variance
+    ``p^2 v + q^2 - (p a v + q s)^2 / (a^2 v + s^2) = v (p s - q a)^2 / (a^2 v + s^2)``. So the network sees inputs of
+    unit variance and has to answer with unit variance, at every time and in every channel; an answer of zero draws
+    Gaussian noise with the channel's own spread.
+
+    Example:
+        Channels of unit variance need nothing when the velocity is predicted.
+
+        >>> from synthaug.generate.diffusion import training_scheduler
+        >>> parts = coefficients(training_scheduler("v_prediction"), [1.0, 2.0], torch.tensor([400]))
+        >>> [[round(value, 3) for value in part.flatten().tolist()] for part in parts]
+        [[1.0, 0.766], [0.0, -0.746], [1.0, 1.532]]
+    """
+    if is_flow(scheduler):
+        noise_share = time / scheduler.config.num_train_timesteps
+        signal = 1 - noise_share
+        of_image, of_noise = -torch.ones_like(signal), torch.ones_like(signal)
+    else:
+        kept = scheduler.alphas_cumprod.to(time.device)[time.long()]
+        signal, noise_share = kept.sqrt(), (1 - kept).sqrt()
+        of_image, of_noise = torch.zeros_like(signal), torch.ones_like(signal)
+        if scheduler.config.prediction_type == "v_prediction":
+            of_image, of_noise = -noise_share, signal
+    a, s, p, q = (each.float().view(-1, 1, 1, 1, 1) for each in (signal, noise_share, of_image, of_noise))
+    v = torch.tensor(deviations, dtype=torch.float32, device=time.device).square().view(1, -1, 1, 1, 1)
+    total = a.square() * v + s.square()
+    return total.rsqrt(), (p * a * v + q * s) / total, (v / total).sqrt() * (p * s - q * a).abs()
+
+
+def balance(
+    scheduler: SchedulerMixin, deviations: Sequence[float], time: torch.Tensor, *, power: int
+) -> torch.Tensor | float:
+    """What errors are divided by, so that every time weighs alike: the mean size of the network's part (B, 1, 1, 1, 1).
+
+    Args:
+        scheduler: As trained.
+        deviations: As in :func:`denoise`; empty = 1.
+        time: (B,).
+        power: 1 for absolute, 2 for squared errors.
+    """
+    if not len(deviations):
+        return 1.0
+    return coefficients(scheduler, deviations, time)[2].pow(power).mean(1, keepdim=True)

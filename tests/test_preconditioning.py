@@ -1,0 +1,100 @@
+"""The linear predictor in front of the network: unit variances, exact Gaussians, and nothing at all where it is off."""
+
+import pytest
+import torch
+from conftest import IMAGES, TINY_PREPROCESSING, tiny_generator_config
+
+from synthaug.generate.diffusion import SCHEDULERS, corrupt, network_time, training_scheduler
+from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.preconditioning import balance, coefficients, denoise
+from synthaug.generate.training import train_ldm
+
+PREDICTIONS = ["epsilon", "v_prediction", "flow_prediction"]
+DEVIATIONS = [0.5, 3.0]
+
+
+def images(n: int, seed: int = 0) -> torch.Tensor:
+    """(n, 2, 1, 1, 1), each channel with its own deviation."""
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(n, 2, 1, 1, 1, generator=draw) * torch.tensor(DEVIATIONS).view(1, 2, 1, 1, 1)
+
+
+@pytest.mark.parametrize("step", [1, 60, 400, 998])
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_the_network_sees_and_answers_unit_variance(prediction, step):
+    scheduler = training_scheduler(prediction)
+    clean, steps = images(40_000), torch.full((40_000,), step)
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(9))
+    noisy, wanted = corrupt(scheduler, clean, noise, steps)
+    inward, skip, outward = coefficients(scheduler, DEVIATIONS, network_time(scheduler, steps))
+    answer = (wanted - skip * noisy) / outward
+    torch.testing.assert_close((inward * noisy).std(0).flatten(), torch.ones(2), atol=0.02, rtol=0)
+    torch.testing.assert_close(answer.std(0).flatten(), torch.ones(2), atol=0.02, rtol=0)
+    # Nothing linear is left to learn: the answer has no correlation with what is seen.
+    assert (answer * noisy * inward).mean(0).abs().max() < 0.02
+
+
+class Silent(torch.nn.Module):
+    """A network that answers zero."""
+
+    dtype = torch.float32
+
+    def forward(self, latents, time, **conditions):
+        return torch.zeros_like(latents)
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpm_solver", "unipc"])
+def test_a_silent_network_draws_noise_with_the_deviation_of_each_channel(name):
+    trained = training_scheduler("v_prediction")
+    sampler = SCHEDULERS[name].from_config(trained.config)
+    sampler.set_timesteps(100)
+    drawn = torch.randn(4000, 2, 1, 1, 1, generator=torch.Generator().manual_seed(1))
+    for time in sampler.timesteps:
+        predicted = denoise(Silent(), sampler, DEVIATIONS, drawn, time.expand(len(drawn)))
+        drawn = sampler.step(predicted, time, drawn).prev_sample
+    torch.testing.assert_close(drawn.std(0).flatten(), torch.tensor(DEVIATIONS), atol=0, rtol=0.05)
+
+
+def test_every_time_weighs_alike_in_the_loss_of_a_silent_network():
+    scheduler = training_scheduler("v_prediction")
+    clean = images(20_000)
+    for step in (1, 300, 900):
+        times = torch.full((len(clean),), step)
+        noisy, wanted = corrupt(scheduler, clean, torch.randn(clean.shape), times)
+        error = wanted - denoise(Silent(), scheduler, DEVIATIONS, noisy, times)
+        loss = error.square() / balance(scheduler, DEVIATIONS, times, power=2)
+        assert loss.mean().item() == pytest.approx(1, abs=0.05)
+
+
+def test_off_means_the_network_alone():
+    class Answering(Silent):
+        def forward(self, latents, time, **conditions):
+            return 3 * latents
+
+    latents = images(4)
+    scheduler = training_scheduler("epsilon")
+    assert torch.equal(denoise(Answering(), scheduler, [], latents, torch.zeros(4)), 3 * latents)
+    assert balance(scheduler, [], torch.zeros(4), power=2) == 1.0
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_a_trained_pipeline_keeps_the_deviations_and_draws_the_same_after_saving(
+    prediction, tiny_subjects, tiny_autoencoder, tmp_path
+):
+    config = tiny_generator_config(prediction=prediction, preconditioned=True, layout_loss_weight=0.1, distance="mse")
+    pipeline = train_ldm(
+        tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES, micro_batch=2
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    latents = len(pipeline.config.latent_deviations)
+    assert latents == tiny_autoencoder.latent_channels
+    pipeline.save_pretrained(tmp_path)
+    again = CCELLAPipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+    assert again.fingerprint == pipeline.fingerprint
+    one, other = (each(["PI-RADS 5"], seeds=[3], num_inference_steps=3).volumes for each in (pipeline, again))
+    assert torch.equal(one, other)
+    again.register_to_config(latent_deviations=[])
+    again._fingerprint = None
+    assert again.fingerprint != pipeline.fingerprint
+    assert not torch.equal(again(["PI-RADS 5"], seeds=[3], num_inference_steps=3).volumes, one)
