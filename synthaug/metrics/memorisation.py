@@ -1,0 +1,176 @@
+"""Did the generator copy a training patient? Nearest training volumes, against a threshold from real held-out ones.
+
+A volume is looked for in two ways, because each misses copies that the other finds: by its voxels, which see a copy
+through noise and changed contrast, and by an extractor's features, which see it through small shifts.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from scipy import stats
+from scipy.spatial.distance import cdist
+from torch.nn.functional import adaptive_avg_pool3d
+
+from synthaug.errors import InputError
+from synthaug.metrics.features import Extractor
+
+BATCH = 8
+"""Volumes that are held at a time."""
+LEFT_RIGHT = 2
+"""Axis of a batch (B, C, X, Y, Z) in RAS+ that runs from left to right."""
+SIDE = 32
+"""Volumes are averaged down to at most so many voxels a side: copies show there too, and memory stays small."""
+
+
+@dataclass(frozen=True)
+class CopyAudit:
+    """The nearest training volume of each audited volume, and whether it is too near. Arrays are (m,), in order."""
+
+    nearest: np.ndarray
+    """Place of the training volume most alike in its voxels."""
+    mirrored: np.ndarray
+    """Whether the likeness is to that volume's left-right mirror image."""
+    correlation: np.ndarray
+    """Voxel correlation with it, beyond what all training volumes share; 1 = the same up to contrast."""
+    nearest_features: np.ndarray
+    """Place of the training volume with the nearest features."""
+    feature_distance: np.ndarray
+    """Distance to its features, in deviations of the training features."""
+    correlation_limit: float
+    """Above it a correlation is a copy's."""
+    distance_limit: float
+    """Below it a feature distance is a copy's."""
+    false_alarms: float
+    """Share of real held-out patients that the two limits together call copies, at most."""
+    n_training: int
+    n_held_out: int
+    fingerprint: str
+    """Of the extractor."""
+
+    @property
+    def copies(self) -> np.ndarray:
+        """Verdicts (m,), bool."""
+        return (self.correlation > self.correlation_limit) | (self.feature_distance < self.distance_limit)
+
+    def share(self, confidence: float = 0.95) -> tuple[float, float, float]:
+        """Share of copies with its Wilson interval: (share, low, high)."""
+        test = stats.binomtest(int(self.copies.sum()), len(self.copies))
+        low, high = test.proportion_ci(confidence_level=confidence, method="wilson")
+        return float(test.statistic), float(low), float(high)
+
+
+class CopyDetector:
+    """Knows the training volumes and how near to them real patients come who were not among them.
+
+    Args:
+        training: The generator's training volumes (C, X, Y, Z) in [0, 1], preprocessed.
+        held_out: Real volumes of other patients, preprocessed alike. The limits lie where at most ``false_alarms`` of
+            such patients are called copies; n of them cannot promise less than 2 / (n + 1), which is then the promise.
+        extractor: Where feature distances are measured.
+        false_alarms: Share of unseen real patients that may be called copies, in (0, 1).
+        mirror: Whether left-right mirror images of training volumes are looked for too.
+
+    Raises:
+        InputError: Too few volumes, unlike shapes, constant volumes, or values outside [0, 1].
+
+    Example:
+        >>> from synthaug.metrics.features import seeded_extractor
+        >>> draw = torch.Generator().manual_seed(0)
+        >>> volumes = [torch.rand(1, 16, 16, 8, generator=draw) for _ in range(50)]
+        >>> detector = CopyDetector(volumes[:10], volumes[10:49], seeded_extractor(), false_alarms=0.05)
+        >>> audit = detector.audit([volumes[3].flip(1) * 0.5 + 0.2, volumes[49]])
+        >>> audit.copies.tolist(), int(audit.nearest[0]), bool(audit.mirrored[0])
+        ([True, False], 3, True)
+    """
+
+    def __init__(
+        self,
+        training: Iterable[torch.Tensor],
+        held_out: Iterable[torch.Tensor],
+        extractor: Extractor,
+        *,
+        false_alarms: float = 0.01,
+        mirror: bool = True,
+    ) -> None:
+        if not 0 < false_alarms < 1:
+            raise InputError(f"false_alarms={false_alarms} must lie between 0 and 1.")
+        self.extractor, self.mirror = extractor, mirror
+        known, features = _read(training, extractor)
+        if len(known) < 2:
+            raise InputError("There are fewer than two training volumes, so nothing is known of what all share.")
+        self._shared = known.mean(0)
+        self._known = [_directions(known - self._shared)]
+        if mirror:
+            self._known.append(_directions(known.flip(LEFT_RIGHT) - self._shared))
+        self._spread = np.maximum(features.std(axis=0), 1e-12) * np.sqrt(features.shape[1])
+        self._features = features / self._spread
+        reference = self._nearest(held_out)
+        n = len(reference["correlation"])
+        if n < 2:
+            raise InputError("There are fewer than two held-out volumes to set the limits by.")
+        self.false_alarms, self.n_held_out = max(false_alarms, 2 / (n + 1)), n
+        # The order statistic that a further volume exceeds with at most half of the false alarms (split conformal).
+        rank = min(n, int(np.ceil((n + 1) * (1 - self.false_alarms / 2) - 1e-9)))
+        self.correlation_limit = float(np.sort(reference["correlation"])[rank - 1])
+        self.distance_limit = float(np.sort(reference["feature_distance"])[n - rank])
+
+    def audit(self, volumes: Iterable[torch.Tensor]) -> CopyAudit:
+        """Look for each volume (C, X, Y, Z) among the training volumes; one batch of them is held at a time."""
+        return CopyAudit(
+            **self._nearest(volumes),
+            correlation_limit=self.correlation_limit,
+            distance_limit=self.distance_limit,
+            false_alarms=self.false_alarms,
+            n_training=len(self._features),
+            n_held_out=self.n_held_out,
+            fingerprint=self.extractor.fingerprint,
+        )
+
+    def _nearest(self, volumes: Iterable[torch.Tensor]) -> dict[str, np.ndarray]:
+        stream, found = iter(volumes), []
+        while batch := list(islice(stream, BATCH)):
+            seen, features = _read(batch, self.extractor)
+            if seen.shape[1:] != self._shared.shape:
+                raise InputError(f"A volume of {tuple(batch[0].shape)} is not of the training volumes' shape.")
+            directions = _directions(seen - self._shared)
+            alike = np.stack([directions @ known.T for known in self._known], axis=1)  # (B, plain | mirrored, N)
+            best = alike.reshape(len(batch), -1).argmax(axis=1)
+            distances = cdist(features / self._spread, self._features)
+            found.append(
+                {
+                    "nearest": best % alike.shape[2],
+                    "mirrored": best >= alike.shape[2],
+                    "correlation": alike.reshape(len(batch), -1).max(axis=1),
+                    "nearest_features": distances.argmin(axis=1),
+                    "feature_distance": distances.min(axis=1),
+                }
+            )
+        if not found:
+            raise InputError("There are no volumes to audit.")
+        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+
+def _read(volumes: Iterable[torch.Tensor], extractor: Extractor) -> tuple[torch.Tensor, np.ndarray]:
+    """Small volumes (N, C, x, y, z) of mean 0 and deviation 1, whatever their contrast was; features (N, d)."""
+    stream, small, features = iter(volumes), [], []
+    while batch := list(islice(stream, BATCH)):
+        features.append(extractor.features(batch))  # checks shapes and values too
+        stacked = torch.stack(batch).float()
+        x, y, z = (min(side, SIDE) for side in stacked.shape[2:])
+        pooled = adaptive_avg_pool3d(stacked, (x, y, z))
+        deviation = pooled.std((1, 2, 3, 4), keepdim=True)
+        if not deviation.all():
+            raise InputError("A volume is constant, so it is like none and every other.")
+        small.append((pooled - pooled.mean((1, 2, 3, 4), keepdim=True)) / deviation)
+    if not small:
+        raise InputError("There are no volumes to look for copies in.")
+    return torch.cat(small), np.concatenate(features)
+
+
+def _directions(volumes: torch.Tensor) -> np.ndarray:
+    """Rows (N, voxels) of length 1, so that inner products are correlations."""
+    rows = volumes.flatten(1)
+    return (rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp(min=1e-12)).numpy()

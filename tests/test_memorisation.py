@@ -1,0 +1,95 @@
+"""The memorisation gate: planted copies are found, other patients are not, and the promise follows the held-out set."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import IMAGES
+
+from synthaug.config import PreprocessConfig
+from synthaug.data.manifest import stack_images
+from synthaug.data.phantom import make_subjects
+from synthaug.data.preprocess import preprocess
+from synthaug.errors import InputError
+from synthaug.metrics.features import seeded_extractor
+from synthaug.metrics.memorisation import CopyDetector
+
+SIZES = {"training": 60, "held out": 199, "other": 100}
+
+
+def noisy(volume: torch.Tensor) -> torch.Tensor:
+    return (volume + 0.05 * torch.randn(volume.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+
+
+PLANTED = {
+    "exact": lambda volume: volume,
+    "noisy": noisy,
+    "flipped": lambda volume: volume.flip(1),
+    "intensity-shifted": lambda volume: (0.7 * volume + 0.15).clamp(0, 1),
+    "gamma": lambda volume: volume**1.5,
+}
+
+
+@pytest.fixture(scope="module")
+def phantoms() -> dict[str, list[torch.Tensor]]:
+    shape, spacing = (16, 16, 8), (5.0, 5.0, 8.0)
+    config = PreprocessConfig(spacing_mm=spacing, shape=shape)
+    drawn = {}
+    for seed, (name, n) in enumerate(SIZES.items()):
+        subjects = preprocess(make_subjects(n, seed=seed, shape=shape, spacing_mm=spacing), config, IMAGES)
+        drawn[name] = [stack_images(subject, IMAGES) for subject in subjects]
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def detector(phantoms) -> CopyDetector:
+    return CopyDetector(phantoms["training"], phantoms["held out"], seeded_extractor())
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_planted_copies_are_found_and_traced_to_their_original(detector, phantoms, kind):
+    audit = detector.audit([PLANTED[kind](volume) for volume in phantoms["training"]])
+    assert audit.share()[0] >= 0.95
+    assert (audit.nearest == np.arange(SIZES["training"])).mean() >= 0.95
+    assert audit.mirrored.mean() == pytest.approx(float(kind == "flipped"), abs=0.05)
+
+
+def test_other_patients_are_seldom_called_copies(detector, phantoms):
+    audit = detector.audit(phantoms["other"])
+    share, low, high = audit.share()
+    assert low <= share <= high
+    # One in a hundred is promised; more than five of a hundred would come once in 2,000 draws.
+    assert share <= 0.05
+    assert detector.false_alarms == pytest.approx(0.01)
+
+
+def test_the_audit_does_not_depend_on_the_neighbours(detector, phantoms):
+    whole = detector.audit(phantoms["other"][:11])
+    alone = detector.audit(phantoms["other"][10:11])
+    assert alone.nearest[0] == whole.nearest[10]
+    assert alone.correlation[0] == pytest.approx(whole.correlation[10], abs=1e-5)
+    assert alone.feature_distance[0] == pytest.approx(whole.feature_distance[10], rel=1e-4)
+
+
+def test_few_held_out_patients_promise_less_and_say_so(phantoms):
+    few = CopyDetector(phantoms["training"][:8], phantoms["held out"][:19], seeded_extractor(), false_alarms=0.01)
+    assert few.false_alarms == pytest.approx(2 / 20)
+    assert few.audit(phantoms["held out"][:19]).copies.sum() == 0  # the limits are the extremes of these
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"training": []}, "no volumes"),
+        ({"training": [torch.rand(1, 16, 16, 8)]}, "fewer than two training"),
+        ({"held_out": [torch.rand(1, 16, 16, 8)]}, "fewer than two held-out"),
+        ({"held_out": [torch.rand(1, 16, 16, 16)] * 2}, "not of the training volumes' shape"),
+        ({"training": [torch.zeros(1, 16, 16, 8)] * 2}, "constant"),
+        ({"false_alarms": 0.0}, "false_alarms=0.0"),
+    ],
+)
+def test_unusable_input(change, message):
+    two = [torch.rand(1, 16, 16, 8) for _ in range(2)]
+    with pytest.raises(InputError, match=message):
+        CopyDetector(**({"training": two, "held_out": two, "extractor": seeded_extractor()} | change))
+    with pytest.raises(InputError, match="no volumes to audit"):
+        CopyDetector(two, two, seeded_extractor()).audit([])
