@@ -21,7 +21,7 @@ COMMANDS = {
     "pool": "fill the synthetic pool of a study (and train its generator where missing)",
     "classify": "train and test the classifiers of a study (and make what they need)",
     "import": "turn a released CCELLA checkpoint and MAISI's autoencoder into a generator folder",
-    "metrics": "3D FID of a study's pool against its held-out real volumes",
+    "metrics": "compare images: a study's pool with its held-out real volumes, or --real FOLDER --synthetic FOLDER",
 }
 
 
@@ -47,6 +47,9 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
         if command == "import":
             with _quiet():
                 return _run_import(arguments)
+        if command == "metrics" and any(word.split("=")[0] == "--real" for word in arguments):
+            with _quiet():
+                return _run_metrics(arguments)
         parser = _parser(command)
         options = parser.parse_args(list(arguments))
         config = _config_of(parser.instantiate_classes(options))
@@ -83,6 +86,19 @@ def _run_import(arguments: Sequence[str]) -> int:
     print(f"Licence: {LICENCE}")
     folder = import_released(**vars(parser.instantiate_classes(options)))
     print(f"generator: {folder}")
+    return 0
+
+
+def _run_metrics(arguments: Sequence[str]) -> int:
+    from synthaug.bench.image_comparison import compare_folders
+
+    parser = ArgumentParser(prog="synthaug metrics", description=COMMANDS["metrics"], exit_on_error=False)
+    parser.add_function_arguments(compare_folders)
+    options = parser.parse_args(list(arguments))
+    report = compare_folders(**vars(parser.instantiate_classes(options)))
+    columns = ["group", "metric", "value", "ci_low", "ci_high", "value_at_floor_n", "floor", "n_real", "n_synthetic"]
+    print(report.to_frame()[columns].to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    print("\n".join(report.remarks()))
     return 0
 
 

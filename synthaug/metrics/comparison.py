@@ -1,19 +1,20 @@
 """Real images against synthetic ones in one report: every metric, overall and by class."""
 
-from collections.abc import Iterator, Sequence
+import html
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 import torchio as tio
 
-from synthaug.data.manifest import stack_images
 from synthaug.errors import InputError
 from synthaug.metrics.distances import METRICS, DistanceResult, compare, distance_report, metrics_for
 from synthaug.metrics.diversity import Similarity, pair_similarity
 from synthaug.metrics.features import Extractor, seeded_extractor
+from synthaug.metrics.memorisation import CopyAudit, CopyDetector
+from synthaug.metrics.volumes import VolumeSet
 
 ALL = "all"
 """The group of all volumes; the others are named after their class."""
@@ -41,10 +42,12 @@ class ImageReport:
     """By group: mean MS-SSIM of pairs within "real", within "synthetic", and from "real to synthetic"."""
     left_out: dict[str, list[str]]
     """Metrics that a group has too few volumes for."""
+    copies: CopyAudit | None = None
+    """Which synthetic volumes are copies of training volumes, where these were given."""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
-        return asdict(self)
+        return asdict(replace(self, copies=None)) | {"copies": self.copies.to_dict() if self.copies else None}
 
     def to_frame(self) -> pd.DataFrame:
         """The distances, one row a group and metric."""
@@ -56,7 +59,7 @@ class ImageReport:
     def to_metrics(self) -> dict[str, float]:
         """Flat names and numbers, as MLflow logs them.
 
-        Names are ``GROUP/METRIC``, with ``_floor``, ``_ci_low`` and ``_ci_high`` beside each.
+        Names are ``GROUP/METRIC``, with ``_floor``, ``_ci_low`` and ``_ci_high`` beside each, and ``all/copies``.
         """
         flat = {}
         for group, found in self.distances.items():
@@ -67,13 +70,15 @@ class ImageReport:
         for group, pairs in self.similarities.items():
             for name, similarity in pairs.items():
                 flat[f"{group}/ms_ssim_{name.replace(' ', '_')}"] = similarity.value
+        if self.copies:
+            flat[f"{ALL}/copies"] = self.copies.share()[0]
         return flat
 
     def to_html(self) -> str:
         """A table as one HTML fragment: value and interval, the same at the floor's size, the floor."""
         rows = [
             {
-                "volumes": "all" if group == ALL else f"class {group}",
+                "volumes": _words(group),
                 "metric": result.metric,
                 "better": "higher" if result.larger_is_better else "lower",
                 "value (interval)": f"{result.value:.4g} ({result.ci_low:.4g} to {result.ci_high:.4g})",
@@ -83,7 +88,25 @@ class ImageReport:
             for group, found in self.distances.items()
             for result in found.values()
         ]
-        return pd.DataFrame(rows).fillna("").to_html(index=False, border=0, classes="image-metrics")
+        table = pd.DataFrame(rows).fillna("").to_html(index=False, border=0, classes="image-metrics")
+        return table + "".join(f"<p>{html.escape(line)}</p>" for line in self.remarks())
+
+    def remarks(self) -> list[str]:
+        """What the table does not hold, in sentences: diversity, copies, what is left out, what was measured with."""
+        lines = []
+        for group, found in self.similarities.items():
+            shown = [f"{name} {one.value:.3f} ({one.ci_low:.3f} to {one.ci_high:.3f})" for name, one in found.items()]
+            lines.append(f"MS-SSIM of pairs, {_words(group)}: {'; '.join(shown)}. Lower is more diverse.")
+        if self.copies:
+            share, low, high = self.copies.share()
+            lines.append(
+                f"Copies of training volumes: {self.copies.copies.sum()} of {len(self.copies.copies)}, {share:.1%} "
+                f"({low:.1%} to {high:.1%}), with at most {self.copies.false_alarms:.1%} false alarms."
+            )
+        lines += [
+            f"Too few volumes ({_words(group)}) for {', '.join(names)}." for group, names in self.left_out.items()
+        ]
+        return [*lines, f"Extractor {self.extractor}, fingerprint {self.fingerprint}."]
 
     def ratio(self, other: "ImageReport", metric: str = "fid", group: str = ALL) -> float:
         """A distance of this report over that of another, refused unless both were measured alike.
@@ -97,6 +120,10 @@ class ImageReport:
         return compare(one, two)
 
 
+def _words(group: str) -> str:
+    return "all" if group == ALL else f"class {group}"
+
+
 def compare_images(
     real: Sequence[tio.Subject] | Sequence[torch.Tensor],
     synthetic: Sequence[tio.Subject] | Sequence[torch.Tensor],
@@ -107,8 +134,10 @@ def compare_images(
     resamples: int = 500,
     confidence: float = 0.95,
     pairs: int = 200,
+    training: Sequence[tio.Subject] | Sequence[torch.Tensor] | None = None,
+    false_alarms: float = 0.01,
 ) -> ImageReport:
-    """Compare preprocessed real and synthetic volumes: distances, coverage and diversity, overall and by class.
+    """Compare preprocessed real and synthetic volumes: distances, coverage, diversity, copies; overall and by class.
 
     Volumes are read one batch at a time, so memory does not grow with their number. Give real volumes that the
     generator never saw, one a patient: a generator that copies its training volumes is close to those.
@@ -122,17 +151,19 @@ def compare_images(
         resamples: Half-samples behind an interval.
         confidence: Coverage of the intervals, in (0, 1).
         pairs: Pairs of volumes behind a similarity.
+        training: The generator's training volumes: synthetic volumes that copy one are named.
+        false_alarms: Share of unseen real patients that may be called copies.
 
     Raises:
         InputError: Too few volumes, unlike shapes, values outside [0, 1], features that are not finite.
     """
-    real_set, synthetic_set = (_Volumes.of(each, images) for each in (real, synthetic))
+    real_set, synthetic_set = (VolumeSet.of(each, images) for each in (real, synthetic))
     extractor = extractor or seeded_extractor(channels=real_set[0].shape[0])
     features = [extractor.features(each) for each in (real_set, synthetic_set)]
     classes = sorted(set(real_set.groups) & set(synthetic_set.groups) - {""})
     distances, similarities, left_out = {}, {}, {}
     for group in (ALL, *classes):
-        parts = [each.rows(group) for each in (real_set, synthetic_set)]
+        parts = [each.of_group(None if group == ALL else group) for each in (real_set, synthetic_set)]
         metrics = metrics_for(min(map(len, parts)))
         left_out[group] = [name for name in METRICS if name not in metrics]
         if metrics:
@@ -150,55 +181,22 @@ def compare_images(
         )
     if ALL not in distances:
         raise InputError(f"{len(real_set)} real and {len(synthetic_set)} synthetic volumes are too few to compare.")
+    copies = None
+    if training is not None:
+        known = VolumeSet.of(training, images)
+        copies = CopyDetector(known, real_set, extractor, false_alarms=false_alarms).audit(synthetic_set)
     return ImageReport(
         extractor=extractor.name,
         fingerprint=extractor.fingerprint,
         distances=distances,
         similarities={group: found for group, found in similarities.items() if found},
         left_out={group: names for group, names in left_out.items() if names},
+        copies=copies,
     )
 
 
-@dataclass(frozen=True)
-class _Volumes:
-    """A lazily read sequence of volumes (C, X, Y, Z) and the group of each, "" = none."""
-
-    source: Sequence[Any]
-    images: Sequence[str] | None
-    index: np.ndarray
-    groups: list[str]
-
-    @classmethod
-    def of(cls, source: Sequence[Any], images: Sequence[str] | None) -> "_Volumes":
-        if not len(source):
-            raise InputError("There are no volumes to compare.")
-        first = source[0]
-        if isinstance(first, torch.Tensor):
-            return cls(source, None, np.arange(len(source)), [""] * len(source))
-        names = list(images or first.get_images_dict(intensity_only=True))
-        return cls(source, names, np.arange(len(source)), [str(subject["label"]) for subject in source])
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, place: int) -> torch.Tensor:
-        item = self.source[int(self.index[place])]
-        return item if self.images is None else stack_images(item, self.images)
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        return (self[place] for place in range(len(self)))
-
-    def rows(self, group: str) -> np.ndarray:
-        """Places of a group."""
-        return np.array([k for k, name in enumerate(self.groups) if group in (ALL, name)], dtype=int)
-
-    def part(self, places: np.ndarray) -> "_Volumes":
-        """Only these places."""
-        return replace(self, index=self.index[places], groups=[self.groups[place] for place in places])
-
-
 def _similarities(
-    real: _Volumes, synthetic: _Volumes, *, pairs: int, seed: int, confidence: float
+    real: VolumeSet, synthetic: VolumeSet, *, pairs: int, seed: int, confidence: float
 ) -> dict[str, Similarity]:
     """Of pairs within both sets and between them, where there are enough volumes."""
     wanted = {"real": (real, None), "synthetic": (synthetic, None), "real to synthetic": (real, synthetic)}

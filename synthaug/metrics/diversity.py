@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,20 +9,13 @@ from monai.metrics.regression import compute_ms_ssim
 from scipy import stats
 
 from synthaug.errors import InputError
+from synthaug.metrics.volumes import Volumes
 from synthaug.seeding import numpy_generator
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Published weights of the scales, finest first."""
 KERNELS = (11, 9, 7, 5)
 """Published width of the window, and narrower ones for small volumes."""
-
-
-class Volumes(Protocol):
-    """A sequence of volumes (C, X, Y, Z), read one at a time."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, place: int, /) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ through noise and changed contrast, and by an extractor's features, which see it
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +55,11 @@ class CopyAudit:
     def copies(self) -> np.ndarray:
         """Verdicts (m,), bool."""
         return (self.correlation > self.correlation_limit) | (self.feature_distance < self.distance_limit)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Figures and verdicts, as JSON can hold them."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)} | {"copies": self.copies}
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
 
     def share(self, confidence: float = 0.95) -> tuple[float, float, float]:
         """Share of copies with its Wilson interval: (share, low, high)."""

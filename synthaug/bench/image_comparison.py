@@ -1,0 +1,88 @@
+"""``synthaug metrics --real A --synthetic B``: two folders of volumes compared, without a study around them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torchio as tio
+
+from synthaug.augment.pool import HEADER, SyntheticPool
+from synthaug.config import PreprocessConfig
+from synthaug.data.manifest import load_manifest, read_image
+from synthaug.data.preprocess import build_preprocessing
+from synthaug.errors import InputError
+from synthaug.files import usable_folder, write_json, write_text
+from synthaug.metrics.comparison import ImageReport, compare_images
+from synthaug.metrics.features import seeded_extractor
+
+MANIFEST = "manifest.csv"
+
+
+def compare_folders(
+    real: str,
+    synthetic: str,
+    shape: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float],
+    images: list[str] | None = None,
+    training: str | None = None,
+    out: str | None = None,
+    seed: int = 0,
+    resamples: int = 500,
+    confidence: float = 0.95,
+    false_alarms: float = 0.01,
+) -> ImageReport:
+    """Compare real with synthetic volumes, both put through the same preprocessing.
+
+    A folder holds a ``manifest.csv`` (see ``load_manifest``; classes are compared one by one too), is a pool, or holds
+    NIfTI files of one sequence.
+
+    Args:
+        real: Folder of real volumes that the generator never saw, one a patient.
+        synthetic: Folder of synthetic volumes, or a pool.
+        shape: Voxels that volumes are cropped or padded to.
+        spacing_mm: Voxel size that volumes are resampled to.
+        images: Image columns, in channel order; t2w if not given.
+        training: Folder of the generator's training volumes: look for copies of them.
+        out: Folder to write metrics.json and metrics.html to.
+        seed: Names halves, floors, pairs and the extractor's weights.
+        resamples: Half-samples behind an interval.
+        confidence: Coverage of the intervals, in (0, 1).
+        false_alarms: Share of unseen real patients that may be called copies.
+    """
+    names = images or ["t2w"]
+    if out is not None:
+        usable_folder(Path(out))
+    config = PreprocessConfig(shape=shape, spacing_mm=spacing_mm)
+    report = compare_images(
+        _lazily(real, names, config),
+        _lazily(synthetic, names, config),
+        seeded_extractor(channels=len(names), seed=seed),
+        images=names,
+        seed=seed,
+        resamples=resamples,
+        confidence=confidence,
+        training=None if training is None else _lazily(training, names, config),
+        false_alarms=false_alarms,
+    )
+    if out is not None:
+        write_json(Path(out) / "metrics.json", report.to_dict())
+        write_text(Path(out) / "metrics.html", f"<!doctype html><meta charset='utf-8'>{report.to_html()}")
+    return report
+
+
+def _lazily(folder: str, images: Sequence[str], config: PreprocessConfig) -> tio.SubjectsDataset:
+    """The subjects of a folder, read and preprocessed when they are asked for."""
+    return tio.SubjectsDataset(_subjects(Path(folder), images), transform=build_preprocessing(config, images))
+
+
+def _subjects(folder: Path, images: Sequence[str]) -> list[tio.Subject]:
+    if (folder / HEADER).is_file():
+        pool = SyntheticPool.open(folder)
+        return [pool.subject(label, index) for label, count in pool.counts.items() for index in range(count)]
+    if (folder / MANIFEST).is_file():
+        return load_manifest(folder / MANIFEST, images)
+    files = sorted(path for path in folder.rglob("*") if path.name.endswith((".nii", ".nii.gz")))
+    if not files:
+        raise InputError(f"{folder}: neither {MANIFEST}, nor a pool, nor NIfTI files.")
+    if len(images) != 1:
+        raise InputError(f"{folder}: bare NIfTI files are of one sequence, not of {', '.join(images)}; add {MANIFEST}.")
+    return [tio.Subject({images[0]: read_image(path), "subject_id": path.name}) for path in files]

@@ -1,0 +1,77 @@
+"""Many volumes as one sequence that is read when it is used, so that memory does not grow with their number."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from synthaug.data.manifest import stack_images
+from synthaug.errors import InputError
+
+
+class Volumes(Protocol):
+    """A sequence of volumes (C, X, Y, Z)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class VolumeSet:
+    """Volumes (C, X, Y, Z) of tensors or subjects, with the class of each.
+
+    Example:
+        >>> volumes = VolumeSet.of([torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, 2)])
+        >>> len(volumes), volumes[1].mean().item(), volumes.groups
+        (2, 1.0, ['', ''])
+    """
+
+    source: Sequence[Any]
+    images: Sequence[str] | None
+    """Names of a subject's images, in channel order; None = the items are tensors."""
+    index: np.ndarray
+    """Which items of the source."""
+    groups: list[str]
+    """Class of each as text; "" = none."""
+
+    @classmethod
+    def of(cls, source: Sequence[Any], images: Sequence[str] | None = None) -> "VolumeSet":
+        """All items of a sequence of tensors or subjects (a ``SubjectsDataset`` too).
+
+        Args:
+            source: The items.
+            images: Names of the images; None = all of the first subject.
+
+        Raises:
+            InputError: There are none.
+        """
+        if not len(source):
+            raise InputError("There are no volumes to compare.")
+        first = source[0]
+        if isinstance(first, torch.Tensor):
+            return cls(source, None, np.arange(len(source)), [""] * len(source))
+        names = list(images or first.get_images_dict(intensity_only=True))
+        # A torchio data set tells its subjects without reading and transforming them.
+        subjects = source.dry_iter() if hasattr(source, "dry_iter") else source
+        return cls(source, names, np.arange(len(source)), [str(subject.get("label", "")) for subject in subjects])
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, place: int) -> torch.Tensor:
+        item = self.source[int(self.index[place])]
+        return item if self.images is None else stack_images(item, self.images)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return (self[place] for place in range(len(self)))
+
+    def of_group(self, group: str | None) -> np.ndarray:
+        """Places of the volumes of a class; None = of all."""
+        return np.array([place for place, name in enumerate(self.groups) if group in (None, name)], dtype=int)
+
+    def part(self, places: np.ndarray) -> "VolumeSet":
+        """Only the volumes at these places."""
+        return replace(self, index=self.index[places], groups=[self.groups[place] for place in places])

@@ -1,0 +1,94 @@
+"""``synthaug metrics --real A --synthetic B`` on manifests, pools and bare folders, and what it refuses."""
+
+import json
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+import torchio as tio
+from small_pool import build_pool
+
+from synthaug.bench.commands import main
+from synthaug.data.phantom import make_subjects
+
+GRID = ["--shape", "[16, 16, 8]", "--spacing_mm", "[5, 5, 8]", "--resamples", "20"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Twelve phantoms a folder with manifest.csv; "bare" holds the files of "synthetic" without it."""
+    made = {}
+    for seed, name in enumerate(["real", "synthetic", "bare"]):
+        folder = tmp_path_factory.mktemp(name)
+        rows = []
+        for subject in make_subjects(12, seed=min(seed, 1), shape=(16, 16, 8), spacing_mm=(5.0, 5.0, 8.0)):
+            file = f"{subject['subject_id']}.nii.gz"
+            subject["t2w"].save(folder / file)
+            rows.append({"subject_id": subject["subject_id"], "t2w": file, "label": subject["label"]})
+        if name != "bare":
+            pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+        made[name] = folder
+    return made
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    code = main(["metrics", *map(str, arguments), *GRID])
+    return code, *capsys.readouterr()
+
+
+def test_two_manifests_are_compared_by_class_and_written(folders, capsys, tmp_path):
+    out = tmp_path / "out"
+    code, printed, complaint = run(capsys, "--real", folders["real"], "--synthetic", folders["synthetic"], "--out", out)
+    assert (code, complaint) == (0, "")
+    assert {"fid", "coverage", "all", "Extractor"} <= set(printed.replace(",", " ").split())
+    record = json.loads((out / "metrics.json").read_text())
+    assert set(record["distances"]) == {"all", "0", "1"}
+    assert record["left_out"]["0"] == ["precision", "recall", "density", "coverage"]
+    assert record["copies"] is None
+    assert "real to real" in (out / "metrics.html").read_text()
+
+
+def test_bare_nifti_files_and_copies_of_training_volumes(folders, capsys, tmp_path):
+    code, printed, _ = run(
+        capsys,
+        *("--real", folders["real"], "--synthetic", folders["bare"], "--training", folders["synthetic"]),
+        *("--out", tmp_path),
+    )
+    assert code == 0
+    assert "Copies of training volumes: 12 of 12, 100.0%" in printed
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert record["copies"]["copies"] == [True] * 12
+    assert set(record["distances"]) == {"all"}  # bare files have no class
+
+
+def test_a_pool_is_a_folder_of_synthetic_volumes(folders, capsys, tiny_pipeline, tiny_subjects, tmp_path):
+    pool = build_pool(tiny_pipeline, tiny_subjects, tmp_path / "pool")
+    code, printed, _ = run(capsys, "--real", folders["real"], "--synthetic", pool.path)
+    assert code == 0
+    assert "fid" in printed
+
+
+def test_unusable_folders_are_named_in_one_line(folders, capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, _, complaint = run(capsys, "--real", folders["real"], "--synthetic", tmp_path / "empty")
+    assert code == 2
+    assert "neither manifest.csv, nor a pool, nor NIfTI files" in complaint
+    assert complaint.count("\n") == 1
+    nibabel.save(nibabel.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)), tmp_path / "empty" / "flat.nii.gz")
+    code, _, complaint = run(capsys, "--real", folders["real"], "--synthetic", tmp_path / "empty")
+    assert code == 2
+    assert "flat.nii.gz" in complaint
+    assert "constant" in complaint
+
+
+def test_subjects_stay_unread_until_they_are_used(folders):
+    from synthaug.bench.image_comparison import _lazily
+    from synthaug.config import PreprocessConfig
+    from synthaug.metrics.volumes import VolumeSet
+
+    dataset = _lazily(str(folders["real"]), ["t2w"], PreprocessConfig(shape=(16, 16, 8), spacing_mm=(5, 5, 8)))
+    volumes = VolumeSet.of(dataset, ["t2w"])
+    assert sorted(set(volumes.groups)) == ["0", "1"]
+    assert volumes[3].shape == (1, 16, 16, 8)
+    assert not any(isinstance(s["t2w"], tio.ScalarImage) and s["t2w"]._loaded for s in dataset.dry_iter())
