@@ -285,6 +285,10 @@ class GeneratorConfig:
 
     variant: Variant = "ccella"
     """CCELLA or one of its published comparators."""
+    pretrained: str | None = None
+    """Folder, builtin name or hub id of a generator that the training goes on from (ours). Autoencoder, sizes and text
+    encoder are its own; ``autoencoder``, ``denoiser``, ``adapter`` and ``text_encoder`` then say nothing, but for
+    ``text_encoder.trainable``."""
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     """The U-Net."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)

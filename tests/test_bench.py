@@ -238,6 +238,24 @@ def test_stages_can_be_run_one_by_one(finished, config_file, capsys):
     assert "volumes of each class {0: 6, 1: 6}" in shown
 
 
+def test_a_study_goes_on_from_a_generator_that_saw_none_of_its_own_held_out_patients(
+    finished, config_file, tmp_path, capsys
+):
+    [generator] = (path for path in finished.glob("generator-*") if path.is_dir())
+    arguments = ["--config", str(config_file), "--generator.pretrained", str(generator)]
+    others = tmp_path / "others"
+    assert run_command("train-ldm", [*arguments, "--data.phantom.seed", "5", "--out", str(others)]) == 0
+    [made] = others.glob("generator-*")
+    theirs, ours = (json.loads((folder / "training.json").read_text()) for folder in (generator, made))
+    assert set(theirs["patients"]) < set(ours["patients"])
+    assert not list(others.glob("autoencoder-*"))
+    capsys.readouterr()
+    assert run_command("train-ldm", [*arguments, "--split.seed", "9", "--out", str(tmp_path / "leak")]) == 2
+    assert "trained on patient" in capsys.readouterr().err
+    assert run_command("train-autoencoder", [*arguments, "--out", str(others)]) == 2
+    assert "brings its own autoencoder" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_two_processes_train_the_generator_that_one_trains(finished, config_file, tmp_path):
     shutil.copytree(finished, tmp_path / "out", ignore=shutil.ignore_patterns("generator-*", "cache", "mlflow.db"))

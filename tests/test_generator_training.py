@@ -492,3 +492,59 @@ def test_a_reports_states_do_not_depend_on_its_neighbours(tiny_pipeline):
     for report in reports:
         alone = encode_reports(tiny_pipeline.text_encoder, tiny_pipeline.tokenizer, [report])
         assert torch.equal(alone[report], together[report])
+
+
+# --- going on from a trained generator
+
+
+@pytest.fixture(scope="module")
+def begun_folder(tiny_pipeline, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("begun") / "generator"
+    tiny_pipeline.save_pretrained(folder)
+    return str(folder)
+
+
+def go_on(subjects, autoencoder, folder, **changes):
+    config = tiny_generator_config(pretrained=folder, **({"training": TrainingConfig(steps=1, batch_size=4)} | changes))
+    return train_ldm(subjects, autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES, micro_batch=4)
+
+
+def test_training_goes_on_from_the_weights_of_a_saved_generator(
+    begun_folder, tiny_subjects, tiny_autoencoder, tiny_pipeline
+):
+    still = TrainingConfig(steps=1, batch_size=4, learning_rate=1e-12)
+    same = go_on(tiny_subjects[:6], tiny_autoencoder, begun_folder, training=still)
+    for part in ("denoiser", "text_encoder"):
+        ours, theirs = (getattr(pipeline, part).state_dict() for pipeline in (same, tiny_pipeline))
+        for name in theirs:
+            torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=0)
+    moved = go_on(tiny_subjects[:6], tiny_autoencoder, begun_folder)
+    assert moved.fingerprint != tiny_pipeline.fingerprint
+
+
+def test_a_generator_remembers_the_patients_of_the_one_it_went_on_from(
+    begun_folder, tiny_subjects, tiny_autoencoder, tiny_pipeline
+):
+    others = [copy.copy(subject) for subject in tiny_subjects[:6]]
+    for subject in others:
+        subject["patient_id"] = f"new-{subject['patient_id']}"
+    record = go_on(others, tiny_autoencoder, begun_folder).record
+    assert len(record["patients"]) == len(tiny_subjects) + len(others)
+    assert set(tiny_pipeline.record["patients"]) < set(record["patients"])
+    assert record["begun_from"]["fingerprint"] == tiny_pipeline.fingerprint
+    assert "patients" not in record["begun_from"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"variant": "radmaisi"}, "generator.variant is 'ccella' there and 'radmaisi' here"),
+        ({"prediction": "epsilon"}, "generator.prediction is 'v_prediction' there"),
+        ({"preconditioned": True}, "generator.preconditioned is False there"),
+        ({"pretrained": "nowhere"}, "no saved pipeline"),
+    ],
+)
+def test_what_cannot_go_on_is_refused(change, message, begun_folder, tiny_subjects, tiny_autoencoder):
+    config = tiny_generator_config(**({"pretrained": begun_folder} | change))
+    with pytest.raises(InputError, match=message):
+        train_ldm(tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES)

@@ -126,6 +126,8 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
     from synthaug.bench.run import Bars
     from synthaug.models.optimisation import processes
 
+    if command == "train-autoencoder" and config.generator.pretrained:
+        raise InputError("generator.pretrained brings its own autoencoder, so there is none to train.")
     study = Study.start(config, out, Bars().stage)
     if command in ("train-autoencoder", "train-ldm"):
         stage = "autoencoder" if command == "train-autoencoder" else "generator"

@@ -24,7 +24,7 @@ from synthaug.files import atomic_folder, content_hash, usable_folder, write_jso
 from synthaug.generate.encode import TensorCache
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.record import patient_hash, subjects_hash
-from synthaug.generate.training import train_autoencoder, train_ldm
+from synthaug.generate.training import pretrained_generator, train_autoencoder, train_ldm
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.classifier import build_classifier
 from synthaug.models.optimisation import PACE, processes
@@ -113,6 +113,8 @@ class Study:
     @cached_property
     def autoencoder_id(self) -> str:
         """Hash of what the autoencoder depends on."""
+        if self.begun:
+            return content_hash([self.train_id, "pretrained", self.begun.fingerprint])
         return content_hash([self.train_id, _without_pace(asdict(self.config.autoencoder))])
 
     @cached_property
@@ -127,8 +129,20 @@ class Study:
         return content_hash([self.generator_id, asdict(self.config.pool)])
 
     @cached_property
+    def begun(self) -> CCELLAPipeline | None:
+        """The generator that the training goes on from, if any."""
+        if not self.config.generator.pretrained:
+            return None
+        config, counts = self.config.generator, class_counts(self.split.train)
+        begun = pretrained_generator(config, classes=len(counts), sequences=len(self.config.data.images))
+        refuse_leaks(begun.record.get("patients", []), self.split, source=str(config.pretrained))
+        return begun
+
+    @cached_property
     def autoencoder(self) -> ImageAutoencoder:
-        """The VAE, trained on the training patients only."""
+        """The VAE, trained on the training patients only; that of the pretrained generator, where there is one."""
+        if self.begun:
+            return self.begun.autoencoder
         folder = self.out / f"autoencoder-{self.autoencoder_id}"
         if not folder.is_dir():
             train, val = (self._volumes(part) for part in (self.split.train, self.split.val))

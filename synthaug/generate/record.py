@@ -35,11 +35,28 @@ def subjects_hash(subjects: Sequence[tio.Subject], images: Sequence[str]) -> str
 
 
 def training_record(
-    subjects: Sequence[tio.Subject], config: GeneratorConfig, preprocessing: PreprocessConfig, *, images: Sequence[str]
+    subjects: Sequence[tio.Subject],
+    config: GeneratorConfig,
+    preprocessing: PreprocessConfig,
+    *,
+    images: Sequence[str],
+    begun: Any = None,
 ) -> dict[str, Any]:
-    """What a checkpoint knows of its own training: patients and data by hash, config, versions, commit, day."""
-    return {
-        "patients": sorted({patient_hash(subject["patient_id"]) for subject in subjects}),
+    """What a checkpoint knows of its own training: patients and data by hash, config, versions, commit, day.
+
+    Args:
+        subjects: Training subjects, preprocessed.
+        config: Of the training.
+        preprocessing: What the subjects went through.
+        images: Image names.
+        begun: The pipeline that the training went on from: its patients are this one's too.
+    """
+    before = {} if begun is None else begun.record
+    earlier = {} if begun is None else {"begun_from": {"fingerprint": begun.fingerprint, **_without_patients(before)}}
+    return earlier | {
+        "patients": sorted(
+            {patient_hash(subject["patient_id"]) for subject in subjects} | {*before.get("patients", [])}
+        ),
         "class_counts": {str(label): count for label, count in class_counts(subjects).items()},
         "data": subjects_hash(subjects, images),
         "generator": asdict(config),
@@ -49,6 +66,10 @@ def training_record(
         | {name: version(name) for name in LIBRARIES},
         "date": date.today().isoformat(),
     }
+
+
+def _without_patients(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in ("patients", "recipe", "evaluation")}
 
 
 def git_commit() -> str:
@@ -82,6 +103,7 @@ def model_card(record: Mapping[str, Any], *, fingerprint: str) -> str:
         "Fingerprint": fingerprint,
         "Variant": record.get("generator", {}).get("variant", record.get("variant", "")),
         "Objective": record.get("generator", {}).get("prediction", ""),
+        "Begun from": record.get("begun_from", {}).get("fingerprint", ""),
         "Training patients": f"{len(record.get('patients', []))}, kept as hashes in `training.json`",
         "Training volumes of each class": ", ".join(f"{k}: {v}" for k, v in record.get("class_counts", {}).items()),
         "Training data (hash)": record.get("data", ""),

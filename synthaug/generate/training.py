@@ -9,7 +9,8 @@ import torchio as tio
 
 from synthaug.config import AutoencoderConfig, GeneratorConfig, PreprocessConfig
 from synthaug.data.manifest import class_counts, stack_images
-from synthaug.generate.diffusion import TRAIN_TIMESTEPS, training_scheduler
+from synthaug.errors import InputError
+from synthaug.generate.diffusion import TRAIN_TIMESTEPS, is_flow, training_scheduler
 from synthaug.generate.encode import NO_CACHE, TensorCache, encode_reports, encode_volumes, jitter
 from synthaug.generate.objectives import AutoencoderObjective, DiffusionObjective
 from synthaug.generate.pipeline import CCELLAPipeline
@@ -113,7 +114,7 @@ def train_ldm(
 
     Args:
         subjects: Training subjects, preprocessed; their patients are recorded in the pipeline, hashed.
-        autoencoder: A trained autoencoder.
+        autoencoder: A trained autoencoder; that of ``config.pretrained`` where the training goes on from it.
         config: Variant, sizes, loop.
         preprocessing: What the subjects went through; the pipeline generates at its shape and spacing.
         images: Image names, in channel order.
@@ -124,7 +125,12 @@ def train_ldm(
         validation: Subjects, preprocessed alike, to look at every ``config.monitor_every`` steps.
         monitor: Told the losses on them, and given the pipeline to draw with.
     """
-    text_encoder, tokenizer, denoiser = _networks(config, autoencoder, len(class_counts(subjects)))
+    begun = None
+    if config.pretrained:
+        begun = pretrained_generator(config, classes=len(class_counts(subjects)), sequences=len(images))
+        text_encoder, tokenizer, denoiser = begun.text_encoder, begun.tokenizer, begun.denoiser
+    else:
+        text_encoder, tokenizer, denoiser = _networks(config, autoencoder, len(class_counts(subjects)))
     trained_text = config.text_encoder.trainable and denoiser.conditioning.text
     text_encoder.requires_grad_(trained_text).eval()
     scheduler = training_scheduler(config.prediction)
@@ -150,14 +156,15 @@ def train_ldm(
         shape=list(preprocessing.shape),
         micro_batch=micro_batch,
     ).with_scheduler("dpm_solver")
-    pipeline.record = training_record(subjects, config, preprocessing, images=images)
+    pipeline.record = training_record(subjects, config, preprocessing, images=images, begun=begun)
 
     def encode(part: Sequence[tio.Subject], *, copies: int) -> EncodedSubjects:
         return EncodedSubjects.of(part, pipeline, trained_text=trained_text, copies=copies, config=config, cache=cache)
 
     encoded = encode(subjects, copies=config.shifted_copies)
     if config.preconditioned:
-        objective.deviations = encoded.latents.std((0, 1, 3, 4, 5)).tolist()
+        own = begun.config.latent_deviations if begun else encoded.latents.std((0, 1, 3, 4, 5)).tolist()
+        objective.deviations = list(own)
         pipeline.register_to_config(latent_deviations=objective.deviations)
     size, seed = config.training.batch_size, config.training.seed
 
@@ -303,6 +310,27 @@ def _new_autoencoder(config: AutoencoderConfig, *, sequences: int) -> ImageAutoe
             splits=config.splits,
             sequences=sequences,
         )
+
+
+def pretrained_generator(config: GeneratorConfig, *, classes: int, sequences: int) -> CCELLAPipeline:
+    """The generator that ``config.pretrained`` names.
+
+    Raises:
+        InputError: There is none, or it cannot be trained as ``config`` asks.
+    """
+    begun = CCELLAPipeline.from_pretrained(str(config.pretrained))
+    prediction = "flow_prediction" if is_flow(begun.scheduler) else begun.scheduler.config.prediction_type
+    found = {
+        "generator.variant": (begun.denoiser.config.variant, config.variant),
+        "generator.prediction": (prediction, config.prediction),
+        "generator.preconditioned": (bool(begun.config.latent_deviations), config.preconditioned),
+        "the number of classes": (begun.denoiser.config.classes, classes),
+        "the number of images": (begun.autoencoder.config.sequences, sequences),
+    }
+    for name, (its, asked) in found.items():
+        if its != asked:
+            raise InputError(f"generator.pretrained={config.pretrained!r}: {name} is {its!r} there and {asked!r} here.")
+    return begun
 
 
 def _networks(config: GeneratorConfig, autoencoder: ImageAutoencoder, classes: int):
