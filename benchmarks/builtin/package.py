@@ -43,8 +43,8 @@ def main() -> None:
         if figures:
             lines = [f"- {line}" for line in summary(figures)]
             how = figures["settings"]
-            seed, steps = how["seed"], how["steps"]
-            made = f"{figures['date']}, seed {seed}, {how['n']} drawn volumes, {how['scheduler']} {steps}."
+            sampler = f"{how['scheduler']} {how['steps']}, guidance {how['guidance']:g}"
+            made = f"{figures['date']}, seed {how['seed']}, {how['n']} drawn volumes, {sampler}."
             shipped.record["evaluation"] = {"summary": "\n".join([*lines, "", made]), "figures": figures}
         shipped.save_card(temporary)
         weight = sum(path.stat().st_size for path in temporary.rglob("*.safetensors")) / 1e6
