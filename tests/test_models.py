@@ -621,3 +621,16 @@ def test_default_sizes_are_the_fields_of_the_config():
     denoiser = CCELLADenoiser()
     assert denoiser.unet.block_out_channels == DenoiserConfig().channels
     assert denoiser.ella.connector.latents.shape == (AdapterConfig().queries, AdapterConfig().width)
+
+
+def test_tiles_blend_to_the_volume_and_a_latent_that_fits_is_decoded_exactly():
+    whole, tiled = (make_autoencoder(channels=(8, 8), tile=tile) for tile in (0, 8))
+    tiled.load_state_dict(whole.state_dict())
+    wide, small = torch.randn(1, 3, 12, 16, 4), torch.randn(1, 3, 8, 8, 4)
+    with torch.no_grad():
+        assert torch.equal(tiled.decode(small), whole.decode(small))
+        one, other = whole.decode(wide), tiled.decode(wide)
+    assert other.shape == one.shape == (1, 1, 24, 32, 8)
+    # Norms see one tile at a time, so they agree closely and not exactly.
+    correlation = torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1]
+    assert correlation > 0.9

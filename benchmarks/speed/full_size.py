@@ -55,12 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the parts, each in its own process, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--splits", type=int, default=16, help="parts in which the decoder's convolutions are computed")
+    parser.add_argument("--tile", type=int, default=40, help="longest side of a latent that is decoded at once")
     parser.add_argument("--reference", action="store_true", help="also decode in one piece: needs tens of GiB")
     parser.add_argument("--quick", action="store_true", help="volumes a quarter as wide: within a minute")
     options = parser.parse_args(arguments)
     sides = QUICK_LATENT if options.quick else LATENT
-    step, decode = alone(denoise, sides), alone(decode_volume, sides, options.splits)
-    whole = alone(decode_volume, sides, 1) if options.reference else None
+    step, decode = alone(denoise, sides), alone(decode_volume, sides, options.splits, options.tile)
+    whole = alone(decode_volume, sides, 1, 0) if options.reference else None
     peak = max(step.peak_gib, decode.peak_gib)
     result: dict[str, Any] = {
         "claim": f"peak GiB: a denoising step at {_times(sides)} latents, a decode to {_times(decode.shape[2:])}",
@@ -73,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"torch {torch.__version__}",
         "quick": options.quick,
         "splits": options.splits,
+        "tile": options.tile,
         "denoising_step": vars(step),
         "decode": vars(decode),
     }
@@ -103,9 +105,9 @@ def denoise(sides: Sequence[int]) -> Part:
 
 
 @torch.no_grad()
-def decode_volume(sides: Sequence[int], splits: int) -> Part:
+def decode_volume(sides: Sequence[int], splits: int, tile: int) -> Part:
     """MAISI's VAE from one latent to a volume of four times its sides."""
-    network = ImageAutoencoder(splits=splits).eval()
+    network = ImageAutoencoder(splits=splits, tile=tile).eval()
     latents = torch.randn(1, 4, *sides)
     start = time.perf_counter()
     return _part(network, network.decode(latents), start)

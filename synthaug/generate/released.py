@@ -32,6 +32,7 @@ def import_released(
     spacing_mm: tuple[float, float, float] = (0.5, 0.5, 0.5),
     micro_batch: int = 1,
     splits: int = 16,
+    tile: int = 0,
     classes: int = 2,
     heads: int = 8,
     head_channels: int = 32,
@@ -55,6 +56,8 @@ def import_released(
         spacing_mm: Voxel size of a drawn volume.
         micro_batch: Volumes that the networks draw at once.
         splits: Parts in which the autoencoder computes a convolution, to bound memory.
+        tile: Longest side of a latent that is decoded at once; 40 keeps a published volume below 12 GiB on a CPU; 0 =
+            any, and exact.
         classes: Number of classes, for variants whose weights do not tell.
         heads: Attention heads of the adapter.
         head_channels: Channels of an attention head of the U-Net.
@@ -77,7 +80,9 @@ def import_released(
     denoiser, facts = released_denoiser(
         unet, variant=variant, classes=classes, heads=heads, head_channels=head_channels
     )
-    vae = released_autoencoder(autoencoder, scale_factor=facts["scale_factor"], norm_groups=norm_groups, splits=splits)
+    vae = released_autoencoder(
+        autoencoder, scale_factor=facts["scale_factor"], norm_groups=norm_groups, splits=splits, tile=tile
+    )
     names = _share_stack(denoiser, vae, images, source=unet)
     with torch.random.fork_rng(devices=[]):
         # Variants without text never ask their encoder, so a small one stands in its place.

@@ -5,11 +5,15 @@ from collections.abc import Sequence
 import torch
 from diffusers.configuration_utils import register_to_config
 from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi, MaisiConvolution
+from monai.inferers import SlidingWindowInferer
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 
 from synthaug.errors import InputError
 from synthaug.models.pretrained import PretrainedModel
+
+TILE_OVERLAP = 0.4
+"""Share of a tile that its neighbour covers too."""
 
 
 class ImageAutoencoder(PretrainedModel):
@@ -34,6 +38,9 @@ class ImageAutoencoder(PretrainedModel):
         patch: Space-to-depth factor, 1 = none.
         shortcut: Whether the linear path is there; see :meth:`fit_shortcut`.
         splits: Parts in which a convolution is computed, to bound memory.
+        tile: Longest side of a latent that is decoded at once, to bound memory further; 0 = any. Larger latents are
+            decoded tile by tile and blended, as MAISI's own inference does; norms then see one tile at a time, so
+            values differ a little from those of one piece.
         sequences: C, the number of sequences.
         scale_factor: Set when trained.
         centre_shape: Sides of the mean latent, set when trained; None = none.
@@ -50,6 +57,7 @@ class ImageAutoencoder(PretrainedModel):
         patch: int = 1,
         shortcut: bool = False,
         splits: int = 1,
+        tile: int = 0,
         sequences: int = 1,
         scale_factor: float = 1.0,
         centre_shape: tuple[int, int, int] | None = None,
@@ -179,12 +187,21 @@ class ImageAutoencoder(PretrainedModel):
         """Latents as the VAE made them to volumes (B, C, X, Y, Z), not clipped."""
         batch = len(latents)
         single = latents.reshape(batch * self.config.sequences, self.config.latent_channels, *latents.shape[2:])
-        self._bound_splits(latents.shape[2])
-        with self.autocast():
-            volumes = _depth_to_space(self.vae.decode(single), self.config.patch)
+        volumes = self._decoded(single)
         if self.config.shortcut:
             volumes = volumes + _depth_to_space(self.grow(single), self.factor)
         return self._stacked(volumes, batch)
+
+    def _decoded(self, single: torch.Tensor) -> torch.Tensor:
+        """What the VAE makes of one sequence's latents (B, latent_channels, x, y, z): (B, 1, X, Y, Z)."""
+        tile = self.config.tile
+        if tile and max(single.shape[2:]) > tile:
+            sides = [min(tile, side) for side in single.shape[2:]]
+            inferer = SlidingWindowInferer(sides, mode="gaussian", overlap=TILE_OVERLAP)
+            return inferer(single, self._decoded)
+        self._bound_splits(single.shape[2])
+        with self.autocast():
+            return _depth_to_space(self.vae.decode(single), self.config.patch)
 
     def _bound_splits(self, side: int) -> None:
         """Split convolutions in at most ``splits`` parts: MONAI's parts must be equal and wider than their overlap."""

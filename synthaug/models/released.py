@@ -99,7 +99,7 @@ def released_denoiser(
 
 
 def released_autoencoder(
-    path: str | Path, *, scale_factor: float, norm_groups: int = 32, splits: int = 1
+    path: str | Path, *, scale_factor: float, norm_groups: int = 32, splits: int = 1, tile: int = 0
 ) -> ImageAutoencoder:
     """MAISI's image autoencoder from its own file, of any width.
 
@@ -110,6 +110,7 @@ def released_autoencoder(
         scale_factor: The latents' scale, which the denoiser's file holds.
         norm_groups: Groups of its norms; shapes do not tell (published: 32).
         splits: Parts in which a convolution is computed, to bound memory.
+        tile: Longest side of a latent that is decoded at once, 0 = any.
 
     Raises:
         InputError: Weights are missing, unexpected, misshapen or NaN.
@@ -121,7 +122,9 @@ def released_autoencoder(
         sizes = _autoencoder_sizes(state)
     except (KeyError, IndexError, ValueError) as error:
         raise InputError(f"{path}: weights do not fit ImageAutoencoder: {error.args[0]!r} is missing.") from error
-    autoencoder = ImageAutoencoder(**sizes, norm_groups=norm_groups, splits=splits, scale_factor=scale_factor)
+    autoencoder = ImageAutoencoder(
+        **sizes, norm_groups=norm_groups, splits=splits, tile=tile, scale_factor=scale_factor
+    )
     load_strictly(autoencoder, {f"vae.{name}": value for name, value in state.items()}, source=str(path))
     return autoencoder.eval()
 
