@@ -9,12 +9,10 @@ Prompts are the reports of held-out patients. No patient serves two parts: audit
 """
 
 import argparse
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +23,11 @@ from auditor import Auditor, AuditorConfig, class_logit, load_or_train, place_lo
 from patients import Patient, draw_patients, labels_of, places_of, volumes_of
 from scipy import stats
 
-from synthaug import CCELLAPipeline, __version__
+from synthaug import CCELLAPipeline
 from synthaug.config import PreprocessConfig, TrainingConfig
 from synthaug.files import write_json
-from synthaug.generate.training import psnr
+from synthaug.generate.record import versions
+from synthaug.generate.training import psnr, rebuild
 from synthaug.metrics.classification import auroc
 from synthaug.metrics.distances import distance_report
 from synthaug.metrics.features import seeded_extractor
@@ -40,7 +39,6 @@ TARGETS = {"psnr_db": 27.0, "auditor_auroc": 0.95, "class_agreement": 0.9, "fid_
 CONFIDENCE = 0.95
 SPLITS = 20
 """Random halves that distances between sets of real patients are averaged over."""
-LIBRARIES = ("torch", "monai", "diffusers", "transformers")
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def evaluate(
         real = volumes_of(held_out, config)
         clean = volumes_of(held_out, config, "noise-free")
     with _timed(seconds, "reconstruction"):
-        rebuilt = _rebuilt(pipeline, real)
+        rebuilt = rebuild(pipeline.autoencoder, real)
     with _timed(seconds, "generation"):
         drawn, predicted = _drawn(pipeline, prompts, settings)
     with _timed(seconds, "features and distances"):
@@ -115,8 +113,7 @@ def evaluate(
     return {
         "fingerprint": pipeline.fingerprint,
         "date": date.today().isoformat(),
-        "versions": {"python": platform.python_version(), "synthaug": __version__}
-        | {name: version(name) for name in LIBRARIES},
+        "versions": versions(),
         "settings": asdict(settings),
         "preprocessing": asdict(config),
         "confidence": CONFIDENCE,
@@ -179,14 +176,6 @@ def _auditor_config(config: PreprocessConfig, settings: Settings) -> AuditorConf
         return AuditorConfig(preprocess=config, difficulty=settings.difficulty)
     training = TrainingConfig(steps=4, batch_size=8, learning_rate=1e-3)
     return AuditorConfig(preprocess=config, difficulty=settings.difficulty, patients=16, channels=8, training=training)
-
-
-@torch.no_grad()
-def _rebuilt(pipeline: CCELLAPipeline, volumes: torch.Tensor, *, batch_size: int = 8) -> torch.Tensor:
-    """Reconstructions (N, C, X, Y, Z) from the latent means, clipped to [0, 1]."""
-    vae = pipeline.autoencoder
-    parts = (part.to(vae.device) for part in volumes.split(batch_size))
-    return torch.cat([vae.decode(vae.encode(part)).clamp(0, 1).cpu() for part in parts])
 
 
 def _drawn(

@@ -1,6 +1,6 @@
 """Held-out phantom patients with what the evaluation must know of them: findings, noise-free twin, lesion centre."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,7 +91,7 @@ def volumes_of(
     patients: Sequence[Patient], config: PreprocessConfig, acquisition: Acquisition = "noisy"
 ) -> torch.Tensor:
     """(N, 1, X, Y, Z) in [0, 1]."""
-    return torch.stack(list(_each(patients, config, acquisition)))
+    return torch.stack([patient.volume(config, acquisition) for patient in patients])
 
 
 def labels_of(patients: Sequence[Patient]) -> torch.Tensor:
@@ -102,7 +102,3 @@ def labels_of(patients: Sequence[Patient]) -> torch.Tensor:
 def places_of(patients: Sequence[Patient]) -> torch.Tensor:
     """Indices into ``PLACES`` (N,)."""
     return torch.tensor([patient.place for patient in patients])
-
-
-def _each(patients: Sequence[Patient], config: PreprocessConfig, acquisition: Acquisition) -> Iterator[torch.Tensor]:
-    return (patient.volume(config, acquisition) for patient in patients)

@@ -12,8 +12,6 @@ what the weights are. The last line printed is JSON.
 import argparse
 import json
 import multiprocessing
-import os
-import platform
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from machine import machine
 
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
@@ -70,8 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "ratio": None if whole is None else max(step.peak_gib, whole.peak_gib) / peak,
         "target": TARGET_GIB,
         "holds": bool(peak <= TARGET_GIB),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}",
+        "machine": machine(),
         "quick": options.quick,
         "splits": options.splits,
         "tile": options.tile,

@@ -11,14 +11,13 @@ printed is JSON.
 import argparse
 import contextlib
 import json
-import os
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from machine import machine
 
 from synthaug import CCELLAPipeline
 from synthaug.config import PreprocessConfig
@@ -87,8 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = {
         "claim": "volumes a second of CCELLAPipeline against the published sampling procedure, same weights",
         **_verdict(ours, published, quality, target=TARGET),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}",
+        "machine": machine(),
         "fid_bound": FID_BOUND,
         "quick": options.quick,
         "ours_procedure": sampled | {"micro_batch": options.micro_batch, "volumes": options.n},

@@ -9,8 +9,6 @@ gradients. Loss, optimiser, gradient clipping and batch are the same. The last l
 
 import argparse
 import json
-import os
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import torch
 import torchio as tio
+from machine import machine
 
 from synthaug import CCELLAPipeline
 from synthaug.config import (
@@ -35,10 +34,10 @@ from synthaug.data.preprocess import preprocess
 from synthaug.generate.diffusion import TRAIN_TIMESTEPS, training_scheduler
 from synthaug.generate.encode import encode_reports, encode_volumes
 from synthaug.generate.objectives import DiffusionObjective
-from synthaug.generate.training import train_ldm
+from synthaug.generate.training import new_autoencoder, train_ldm
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.text_encoder import encode_tokens, tokenize
-from synthaug.seeding import derive_seed, torch_generator
+from synthaug.seeding import torch_generator
 
 TARGET = 3.0
 """Times quicker than the plain loop."""
@@ -140,8 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "ratio": ratio,
         "target": TARGET,
         "holds": bool(ratio >= TARGET),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}",
+        "machine": machine(),
         "quick": quick,
         "ratio_of_cpu_time": reference.cpu / ours.cpu,
         "ratio_with_encoding_spread_over_400_epochs": reference.wall / (ours.wall + owed),
@@ -237,17 +235,7 @@ def _volumes(subjects: Sequence[tio.Subject]) -> torch.Tensor:
 
 def _autoencoder(sizes: Sizes) -> ImageAutoencoder:
     """Untrained: the time of a convolution does not depend on its weights."""
-    config = sizes.autoencoder
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed("training speed"))
-        return ImageAutoencoder(
-            channels=tuple(config.channels),
-            latent_channels=config.latent_channels,
-            residual_blocks=config.residual_blocks,
-            norm_groups=config.norm_groups,
-            patch=config.patch,
-            shortcut=config.shortcut,
-        ).eval()
+    return new_autoencoder(sizes.autoencoder, sequences=len(IMAGES)).eval()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import copy
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -142,6 +142,10 @@ class SyntheticPool:
             report=entry["recipe"]["report"],
             provenance=provenance_line(entry["recipe"], entry["class_probabilities"]),
         )
+
+    def subjects(self) -> Iterator[tio.Subject]:
+        """Every volume once, class by class."""
+        return (self.subject(label, index) for label, count in self.counts.items() for index in range(count))
 
     def verify(self) -> None:
         """InputError that names the first volume whose bytes are not those that were written."""

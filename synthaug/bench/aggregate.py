@@ -80,8 +80,7 @@ def image_metrics(
     Metrics that need more volumes than there are (:func:`metrics_for`) are left out.
     """
     extractor = seeded_extractor(channels=len(images), seed=config.extractor_seed)
-    synthetic = (pool.subject(label, index) for label, count in pool.counts.items() for index in range(count))
-    features = [extractor.features(stack_images(each, images) for each in part) for part in (real, synthetic)]
+    features = [extractor.features(stack_images(each, images) for each in part) for part in (real, pool.subjects())]
     results = distance_report(
         *features,
         metrics=metrics_for(min(map(len, features))),

@@ -76,8 +76,7 @@ def _lazily(folder: str, images: Sequence[str], config: PreprocessConfig) -> tio
 
 def _subjects(folder: Path, images: Sequence[str]) -> list[tio.Subject]:
     if (folder / HEADER).is_file():
-        pool = SyntheticPool.open(folder)
-        return [pool.subject(label, index) for label, count in pool.counts.items() for index in range(count)]
+        return list(SyntheticPool.open(folder).subjects())
     if (folder / MANIFEST).is_file():
         return load_manifest(folder / MANIFEST, images)
     files = sorted(path for path in folder.rglob("*") if path.name.endswith((".nii", ".nii.gz")))

@@ -62,14 +62,19 @@ def training_record(
         "generator": asdict(config),
         "preprocessing": asdict(preprocessing),
         "git_commit": git_commit(),
-        "versions": {"python": platform.python_version(), "synthaug": __version__}
-        | {name: version(name) for name in LIBRARIES},
+        "versions": versions(),
         "date": date.today().isoformat(),
     }
 
 
 def _without_patients(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name not in ("patients", "recipe", "evaluation")}
+
+
+def versions() -> dict[str, str]:
+    """Of Python, this package and the libraries that its figures hang on."""
+    ours = {"python": platform.python_version(), "synthaug": __version__}
+    return ours | {name: version(name) for name in LIBRARIES}
 
 
 def git_commit() -> str:

@@ -49,7 +49,7 @@ def train_autoencoder(
         validation: Volumes to look at every ``config.monitor_every`` steps.
         monitor: Told what they look like.
     """
-    autoencoder = _new_autoencoder(config, sequences=volumes.shape[1])
+    autoencoder = new_autoencoder(config, sequences=volumes.shape[1])
     if config.shortcut:
         autoencoder.fit_shortcut(volumes, whitening=config.whitening)
     sides = [side // autoencoder.factor for side in volumes.shape[2:]]
@@ -66,7 +66,7 @@ def train_autoencoder(
     if validation is not None and monitor is not None:
 
         def look(step: int) -> None:
-            rebuilt = _rebuild(autoencoder, validation)
+            rebuilt = rebuild(autoencoder, validation)
             values = {"val_l1": (rebuilt - validation).abs().mean().item(), "val_psnr": psnr(rebuilt, validation)}
             monitor(step, values, rebuilt)
 
@@ -81,7 +81,7 @@ def train_autoencoder(
     )
     autoencoder.set_statistics(encode_volumes(autoencoder, volumes), centred=config.centred)
     if config.residual_noise:
-        deviation = (volumes - _rebuild(autoencoder, volumes)).square().mean(dtype=torch.float64).sqrt().item()
+        deviation = (volumes - rebuild(autoencoder, volumes)).square().mean(dtype=torch.float64).sqrt().item()
         autoencoder.register_to_config(residual_deviation=deviation)
     return autoencoder
 
@@ -134,17 +134,6 @@ def train_ldm(
     trained_text = config.text_encoder.trainable and denoiser.conditioning.text
     text_encoder.requires_grad_(trained_text).eval()
     scheduler = training_scheduler(config.prediction)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed("layout", config.training.seed))
-        objective = DiffusionObjective(
-            denoiser,
-            text_encoder if trained_text else None,
-            scheduler,
-            config.class_loss_weight,
-            distance=config.distance,
-            layout_weight=config.layout_loss_weight,
-            latent_shape=(denoiser.config.latent_channels, *(n // autoencoder.factor for n in preprocessing.shape)),
-        )
     pipeline = CCELLAPipeline(
         autoencoder=autoencoder,
         denoiser=denoiser,
@@ -162,10 +151,23 @@ def train_ldm(
         return EncodedSubjects.of(part, pipeline, trained_text=trained_text, copies=copies, config=config, cache=cache)
 
     encoded = encode(subjects, copies=config.shifted_copies)
+    deviations: list[float] = []
     if config.preconditioned:
         own = begun.config.latent_deviations if begun else encoded.latents.std((0, 1, 3, 4, 5)).tolist()
-        objective.deviations = list(own)
-        pipeline.register_to_config(latent_deviations=objective.deviations)
+        deviations = list(own)
+        pipeline.register_to_config(latent_deviations=deviations)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed("layout", config.training.seed))
+        objective = DiffusionObjective(
+            denoiser,
+            text_encoder if trained_text else None,
+            scheduler,
+            config.class_loss_weight,
+            distance=config.distance,
+            layout_weight=config.layout_loss_weight,
+            latent_shape=encoded.latents.shape[2:],
+            deviations=deviations,
+        )
     size, seed = config.training.batch_size, config.training.seed
 
     def batch_of(step: int) -> Batch:
@@ -291,13 +293,14 @@ def validation_losses(objective: DiffusionObjective, encoded: EncodedSubjects) -
 
 
 @torch.no_grad()
-def _rebuild(autoencoder: ImageAutoencoder, volumes: torch.Tensor, *, batch_size: int = 8) -> torch.Tensor:
+def rebuild(autoencoder: ImageAutoencoder, volumes: torch.Tensor, *, batch_size: int = 8) -> torch.Tensor:
     """Reconstructions (N, C, X, Y, Z) from the latent means, clipped to [0, 1], on the CPU."""
     parts = [part.to(autoencoder.device) for part in volumes.split(batch_size)]
     return torch.cat([autoencoder.decode(autoencoder.encode(part)).clamp(0, 1).cpu() for part in parts])
 
 
-def _new_autoencoder(config: AutoencoderConfig, *, sequences: int) -> ImageAutoencoder:
+def new_autoencoder(config: AutoencoderConfig, *, sequences: int) -> ImageAutoencoder:
+    """The untrained network that a config describes, its weights drawn from ``config.training.seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed("autoencoder", config.training.seed))
         return ImageAutoencoder(
