@@ -301,9 +301,10 @@ class GeneratorConfig:
     """Put the network behind a linear predictor of each latent channel, and let every time weigh alike in the loss
     (ours; published: no). A short training then starts from noise of the right spread in every channel."""
     layout_loss_weight: float = 0.0
-    """Weight of the squared error with which a linear layer reads the latents at half resolution off the adapter's
-    output (ours; 0 = published). It teaches the reading of places and sizes where a short training would not get to
-    it; variants without text ignore it."""
+    """Above 0 the U-Net sees, beside the noisy latents, those that the report lets expect, as a small network reads
+    them off the adapter's output; this is the weight of its squared error, as a share of the latents' variance (ours;
+    0 = published: no such network). It teaches the reading of places and sizes where a short training would not get
+    to it; variants without text ignore it."""
     distance: Literal["l1", "mse"] = "l1"
     """Distance between predicted and true noise, velocity or flow (published: l1). The squared error draws what is
     rare at a place, such as a lesion, as often as it is there; the L1 draws it too seldom."""

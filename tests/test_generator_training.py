@@ -31,9 +31,10 @@ ONE_STEP = TrainingConfig(steps=1, batch_size=4)
 class Scripted(CCELLADenoiser):
     """A denoiser that answers a fixed prediction and fixed logits, to count the loss by hand."""
 
-    def __init__(self, *, predicted, logits, variant="ccella"):
+    def __init__(self, *, predicted, logits, variant="ccella", layout=False):
         super().__init__(
             variant=variant,
+            layout_shape=(2, 2, 2) if layout else None,
             text_width=16,
             unet_size={"channels": (32,), "attention": (True,)},
             adapter_size={"width": 32, "queries": 2, "blocks": 1, "heads": 2},
@@ -50,7 +51,7 @@ class Scripted(CCELLADenoiser):
 def joint_loss(*, report_weight, weight=1.0, prediction="epsilon", variant="ccella", offset=0.5, **ours):
     """Loss and parts where the prediction is ``offset`` above the target and the logits favour class 1 by 3 to 1.
 
-    The context is zero, so that the layout is read off it as the layer's bias, here 1.
+    The latents that the report lets expect are 1 everywhere, in units of each channel's deviation.
     """
     latents = torch.randn(2, 4, 2, 2, 2, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(2, 4, 2, 2, 2, generator=torch.Generator().manual_seed(1))
@@ -64,10 +65,11 @@ def joint_loss(*, report_weight, weight=1.0, prediction="epsilon", variant="ccel
     if prediction == "flow_prediction":
         target = noise - latents
     logits = torch.tensor([[1.0, 3.0], [1.0, 3.0]]).log()
-    denoiser = Scripted(predicted=target + offset, logits=logits, variant=variant)
-    objective = DiffusionObjective(denoiser, None, scheduler, weight, latent_shape=latents.shape[1:], **ours)
+    denoiser = Scripted(predicted=target + offset, logits=logits, variant=variant, layout="layout_weight" in ours)
+    objective = DiffusionObjective(denoiser, None, scheduler, weight, **ours)
     if objective.layout_weight:
-        torch.nn.init.ones_(objective.layout.bias)
+        torch.nn.init.zeros_(denoiser.layout[-1].weight)
+        torch.nn.init.ones_(denoiser.layout[-1].bias)
     return objective(
         latents=latents,
         noise=noise,
@@ -110,16 +112,38 @@ def test_the_squared_error_replaces_the_l1():
     assert "l1" not in values
 
 
-def test_the_layout_loss_compares_with_the_latents_at_half_resolution_where_there_is_a_report():
+def test_the_layout_loss_is_the_share_of_variance_that_the_expected_latents_leave_over():
     latents = torch.randn(2, 4, 2, 2, 2, generator=torch.Generator().manual_seed(0))
-    missed = (latents.mean((2, 3, 4)) - 1).square().mean(1)
+    missed = (latents - 1).square().mean().item()
     loss, values = joint_loss(report_weight=[1.0, 1.0], weight=0.0, layout_weight=2.0)
-    assert values["layout"].item() == pytest.approx(missed.mean().item(), rel=1e-5)
-    assert loss.item() == pytest.approx(0.5 + 2 * missed.mean().item(), rel=1e-5)
-    assert joint_loss(report_weight=[0.0, 2.0], layout_weight=2.0)[1]["layout"].item() == pytest.approx(
-        missed[1].item()
+    assert values["layout"].item() == pytest.approx(missed, rel=1e-5)
+    assert loss.item() == pytest.approx(0.5 + 2 * missed, rel=1e-5)
+    # A channel that varies twice as much expects twice as much, and its error counts as a share of the variance.
+    missed = (latents - torch.tensor([1.0, 1.0, 1.0, 2.0]).view(1, 4, 1, 1, 1)).square().mean().item()
+    values = joint_loss(report_weight=[1.0, 1.0], layout_weight=2.0, deviations=[1.0, 1.0, 1.0, 2.0])[1]
+    assert values["layout"].item() == pytest.approx(missed / 1.75, rel=1e-5)
+
+
+def test_without_a_layout_there_is_no_layout_loss(tiny_subjects, tiny_autoencoder):
+    assert "layout" not in joint_loss(report_weight=[1.0, 1.0])[1]
+    for variant, layout in (("ccella", True), ("maisi", False), ("radmaisi", False)):
+        config = tiny_generator_config(variant=variant, layout_loss_weight=1.0, training=ONE_STEP)
+        pipeline = train_ldm(
+            tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES, micro_batch=2
+        )
+        assert hasattr(pipeline.denoiser, "layout") == layout
+    with pytest.raises(InputError, match="reads no report, so it has no layout"):
+        CCELLADenoiser(variant="maisi", layout_shape=(2, 2, 2))
+
+
+def test_a_layout_is_stretched_to_the_shape_that_is_drawn(tiny_subjects, tiny_autoencoder):
+    config = tiny_generator_config(layout_loss_weight=1.0, preconditioned=True, training=ONE_STEP)
+    pipeline = train_ldm(
+        tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES, micro_batch=2
     )
-    assert "layout" not in joint_loss(report_weight=[1.0, 1.0], layout_weight=2.0, variant="radmaisi")[1]
+    pipeline.set_progress_bar_config(disable=True)
+    drawn = pipeline(["PI-RADS 4"], seeds=[0], shape=(32, 16, 8), num_inference_steps=2).volumes
+    assert drawn.shape == (1, 1, 32, 16, 8)
 
 
 def test_the_velocity_target_is_the_papers():
@@ -520,6 +544,37 @@ def test_training_goes_on_from_the_weights_of_a_saved_generator(
             torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=0)
     moved = go_on(tiny_subjects[:6], tiny_autoencoder, begun_folder)
     assert moved.fingerprint != tiny_pipeline.fingerprint
+
+
+def test_behind_the_linear_predictor_a_training_can_go_on_to_a_flow(tiny_subjects, tiny_autoencoder, tmp_path):
+    ours = {"preconditioned": True, "layout_loss_weight": 1.0, "training": ONE_STEP}
+    first = train_ldm(
+        tiny_subjects,
+        tiny_autoencoder,
+        tiny_generator_config(**ours),
+        preprocessing=TINY_PREPROCESSING,
+        images=IMAGES,
+        micro_batch=4,
+    )
+    first.save_pretrained(tmp_path)
+    still = TrainingConfig(steps=1, batch_size=4, learning_rate=1e-12)
+    flow = go_on(
+        tiny_subjects, tiny_autoencoder, str(tmp_path), **(ours | {"training": still}), prediction="flow_prediction"
+    )
+    flow.set_progress_bar_config(disable=True)
+    assert torch.isfinite(flow(["PI-RADS 4"], seeds=[0], num_inference_steps=2).volumes).all()
+    # The network's own part answers the same wherever noise and image stand in the same ratio, at the same told time.
+    latents, time = torch.randn(2, 4, 4, 4, 2), torch.tensor([300, 300])
+    context, logits = first.denoiser.read(torch.zeros(2, 4, 16), time)
+    conditions = {
+        "context": context,
+        "class_vector": first.denoiser.class_vector(logits, None),
+        "spacing_mm": torch.ones(2, 3),
+    }
+    with torch.no_grad():
+        torch.testing.assert_close(
+            *(each.denoiser(latents, time, **conditions) for each in (first, flow)), atol=1e-4, rtol=1e-4
+        )
 
 
 def test_a_generator_remembers_the_patients_of_the_one_it_went_on_from(

@@ -38,8 +38,8 @@ class DiffusionObjective(nn.Module):
     The focal loss (alpha 0.75, gamma 2, softmax) is averaged over the cases that have a report.
 
     Ours: the squared error in place of the L1, whose minimum is the median and leaves out what is rare at a place; and
-    + weight * squared error of the latents at half resolution as a linear layer reads them off the adapter's output.
-    What a report says of a place is a small share of the denoising loss and is learned late from it alone.
+    + weight * squared error of the latents that the report lets expect (:class:`CCELLADenoiser`), as a share of their
+    variance. What a report says of a place is a small share of the denoising loss and is learned late from it alone.
 
     Args:
         denoiser: What is trained.
@@ -47,8 +47,7 @@ class DiffusionObjective(nn.Module):
         scheduler: Noise levels and prediction type.
         class_weight: Of the focal loss.
         distance: "l1" or "mse".
-        layout_weight: Of the layout loss; 0 = none.
-        latent_shape: (c, x, y, z), needed for the layout loss.
+        layout_weight: Of the error of the expected latents, where the denoiser has a layout.
         deviations: Of the latent channels, for preconditioning; empty = none. Each time then weighs alike.
     """
 
@@ -61,7 +60,6 @@ class DiffusionObjective(nn.Module):
         *,
         distance: Literal["l1", "mse"] = "l1",
         layout_weight: float = 0.0,
-        latent_shape: Sequence[int] = (),
         deviations: Sequence[float] = (),
     ) -> None:
         super().__init__()
@@ -71,10 +69,7 @@ class DiffusionObjective(nn.Module):
         self.class_weight = class_weight if denoiser.conditioning.class_loss else 0.0
         self.distance = distance
         self.deviations = list(deviations)
-        self.layout_weight = layout_weight if denoiser.conditioning.text else 0.0
-        if self.layout_weight:
-            query_values = denoiser.ella.connector.latents.numel()
-            self.layout = nn.Linear(query_values, _half(torch.empty(1, *latent_shape)).numel())
+        self.layout_weight = layout_weight if denoiser.config.layout_shape else 0.0
         self.focal = FocalLoss(gamma=2.0, alpha=0.75, use_softmax=True, to_onehot_y=True, reduction="none")
 
     def forward(
@@ -113,13 +108,13 @@ class DiffusionObjective(nn.Module):
             loss = loss + self.class_weight * focal
             values |= {"focal": focal.detach(), "class_accuracy": (logits.argmax(1) == labels).float().mean()}
         if self.layout_weight and context is not None:
-            missed = self.layout(context.flatten(1)) - _half(latents).flatten(1)
-            layout = (missed.square().mean(1) * report_weight).mean()
+            layout = self._layout_error(context, latents)
             loss = loss + self.layout_weight * layout
             values |= {"layout": layout.detach()}
         return loss, values
 
-
-def _half(latents: torch.Tensor) -> torch.Tensor:
-    """The latents at half resolution, the last voxel of an odd side left out."""
-    return nn.functional.avg_pool3d(latents, 2)
+    def _layout_error(self, context: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """Share of the latents' variance that the expected latents leave over; 1 for an expectation of nothing."""
+        variance = torch.tensor(self.deviations or [1.0], device=latents.device).square().view(1, -1, 1, 1, 1)
+        missed = self.denoiser.expected_latents(context) * variance.sqrt() - latents
+        return missed.square().mean() / variance.mean()

@@ -19,6 +19,7 @@ from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.optimisation import Batch, OnStep, optimise
 from synthaug.models.text_encoder import build_text_encoder, tokenize
+from synthaug.models.variants import VARIANTS
 from synthaug.seeding import derive_seed, torch_generator
 
 VALIDATION_TIMESTEPS = (50, 250, 450, 650, 850)
@@ -130,7 +131,9 @@ def train_ldm(
         begun = pretrained_generator(config, classes=len(class_counts(subjects)), sequences=len(images))
         text_encoder, tokenizer, denoiser = begun.text_encoder, begun.tokenizer, begun.denoiser
     else:
-        text_encoder, tokenizer, denoiser = _networks(config, autoencoder, len(class_counts(subjects)))
+        text_encoder, tokenizer, denoiser = _networks(
+            config, autoencoder, classes=len(class_counts(subjects)), shape=preprocessing.shape
+        )
     trained_text = config.text_encoder.trainable and denoiser.conditioning.text
     text_encoder.requires_grad_(trained_text).eval()
     scheduler = training_scheduler(config.prediction)
@@ -156,18 +159,15 @@ def train_ldm(
         own = begun.config.latent_deviations if begun else encoded.latents.std((0, 1, 3, 4, 5)).tolist()
         deviations = list(own)
         pipeline.register_to_config(latent_deviations=deviations)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed("layout", config.training.seed))
-        objective = DiffusionObjective(
-            denoiser,
-            text_encoder if trained_text else None,
-            scheduler,
-            config.class_loss_weight,
-            distance=config.distance,
-            layout_weight=config.layout_loss_weight,
-            latent_shape=encoded.latents.shape[2:],
-            deviations=deviations,
-        )
+    objective = DiffusionObjective(
+        denoiser,
+        text_encoder if trained_text else None,
+        scheduler,
+        config.class_loss_weight,
+        distance=config.distance,
+        layout_weight=config.layout_loss_weight,
+        deviations=deviations,
+    )
     size, seed = config.training.batch_size, config.training.seed
 
     def batch_of(step: int) -> Batch:
@@ -323,6 +323,8 @@ def pretrained_generator(config: GeneratorConfig, *, classes: int, sequences: in
     """
     begun = CCELLAPipeline.from_pretrained(str(config.pretrained))
     prediction = "flow_prediction" if is_flow(begun.scheduler) else begun.scheduler.config.prediction_type
+    if config.preconditioned:
+        prediction = config.prediction  # behind the linear predictor the network's own part is the same for each
     found = {
         "generator.variant": (begun.denoiser.config.variant, config.variant),
         "generator.prediction": (prediction, config.prediction),
@@ -336,7 +338,8 @@ def pretrained_generator(config: GeneratorConfig, *, classes: int, sequences: in
     return begun
 
 
-def _networks(config: GeneratorConfig, autoencoder: ImageAutoencoder, classes: int):
+def _networks(config: GeneratorConfig, autoencoder: ImageAutoencoder, *, classes: int, shape: Sequence[int]):
+    sides = tuple(side // autoencoder.factor for side in shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed("ldm", config.training.seed))
         text_encoder, tokenizer = build_text_encoder(config.text_encoder)
@@ -347,5 +350,6 @@ def _networks(config: GeneratorConfig, autoencoder: ImageAutoencoder, classes: i
             text_width=text_encoder.config.hidden_size,
             unet_size=asdict(config.denoiser),
             adapter_size=asdict(config.adapter),
+            layout_shape=sides if config.layout_loss_weight and VARIANTS[config.variant].text else None,
         )
     return text_encoder, tokenizer, denoiser

@@ -3,6 +3,8 @@
 One class serves CCELLA and every comparator of its table; parameter names are those of the published checkpoints.
 """
 
+import math
+
 import torch
 from diffusers.configuration_utils import register_to_config
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
@@ -32,8 +34,16 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
         return super()._get_input_embeddings(emb, None, None, spacing)
 
 
+LAYOUT_WIDTH = 128
+"""Hidden values of the network that reads the layout."""
+
+
 class CCELLADenoiser(PretrainedModel):
     """U-Net, adapter and class heads of one variant.
+
+    Ours, and off in published checkpoints: with ``layout_shape`` a small network reads off the adapter's output which
+    latents the report lets expect, place by place, and the U-Net sees them beside the noisy ones. Cross-attention alone
+    must learn from the denoising loss what "left" means on a grid, and in a short training hardly does.
 
     Args:
         latent_channels: Channels of the latent (4 a sequence).
@@ -42,6 +52,7 @@ class CCELLADenoiser(PretrainedModel):
         text_width: Width of the text encoder's hidden states.
         unet_size: Fields of DenoiserConfig.
         adapter_size: Fields of AdapterConfig.
+        layout_shape: Sides of the latents that the layout is read at; None = no layout.
     """
 
     @register_to_config
@@ -53,6 +64,7 @@ class CCELLADenoiser(PretrainedModel):
         text_width: int = 64,
         unet_size: dict | None = None,
         adapter_size: dict | None = None,
+        layout_shape: tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__()
         if variant not in VARIANTS:
@@ -61,10 +73,12 @@ class CCELLADenoiser(PretrainedModel):
         shape = DenoiserConfig(**(unet_size or {}))
         size = AdapterConfig(**(adapter_size or {}))
         self.scale = shape.condition_scale
+        if layout_shape is not None and not self.conditioning.text:
+            raise InputError(f"Variant {variant!r} reads no report, so it has no layout; leave layout_shape out.")
         self.unet = ConditionedUNet(
             classes=classes if self.conditioning.class_input != "none" else None,
             spatial_dims=3,
-            in_channels=latent_channels,
+            in_channels=latent_channels * (1 if layout_shape is None else 2),
             out_channels=latent_channels,
             num_channels=tuple(shape.channels),
             attention_levels=tuple(shape.attention),
@@ -86,6 +100,12 @@ class CCELLADenoiser(PretrainedModel):
                 class_heads=self.conditioning.heads,
                 class_width=size.class_width,
                 classes=classes,
+            )
+        if layout_shape is not None:
+            self.layout = nn.Sequential(
+                nn.Linear(size.queries * size.width, LAYOUT_WIDTH),
+                nn.SiLU(),
+                nn.Linear(LAYOUT_WIDTH, latent_channels * math.prod(layout_shape)),
             )
         if self.conditioning.heads in ("each", "shared"):
             self.classifier: nn.Module = nn.Linear(size.blocks * classes, classes)
@@ -110,6 +130,10 @@ class CCELLADenoiser(PretrainedModel):
         elif self.conditioning.heads == "last":
             logits = self.classifier(context)
         return context, logits
+
+    def expected_latents(self, context: torch.Tensor) -> torch.Tensor:
+        """What the report lets expect, in units of each channel's deviation: context (B, Q, width) -> latents."""
+        return self.layout(context.flatten(1)).unflatten(1, (self.config.latent_channels, *self.config.layout_shape))
 
     def class_vector(self, logits: torch.Tensor | None, labels: torch.Tensor | None) -> torch.Tensor | None:
         """The class that conditions the image: ``labels`` where given, else the predicted probabilities.
@@ -140,6 +164,11 @@ class CCELLADenoiser(PretrainedModel):
     ) -> torch.Tensor:
         """Denoise: latents (B, C, x, y, z), timesteps (B,), class_vector (B, K), spacing_mm (B, 3) -> like latents."""
         with self.autocast():
+            if self.config.layout_shape is not None:
+                expected = self.expected_latents(context)
+                if expected.shape[2:] != latents.shape[2:]:
+                    expected = nn.functional.interpolate(expected, size=latents.shape[2:], mode="trilinear")
+                latents = torch.cat([latents, expected.to(latents.dtype)], dim=1)
             return self.unet(
                 latents,
                 timesteps,
