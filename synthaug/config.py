@@ -302,9 +302,12 @@ class GeneratorConfig:
     (ours; published: no). A short training then starts from noise of the right spread in every channel."""
     layout_loss_weight: float = 0.0
     """Above 0 the U-Net sees, beside the noisy latents, those that the report lets expect, as a small network reads
-    them off the adapter's output; this is the weight of its squared error, as a share of the latents' variance (ours;
-    0 = published: no such network). It teaches the reading of places and sizes where a short training would not get
-    to it; variants without text ignore it."""
+    them off the adapter's output; this is the weight of that network's squared error, 1 for an expectation of nothing
+    (ours; 0 = published: no such network). It teaches the reading of places and sizes where a short training would not
+    get to it; variants without text ignore it."""
+    reading_steps: int = 0
+    """Steps before the others that train only what reads reports, by class and layout losses (the latter must be on):
+    without the U-Net they are several times quicker (ours; 0 = published). Variants without text ignore it."""
     distance: Literal["l1", "mse"] = "l1"
     """Distance between predicted and true noise, velocity or flow (published: l1). The squared error draws what is
     rare at a place, such as a lesion, as often as it is there; the L1 draws it too seldom."""
@@ -321,6 +324,12 @@ class GeneratorConfig:
         default_factory=lambda: TrainingConfig(steps=300, batch_size=16, learning_rate=1e-3, warmup=20, ema=0.99)
     )
     """Its optimisation."""
+
+    def __post_init__(self) -> None:
+        _require(
+            not self.reading_steps or self.layout_loss_weight > 0,
+            f"generator.reading_steps={self.reading_steps} needs generator.layout_loss_weight above 0.",
+        )
 
 
 @dataclass

@@ -16,6 +16,7 @@ from conftest import IMAGES, TINY_AUTOENCODER, TINY_PREPROCESSING, tiny_generato
 from synthaug.config import TextEncoderConfig, TrainingConfig
 from synthaug.data.manifest import stack_images
 from synthaug.errors import InputError
+from synthaug.generate import training
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.encode import TensorCache, encode_reports, encode_volumes, jitter
 from synthaug.generate.objectives import AutoencoderObjective, DiffusionObjective
@@ -35,6 +36,7 @@ class Scripted(CCELLADenoiser):
         super().__init__(
             variant=variant,
             layout_shape=(2, 2, 2) if layout else None,
+            layout_components=2,
             text_width=16,
             unet_size={"channels": (32,), "attention": (True,)},
             adapter_size={"width": 32, "queries": 2, "blocks": 1, "heads": 2},
@@ -51,7 +53,8 @@ class Scripted(CCELLADenoiser):
 def joint_loss(*, report_weight, weight=1.0, prediction="epsilon", variant="ccella", offset=0.5, **ours):
     """Loss and parts where the prediction is ``offset`` above the target and the logits favour class 1 by 3 to 1.
 
-    The latents that the report lets expect are 1 everywhere, in units of each channel's deviation.
+    The layout has two components, the first two voxels of the first channel times 1 and 2; the report lets expect 1
+    of each.
     """
     latents = torch.randn(2, 4, 2, 2, 2, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(2, 4, 2, 2, 2, generator=torch.Generator().manual_seed(1))
@@ -70,6 +73,8 @@ def joint_loss(*, report_weight, weight=1.0, prediction="epsilon", variant="ccel
     if objective.layout_weight:
         torch.nn.init.zeros_(denoiser.layout[-1].weight)
         torch.nn.init.ones_(denoiser.layout[-1].bias)
+        denoiser.layout_basis[0, 0, 0, 0, 0] = 1.0
+        denoiser.layout_basis[1, 0, 0, 0, 1] = 2.0
     return objective(
         latents=latents,
         noise=noise,
@@ -112,16 +117,55 @@ def test_the_squared_error_replaces_the_l1():
     assert "l1" not in values
 
 
-def test_the_layout_loss_is_the_share_of_variance_that_the_expected_latents_leave_over():
+def test_the_layout_loss_compares_components_in_units_of_their_deviation():
     latents = torch.randn(2, 4, 2, 2, 2, generator=torch.Generator().manual_seed(0))
-    missed = (latents - 1).square().mean().item()
+    found = torch.stack([latents[:, 0, 0, 0, 0], latents[:, 0, 0, 0, 1] / 2], dim=1)
+    missed = (found - 1).square().mean().item()
     loss, values = joint_loss(report_weight=[1.0, 1.0], weight=0.0, layout_weight=2.0)
     assert values["layout"].item() == pytest.approx(missed, rel=1e-5)
     assert loss.item() == pytest.approx(0.5 + 2 * missed, rel=1e-5)
-    # A channel that varies twice as much expects twice as much, and its error counts as a share of the variance.
-    missed = (latents - torch.tensor([1.0, 1.0, 1.0, 2.0]).view(1, 4, 1, 1, 1)).square().mean().item()
-    values = joint_loss(report_weight=[1.0, 1.0], layout_weight=2.0, deviations=[1.0, 1.0, 1.0, 2.0])[1]
-    assert values["layout"].item() == pytest.approx(missed / 1.75, rel=1e-5)
+    # The basis is kept in units of the deviations: where the first channel varies 4 times as much, so do they.
+    values = joint_loss(report_weight=[1.0, 1.0], layout_weight=2.0, deviations=[4.0, 1.0, 1.0, 1.0])[1]
+    assert values["layout"].item() == pytest.approx((found / 4 - 1).square().mean().item(), rel=1e-5)
+
+
+def test_a_fitted_layout_has_components_of_unit_variance_and_starts_at_the_mean():
+    draw = torch.Generator().manual_seed(0)
+    deviations = torch.tensor([1.0, 3.0, 1.0, 1.0])
+    latents = 5 + deviations.view(1, 4, 1, 1, 1) * torch.randn(400, 4, 2, 2, 2, generator=draw)
+    denoiser = Scripted(predicted=None, logits=None, layout=True)
+    denoiser.fit_layout(latents, deviations)
+    found = denoiser.layout_of(latents, deviations)
+    torch.testing.assert_close(found.std(0), torch.ones(2), atol=0.01, rtol=0)
+    torch.testing.assert_close(found.mean(0), denoiser.layout[-1].bias.detach(), atol=0.02, rtol=0)
+    # The largest components lie in the channel that varies most.
+    share = (denoiser.layout_basis * deviations.view(1, 4, 1, 1, 1)).square().sum((2, 3, 4))
+    assert (share[:, 1] / share.sum(1) > 0.9).all()
+
+
+def test_the_reading_stage_moves_text_encoder_and_adapter_and_leaves_the_unet(
+    tiny_subjects, tiny_autoencoder, monkeypatch
+):
+    states, original = [], training.optimise
+
+    def watched(objective, *arguments, **options):
+        pair = objective.joint if hasattr(objective, "joint") else objective
+        states.append({name: value.clone() for name, value in pair.state_dict().items()})
+        original(objective, *arguments, **options)
+
+    monkeypatch.setattr(training, "optimise", watched)
+    config = tiny_generator_config(layout_loss_weight=1.0, reading_steps=2, training=ONE_STEP)
+    train_ldm(tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES, micro_batch=2)
+    before, after = states
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not any(name.startswith("denoiser.unet.") for name in moved)
+    for part in ("denoiser.ella.", "denoiser.layout.", "denoiser.classifier.", "text_encoder."):
+        assert any(name.startswith(part) for name in moved), part
+
+
+def test_reading_steps_need_the_layout_loss():
+    with pytest.raises(InputError, match="reading_steps=2 needs"):
+        tiny_generator_config(reading_steps=2)
 
 
 def test_without_a_layout_there_is_no_layout_loss(tiny_subjects, tiny_autoencoder):

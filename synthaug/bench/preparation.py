@@ -174,6 +174,7 @@ class Study:
                     micro_batch=self.config.pool.sampling.micro_batch,
                     checkpoint=folder.with_suffix(".checkpoint"),
                     on_step=on_step,
+                    on_reading_step=self._reading_progress(),
                     cache=TensorCache(self.out / "cache"),
                     validation=self.split.val,
                     monitor=monitor.generator if monitor else None,
@@ -207,6 +208,12 @@ class Study:
 
     def _volumes(self, subjects: Sequence[tio.Subject]) -> torch.Tensor:
         return torch.stack([stack_images(subject, self.config.data.images) for subject in subjects])
+
+    def _reading_progress(self) -> Callable[..., None] | None:
+        config = self.config.generator
+        if not config.reading_steps or not VARIANTS[config.variant].text or not processes().is_main_process:
+            return None
+        return self.progress("reading", config.reading_steps)
 
     @contextlib.contextmanager
     def _watched(self, stage: str, stage_id: str) -> Iterator[tuple[TrainingMonitor | None, Callable[..., None]]]:

@@ -38,8 +38,8 @@ class DiffusionObjective(nn.Module):
     The focal loss (alpha 0.75, gamma 2, softmax) is averaged over the cases that have a report.
 
     Ours: the squared error in place of the L1, whose minimum is the median and leaves out what is rare at a place; and
-    + weight * squared error of the latents that the report lets expect (:class:`CCELLADenoiser`), as a share of their
-    variance. What a report says of a place is a small share of the denoising loss and is learned late from it alone.
+    + weight * squared error of the layout that the report lets expect (:class:`CCELLADenoiser`), 1 for an expectation
+    of nothing. What a report says of a place is a small share of the denoising loss and is learned late from it alone.
 
     Args:
         denoiser: What is trained.
@@ -47,7 +47,7 @@ class DiffusionObjective(nn.Module):
         scheduler: Noise levels and prediction type.
         class_weight: Of the focal loss.
         distance: "l1" or "mse".
-        layout_weight: Of the error of the expected latents, where the denoiser has a layout.
+        layout_weight: Of the error of the expected layout, where the denoiser has one.
         deviations: Of the latent channels, for preconditioning; empty = none. Each time then weighs alike.
     """
 
@@ -103,18 +103,53 @@ class DiffusionObjective(nn.Module):
         error, power = predicted - wanted, 1 if self.distance == "l1" else 2
         loss = (error.abs().pow(power) / balance(self.scheduler, self.deviations, time, power=power)).mean()
         values: dict[str, torch.Tensor] = {self.distance: loss.detach()}
+        reading, parts = self.reading_loss(context, logits, latents=latents, labels=labels, weight=report_weight)
+        return loss + reading, values | parts
+
+    def reading_loss(
+        self,
+        context: torch.Tensor | None,
+        logits: torch.Tensor | None,
+        *,
+        latents: torch.Tensor,
+        labels: torch.Tensor,
+        weight: torch.Tensor,
+    ) -> tuple[torch.Tensor | float, dict[str, torch.Tensor]]:
+        """What is asked of the adapter alone: the class, and the layout where there is one; weighted, and the parts."""
+        loss: torch.Tensor | float = 0.0
+        values = {}
         if logits is not None:
-            focal = (self.focal(logits.float(), labels.unsqueeze(1)).mean(1) * report_weight).mean()
+            focal = (self.focal(logits.float(), labels.unsqueeze(1)).mean(1) * weight).mean()
             loss = loss + self.class_weight * focal
             values |= {"focal": focal.detach(), "class_accuracy": (logits.argmax(1) == labels).float().mean()}
         if self.layout_weight and context is not None:
-            layout = self._layout_error(context, latents)
+            deviations = torch.tensor(self.deviations or [1.0], device=latents.device)
+            wanted = self.denoiser.layout_of(latents, deviations)
+            layout = (self.denoiser.expected_layout(context) - wanted).square().mean()
             loss = loss + self.layout_weight * layout
             values |= {"layout": layout.detach()}
         return loss, values
 
-    def _layout_error(self, context: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        """Share of the latents' variance that the expected latents leave over; 1 for an expectation of nothing."""
-        variance = torch.tensor(self.deviations or [1.0], device=latents.device).square().view(1, -1, 1, 1, 1)
-        missed = self.denoiser.expected_latents(context) * variance.sqrt() - latents
-        return missed.square().mean() / variance.mean()
+
+class ReadingObjective(nn.Module):
+    """The part of CCELLA's joint loss that needs no U-Net; takes the same batches (ours)."""
+
+    def __init__(self, joint: DiffusionObjective) -> None:
+        super().__init__()
+        self.joint = joint
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        text: torch.Tensor,
+        labels: torch.Tensor,
+        report_weight: torch.Tensor,
+        **_: torch.Tensor,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Arguments as those of :class:`DiffusionObjective`."""
+        joint = self.joint
+        if joint.text_encoder is not None:
+            text = encode_tokens(joint.text_encoder, text)
+        context, logits = joint.denoiser.read(text, network_time(joint.scheduler, timesteps))
+        return joint.reading_loss(context, logits, latents=latents, labels=labels, weight=report_weight)

@@ -1,7 +1,7 @@
 """Training of the autoencoder and of the latent diffusion model (arXiv 2506.10230), resumable and watched."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from synthaug.data.manifest import class_counts, stack_images
 from synthaug.errors import InputError
 from synthaug.generate.diffusion import TRAIN_TIMESTEPS, is_flow, training_scheduler
 from synthaug.generate.encode import NO_CACHE, TensorCache, encode_reports, encode_volumes, jitter
-from synthaug.generate.objectives import AutoencoderObjective, DiffusionObjective
+from synthaug.generate.objectives import AutoencoderObjective, DiffusionObjective, ReadingObjective
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.record import training_record
 from synthaug.models.autoencoder import ImageAutoencoder
@@ -22,6 +22,9 @@ from synthaug.models.text_encoder import build_text_encoder, tokenize
 from synthaug.models.variants import VARIANTS
 from synthaug.seeding import derive_seed, torch_generator
 
+LAYOUT_COMPONENTS = 48
+"""Components that tell a layout, at most. Half of what reports explain of so many is where the lesion lies; of all the
+latents' variance it is a fiftieth."""
 VALIDATION_TIMESTEPS = (50, 250, 450, 650, 850)
 """Noise levels at which every validation subject is looked at."""
 
@@ -107,6 +110,7 @@ def train_ldm(
     micro_batch: int = 8,
     checkpoint: Path | None = None,
     on_step: OnStep | None = None,
+    on_reading_step: OnStep | None = None,
     cache: TensorCache = NO_CACHE,
     validation: Sequence[tio.Subject] = (),
     monitor: GeneratorMonitor | None = None,
@@ -122,6 +126,7 @@ def train_ldm(
         micro_batch: Batch size at which the pipeline's network will run.
         checkpoint: File that a killed training resumes from.
         on_step: Progress.
+        on_reading_step: Progress of ``config.reading_steps``.
         cache: Keeps latents and the states of a frozen text encoder from one training to the next.
         validation: Subjects, preprocessed alike, to look at every ``config.monitor_every`` steps.
         monitor: Told the losses on them, and given the pipeline to draw with.
@@ -132,7 +137,11 @@ def train_ldm(
         text_encoder, tokenizer, denoiser = begun.text_encoder, begun.tokenizer, begun.denoiser
     else:
         text_encoder, tokenizer, denoiser = _networks(
-            config, autoencoder, classes=len(class_counts(subjects)), shape=preprocessing.shape
+            config,
+            autoencoder,
+            classes=len(class_counts(subjects)),
+            shape=preprocessing.shape,
+            subjects=len(subjects),
         )
     trained_text = config.text_encoder.trainable and denoiser.conditioning.text
     text_encoder.requires_grad_(trained_text).eval()
@@ -159,6 +168,8 @@ def train_ldm(
         own = begun.config.latent_deviations if begun else encoded.latents.std((0, 1, 3, 4, 5)).tolist()
         deviations = list(own)
         pipeline.register_to_config(latent_deviations=deviations)
+    if denoiser.config.layout_shape and not begun:
+        denoiser.fit_layout(encoded.latents.flatten(0, 1), torch.tensor(deviations or [1.0]))
     objective = DiffusionObjective(
         denoiser,
         text_encoder if trained_text else None,
@@ -172,6 +183,9 @@ def train_ldm(
 
     def batch_of(step: int) -> Batch:
         return encoded.draw(size, torch_generator("ldm", seed, step), report_dropout=config.report_dropout)
+
+    if config.reading_steps and objective.layout_weight and not (checkpoint and checkpoint.is_file()):
+        _train_reading(objective, encoded, config, checkpoint=checkpoint, on_step=on_reading_step)
 
     look = None
     if validation and monitor:
@@ -191,6 +205,32 @@ def train_ldm(
     )
     text_encoder.eval()
     return pipeline.to(denoiser.device)
+
+
+def _train_reading(
+    objective: DiffusionObjective,
+    encoded: "EncodedSubjects",
+    config: GeneratorConfig,
+    *,
+    checkpoint: Path | None,
+    on_step: OnStep | None,
+) -> None:
+    """Teach text encoder and adapter what the reports say, the U-Net left as it is."""
+    unet, size, seed = objective.denoiser.unet, config.training.batch_size, config.training.seed
+    warmup = min(config.training.warmup, config.reading_steps - 1)
+
+    def batch_of(step: int) -> Batch:
+        return encoded.draw(size, torch_generator("reading", seed, step), report_dropout=config.report_dropout)
+
+    unet.requires_grad_(False)
+    optimise(
+        ReadingObjective(objective),
+        batch_of,
+        replace(config.training, steps=config.reading_steps, warmup=warmup),
+        checkpoint=checkpoint and checkpoint.with_suffix(".reading"),
+        on_step=on_step,
+    )
+    unet.requires_grad_(True)
 
 
 @dataclass
@@ -338,7 +378,9 @@ def pretrained_generator(config: GeneratorConfig, *, classes: int, sequences: in
     return begun
 
 
-def _networks(config: GeneratorConfig, autoencoder: ImageAutoencoder, *, classes: int, shape: Sequence[int]):
+def _networks(
+    config: GeneratorConfig, autoencoder: ImageAutoencoder, *, classes: int, shape: Sequence[int], subjects: int
+):
     sides = tuple(side // autoencoder.factor for side in shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed("ldm", config.training.seed))
@@ -351,5 +393,6 @@ def _networks(config: GeneratorConfig, autoencoder: ImageAutoencoder, *, classes
             unet_size=asdict(config.denoiser),
             adapter_size=asdict(config.adapter),
             layout_shape=sides if config.layout_loss_weight and VARIANTS[config.variant].text else None,
+            layout_components=min(LAYOUT_COMPONENTS, subjects - 1),
         )
     return text_encoder, tokenizer, denoiser

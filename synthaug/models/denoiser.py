@@ -3,8 +3,6 @@
 One class serves CCELLA and every comparator of its table; parameter names are those of the published checkpoints.
 """
 
-import math
-
 import torch
 from diffusers.configuration_utils import register_to_config
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
@@ -15,6 +13,7 @@ from synthaug.errors import InputError
 from synthaug.models.adapter import Adapter, ClassHead
 from synthaug.models.pretrained import PretrainedModel
 from synthaug.models.variants import VARIANTS
+from synthaug.seeding import derive_seed
 
 
 class ConditionedUNet(DiffusionModelUNetMaisi):
@@ -36,6 +35,8 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
 
 LAYOUT_WIDTH = 128
 """Hidden values of the network that reads the layout."""
+LAYOUT_ROWS = 4096
+"""Training latents, at most, that the principal components of the layout are fitted to."""
 
 
 class CCELLADenoiser(PretrainedModel):
@@ -43,7 +44,9 @@ class CCELLADenoiser(PretrainedModel):
 
     Ours, and off in published checkpoints: with ``layout_shape`` a small network reads off the adapter's output which
     latents the report lets expect, place by place, and the U-Net sees them beside the noisy ones. Cross-attention alone
-    must learn from the denoising loss what "left" means on a grid, and in a short training hardly does.
+    must learn from the denoising loss what "left" means on a grid, and in a short training hardly does. The layout is
+    told in principal components of the training latents, each in units of its deviation: a lesion is a tiny share of
+    the variance between patients, but a large one of what the smaller components hold.
 
     Args:
         latent_channels: Channels of the latent (4 a sequence).
@@ -53,6 +56,7 @@ class CCELLADenoiser(PretrainedModel):
         unet_size: Fields of DenoiserConfig.
         adapter_size: Fields of AdapterConfig.
         layout_shape: Sides of the latents that the layout is read at; None = no layout.
+        layout_components: Principal components that tell the layout.
     """
 
     @register_to_config
@@ -65,6 +69,7 @@ class CCELLADenoiser(PretrainedModel):
         unet_size: dict | None = None,
         adapter_size: dict | None = None,
         layout_shape: tuple[int, int, int] | None = None,
+        layout_components: int = 48,
     ) -> None:
         super().__init__()
         if variant not in VARIANTS:
@@ -105,8 +110,9 @@ class CCELLADenoiser(PretrainedModel):
             self.layout = nn.Sequential(
                 nn.Linear(size.queries * size.width, LAYOUT_WIDTH),
                 nn.SiLU(),
-                nn.Linear(LAYOUT_WIDTH, latent_channels * math.prod(layout_shape)),
+                nn.Linear(LAYOUT_WIDTH, layout_components),
             )
+            self.register_buffer("layout_basis", torch.zeros(layout_components, latent_channels, *layout_shape))
         if self.conditioning.heads in ("each", "shared"):
             self.classifier: nn.Module = nn.Linear(size.blocks * classes, classes)
         elif self.conditioning.heads == "last":
@@ -131,9 +137,40 @@ class CCELLADenoiser(PretrainedModel):
             logits = self.classifier(context)
         return context, logits
 
-    def expected_latents(self, context: torch.Tensor) -> torch.Tensor:
-        """What the report lets expect, in units of each channel's deviation: context (B, Q, width) -> latents."""
-        return self.layout(context.flatten(1)).unflatten(1, (self.config.latent_channels, *self.config.layout_shape))
+    @torch.no_grad()
+    def fit_layout(self, latents: torch.Tensor, deviations: torch.Tensor) -> None:
+        """Set the layout's components to the principal ones of training latents.
+
+        Args:
+            latents: (N, C, x, y, z), N above the number of components.
+            deviations: Of the channels (C,), in units of which the U-Net sees the layout.
+        """
+        rows = latents[:: -(-len(latents) // LAYOUT_ROWS)].flatten(1)
+        mean = rows.mean(0)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed("layout components"))
+            _, singular, components = torch.svd_lowrank(rows - mean, q=self.config.layout_components, niter=4)
+        spread = (singular / (len(rows) - 1) ** 0.5).clamp(min=1e-6)
+        basis = (components * spread).T.unflatten(1, latents.shape[1:])
+        self.layout_basis.copy_(basis / deviations.view(1, -1, 1, 1, 1))
+        # An expectation of nothing in particular is the mean.
+        self.layout[-1].bias.copy_(mean @ components / spread)
+
+    def layout_of(self, latents: torch.Tensor, deviations: torch.Tensor) -> torch.Tensor:
+        """The components (B, K) of latents (B, C, x, y, z), each of unit variance over the training latents."""
+        basis = (self.layout_basis * deviations.view(1, -1, 1, 1, 1)).flatten(1)
+        return latents.flatten(1) @ basis.T / basis.square().sum(1)
+
+    def expected_layout(self, context: torch.Tensor) -> torch.Tensor:
+        """The components (B, K) that the report lets expect, from the context (B, Q, width)."""
+        return self.layout(context.flatten(1))
+
+    def _expected_latents(self, context: torch.Tensor, sides: torch.Size) -> torch.Tensor:
+        """(B, C, *sides), in units of the channels' deviations; stretched where the layout was fitted to others."""
+        expected = torch.einsum("bk,kcxyz->bcxyz", self.expected_layout(context), self.layout_basis)
+        if expected.shape[2:] != sides:
+            expected = nn.functional.interpolate(expected, size=sides, mode="trilinear")
+        return expected
 
     def class_vector(self, logits: torch.Tensor | None, labels: torch.Tensor | None) -> torch.Tensor | None:
         """The class that conditions the image: ``labels`` where given, else the predicted probabilities.
@@ -165,9 +202,7 @@ class CCELLADenoiser(PretrainedModel):
         """Denoise: latents (B, C, x, y, z), timesteps (B,), class_vector (B, K), spacing_mm (B, 3) -> like latents."""
         with self.autocast():
             if self.config.layout_shape is not None:
-                expected = self.expected_latents(context)
-                if expected.shape[2:] != latents.shape[2:]:
-                    expected = nn.functional.interpolate(expected, size=latents.shape[2:], mode="trilinear")
+                expected = self._expected_latents(context, latents.shape[2:])
                 latents = torch.cat([latents, expected.to(latents.dtype)], dim=1)
             return self.unet(
                 latents,
