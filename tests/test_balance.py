@@ -26,8 +26,12 @@ def test_each_strategy_fills_the_classes_it_names(strategy, expected):
     assert synthetic_counts({0: 30, 1: 10, 2: 5}, sampling_strategy=strategy) == expected
 
 
-def test_minority_fills_every_class_that_is_smallest():
-    assert synthetic_counts({0: 5, 1: 2, 2: 2}, sampling_strategy="minority") == {0: 0, 1: 3, 2: 3}
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [("minority", {0: 0, 1: 3, 2: 0}), ("not minority", {0: 0, 1: 0, 2: 3}), ("auto", {0: 0, 1: 3, 2: 3})],
+)
+def test_of_equally_small_classes_the_first_is_the_minority_as_in_imbalanced_learn(strategy, expected):
+    assert synthetic_counts({0: 5, 1: 2, 2: 2}, sampling_strategy=strategy) == expected
 
 
 def test_equal_classes_need_nothing():

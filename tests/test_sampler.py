@@ -25,9 +25,9 @@ def labelled(sizes):
     return [{"label": label} for label, size in enumerate(sizes) for _ in range(size)]
 
 
-def listed(classes):
-    """A pool of one volume a class, of which only the list is read."""
-    entries = [{"label": label, "index": 0} for label in range(classes)]
+def listed(classes, volumes=1):
+    """A pool of ``volumes`` a class, of which only the list is read."""
+    entries = [{"label": label, "index": index} for label in range(classes) for index in range(volumes)]
     return SyntheticPool(Path("nowhere"), {"images": ["t2w"]}, entries)
 
 
@@ -134,7 +134,7 @@ def test_an_epoch_repeats_and_another_epoch_or_seed_differs():
 
 
 def test_later_epochs_walk_on_through_a_larger_pool():
-    sampler = SyntheticSampler(labelled([5, 2]), listed(2), batch_size=2)
+    sampler = SyntheticSampler(labelled([5, 2]), listed(2, volumes=9), batch_size=2)
     seen = []
     for epoch in range(3):
         sampler.set_epoch(epoch)

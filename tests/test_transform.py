@@ -7,9 +7,10 @@ import torch
 import torchio as tio
 from small_pool import SAMPLING, build_pool
 
+from synthaug.augment.balance import target_weights
 from synthaug.augment.pool import reports_by_class
 from synthaug.augment.source import LiveSource
-from synthaug.augment.transform import Synthesize, SyntheticAugment, _target_weights
+from synthaug.augment.transform import Synthesize, SyntheticAugment
 from synthaug.errors import InputError
 
 
@@ -161,15 +162,31 @@ def test_include_leaves_other_images_and_label_maps_alone(pool, subject):
         adc=tio.ScalarImage(tensor=torch.rand(1, 16, 16, 8)),
         gland=tio.LabelMap(tensor=torch.ones(1, 16, 16, 8)),
     )
-    for augment in (SyntheticAugment(pool, p=1, include=["t2w"]), SyntheticAugment(pool, p=1, exclude=["adc"])):
+    for augment in (
+        SyntheticAugment(pool, p=1, include=["t2w"]),
+        SyntheticAugment(pool, p=1, exclude=["adc", "gland"]),
+    ):
         result = augment(rich)
         assert not torch.equal(result["t2w"].data, rich["t2w"].data)
         assert torch.equal(result["adc"].data, rich["adc"].data)
         assert torch.equal(result["gland"].data, rich["gland"].data)
         assert result["synthetic"] is True
         assert torch.equal(result.get_composed_history()(rich)["adc"].data, rich["adc"].data)
-    with pytest.raises(InputError, match="no image 'adc'"):
-        SyntheticAugment(pool, p=1)(rich)
+
+
+def test_an_image_or_label_map_of_the_real_patient_is_not_left_beside_a_synthetic_one_unasked(pool, subject):
+    tensor = torch.ones(1, 16, 16, 8)
+    for other in (tio.ScalarImage(tensor=tensor), tio.LabelMap(tensor=tensor)):
+        with pytest.raises(InputError, match="no image 'other'; pass include="):
+            SyntheticAugment(pool, p=1)(tio.Subject({**subject, "other": other}))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"), [({"include": ["t2"]}, "no image 't2'"), ({"exclude": ["t2w"]}, "no image to replace")]
+)
+def test_a_choice_that_replaces_nothing_is_refused(pool, subject, chosen, words):
+    with pytest.raises(InputError, match=words):
+        SyntheticAugment(pool, p=1, **chosen)(subject)
 
 
 def test_a_real_image_may_be_kept_beside_the_synthetic_one(pool, subject):
@@ -201,7 +218,7 @@ def test_balance_gives_every_class_the_same_expected_share(pool, tiny_subjects, 
 
 
 def test_balance_of_three_classes_weighs_each_by_what_it_lacks():
-    weights = _target_weights("balance", {0: 50, 1: 30, 2: 20}, 0.5)
+    weights = target_weights("balance", {0: 50, 1: 30, 2: 20}, 0.5)
     shares = {c: 0.5 * n / 100 + 0.5 * weights[c] / sum(weights.values()) for c, n in {0: 50, 1: 30, 2: 20}.items()}
     assert shares == pytest.approx(dict.fromkeys(range(3), 1 / 3))
 
