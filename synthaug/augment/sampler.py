@@ -158,8 +158,12 @@ class SyntheticSampler(Sampler[list[Draw]]):
     def __iter__(self) -> Iterator[list[Draw]]:
         plan, first = self._plan, self._first
         numbers = range(first * self.ranks + self.rank, len(self) * self.ranks, self.ranks)
-        self._first, self._done = 0, first
-        for batch in plan.batches(numbers):
+        self._done = first
+        return self._counted(plan.batches(numbers))
+
+    def _counted(self, batches: Iterator[list[Draw]]) -> Iterator[list[Draw]]:
+        self._first = 0  # not before the first batch is asked for: a loader with workers asks twice for the iterator
+        for batch in batches:
             self._done += 1
             yield batch
 
