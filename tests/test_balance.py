@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthaug.augment.balance import fraction_at, kept_counts, synthetic_counts
+from synthaug.augment.balance import fraction_at, kept_counts, synthetic_counts, target_weights
 from synthaug.errors import InputError
 
 REAL = st.dictionaries(st.integers(0, 5), st.integers(1, 500), min_size=2)
@@ -192,3 +192,17 @@ def test_what_cannot_be_meant_is_refused(settings, words):
 def test_a_ratio_of_three_classes_is_refused():
     with pytest.raises(InputError, match="give a dictionary"):
         synthetic_counts({0: 30, 1: 10, 2: 5}, sampling_strategy=0.5)
+
+
+@given(real=REAL, percent=st.integers(0, 100))
+def test_balance_weighs_each_class_by_what_it_lacks_or_says_that_p_cannot_reach_it(real, percent):
+    p = percent / 100
+    total, even = sum(real.values()), 1 / len(real)
+    try:
+        weights = target_weights("balance", real, p)
+    except InputError:
+        assert any((1 - p) * count / total > even for count in real.values())
+    else:
+        shares = [(1 - p) * count / total + p * weights[label] for label, count in real.items()]
+        assert sum(weights.values()) == pytest.approx(1) or p == 0
+        assert p == 0 or shares == pytest.approx([even] * len(real))
