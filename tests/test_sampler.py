@@ -470,12 +470,12 @@ def test_orders_do_not_change_between_versions():
     )
     sampler.set_epoch(2)
     assert [tuple(draw[2:]) for batch in sampler for draw in batch] == [
-        (True, 0, 5),
-        (False, 1, 1),
-        (False, 0, 0),
-        (True, 1, 2),
-        (False, 0, 2),
-        (True, 1, 2),
         (True, 0, 4),
+        (False, 1, 1),
+        (False, 0, 3),
+        (True, 1, 2),
+        (True, 0, 5),
+        (True, 1, 2),
+        (False, 0, 0),
         (False, 1, 1),
     ]

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-ROUNDS = 12
-"""Twice four rounds make a Feistel cipher pass for random; more because small sets have little to mix."""
+ROUNDS = 6
+"""Of two half rounds each; a Feistel cipher passes for random from four half rounds on, small sets want more."""
 
 
 def shuffled_members(places: np.ndarray, *, size: int, seed: int) -> np.ndarray:
