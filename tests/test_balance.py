@@ -58,13 +58,14 @@ def test_a_fraction_fills_all_classes_to_one_total(fraction, expected):
 
 
 @given(real=REAL)
+@settings(deadline=None)
 def test_auto_makes_all_classes_equal(real):
     added = synthetic_counts(real)
     assert {real[label] + added[label] for label in real} == {max(real.values())}
 
 
 @given(real=REAL, percent=st.integers(1, 99))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_the_synthetic_share_is_never_below_the_one_asked_for_and_not_one_volume_more(real, percent):
     added = synthetic_counts(real, synthetic_fraction=percent / 100)
     totals = {real[label] + added[label] for label in real}
@@ -81,6 +82,7 @@ def test_a_ratio_of_two_classes_is_minority_to_majority_rounded_down(ratio, adde
 
 
 @given(counts=st.tuples(st.integers(1, 500), st.integers(1, 500)), percent=st.integers(1, 100))
+@settings(deadline=None)
 def test_a_ratio_is_reached_but_not_passed_or_refused_where_it_adds_nothing(counts, percent):
     low, high = sorted(counts)
     ratio = Fraction(percent, 100)
@@ -102,6 +104,7 @@ STRATEGIES = st.sampled_from(["auto", "minority", "not minority", "not majority"
 
 
 @given(real=REAL, strategy=STRATEGIES)
+@settings(deadline=None)
 def test_a_named_strategy_never_passes_the_largest_class_and_takes_nothing_away(real, strategy):
     added = synthetic_counts(real, sampling_strategy=strategy)
     assert added.keys() == real.keys()
@@ -109,6 +112,7 @@ def test_a_named_strategy_never_passes_the_largest_class_and_takes_nothing_away(
 
 
 @given(real=REAL, strategy=STRATEGIES)
+@settings(deadline=None)
 def test_synthetic_only_makes_the_totals_that_filling_would_make(real, strategy):
     added = synthetic_counts(real, sampling_strategy=strategy)
     alone = synthetic_counts(real, sampling_strategy=strategy, mode="synthetic")
@@ -117,6 +121,7 @@ def test_synthetic_only_makes_the_totals_that_filling_would_make(real, strategy)
 
 
 @given(real=REAL, percent=st.integers(0, 100))
+@settings(deadline=None)
 def test_replacing_keeps_each_total_and_is_never_below_the_share_asked_for_by_a_subject_or_more(real, percent):
     synthetic = synthetic_counts(real, synthetic_fraction=percent / 100, mode="replace")
     kept = kept_counts(real, synthetic, synthetic_fraction=percent / 100, mode="replace")
@@ -127,6 +132,7 @@ def test_replacing_keeps_each_total_and_is_never_below_the_share_asked_for_by_a_
 
 
 @given(real=REAL)
+@settings(deadline=None)
 def test_adding_a_share_of_nothing_is_filling(real):
     assert synthetic_counts(real, synthetic_fraction=0.0) == synthetic_counts(real)
 
@@ -195,6 +201,7 @@ def test_a_ratio_of_three_classes_is_refused():
 
 
 @given(real=REAL, percent=st.integers(0, 100))
+@settings(deadline=None)
 def test_balance_weighs_each_class_by_what_it_lacks_or_says_that_p_cannot_reach_it(real, percent):
     p = percent / 100
     total, even = sum(real.values()), 1 / len(real)

@@ -130,7 +130,7 @@ def real_subjects(pool: sa.SyntheticPool, folder: Path) -> list[tio.Subject]:
 
 
 def in_turns(epochs: dict[str, Callable[[], None]], repeats: int) -> dict[str, Any]:
-    """Both sides again and again, so that a machine that slows down meanwhile favours nobody; medians of the pairs."""
+    """Both sides again and again, so that a machine that slows down meanwhile favours nobody; the medians."""
     wall: dict[str, list[float]] = {name: [] for name in epochs}
     cpu: dict[str, list[float]] = {name: [] for name in epochs}
     for repeat in range(repeats + 1):
@@ -141,11 +141,12 @@ def in_turns(epochs: dict[str, Callable[[], None]], repeats: int) -> dict[str, A
             if repeat:
                 wall[name].append(time.perf_counter() - started[0])
                 cpu[name].append(time.process_time() - started[1])
+    ours, reference = (float(np.median(wall[name])) for name in ("ours", "reference"))
     return {
-        "ours": float(np.median(wall["ours"])),
-        "reference": float(np.median(wall["reference"])),
-        "ratio": float(np.median(np.divide(wall["ours"], wall["reference"]))),
-        "ratio_of_cpu_time": float(np.median(np.divide(cpu["ours"], cpu["reference"]))),
+        "ours": ours,
+        "reference": reference,
+        "ratio": ours / reference,
+        "ratio_of_cpu_time": float(np.median(cpu["ours"]) / np.median(cpu["reference"])),
         "repeats": repeats,
     }
 
