@@ -10,6 +10,7 @@ _HOME = {
     "PreprocessConfig": "synthaug.config",
     "Split": "synthaug.data.splits",
     "SyntheticAugment": "synthaug.augment.transform",
+    "SyntheticAugmentd": "synthaug.augment.monai_transform",
     "SyntheticPool": "synthaug.augment.pool",
     "SyntheticSampler": "synthaug.augment.sampler",
     "compare_images": "synthaug.metrics.comparison",

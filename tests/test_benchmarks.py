@@ -146,6 +146,21 @@ def test_sampling_compares_quality_beside_speed(script, pipeline_folder, capsys,
     assert record["fid"]["ratio"] > 0
 
 
+def test_augmentation_prints_its_claims(script, pipeline_folder, capsys):
+    sizes = ["--volumes", "8", "--pool", "40", "--reads", "200", "--subjects", "10000", "--epochs", "2"]
+    script("speed", "augmentation").main(["--pipeline", pipeline_folder, "--repeats", "2", *sizes])
+    record = last_json(capsys.readouterr().out)
+    assert set(record) >= CLAIM
+    assert record["ratio"] == pytest.approx(record["ours"] / record["reference"])
+    assert record["holds"] == (record["ratio"] <= record["target"])
+    assert record["volume_shape"] == [16, 16, 8]
+    for part in ("opening", "memory", "plan"):
+        assert record[part]["holds"] == (record[part]["ours"] <= record[part]["target"])
+    assert "40 volumes" in record["opening"]["claim"]
+    assert record["plan"]["batches_planned"] == 2 * 1001
+    assert record["plan"]["batches_an_epoch"] == 2250
+
+
 @pytest.mark.slow
 def test_training_prints_its_claim(script, capsys):
     script("speed", "training").main(["--quick"])

@@ -1,3 +1,6 @@
+import json
+import time
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -7,9 +10,12 @@ import torchio as tio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_pool import build_pool, imbalanced
+from torch import distributed
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from synthaug.augment.plan import ClassShare, Draw, EpochPlan
 from synthaug.augment.pool import SyntheticPool
-from synthaug.augment.sampler import SyntheticSampler
+from synthaug.augment.sampler import MixedSubjects, SyntheticSampler
 from synthaug.data.manifest import CONVENTION
 from synthaug.errors import InputError
 
@@ -25,9 +31,9 @@ def labelled(sizes):
     return [{"label": label} for label, size in enumerate(sizes) for _ in range(size)]
 
 
-def listed(classes):
-    """A pool of one volume a class, of which only the list is read."""
-    entries = [{"label": label, "index": 0} for label in range(classes)]
+def listed(classes, volumes=1):
+    """A pool of ``volumes`` a class, of which only the list is read."""
+    entries = [{"label": label, "index": index} for label in range(classes) for index in range(volumes)]
     return SyntheticPool(Path("nowhere"), {"images": ["t2w"]}, entries)
 
 
@@ -46,17 +52,18 @@ def same(left, right):
 @given(
     sizes=SIZES,
     per_class=st.integers(1, 5),
-    percent=st.sampled_from([None, 1, 30, 50, 80, 100]),
+    mode=st.sampled_from([("add", None), ("add", 1), ("add", 50), ("add", 100), ("replace", 30), ("synthetic", None)]),
     ranks=st.integers(1, 3),
 )
 @settings(max_examples=60, deadline=None)
-def test_every_batch_of_every_rank_is_exactly_balanced_the_last_one_too(sizes, per_class, percent, ranks):
+def test_every_batch_of_every_rank_is_exactly_balanced_the_last_one_too(sizes, per_class, mode, ranks):
     for rank in range(ranks):
         sampler = SyntheticSampler(
             labelled(sizes),
             listed(len(sizes)),
             batch_size=per_class * len(sizes),
-            synthetic_fraction=percent and percent / 100,
+            mode=mode[0],
+            synthetic_fraction=mode[1] and mode[1] / 100,
             rank=rank,
             ranks=ranks,
         )
@@ -134,7 +141,7 @@ def test_an_epoch_repeats_and_another_epoch_or_seed_differs():
 
 
 def test_later_epochs_walk_on_through_a_larger_pool():
-    sampler = SyntheticSampler(labelled([5, 2]), listed(2), batch_size=2)
+    sampler = SyntheticSampler(labelled([5, 2]), listed(2, volumes=9), batch_size=2)
     seen = []
     for epoch in range(3):
         sampler.set_epoch(epoch)
@@ -142,14 +149,14 @@ def test_later_epochs_walk_on_through_a_larger_pool():
     assert sorted(seen) == list(range(9))
 
 
-def test_batches_are_the_same_bits_with_0_1_and_2_workers_whatever_the_global_generator(tiny_subjects, pool):
+def test_batches_are_the_same_bits_with_0_1_2_and_4_workers_whatever_the_global_generator(tiny_subjects, pool):
     def batches(workers):
         torch.manual_seed(workers)
         sampler = SyntheticSampler(imbalanced(tiny_subjects), pool, batch_size=4, synthetic_fraction=0.5, seed=3)
         return list(sampler.loader(num_workers=workers, transform=tio.RandomNoise(std=0.1)))
 
     reference = batches(0)
-    for workers in (1, 2):
+    for workers in (1, 2, 4):
         others = batches(workers)
         assert len(others) == len(reference) == 4
         assert all(same(left, right) for left, right in zip(reference, others, strict=True))
@@ -229,8 +236,13 @@ def test_without_a_source_the_smaller_class_is_oversampled_evenly():
         ([4, 2], None, {"batch_size": 0}, "multiple of the 2 classes"),
         ([4, 2, 1], listed(2), {"batch_size": 3}, "no volumes of class 2"),
         ([4, 2], None, {"batch_size": 2, "rank": 2, "ranks": 2}, r"rank=2 must lie in 0\.\.1"),
-        ([4, 2], None, {"batch_size": 2, "rank": -1}, "rank=-1"),
+        ([4, 2], None, {"batch_size": 2, "rank": -1, "ranks": 1}, "rank=-1"),
+        ([4, 2], None, {"batch_size": 2, "rank": 1}, "go together"),
         ([4], None, {"batch_size": 2}, "two classes needed"),
+        ([4, 2], None, {"batch_size": 2, "synthetic_fraction": 0.5}, "pass a source"),
+        ([4, 2], None, {"batch_size": 2, "mode": "synthetic"}, "pass a source"),
+        ([4, 2], None, {"batch_size": 2, "sampling_strategy": 0.9}, "pass a source"),
+        ([4, 2, 1], listed(2), {"batch_size": 3, "synthetic_fraction": [(0, 0.0), (9, 0.5)]}, "no volumes of class 2"),
         ([4, 2], "no/such/pool", {"batch_size": 2}, "no synthetic pool there"),
     ],
 )
@@ -242,3 +254,228 @@ def test_what_cannot_be_sampled_is_refused(sizes, source, settings, words):
 def test_a_class_that_needs_no_filling_may_be_missing_from_the_source():
     sampler = SyntheticSampler(labelled([2, 4]), listed(1), batch_size=2)
     assert len(sampler) == 4
+
+
+@given(sizes=SIZES, percent=st.integers(1, 99))
+@settings(max_examples=60, deadline=None)
+def test_replacing_keeps_the_epoch_and_takes_the_share_out_of_every_class(sizes, percent):
+    plain = SyntheticSampler(labelled(sizes), None, batch_size=len(sizes))
+    sampler = SyntheticSampler(
+        labelled(sizes), listed(len(sizes)), batch_size=len(sizes), mode="replace", synthetic_fraction=percent / 100
+    )
+    assert len(sampler) == len(plain)
+    largest = sizes.index(max(sizes))
+    drawn = [draw for batch in sampler for draw in batch if draw.label == largest]
+    assert len(drawn) == max(sizes)
+    real = [draw.member for draw in drawn if not draw.synthetic]
+    assert len(set(real)) == len(real) == max(sizes) - -(-max(sizes) * percent // 100)
+
+
+def test_replacing_lets_the_epochs_take_turns_through_all_real_subjects():
+    sampler = SyntheticSampler(labelled([9, 6]), listed(2), batch_size=2, mode="replace", synthetic_fraction=2 / 3)
+    seen = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        seen += [draw.member for batch in sampler for draw in batch if draw.label == 0 and not draw.synthetic]
+    assert sorted(seen) == list(range(9))
+    assert seen[:3] != [0, 1, 2]
+
+
+def test_synthetic_only_draws_no_real_subject():
+    sampler = SyntheticSampler(labelled([7, 3]), listed(2), batch_size=4, mode="synthetic")
+    assert all(draw.synthetic for batch in sampler for draw in batch)
+    assert (len(sampler), sampler.real, sampler.synthetic) == (4, {0: 0, 1: 0}, {0: 7, 1: 7})
+
+
+def test_a_ratio_fills_the_smaller_class_and_batches_stay_balanced():
+    sampler = SyntheticSampler(labelled([8, 2]), listed(2, volumes=9), batch_size=4, sampling_strategy=0.5)
+    draws = [draw for batch in sampler for draw in batch]
+    assert sampler.synthetic == {0: 0, 1: 2}
+    assert Counter(draw.label for draw in draws) == {0: 8, 1: 8}
+    assert Counter(draw.synthetic for draw in draws if draw.label == 1) == {True: 4, False: 4}
+
+
+@pytest.mark.parametrize("schedule", [[(0, 1.0), (4, 0.0)], lambda epoch: max(0.0, 1 - epoch / 4)])
+def test_a_schedule_goes_from_synthetic_to_real_and_walks_on_through_the_pool(schedule):
+    sampler = SyntheticSampler(
+        labelled([8, 8]), listed(2, volumes=100), batch_size=2, mode="replace", synthetic_fraction=schedule
+    )
+    shares, members = [], []
+    for epoch in range(6):
+        sampler.set_epoch(epoch)
+        assert len(sampler) == 8
+        synthetic = [draw for batch in sampler for draw in batch if draw.synthetic]
+        shares.append(len(synthetic) / 16)
+        members += [draw.member for draw in synthetic if draw.label == 0]
+    assert shares == [1, 0.75, 0.5, 0.25, 0, 0]
+    assert sorted(members) == list(range(20))
+
+
+def test_an_epoch_is_the_same_whether_or_not_the_epochs_before_it_were_opened():
+    arguments = {"batch_size": 2, "mode": "replace", "synthetic_fraction": [(0, 0.9), (9, 0.1)]}
+    walked, jumped = (SyntheticSampler(labelled([8, 5]), listed(2, volumes=50), **arguments) for _ in range(2))
+    for epoch in range(6):
+        walked.set_epoch(epoch)
+    jumped.set_epoch(5)
+    assert list(walked) == list(jumped)
+
+
+@given(sizes=SIZES, ranks=st.integers(1, 3), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_resumed_sampler_yields_the_batches_that_were_left(sizes, ranks, data):
+    def sampler():
+        return SyntheticSampler(
+            labelled(sizes),
+            listed(len(sizes), volumes=7),
+            batch_size=len(sizes),
+            synthetic_fraction=0.4,
+            rank=ranks - 1,
+            ranks=ranks,
+        )
+
+    first = sampler()
+    first.set_epoch(2)
+    whole = list(first)
+    had = data.draw(st.integers(0, len(first)))
+    batches = iter(first)
+    for _ in range(had):
+        next(batches)
+    state = json.loads(json.dumps(first.state_dict()))
+    resumed = sampler()
+    resumed.load_state_dict(state)
+    assert resumed.state_dict() == state
+    resumed.set_epoch(2)  # as every training loop does at the top of an epoch
+    assert list(resumed) == whole[had:]
+    assert list(resumed) == whole  # the next pass is whole again
+    resumed.set_epoch(3)
+    first.set_epoch(3)
+    assert list(resumed) == list(first)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_training_resumes_after_the_batches_it_has_had_not_those_that_workers_have_begun(
+    tiny_subjects, pool, workers
+):
+    def loader():
+        sampler = SyntheticSampler(tiny_subjects, pool, batch_size=2, synthetic_fraction=0.5)
+        return sampler.loader(num_workers=workers, transform=tio.RandomNoise(std=0.1))
+
+    whole = list(loader())
+    interrupted = loader()
+    for number, _ in enumerate(interrupted, start=1):
+        if number == 3:
+            break
+    state = interrupted.batch_sampler.state_dict()
+    assert state["batch"] == 3
+    resumed = loader()
+    resumed.batch_sampler.load_state_dict(state)
+    left = list(resumed)
+    assert len(left) == len(whole) - 3
+    assert all(same(*pair) for pair in zip(left, whole[3:], strict=True))
+    assert resumed.batch_sampler.state_dict()["batch"] == len(whole)
+
+
+def test_the_loader_is_torchios_own(tiny_subjects):
+    assert isinstance(SyntheticSampler(tiny_subjects, None, batch_size=2).loader(), tio.SubjectsLoader)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": 1}, "seed=0"),
+        ({"batch_size": 4}, "batch_size=2"),
+        ({"rank": 0, "ranks": 2}, "ranks=1"),
+        ({"synthetic_fraction": 0.7}, "synthetic="),
+        ({"source": listed(2)}, "5 volumes of class 0"),
+    ],
+)
+def test_the_state_of_another_sampler_is_refused(change, words):
+    arguments = {"source": listed(2, volumes=5), "batch_size": 2, "synthetic_fraction": 0.5}
+    state = SyntheticSampler(labelled([4, 2]), **arguments).state_dict()
+    other = SyntheticSampler(labelled([4, 2]), **(arguments | change))
+    with pytest.raises(InputError, match=words):
+        other.load_state_dict(state)
+    with pytest.raises(InputError, match="missing"):
+        other.load_state_dict({"epoch": 3})
+
+
+def test_a_pool_that_grows_takes_part_from_the_next_epoch_and_leaves_a_saved_epoch_as_it_was():
+    class Growing(SyntheticPool):
+        size = 2
+
+        @property
+        def counts(self):
+            return {0: self.size, 1: self.size}
+
+    pool = Growing(Path("nowhere"), {"images": ["t2w"]}, [{"label": label, "index": 0} for label in (0, 1)])
+
+    def sampler():
+        return SyntheticSampler(labelled([6, 6]), pool, batch_size=2, mode="synthetic")
+
+    def used(sampler):
+        return {draw.member for batch in sampler for draw in batch}
+
+    first = sampler()
+    state, before = first.state_dict(), list(first)
+    assert used(first) == {0, 1}
+    pool.size = 12
+    assert list(first) == before
+    resumed = sampler()
+    resumed.load_state_dict(state)
+    assert list(resumed) == before
+    first.set_epoch(1)
+    assert used(first) == set(range(6, 12))
+
+
+def test_a_worker_whose_pool_has_grown_meanwhile_opens_it_again(tiny_pipeline, tiny_subjects, tmp_path):
+    old = build_pool(tiny_pipeline, tiny_subjects, tmp_path / "pool", per_class={0: 1, 1: 1})
+    grown = build_pool(tiny_pipeline, tiny_subjects, tmp_path / "pool", per_class={0: 2, 1: 2})
+    dataset = MixedSubjects(tiny_subjects, old, None, seed=0)
+    draw = Draw(epoch=0, slot=0, synthetic=True, label=1, member=1)
+    assert dataset[draw]["subject_id"] == grown.subject(1, 1)["subject_id"]
+    with pytest.raises(InputError, match="has lost volumes of class 1"):
+        dataset[draw._replace(member=5)]
+
+
+def test_ranks_are_those_of_torch_distributed_where_it_runs():
+    distributed.init_process_group("fake", store=FakeStore(), rank=1, world_size=3)
+    try:
+        sampler = SyntheticSampler(labelled([7, 3]), None, batch_size=2)
+        given = SyntheticSampler(labelled([7, 3]), None, batch_size=2, rank=0, ranks=1)
+    finally:
+        distributed.destroy_process_group()
+    assert (sampler.rank, sampler.ranks) == (1, 3)
+    assert (given.rank, given.ranks) == (0, 1)
+    assert (SyntheticSampler(labelled([7, 3]), None, batch_size=2).ranks) == 1
+
+
+def test_ten_million_subjects_open_an_epoch_and_draw_anywhere_in_it_in_milliseconds():
+    share = ClassShare(0, 9_000_000, 9_000_000, 0, 0, 0, 0)
+    other = ClassShare(1, 1_000_000, 1_000_000, 0, 10_000, 8_000_000, 10**9)
+    plan = EpochPlan(seed=0, epoch=99, per_class=4, shares=(share, other))
+    tracemalloc.start()
+    started = time.process_time()
+    batches = [next(plan.batches(range(first, plan.places // 4))) for first in range(0, 2_200_000, 220_000)]
+    seconds = time.process_time() - started
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert all(Counter(draw.label for draw in batch) == {0: 4, 1: 4} for batch in batches)
+    assert seconds < 2  # about 0.1; writing the order down takes many seconds and hundreds of megabytes
+    assert peak < 10e6
+
+
+def test_orders_do_not_change_between_versions():
+    sampler = SyntheticSampler(
+        labelled([4, 2]), listed(2, volumes=9), batch_size=2, mode="replace", synthetic_fraction=0.5, seed=1
+    )
+    sampler.set_epoch(2)
+    assert [tuple(draw[2:]) for batch in sampler for draw in batch] == [
+        (True, 0, 4),
+        (False, 1, 1),
+        (False, 0, 3),
+        (True, 1, 2),
+        (True, 0, 5),
+        (True, 1, 2),
+        (False, 0, 0),
+        (False, 1, 1),
+    ]

@@ -1,64 +1,226 @@
-"""How many synthetic subjects each class gets: one pure function, with imbalanced-learn's words."""
+"""How many synthetic subjects each class gets, and which class a replacement takes: pure functions of class counts.
 
+``sampling_strategy`` means what imbalanced-learn means by it for over-sampling (Lemaître et al. 2017, JMLR 18(17)).
+"""
+
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from synthaug.errors import InputError
+
+Strategy = str | float | Mapping[int, int] | Callable[[np.ndarray], Mapping[int, int]]
+"""A name, the ratio minority / majority of two classes, each class's total, or a function labels -> totals."""
+Schedule = float | Callable[[int], float] | Sequence[tuple[int, float]]
+"""A number, a function epoch -> number, or points (epoch, number) with straight lines between them."""
+MODES = ("add", "replace", "synthetic")
 
 
 def synthetic_counts(
     real: Mapping[int, int],
     *,
-    sampling_strategy: str | Mapping[int, int] = "auto",
+    sampling_strategy: Strategy = "auto",
     synthetic_fraction: float | None = None,
+    mode: str = "add",
 ) -> dict[int, int]:
-    """Synthetic subjects to add to each class.
+    """Synthetic subjects of each class in one epoch.
 
     Args:
         real: Real subjects of each class.
-        sampling_strategy: "auto" or "not majority" fills every class up to the largest, "minority" only the smallest,
-            "all" is "auto" for classes that are filled; a dictionary gives each class's total after filling.
-        synthetic_fraction: Share in (0, 1] of the largest class that is synthetic; the other classes are filled to
-            the same total. None = fill only.
+        sampling_strategy: As in imbalanced-learn. "auto" and "not majority" fill every class up to the largest, as
+            "all" does; "minority" fills only the smallest class, "not minority" all but the smallest (of equally
+            small classes the first counts as the smallest). A number in (0, 1], for two classes, is the ratio minority
+            / majority after filling. A dictionary gives each class's total after filling, classes not named stay as
+            they are; a function makes that dictionary of the array of all labels.
+        synthetic_fraction: Share in [0, 1]; None = as the strategy says. In mode "add" the share of the largest class
+            that is synthetic, the other classes being filled to the same total (at 1 there is no room for real
+            subjects: as many synthetic ones as the largest class has real ones). In mode "replace" the share of
+            every class.
+        mode: "add" keeps all real subjects and adds; "replace" puts synthetic subjects in the place of real ones, so
+            that each class's total stays; "synthetic" makes the strategy's totals of synthetic subjects alone.
 
     Returns:
-        {class: synthetic subjects}; with "auto" real + synthetic is equal for every class. At fraction 1 the real
-        subjects are replaced: as many synthetic ones as the largest class has real ones.
+        {class: synthetic subjects}; with "auto" and mode "add" real + synthetic is equal for every class.
 
     Raises:
-        InputError: An unknown strategy, a total below the real count, a fraction outside (0, 1], or a fraction beside
-            a strategy other than "auto".
+        InputError: An unknown strategy or mode, a total below the real count, a fraction outside [0, 1], or settings
+            that contradict each other.
 
     Example:
         >>> synthetic_counts({0: 30, 1: 10})
         {0: 0, 1: 20}
+        >>> synthetic_counts({0: 30, 1: 10}, sampling_strategy=0.5)
+        {0: 0, 1: 5}
         >>> synthetic_counts({0: 30, 1: 10}, synthetic_fraction=0.5)
         {0: 30, 1: 50}
-        >>> synthetic_counts({0: 30, 1: 10}, synthetic_fraction=1.0)
+        >>> synthetic_counts({0: 30, 1: 10}, synthetic_fraction=0.5, mode="replace")
+        {0: 15, 1: 5}
+        >>> synthetic_counts({0: 30, 1: 10}, mode="synthetic")
         {0: 30, 1: 30}
     """
+    _check_mode(mode, synthetic_fraction)
+    if synthetic_fraction is None or mode == "synthetic":
+        fill = _fill_counts(real, sampling_strategy)
+        return {label: fill[label] + (real[label] if mode == "synthetic" else 0) for label in real}
+    if sampling_strategy != "auto":
+        raise InputError("synthetic_fraction fills every class; leave sampling_strategy at 'auto' beside it.")
+    if not 0 <= synthetic_fraction <= 1:
+        raise InputError(f"synthetic_fraction={synthetic_fraction} must lie in [0, 1].")
+    if mode == "replace":
+        return {label: _ceil(synthetic_fraction * count) for label, count in real.items()}
     largest = max(real.values())
-    if synthetic_fraction is not None:
-        if not 0 < synthetic_fraction <= 1:
-            raise InputError(f"synthetic_fraction={synthetic_fraction} must lie in (0, 1].")
-        if sampling_strategy != "auto":
-            raise InputError("synthetic_fraction fills every class; leave sampling_strategy at 'auto' beside it.")
-        if synthetic_fraction == 1:
-            return dict.fromkeys(real, largest)
-        total = math.ceil(round(largest / (1 - synthetic_fraction), 9))
-        return {label: total - count for label, count in real.items()}
-    if isinstance(sampling_strategy, Mapping):
-        short = {label: total for label, total in sampling_strategy.items() if total < real.get(label, 0)}
-        if short or set(sampling_strategy) - set(real):
+    if synthetic_fraction == 1:
+        return dict.fromkeys(real, largest)
+    total = _ceil(largest / (1 - synthetic_fraction))
+    return {label: total - count for label, count in real.items()}
+
+
+def kept_counts(
+    real: Mapping[int, int], synthetic: Mapping[int, int], *, synthetic_fraction: float | None, mode: str
+) -> dict[int, int]:
+    """Real subjects of each class in an epoch beside the ``synthetic`` ones of :func:`synthetic_counts`.
+
+    Example:
+        >>> kept_counts({0: 30, 1: 10}, {0: 15, 1: 5}, synthetic_fraction=0.5, mode="replace")
+        {0: 15, 1: 5}
+    """
+    if mode == "synthetic" or synthetic_fraction == 1:
+        return dict.fromkeys(real, 0)
+    return {label: count - (synthetic[label] if mode == "replace" else 0) for label, count in real.items()}
+
+
+def fraction_at(schedule: Schedule | None, epoch: int) -> float | None:
+    """The synthetic fraction of one epoch: curriculum learning from synthetic to real, or the other way round.
+
+    Args:
+        schedule: A number for all epochs; a function of the epoch; or points (epoch, fraction) in rising order of the
+            epoch, with straight lines between them and the end points' values outside. None = None.
+        epoch: From 0.
+
+    Raises:
+        InputError: The points are not pairs in rising order.
+
+    Example:
+        >>> [fraction_at([(0, 1.0), (4, 0.0)], epoch) for epoch in (0, 1, 4, 9)]
+        [1.0, 0.75, 0.0, 0.0]
+    """
+    if schedule is None or isinstance(schedule, int | float):
+        return schedule
+    if callable(schedule):
+        return float(schedule(epoch))
+    if isinstance(schedule, str) or not all(isinstance(point, Sequence) and len(point) == 2 for point in schedule):
+        raise InputError(f"synthetic_fraction={schedule!r} must be a number, a function or points (epoch, fraction).")
+    epochs = [point[0] for point in schedule]
+    if not epochs or any(later <= earlier for earlier, later in itertools.pairwise(epochs)):
+        raise InputError(f"synthetic_fraction={list(schedule)} must hold points in rising order of the epoch.")
+    if not all(0 <= point[1] <= 1 for point in schedule):
+        raise InputError(f"synthetic_fraction={list(schedule)} must hold fractions in [0, 1].")
+    return float(np.interp(epoch, epochs, [point[1] for point in schedule]))
+
+
+def target_weights(
+    target: str | Mapping[int, float], class_counts: Mapping[int, int] | None, p: float
+) -> dict[int, float] | None:
+    """Weights of the classes that a replacement takes; None = the subject's own class.
+
+    Args:
+        target: "same", "balance" (so that, replacing with probability ``p``, the expected share of every class is
+            equal), or {class: weight}.
+        class_counts: Subjects of each class in the training set, for "balance".
+        p: Probability that a subject is replaced.
+
+    Raises:
+        InputError: The target cannot be read, or ``p`` is too small to balance the classes.
+
+    Example:
+        >>> target_weights("balance", {0: 30, 1: 10}, 0.5)
+        {0: 0.25, 1: 0.75}
+    """
+    if target == "same":
+        return None
+    if isinstance(target, Mapping):
+        if not all(0 <= weight < math.inf for weight in target.values()) or sum(target.values()) <= 0:
+            raise InputError(f"target={dict(target)} must give classes weights that are not negative and not all 0.")
+        return {int(label): float(weight) for label, weight in target.items()}
+    if target != "balance":
+        raise InputError(f"target={target!r} is unknown; use 'same', 'balance' or {{class: weight}}.")
+    if not class_counts:
+        raise InputError("target='balance' needs class_counts, the subjects of each class in the training set.")
+    # A class with share s ends with (1-p)s + p*w; equal shares 1/K need w = (1/K - (1-p)s)/p, never negative.
+    total, classes = sum(class_counts.values()), len(class_counts)
+    least = 1 - total / (classes * max(class_counts.values()))
+    if 0 < p < least - 1e-9:
+        raise InputError(f"p={p} is too small to balance {dict(class_counts)}; p must be at least {least:.3f}.")
+    needed = {int(c): max(0.0, 1 / classes - (1 - p) * count / total) for c, count in class_counts.items()}
+    sum_needed = sum(needed.values())
+    if sum_needed == 0:  # p = 0: nothing is ever drawn
+        return dict.fromkeys(needed, 1.0)
+    return {label: weight / sum_needed for label, weight in needed.items()}
+
+
+def require_classes(classes: Sequence[int], weights: Mapping[int, float] | None) -> None:
+    """InputError unless a source of these classes has every class with a weight above 0.
+
+    Example:
+        >>> require_classes([0, 1], {1: 1.0, 2: 0.0})
+    """
+    absent = sorted({label for label, weight in (weights or {}).items() if weight > 0} - set(classes))
+    if absent:
+        raise InputError(f"The source has no volumes of class {absent[0]}; it has classes {classes}.")
+
+
+def _fill_counts(real: Mapping[int, int], strategy: Strategy) -> dict[int, int]:
+    """Subjects to add to each class, as imbalanced-learn reckons them for over-sampling."""
+    largest = max(real.values())
+    if isinstance(strategy, str):
+        smallest = min(sorted(real), key=lambda label: real[label])
+        named = {
+            "minority": {smallest},
+            "not minority": set(real) - {smallest},
+            **{name: set(real) for name in ("auto", "not majority", "all")},
+        }
+        if strategy not in named:
             raise InputError(
-                f"sampling_strategy={dict(sampling_strategy)} must name classes and totals >= {dict(real)}."
+                f"sampling_strategy={strategy!r} is unknown; use {', '.join(map(repr, named))}, a ratio, a dictionary "
+                "or a function."
             )
-        return {label: sampling_strategy.get(label, count) - count for label, count in real.items()}
-    if sampling_strategy in ("auto", "not majority", "all"):
-        return {label: largest - count for label, count in real.items()}
-    if sampling_strategy == "minority":
-        smallest = min(real.values())
-        return {label: largest - count if count == smallest else 0 for label, count in real.items()}
-    raise InputError(
-        f"sampling_strategy={sampling_strategy!r} is unknown; use 'auto', 'not majority', 'minority', 'all' or a dict."
-    )
+        return {label: largest - count if label in named[strategy] else 0 for label, count in real.items()}
+    if isinstance(strategy, int | float):
+        return _ratio_counts(real, strategy)
+    totals = strategy(np.repeat(sorted(real), [real[c] for c in sorted(real)])) if callable(strategy) else strategy
+    if not isinstance(totals, Mapping):
+        raise InputError(f"sampling_strategy={totals!r} must be a name, a ratio, a dictionary or a function.")
+    short = {label for label, total in totals.items() if total < real.get(label, 0)}
+    if short or set(totals) - set(real):
+        raise InputError(f"sampling_strategy={dict(totals)} must name classes and totals >= {dict(real)}.")
+    return {label: int(totals.get(label, count)) - count for label, count in real.items()}
+
+
+def _ratio_counts(real: Mapping[int, int], ratio: float) -> dict[int, int]:
+    if len(real) != 2:
+        raise InputError(
+            f"sampling_strategy={ratio} is a ratio of two classes, but there are {len(real)}; give a dictionary."
+        )
+    if not 0 < ratio <= 1:
+        raise InputError(f"sampling_strategy={ratio} must lie in (0, 1], the ratio minority / majority.")
+    majority = max(sorted(real), key=lambda label: real[label])
+    fill = {label: int(real[majority] * ratio - count) for label, count in real.items() if label != majority}
+    if min(fill.values()) <= 0:
+        raise InputError(f"sampling_strategy={ratio} adds nothing to {dict(real)}; give a larger ratio.")
+    return {label: fill.get(label, 0) for label in real}
+
+
+def _check_mode(mode: str, synthetic_fraction: float | None) -> None:
+    if mode not in MODES:
+        raise InputError(f"mode={mode!r} is unknown; use {', '.join(map(repr, MODES))}.")
+    if mode == "replace" and synthetic_fraction is None:
+        raise InputError("mode='replace' needs synthetic_fraction, the share of each class to replace.")
+    if mode == "synthetic" and synthetic_fraction not in (None, 1):
+        raise InputError(f"mode='synthetic' has no real subjects; leave out synthetic_fraction={synthetic_fraction}.")
+
+
+def _ceil(number: float) -> int:
+    """Rounded up, but not for the last bits of a float."""
+    return math.ceil(round(number, 9))

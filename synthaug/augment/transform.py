@@ -5,7 +5,6 @@ whose arguments are plain, so that ``subject.history`` replays to the same bytes
 """
 
 import copy
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,39 +12,43 @@ import torch
 import torchio as tio
 from torchio.transforms.augmentation import RandomTransform
 
+from synthaug.augment.balance import require_classes, target_weights
 from synthaug.augment.source import Source, as_source, open_source
 from synthaug.data.manifest import CONVENTION
 from synthaug.errors import InputError
+
+UNKNOWN: dict[str, Any] = {"subject_id": "", "patient_id": "", "report": "", "synthetic": False, "provenance": ""}
+"""What a real subject has of the convention where its data set does not say more."""
 
 
 class Synthesize(tio.Transform):
     """Replace a subject by volume ``index`` of class ``target`` from the source at ``source``.
 
     Images are taken from the source with their affine, label, report, identity and provenance; the images left out by
-    ``include`` or ``exclude`` stay as they are.
+    ``include`` or ``exclude`` stay as they are. An image or label map that is neither left out nor in the source is
+    refused: it would show another patient than the rest.
 
     Args:
         source: Address of a source (a pool's folder).
         target: Class.
         index: Which volume of the class.
         **kwargs: See ``torchio.Transform``.
+
+    Raises:
+        InputError: No such source or class, or the images of subject and source do not match.
     """
 
     def __init__(self, source: str, target: int, index: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.source = source
-        self.target = target
-        self.index = index
-        self.args_names = ["source", "target", "index"]
+        self.source = str(source)
+        self.target = int(target)
+        self.index = int(index)
+        self.args_names = ["source", "target", "index", "keep"]
 
     def apply_transform(self, subject: tio.Subject) -> tio.Subject:
         """Called by torchio on its own copy of the subject."""
         synthetic = open_source(self.source).subject(self.target, self.index)
-        names = list(subject.get_images_dict(include=self.include, exclude=self.exclude))
-        missing = [name for name in names if name not in synthetic]
-        if missing:
-            raise InputError(f"{self.source}: has no image {missing[0]!r}; pass include= with the images to replace.")
-        for name in names:
+        for name in self._names(subject, synthetic):
             image = copy.deepcopy(synthetic[name])  # the whole image: no path of the real one stays behind
             image.load()
             subject[name] = image
@@ -53,6 +56,18 @@ class Synthesize(tio.Transform):
             subject[key] = synthetic[key]
         subject.update_attributes()
         return subject
+
+    def _names(self, subject: tio.Subject, synthetic: tio.Subject) -> list[str]:
+        """Images to replace; all must be on both sides."""
+        names = list(subject.get_images_dict(intensity_only=False, include=self.include, exclude=self.exclude))
+        absent = [name for name in self.include or [] if name not in names]
+        if absent or not names:
+            wanted = repr(absent[0]) if absent else "to replace"
+            raise InputError(f"The subject has no image {wanted}; it has {subject.get_images_names()}.")
+        missing = [name for name in names if name not in synthetic]
+        if missing:
+            raise InputError(f"{self.source}: has no image {missing[0]!r}; pass include= with the images to replace.")
+        return names
 
 
 class SyntheticAugment(RandomTransform):
@@ -69,6 +84,11 @@ class SyntheticAugment(RandomTransform):
 
     Raises:
         InputError: The target cannot be read, cannot be reached, or names a class that the source lacks.
+
+    Example:
+        >>> SyntheticAugment("no/such/pool", p=0.5)
+        Traceback (most recent call last):
+        synthaug.errors.InputError: no/such/pool: no synthetic pool there (pool.json is missing).
     """
 
     def __init__(
@@ -80,47 +100,38 @@ class SyntheticAugment(RandomTransform):
         **kwargs: Any,
     ) -> None:
         super().__init__(p=p, **kwargs)
-        self.source = as_source(source)
-        self.weights = _target_weights(target, class_counts, p)
-        wanted = {label for label, weight in (self.weights or {}).items() if weight > 0}
-        absent = sorted(wanted - set(self.source.classes))
-        if absent:
-            raise InputError(f"The source has no volumes of class {absent[0]}; it has classes {self.source.classes}.")
+        # The address, not the source: plain enough to be written down, and small on its way to a worker.
+        self.source = as_source(source).address
+        self.p = p
+        self.target = dict(target) if isinstance(target, Mapping) else target
+        self.class_counts = None if class_counts is None else dict(class_counts)
+        self.args_names = ["source", "p", "target", "class_counts", "keep"]
+        self.weights = target_weights(target, class_counts, p)
+        require_classes(open_source(self.source).classes, self.weights)
+
+    def __call__(self, data: Any) -> Any:
+        """Transform as torchio does; a subject that stays real gets the keys that it lacks, so that both collate."""
+        result = super().__call__(data)
+        if isinstance(result, tio.Subject) and not result.keys() >= UNKNOWN.keys():
+            result = copy.copy(result)
+            for key, value in UNKNOWN.items():
+                result.setdefault(key, value)
+            result.update_attributes()
+        return result
 
     def apply_transform(self, subject: tio.Subject) -> tio.Subject:
         """Draw class and index, then apply the deterministic twin."""
+        source = open_source(self.source)
         if self.weights is None:
+            if "label" not in subject:
+                raise InputError("The subject has no 'label', which target='same' takes the class from.")
             target = int(subject["label"])
         else:
             labels = sorted(self.weights)
             drawn = torch.multinomial(torch.tensor([float(self.weights[label]) for label in labels]), 1)
             target = labels[int(drawn)]
-        if target not in self.source.classes:
-            raise InputError(f"The source has no volumes of class {target}; it has classes {self.source.classes}.")
+        require_classes(source.classes, {target: 1.0})
         # An index below the count means the same volume after the pool has grown.
-        index = self._get_random_seed() % self.source.counts[target]
-        twin = Synthesize(self.source.address, target, index, **self._get_base_args())
+        index = self._get_random_seed() % source.counts[target]
+        twin = Synthesize(self.source, target, index, **self._get_base_args())
         return twin(subject)
-
-
-def _target_weights(
-    target: str | Mapping[int, float], class_counts: Mapping[int, int] | None, p: float
-) -> dict[int, float] | None:
-    """Weights of the classes of a replacement; None = the subject's own class."""
-    if target == "same":
-        return None
-    if isinstance(target, Mapping):
-        if not all(0 <= weight < math.inf for weight in target.values()) or sum(target.values()) <= 0:
-            raise InputError(f"target={dict(target)} must give classes weights that are not negative and not all 0.")
-        return {int(label): float(weight) for label, weight in target.items()}
-    if target != "balance":
-        raise InputError(f"target={target!r} is unknown; use 'same', 'balance' or {{class: weight}}.")
-    if not class_counts:
-        raise InputError("target='balance' needs class_counts, the subjects of each class in the training set.")
-    # A class with share s ends with (1-p)s + p*w; equal shares 1/K need w = (1/K - (1-p)s)/p, never negative.
-    total, classes = sum(class_counts.values()), len(class_counts)
-    least = 1 - total / (classes * max(class_counts.values()))
-    if 0 < p < least - 1e-9:
-        raise InputError(f"p={p} is too small to balance {dict(class_counts)}; p must be at least {least:.3f}.")
-    needed = {c: max(0.0, 1 / classes - (1 - p) * count / total) for c, count in class_counts.items()}
-    return needed if sum(needed.values()) > 0 else dict.fromkeys(class_counts, 1.0)

@@ -1,0 +1,121 @@
+"""SyntheticAugmentd: what ``SyntheticAugment`` is in torchio, as a MONAI dictionary transform."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor, get_track_meta
+from monai.transforms import MapTransform, RandomizableTransform
+from monai.utils import SpaceKeys, convert_to_tensor
+
+from synthaug.augment.balance import require_classes, target_weights
+from synthaug.augment.source import Source, as_source, open_source
+from synthaug.augment.transform import UNKNOWN
+from synthaug.errors import InputError
+
+
+class SyntheticAugmentd(RandomizableTransform, MapTransform):
+    """Replace a subject, with probability ``prob``, by a synthetic one.
+
+    The images become ``MetaTensor`` (C, X, Y, Z) with the affine (RAS) of the source; ``label_key``, ``report``,
+    ``subject_id``, ``patient_id``, ``synthetic`` and ``provenance`` follow. A subject that stays real gets the same
+    keys where it lacks them, so that both collate. What is under other keys stays as it is.
+
+    Args:
+        keys: Images to replace.
+        source: A SyntheticPool, its folder, or a LiveSource.
+        prob: Probability.
+        target: See :class:`synthaug.augment.transform.SyntheticAugment`.
+        class_counts: Subjects of each class in the training set, for "balance".
+        images: The source's names of these images; None = they are called as ``keys``.
+        label_key: Where the class is.
+        allow_missing_keys: Do not raise where an image is missing.
+
+    Raises:
+        InputError: The target cannot be read or reached, or the source lacks a class or an image.
+
+    Example:
+        >>> SyntheticAugmentd("image", "no/such/pool", images=["t2w"])
+        Traceback (most recent call last):
+        synthaug.errors.InputError: no/such/pool: no synthetic pool there (pool.json is missing).
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        source: Source | str,
+        prob: float = 0.5,
+        target: str | Mapping[int, float] = "same",
+        class_counts: Mapping[int, int] | None = None,
+        images: Sequence[str] | None = None,
+        label_key: Hashable = "label",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        RandomizableTransform.__init__(self, prob)
+        opened = as_source(source)
+        self.source = opened.address
+        self.images = [str(key) for key in self.keys] if images is None else list(images)
+        self.label_key = label_key
+        if len(self.images) != len(self.keys):
+            raise InputError(f"images={self.images} must name one image of the source for each of {self.keys}.")
+        unknown = [image for image in self.images if image not in opened.images]
+        if unknown:
+            raise InputError(f"{self.source}: has no image {unknown[0]!r}, only {opened.images}; pass images=.")
+        self.weights = target_weights(target, class_counts, prob)
+        require_classes(opened.classes, self.weights)
+        self._target, self._index = 0, 0
+
+    def randomize(self, data: Any) -> None:
+        """Draw whether, and of which class and index, to replace a subject whose class is ``data``."""
+        super().randomize(None)
+        if not self._do_transform:
+            return
+        source = open_source(self.source)
+        if self.weights is None:
+            self._target = int(data)
+        else:
+            labels = sorted(self.weights)
+            weights = np.array([self.weights[label] for label in labels])
+            self._target = int(self.R.choice(labels, p=weights / weights.sum()))
+        require_classes(source.classes, {self._target: 1.0})
+        # An index below the count means the same volume after the pool has grown.
+        self._index = int(self.R.randint(source.counts[self._target]))
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """A new dictionary; the one passed in and its images stay as they are."""
+        result = dict(data)
+        if self.label_key not in result:
+            raise InputError(f"The subject has no {self.label_key!r}; pass label_key= with the key of its class.")
+        label = result[self.label_key]
+        self.randomize(label)
+        for key in self.key_iterator(result):
+            result[key] = convert_to_tensor(result[key], track_meta=get_track_meta())
+        if not self._do_transform:
+            return UNKNOWN | result
+        if not any(key in result for key in self.keys):
+            raise InputError(f"The subject has none of the images {self.keys}; it has {list(result)}.")
+        synthetic = open_source(self.source).subject(self._target, self._index)
+        for key, image in self.key_iterator(result, self.images):
+            result[key] = _tensor_of(synthetic[image])
+        result |= {key: synthetic[key] for key in UNKNOWN}
+        result[self.label_key] = _like(label, self._target)
+        return result
+
+
+def _tensor_of(image: Any) -> torch.Tensor:
+    """A copy of a torchio image's voxels, with its affine and file where MONAI tracks them."""
+    meta = {"filename_or_obj": str(image.path or ""), "space": SpaceKeys.RAS}
+    tensor = MetaTensor(image.data.clone(), affine=torch.as_tensor(image.affine), meta=meta)
+    return convert_to_tensor(tensor, track_meta=get_track_meta())
+
+
+def _like(label: Any, target: int) -> Any:
+    """``target`` as what ``label`` is, so that real and synthetic labels collate."""
+    if isinstance(label, torch.Tensor):
+        return torch.full_like(label, target)
+    if isinstance(label, np.ndarray):
+        return np.full_like(label, target)
+    return type(label)(target)
