@@ -114,10 +114,10 @@ class DiffusionObjective(nn.Module):
         latents: torch.Tensor,
         labels: torch.Tensor,
         weight: torch.Tensor,
-    ) -> tuple[torch.Tensor | float, dict[str, torch.Tensor]]:
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """What is asked of the adapter alone: the class, and the layout where there is one; weighted, and the parts."""
-        loss: torch.Tensor | float = 0.0
-        values = {}
+        loss = latents.new_zeros(())
+        values: dict[str, torch.Tensor] = {}
         if logits is not None:
             focal = (self.focal(logits.float(), labels.unsqueeze(1)).mean(1) * weight).mean()
             loss = loss + self.class_weight * focal

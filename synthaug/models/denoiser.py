@@ -59,6 +59,9 @@ class CCELLADenoiser(PretrainedModel):
         layout_components: Principal components that tell the layout.
     """
 
+    layout: nn.Sequential
+    layout_basis: torch.Tensor
+
     @register_to_config
     def __init__(
         self,
@@ -154,7 +157,7 @@ class CCELLADenoiser(PretrainedModel):
         basis = (components * spread).T.unflatten(1, latents.shape[1:])
         self.layout_basis.copy_(basis / deviations.view(1, -1, 1, 1, 1))
         # An expectation of nothing in particular is the mean.
-        self.layout[-1].bias.copy_(mean @ components / spread)
+        self.layout[-1].bias.copy_(mean @ components / spread)  # type: ignore[operator]
 
     def layout_of(self, latents: torch.Tensor, deviations: torch.Tensor) -> torch.Tensor:
         """The components (B, K) of latents (B, C, x, y, z), each of unit variance over the training latents."""
@@ -201,7 +204,7 @@ class CCELLADenoiser(PretrainedModel):
     ) -> torch.Tensor:
         """Denoise: latents (B, C, x, y, z), timesteps (B,), class_vector (B, K), spacing_mm (B, 3) -> like latents."""
         with self.autocast():
-            if self.config.layout_shape is not None:
+            if self.config.layout_shape is not None and context is not None:
                 expected = self._expected_latents(context, latents.shape[2:])
                 latents = torch.cat([latents, expected.to(latents.dtype)], dim=1)
             return self.unet(
