@@ -124,8 +124,12 @@ class TrainingConfig:
     """Parts in which each process computes its share of the batch, to bound memory; the step is the same."""
     learning_rate: float = 1e-4
     """Peak learning rate of AdamW."""
+    schedule: Literal["polynomial", "one_cycle"] = "polynomial"
+    """How the rate falls: polynomially with power 2 (published), or as one cycle of cosines (Smith & Topin 2019)."""
     warmup: int = 0
-    """Steps of linear warm-up before the polynomial decay (power 2)."""
+    """Steps in which the rate rises: linearly before the polynomial decay; the cycle's rise, 0 = 30 % of the steps."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of AdamW."""
     clip_norm: float = 1.0
     """Gradients are scaled down to this norm."""
     ema: float = 0.0
@@ -143,6 +147,7 @@ class TrainingConfig:
             f"batch_size={self.batch_size} must be a positive multiple of accumulate={self.accumulate}.",
         )
         _require(0 <= self.ema < 1, f"ema={self.ema} must lie in [0, 1).")
+        _require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} must not be negative.")
 
 
 @dataclass
@@ -360,14 +365,32 @@ class ClassifierConfig:
     """Channels of a ResNet's four levels."""
     loss: Literal["cross_entropy", "focal"] = "focal"
     """Focal has gamma 2 (published)."""
+    balance: Literal["oversampled", "weighted", "none"] = "oversampled"
+    """What is done about rare classes: every batch holds as many of each class, rarer ones repeated; or batches come
+    as the training set is and the loss is weighted; or nothing."""
+    class_weights: list[float] | None = None
+    """Loss weight of each class where ``balance`` is weighted; none = scikit-learn's "balanced", 1 / frequency."""
     augment: bool = True
     """Classical augmentation, as published: flip left-right, rotate, translate, zoom."""
+    test_flips: bool = False
+    """Average the logits of a volume and of its left-right mirror image when predicting."""
     evaluate_every: int = 20
     """Steps between validations; the step with the lowest validation loss is kept."""
+    patience: int = 0
+    """Validations without a lower loss after which the training stops early; 0 = all steps (equal in every regime)."""
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(steps=120, batch_size=8, learning_rate=1e-3, warmup=10)
     )
     """Its optimisation."""
+
+    def __post_init__(self) -> None:
+        _require(self.evaluate_every >= 1, f"classifier.evaluate_every={self.evaluate_every} must be at least 1.")
+        _require(self.patience >= 0, f"classifier.patience={self.patience} must not be negative.")
+        weights = self.class_weights
+        _require(
+            weights is None or (self.balance == "weighted" and min(weights, default=0) > 0),
+            f"classifier.class_weights={weights} must be positive and stand beside classifier.balance=weighted.",
+        )
 
 
 @dataclass
