@@ -4,7 +4,7 @@ A YAML file in ``configs/`` or ``--section.key value`` on the command line fills
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from synthaug.errors import InputError
 
@@ -78,6 +78,9 @@ class SplitConfig:
     """Share of patients kept for the test."""
     val: float = 0.15
     """Share of patients that choose the epoch."""
+    train: float = 1.0
+    """Training patients that are used: a share in (0, 1], or, above 1, a number; smaller sets lie inside larger ones
+    of the same seed, and the generator is trained on these patients too."""
     seed: int = 0
     """Another seed, another split."""
     file: str | None = None
@@ -87,6 +90,10 @@ class SplitConfig:
         _require(
             self.test > 0 and self.val > 0 and self.test + self.val < 1,
             f"split.test={self.test} and split.val={self.val} must be positive and leave patients to train on.",
+        )
+        _require(
+            0 < self.train <= 1 or self.train == int(self.train) > 1,
+            f"split.train={self.train} must be a share in (0, 1] or a whole number of patients above 1.",
         )
 
 
@@ -401,8 +408,15 @@ class MetricsConfig:
     """Weights of the seeded extractor."""
     bootstrap: int = 1000
     """Resamples behind an interval."""
+    permutations: int = 1999
+    """Random swaps of two classifiers' predictions behind a p-value."""
     confidence: float = 0.95
     """Coverage of the intervals."""
+
+    def __post_init__(self) -> None:
+        _require(self.bootstrap >= 1, f"metrics.bootstrap={self.bootstrap} must be at least 1.")
+        _require(self.permutations >= 1, f"metrics.permutations={self.permutations} must be at least 1.")
+        _require(0 < self.confidence < 1, f"metrics.confidence={self.confidence} must lie in (0, 1).")
 
 
 @dataclass
@@ -415,12 +429,34 @@ class StudyConfig:
     """Which training sets are compared."""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     """Classifier seeds; each regime runs once a seed."""
-    synthetic_fraction: float = 0.5
-    """Synthetic share of the mixed regime's training set, in (0, 1)."""
+    synthetic_fraction: list[float] = field(default_factory=lambda: [0.5])
+    """Synthetic share of the mixed regime's training set, in (0, 1); several = as many mixed regimes."""
+    axes: dict[str, list[Any]] = field(default_factory=dict)
+    """Other settings to compare, in every combination: {"classifier.augment": [true, false], "split.train": [1, 0.5,
+    16], "split.seed": [0, 1]}. Splits are repeats, over which the statistics go as over seeds."""
 
     def __post_init__(self) -> None:
         _require(bool(self.regimes) and bool(self.seeds), "study.regimes and study.seeds must not be empty.")
-        _require(0 < self.synthetic_fraction < 1, "study.synthetic_fraction must lie between 0 and 1.")
+        _require(
+            all(0 < fraction < 1 for fraction in self.synthetic_fraction),
+            f"study.synthetic_fraction={self.synthetic_fraction} must lie between 0 and 1.",
+        )
+        _require(
+            bool(self.synthetic_fraction) or "mixed" not in self.regimes,
+            "study.synthetic_fraction must not be empty where study.regimes has 'mixed'.",
+        )
+        for name in ("regimes", "seeds", "synthetic_fraction"):
+            values = getattr(self, name)
+            _require(len(set(values)) == len(values), f"study.{name}={values} holds a value twice.")
+        for key, values in self.axes.items():
+            _require(
+                bool(values) and all(values.count(value) == 1 for value in values),
+                f"study.axes.{key}={values} must hold at least one value, and none twice.",
+            )
+            _require(
+                "." in key and key.split(".")[0] not in ("study", "metrics"),
+                f"study.axes: {key!r} is no axis; name a setting of data, split, generator, pool, classifier, ...",
+            )
 
 
 @dataclass

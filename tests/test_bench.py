@@ -18,10 +18,8 @@ from mlflow.tracking import MlflowClient
 
 from synthaug.augment.pool import SyntheticPool
 from synthaug.bench import run as bench_run
-from synthaug.bench.aggregate import count_statistics, summarise
 from synthaug.bench.commands import run_command
 from synthaug.bench.preparation import Study, refuse_leaks
-from synthaug.config import MetricsConfig
 from synthaug.data.splits import Split
 from synthaug.errors import InputError
 from synthaug.generate.pipeline import CCELLAPipeline
@@ -51,7 +49,7 @@ TINY = {
         "evaluate_every": 4,
         "training": {"steps": 8, "warmup": 0, "batch_size": 4},
     },
-    "metrics": {"bootstrap": 40},
+    "metrics": {"bootstrap": 40, "permutations": 40},
     "study": {"name": "tiny", "seeds": [0, 1]},
 }
 
@@ -82,7 +80,7 @@ def test_one_row_a_cell(finished):
         (regime, seed) for seed in ("0", "1") for regime in ("real", "synthetic", "mixed")
     ]
     assert all(0 <= float(row["auroc"]) <= 1 for row in rows)
-    assert {row["steps"] for row in rows} == {"8"}
+    assert {row["steps"] for row in rows} == {row["steps_made"] for row in rows} == {"8"}
 
 
 def test_numbers_of_subjects_are_those_of_the_regime(finished):
@@ -99,7 +97,13 @@ def test_summary_holds_intervals_contrasts_floor_and_verdict(finished):
     assert summary["failed"] == []
     for regime in summary["regimes"]:
         assert regime["auroc"]["ci_low"] <= regime["auroc"]["value"] <= regime["auroc"]["ci_high"]
+        assert regime["ece"]["ci_low"] <= regime["ece"]["ci_high"]
     assert {c["contrast"] for c in summary["contrasts"]} == {"synthetic - real", "mixed - real"}
+    asked = {"contrast", "n_train", "metric", "difference", "ci_low", "ci_high", "p", "seeds", "protocol"}
+    for contrast in summary["contrasts"]:
+        assert asked <= set(contrast)
+        assert 0 < contrast["p"] <= contrast["p_holm"] <= 1
+        assert (contrast["n_train"], contrast["seeds"], contrast["protocol"]) == (17, [0, 1], "same cohort")
     image_metrics = {row["metric"]: row for row in summary["image_metrics"]}
     assert {"fid", "kid", "mmd"} <= set(image_metrics)
     for row in image_metrics.values():
@@ -282,27 +286,6 @@ def test_the_notebook_runs_on_a_finished_study(finished, tmp_path, monkeypatch):
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
     assert names["replaced"]["synthetic"]
-
-
-def test_summary_on_numbers_counted_by_hand():
-    def record(regime, seed, scores):
-        rows = [
-            {"patient_id": str(i), "label": i // 2, "probabilities": [1 - score, score]}
-            for i, score in enumerate(scores)
-        ]
-        return {"regime": regime, "seed": seed, "n_train_real": 9, "n_train_synthetic": 0, "predictions": rows}
-
-    perfect, reversed_, half = [0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1], [0.1, 0.9, 0.2, 0.95]
-    records = [record("real", 0, reversed_), record("real", 1, half)]
-    records += [record("mixed", 0, perfect), record("mixed", 1, perfect)]
-    told: list[None] = []
-    summary = summarise(records, [], MetricsConfig(bootstrap=50), on_statistic=lambda: told.append(None))
-    assert len(told) == count_statistics(records) == 9
-    auroc = {regime["regime"]: regime["auroc"]["value"] for regime in summary["regimes"]}
-    assert auroc == {"real": pytest.approx((0 + 0.75) / 2), "mixed": 1.0}
-    [difference] = [c for c in summary["contrasts"] if c["metric"] == "auroc"]
-    assert difference["difference"] == pytest.approx(1 - 0.375)
-    assert difference["seeds"] == [0, 1]
 
 
 def test_starting_a_study_checks_everything_before_it_writes(tmp_path):
