@@ -288,6 +288,68 @@ def test_the_notebook_runs_on_a_finished_study(finished, tmp_path, monkeypatch):
     assert names["replaced"]["synthetic"]
 
 
+@pytest.fixture(scope="module")
+def grid(config_file, tmp_path_factory):
+    """A study of two splits, two sizes of training set and two baselines, with a generator for each training set."""
+    out = tmp_path_factory.mktemp("grid") / "out"
+    axes = {"split.seed": [0, 1], "split.train": [1, 8], "classifier.balance": ["oversampled", "weighted"]}
+    arguments = ["--config", str(config_file), "--out", str(out), "--study.axes", json.dumps(axes)]
+    arguments += ["--study.regimes", "[real, mixed]", "--study.seeds", "[0]", "--generator.monitor_every", "0"]
+    arguments += ["--autoencoder.monitor_every", "0", "--study.name", "grid"]
+    assert run_command("bench", arguments) == 0
+    return out
+
+
+def test_every_training_set_has_a_generator_that_saw_just_its_patients(grid):
+    trained = {frozenset(json.loads(path.read_text())["patients"]) for path in grid.glob("generator-*/training.json")}
+    splits = [list(csv.DictReader(path.open())) for path in sorted(grid.glob("split*.csv"))]
+    assert len(splits) == 4
+    parts = [
+        {part: {patient_hash(row["patient_id"]) for row in rows if row["part"] == part} for part in ("train", "test")}
+        for rows in splits
+    ]
+    assert trained == {frozenset(each["train"]) for each in parts}
+    assert sorted(len(each["train"]) for each in parts) == [8, 8, 17, 17]
+    assert len({frozenset(each["test"]) for each in parts}) == 2  # sizes share the test patients of their split
+    small, large = sorted((each for each in parts if each["test"] == parts[0]["test"]), key=lambda e: len(e["train"]))
+    assert small["train"] < large["train"]
+
+
+def test_cells_of_a_grid_become_arms_with_splits_as_repeats(grid):
+    rows = results(grid)
+    assert len(rows) == 16
+    assert {(row["split.train"], row["n_train"]) for row in rows} == {("1", "17"), ("8", "8")}
+    summary = json.loads((grid / "summary.json").read_text())
+    assert [row["regime"] for row in summary["regimes"]] == [
+        f"{regime} train {train} balance {balance}"
+        for train in (1, 8)
+        for balance in ("oversampled", "weighted")
+        for regime in ("real", "mixed")
+    ]
+    assert {row["repeats"] for row in summary["regimes"]} == {2}
+    auroc = [row for row in summary["contrasts"] if row["metric"] == "auroc"]
+    assert len(auroc) == 2 * (2 * 2 + 1)  # each mixture against both baselines, and these with one another
+    assert {row["n_train"] for row in auroc} == {17, 8}
+    assert len({row["source"] for row in summary["image_metrics"]}) == 4
+    assert "helped clearly in" in summary["verdict"]
+    records = [json.loads(path.read_text()) for path in grid.glob("cells/*.json")]
+    for record in records:
+        assert record["temperature"] > 0
+        assert {"ece", "brier_calibrated", "ece_calibrated"} <= set(record["metrics"])
+        assert len(record["predictions"]) == 10
+
+
+def test_a_study_of_real_data_alone_trains_no_generator(config_file, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--config", str(config_file), "--out", str(out), "--study.regimes", "[real]", "--study.seeds", "[0]"]
+    assert run_command("bench", [*arguments, "--study.axes", '{"classifier.augment": [true, false]}']) == 0
+    assert not list(out.glob("generator-*"))
+    summary = json.loads((out / "summary.json").read_text())
+    assert {row["contrast"] for row in summary["contrasts"]} == {"real augment False - real augment True"}
+    assert summary["image_metrics"] == []
+    assert (out / "report.html").is_file()
+
+
 def test_starting_a_study_checks_everything_before_it_writes(tmp_path):
     from synthaug.config import Config, DataConfig
 
