@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
+from scipy.stats import rankdata
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -138,28 +139,39 @@ def test_an_interval_that_does_not_exist_is_refused():
 # --- permutation
 
 
-def test_p_counts_every_swap_of_whole_patients():
-    """By hand: all 16 swaps of four patients (two rows each), accuracy averaged over two trainings."""
-    rng = np.random.default_rng(0)
-    labels = np.array([0, 0, 1, 1, 0, 0, 1, 1])
-    patient_ids = list("aabbccdd")
+def accuracy(labels, probabilities):
+    return np.mean(probabilities.argmax(1) == labels)
+
+
+def squared_error(labels, probabilities):
+    return np.mean((probabilities[:, 1] - labels) ** 2)
+
+
+def area(labels, probabilities):
+    return roc_auc_score(labels, probabilities[:, 1])
+
+
+@pytest.mark.parametrize(("name", "statistic"), [("accuracy", accuracy), ("brier", squared_error), ("auroc", area)])
+@pytest.mark.parametrize("seed", range(3))
+def test_p_counts_every_swap_of_whole_patients(name, statistic, seed):
+    """By hand: all 32 swaps of five patients (two rows each), averaged over two trainings."""
+    rng = np.random.default_rng(seed)
+    labels = np.array([0, 0, 1, 1, 0, 0, 1, 1, 0, 1])
     ours, theirs = (
-        [softmax(rng.normal(size=(8, 2)) + gain * np.eye(2)[labels], axis=1) for _ in range(2)] for gain in (2, 0)
+        [softmax(rng.normal(size=(10, 2)) + gain * np.eye(2)[labels], axis=1) for _ in range(2)] for gain in (1, 0)
     )
 
-    def accuracy(sets):
-        return np.mean([np.mean(each.argmax(1) == labels) for each in sets])
-
-    observed, differences = accuracy(ours) - accuracy(theirs), []
-    for swaps in product([False, True], repeat=4):
+    def difference(swaps):
         rows = np.repeat(swaps, 2)[:, None]
-        first = [np.where(rows, b, a) for a, b in zip(ours, theirs, strict=True)]
-        second = [np.where(rows, a, b) for a, b in zip(ours, theirs, strict=True)]
-        differences.append(accuracy(first) - accuracy(second))
-    expected = np.mean(np.abs(differences) >= abs(observed) - 1e-12)
-    assert observed > 0
+        swapped = rankdata if name == "auroc" else lambda scores, axis: scores
+        sets = [(swapped(a, axis=0), swapped(b, axis=0)) for a, b in zip(ours, theirs, strict=True)]
+        pairs = [(np.where(rows, b, a), np.where(rows, a, b)) for a, b in sets]
+        return np.mean([statistic(labels, first) - statistic(labels, second) for first, second in pairs])
+
+    differences = [abs(difference(swaps)) for swaps in product([False, True], repeat=5)]
+    expected = np.mean([each >= differences[0] - 1e-12 for each in differences])
     found = paired_permutation_p(
-        "accuracy", patient_ids=patient_ids, labels=labels, scores=ours, baseline=theirs, resamples=1000
+        name, patient_ids=list("aabbccddee"), labels=labels, scores=ours, baseline=theirs, resamples=1000
     )
     assert found == pytest.approx(expected)
 
