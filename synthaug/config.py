@@ -412,6 +412,8 @@ class MetricsConfig:
     """Random swaps of two classifiers' predictions behind a p-value."""
     confidence: float = 0.95
     """Coverage of the intervals."""
+    subgroups: list[str] = field(default_factory=list)
+    """Manifest columns (sex, site, ...) for whose values every metric is told by itself too."""
 
     def __post_init__(self) -> None:
         _require(self.bootstrap >= 1, f"metrics.bootstrap={self.bootstrap} must be at least 1.")

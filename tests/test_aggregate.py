@@ -6,7 +6,8 @@ import pytest
 
 from synthaug.bench.aggregate import count_statistics, summarise, write_verdict
 from synthaug.bench.arms import arms_of, baselines_of, stack_scores
-from synthaug.config import MetricsConfig
+from synthaug.bench.subgroups import slice_arms, subgroups_of
+from synthaug.config import Config, DataConfig, MetricsConfig
 from synthaug.errors import InputError
 
 PERFECT, REVERSED, HALF = [0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1], [0.1, 0.9, 0.2, 0.95]
@@ -157,3 +158,33 @@ def test_the_verdict_of_many_comparisons_counts_them():
     verdict = write_verdict(rows, [record()], 0.95)
     assert "helped clearly in 1 and hurt clearly in 0 of 2 comparisons" in verdict
     assert "AUROC -0.020 to +0.100" in verdict
+
+
+# --- subgroups
+
+
+def test_slices_are_counted_by_hand_and_a_slice_of_one_class_has_no_metric():
+    groups = {"site": {"s0": "a", "s1": "b", "s2": "b", "s3": "a"}, "sex": {f"s{n}": "fm"[n > 1] for n in range(4)}}
+    rows = slice_arms([record(scores=HALF)], groups, MetricsConfig(bootstrap=10))
+    found = {(row["column"], row["value"]): (row["n_test"], row["auroc"] and row["auroc"]["value"]) for row in rows}
+    # Site a has patients 0 and 3 (0.1 < 0.95, right), site b 1 and 2 (0.9 > 0.2, wrong); a sex has one class only.
+    assert found == {("site", "a"): (2, 1.0), ("site", "b"): (2, 0.0), ("sex", "f"): (2, None), ("sex", "m"): (2, None)}
+    assert {row["regime"] for row in rows} == {"real"}
+
+
+def test_subgroup_columns_are_checked(tmp_path):
+    lines = ["subject_id,sex,age", *(f"s{n},{'fm'[n % 2]},{40 + n}" for n in range(11))]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+
+    def groups(root, *columns):
+        return subgroups_of(Config(data=DataConfig(root=root), metrics=MetricsConfig(subgroups=list(columns))))
+
+    assert groups(str(tmp_path), "sex")["sex"]["s3"] == "m"
+    assert groups(None) == {}
+    for root, column, message in (
+        (str(tmp_path), "site", "no column 'site'"),
+        (str(tmp_path), "age", "'age' of metrics.subgroups has 11 values"),
+        (None, "sex", "needs a manifest"),
+    ):
+        with pytest.raises(InputError, match=message):
+            groups(root, column)

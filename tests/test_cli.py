@@ -1,5 +1,6 @@
 """The commands: unusable input ends with one clear line, exit code 2 and nothing written."""
 
+import json
 import re
 import subprocess
 import sys
@@ -199,3 +200,20 @@ def test_help_tells_the_meaning_of_settings_without_importing_torch():
 
 def test_defaults_are_a_valid_study():
     assert Config().study.regimes == ["real", "synthetic", "mixed"]
+
+
+def test_a_study_of_own_files_tells_its_subgroups(data, tmp_path):
+    rewrite(data, ",age\n", ",hand\n")
+    rewrite(data, r",[01],(\d)\d\n", lambda row: f"{row[0][:2]},{'left' if int(row[1]) % 2 else 'right'}\n")
+    out = tmp_path / "run"
+    options = ["--data.root", str(data), "--out", str(out), *SMALL, "--metrics.subgroups", "[hand]"]
+    options += ["--study.regimes", "[real]", "--study.seeds", "[0]", "--metrics.bootstrap", "20"]
+    options += ["--classifier.training.steps", "2", "--classifier.training.warmup", "0"]
+    assert run_command("bench", options) == 0
+    rows = json.loads((out / "summary.json").read_text())["subgroups"]
+    assert {(row["column"], row["value"], row["regime"]) for row in rows} == {
+        ("hand", "left", "real"),
+        ("hand", "right", "real"),
+    }
+    assert sum(row["n_test"] for row in rows) == 12
+    assert "Subgroups of test patients" in (out / "report.html").read_text()

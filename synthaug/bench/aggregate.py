@@ -98,10 +98,8 @@ def _pairs(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
 
 
 def _regime(arm: Arm, config: MetricsConfig) -> dict[str, Any]:
-    patients, labels, scores = stack_scores(arm.records)
-    weights, repeats = draw_weights(patients, labels, n_repeats=len(scores), resamples=config.bootstrap)
     first = arm.records[0]
-    summary: dict[str, Any] = {
+    return {
         "regime": arm.label,
         "settings": arm.settings,
         "seeds": sorted({record["seed"] for record in arm.records}),
@@ -109,12 +107,24 @@ def _regime(arm: Arm, config: MetricsConfig) -> dict[str, Any]:
         "n_train": first["n_train"],
         "n_train_real": first["n_train_real"],
         "n_train_synthetic": first["n_train_synthetic"],
-        "n_test": len(set(patients)),
+        "n_test": len({row["patient_id"] for record in arm.records for row in record["predictions"]}),
+        **measure_arm(arm.records, config),
     }
+
+
+def measure_arm(records: Sequence[Record], config: MetricsConfig) -> dict[str, dict[str, float]]:
+    """Each metric of an arm's records: value, ci_low, ci_high.
+
+    Raises:
+        InputError: The test subjects lack a class.
+    """
+    patients, labels, scores = stack_scores(records)
+    weights, repeats = draw_weights(patients, labels, n_repeats=len(scores), resamples=config.bootstrap)
+    measured = {}
     for metric in STATISTICS:
         draws = statistic_draws(metric, labels=labels, scores=scores, weights=weights, repeats=repeats)
-        summary[metric] = _ends(interval_of(draws, confidence=config.confidence))
-    return summary
+        measured[metric] = _ends(interval_of(draws, confidence=config.confidence))
+    return measured
 
 
 def _contrasts(ours: Arm, theirs: Arm, config: MetricsConfig) -> list[dict[str, Any]]:

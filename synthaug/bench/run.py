@@ -18,6 +18,7 @@ from synthaug.bench.grid import DATA, STAGES, Cell, cells_of
 from synthaug.bench.preparation import Study
 from synthaug.bench.report import write_report, write_results
 from synthaug.bench.studies import Studies
+from synthaug.bench.subgroups import slice_arms, subgroups_of
 from synthaug.bench.tracking import Tracker, flatten
 from synthaug.config import Config
 from synthaug.data.manifest import class_counts
@@ -44,6 +45,7 @@ def run_study(config: Config, out: Path) -> dict[str, Any]:
         InputError: The input cannot be used, or another process runs a study in ``out``.
     """
     bars = Bars()
+    groups = subgroups_of(config)
     studies = Studies(out, bars.stage)
     cells = cells_of(config, studies.identify)
     studies.write_splits()
@@ -57,6 +59,8 @@ def run_study(config: Config, out: Path) -> dict[str, Any]:
             raise RuntimeError(f"every cell failed; the first: {failed[0]['error']}")
         on_statistic = bars.stage("statistics", count_statistics(records))
         summary = summarise(records, failed, config.metrics, on_statistic=on_statistic)
+        if groups:
+            summary["subgroups"] = slice_arms(records, groups, config.metrics)
         sources = studies.with_synthetic(cells)
         summary["image_metrics"] = [row for source, study in sources.items() for row in _images(source, study)]
         write_json(out / "summary.json", summary)
