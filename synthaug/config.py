@@ -4,7 +4,7 @@ A YAML file in ``configs/`` or ``--section.key value`` on the command line fills
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from synthaug.errors import InputError
 
@@ -78,6 +78,9 @@ class SplitConfig:
     """Share of patients kept for the test."""
     val: float = 0.15
     """Share of patients that choose the epoch."""
+    train: float = 1.0
+    """Training patients that are used: a share in (0, 1], or, above 1, a number; smaller sets lie inside larger ones
+    of the same seed, and the generator is trained on these patients too."""
     seed: int = 0
     """Another seed, another split."""
     file: str | None = None
@@ -87,6 +90,10 @@ class SplitConfig:
         _require(
             self.test > 0 and self.val > 0 and self.test + self.val < 1,
             f"split.test={self.test} and split.val={self.val} must be positive and leave patients to train on.",
+        )
+        _require(
+            0 < self.train <= 1 or self.train == int(self.train) > 1,
+            f"split.train={self.train} must be a share in (0, 1] or a whole number of patients above 1.",
         )
 
 
@@ -124,8 +131,12 @@ class TrainingConfig:
     """Parts in which each process computes its share of the batch, to bound memory; the step is the same."""
     learning_rate: float = 1e-4
     """Peak learning rate of AdamW."""
+    schedule: Literal["polynomial", "one_cycle"] = "polynomial"
+    """How the rate falls: polynomially with power 2 (published), or as one cycle of cosines (Smith & Topin 2019)."""
     warmup: int = 0
-    """Steps of linear warm-up before the polynomial decay (power 2)."""
+    """Steps in which the rate rises: linearly before the polynomial decay; the cycle's rise, 0 = 30 % of the steps."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of AdamW."""
     clip_norm: float = 1.0
     """Gradients are scaled down to this norm."""
     ema: float = 0.0
@@ -143,6 +154,7 @@ class TrainingConfig:
             f"batch_size={self.batch_size} must be a positive multiple of accumulate={self.accumulate}.",
         )
         _require(0 <= self.ema < 1, f"ema={self.ema} must lie in [0, 1).")
+        _require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} must not be negative.")
 
 
 @dataclass
@@ -369,14 +381,32 @@ class ClassifierConfig:
     """Channels of a ResNet's four levels."""
     loss: Literal["cross_entropy", "focal"] = "focal"
     """Focal has gamma 2 (published)."""
+    balance: Literal["oversampled", "weighted", "none"] = "oversampled"
+    """What is done about rare classes: every batch holds as many of each class, rarer ones repeated; or batches come
+    as the training set is and the loss is weighted; or nothing."""
+    class_weights: list[float] | None = None
+    """Loss weight of each class where ``balance`` is weighted; none = scikit-learn's "balanced", 1 / frequency."""
     augment: bool = True
     """Classical augmentation, as published: flip left-right, rotate, translate, zoom."""
+    test_flips: bool = False
+    """Average the logits of a volume and of its left-right mirror image when predicting."""
     evaluate_every: int = 20
     """Steps between validations; the step with the lowest validation loss is kept."""
+    patience: int = 0
+    """Validations without a lower loss after which the training stops early; 0 = all steps (equal in every regime)."""
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(steps=120, batch_size=8, learning_rate=1e-3, warmup=10)
     )
     """Its optimisation."""
+
+    def __post_init__(self) -> None:
+        _require(self.evaluate_every >= 1, f"classifier.evaluate_every={self.evaluate_every} must be at least 1.")
+        _require(self.patience >= 0, f"classifier.patience={self.patience} must not be negative.")
+        weights = self.class_weights
+        _require(
+            weights is None or (self.balance == "weighted" and min(weights, default=0) > 0),
+            f"classifier.class_weights={weights} must be positive and stand beside classifier.balance=weighted.",
+        )
 
 
 @dataclass
@@ -387,8 +417,17 @@ class MetricsConfig:
     """Weights of the seeded extractor."""
     bootstrap: int = 1000
     """Resamples behind an interval."""
+    permutations: int = 1999
+    """Random swaps of two classifiers' predictions behind a p-value."""
     confidence: float = 0.95
     """Coverage of the intervals."""
+    subgroups: list[str] = field(default_factory=list)
+    """Manifest columns (sex, site, ...) for whose values every metric is told by itself too."""
+
+    def __post_init__(self) -> None:
+        _require(self.bootstrap >= 1, f"metrics.bootstrap={self.bootstrap} must be at least 1.")
+        _require(self.permutations >= 1, f"metrics.permutations={self.permutations} must be at least 1.")
+        _require(0 < self.confidence < 1, f"metrics.confidence={self.confidence} must lie in (0, 1).")
 
 
 @dataclass
@@ -401,12 +440,34 @@ class StudyConfig:
     """Which training sets are compared."""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     """Classifier seeds; each regime runs once a seed."""
-    synthetic_fraction: float = 0.5
-    """Synthetic share of the mixed regime's training set, in (0, 1)."""
+    synthetic_fraction: list[float] = field(default_factory=lambda: [0.5])
+    """Synthetic share of the mixed regime's training set, in (0, 1); several = as many mixed regimes."""
+    axes: dict[str, list[Any]] = field(default_factory=dict)
+    """Other settings to compare, in every combination: {"classifier.augment": [true, false], "split.train": [1, 0.5,
+    16], "split.seed": [0, 1]}. Splits are repeats, over which the statistics go as over seeds."""
 
     def __post_init__(self) -> None:
         _require(bool(self.regimes) and bool(self.seeds), "study.regimes and study.seeds must not be empty.")
-        _require(0 < self.synthetic_fraction < 1, "study.synthetic_fraction must lie between 0 and 1.")
+        _require(
+            all(0 < fraction < 1 for fraction in self.synthetic_fraction),
+            f"study.synthetic_fraction={self.synthetic_fraction} must lie between 0 and 1.",
+        )
+        _require(
+            bool(self.synthetic_fraction) or "mixed" not in self.regimes,
+            "study.synthetic_fraction must not be empty where study.regimes has 'mixed'.",
+        )
+        for name in ("regimes", "seeds", "synthetic_fraction"):
+            values = getattr(self, name)
+            _require(len(set(values)) == len(values), f"study.{name}={values} holds a value twice.")
+        for key, values in self.axes.items():
+            _require(
+                bool(values) and all(values.count(value) == 1 for value in values),
+                f"study.axes.{key}={values} must hold at least one value, and none twice.",
+            )
+            _require(
+                "." in key and key.split(".")[0] not in ("study", "metrics"),
+                f"study.axes: {key!r} is no axis; name a setting of data, split, generator, pool, classifier, ...",
+            )
 
 
 @dataclass

@@ -18,10 +18,8 @@ from mlflow.tracking import MlflowClient
 
 from synthaug.augment.pool import SyntheticPool
 from synthaug.bench import run as bench_run
-from synthaug.bench.aggregate import count_statistics, summarise
 from synthaug.bench.commands import run_command
 from synthaug.bench.preparation import Study, refuse_leaks
-from synthaug.config import MetricsConfig
 from synthaug.data.splits import Split
 from synthaug.errors import InputError
 from synthaug.generate.pipeline import CCELLAPipeline
@@ -51,7 +49,7 @@ TINY = {
         "evaluate_every": 4,
         "training": {"steps": 8, "warmup": 0, "batch_size": 4},
     },
-    "metrics": {"bootstrap": 40},
+    "metrics": {"bootstrap": 40, "permutations": 40},
     "study": {"name": "tiny", "seeds": [0, 1]},
 }
 
@@ -82,7 +80,7 @@ def test_one_row_a_cell(finished):
         (regime, seed) for seed in ("0", "1") for regime in ("real", "synthetic", "mixed")
     ]
     assert all(0 <= float(row["auroc"]) <= 1 for row in rows)
-    assert {row["steps"] for row in rows} == {"8"}
+    assert {row["steps"] for row in rows} == {row["steps_made"] for row in rows} == {"8"}
 
 
 def test_numbers_of_subjects_are_those_of_the_regime(finished):
@@ -99,7 +97,13 @@ def test_summary_holds_intervals_contrasts_floor_and_verdict(finished):
     assert summary["failed"] == []
     for regime in summary["regimes"]:
         assert regime["auroc"]["ci_low"] <= regime["auroc"]["value"] <= regime["auroc"]["ci_high"]
+        assert regime["ece"]["ci_low"] <= regime["ece"]["ci_high"]
     assert {c["contrast"] for c in summary["contrasts"]} == {"synthetic - real", "mixed - real"}
+    asked = {"contrast", "n_train", "metric", "difference", "ci_low", "ci_high", "p", "seeds", "protocol"}
+    for contrast in summary["contrasts"]:
+        assert asked <= set(contrast)
+        assert 0 < contrast["p"] <= contrast["p_holm"] <= 1
+        assert (contrast["n_train"], contrast["seeds"], contrast["protocol"]) == (17, [0, 1], "same cohort")
     image_metrics = {row["metric"]: row for row in summary["image_metrics"]}
     assert {"fid", "kid", "mmd"} <= set(image_metrics)
     for row in image_metrics.values():
@@ -284,25 +288,66 @@ def test_the_notebook_runs_on_a_finished_study(finished, tmp_path, monkeypatch):
     assert names["replaced"]["synthetic"]
 
 
-def test_summary_on_numbers_counted_by_hand():
-    def record(regime, seed, scores):
-        rows = [
-            {"patient_id": str(i), "label": i // 2, "probabilities": [1 - score, score]}
-            for i, score in enumerate(scores)
-        ]
-        return {"regime": regime, "seed": seed, "n_train_real": 9, "n_train_synthetic": 0, "predictions": rows}
+@pytest.fixture(scope="module")
+def grid(config_file, tmp_path_factory):
+    """A study of two splits, two sizes of training set and two baselines, with a generator for each training set."""
+    out = tmp_path_factory.mktemp("grid") / "out"
+    axes = {"split.seed": [0, 1], "split.train": [1, 8], "classifier.balance": ["oversampled", "weighted"]}
+    arguments = ["--config", str(config_file), "--out", str(out), "--study.axes", json.dumps(axes)]
+    arguments += ["--study.regimes", "[real, mixed]", "--study.seeds", "[0]", "--generator.monitor_every", "0"]
+    arguments += ["--autoencoder.monitor_every", "0", "--study.name", "grid"]
+    assert run_command("bench", arguments) == 0
+    return out
 
-    perfect, reversed_, half = [0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1], [0.1, 0.9, 0.2, 0.95]
-    records = [record("real", 0, reversed_), record("real", 1, half)]
-    records += [record("mixed", 0, perfect), record("mixed", 1, perfect)]
-    told: list[None] = []
-    summary = summarise(records, [], MetricsConfig(bootstrap=50), on_statistic=lambda: told.append(None))
-    assert len(told) == count_statistics(records) == 9
-    auroc = {regime["regime"]: regime["auroc"]["value"] for regime in summary["regimes"]}
-    assert auroc == {"real": pytest.approx((0 + 0.75) / 2), "mixed": 1.0}
-    [difference] = [c for c in summary["contrasts"] if c["metric"] == "auroc"]
-    assert difference["difference"] == pytest.approx(1 - 0.375)
-    assert difference["seeds"] == [0, 1]
+
+def test_every_training_set_has_a_generator_that_saw_just_its_patients(grid):
+    trained = {frozenset(json.loads(path.read_text())["patients"]) for path in grid.glob("generator-*/training.json")}
+    splits = [list(csv.DictReader(path.open())) for path in sorted(grid.glob("split*.csv"))]
+    assert len(splits) == 4
+    parts = [
+        {part: {patient_hash(row["patient_id"]) for row in rows if row["part"] == part} for part in ("train", "test")}
+        for rows in splits
+    ]
+    assert trained == {frozenset(each["train"]) for each in parts}
+    assert sorted(len(each["train"]) for each in parts) == [8, 8, 17, 17]
+    assert len({frozenset(each["test"]) for each in parts}) == 2  # sizes share the test patients of their split
+    small, large = sorted((each for each in parts if each["test"] == parts[0]["test"]), key=lambda e: len(e["train"]))
+    assert small["train"] < large["train"]
+
+
+def test_cells_of_a_grid_become_arms_with_splits_as_repeats(grid):
+    rows = results(grid)
+    assert len(rows) == 16
+    assert {(row["split.train"], row["n_train"]) for row in rows} == {("1", "17"), ("8", "8")}
+    summary = json.loads((grid / "summary.json").read_text())
+    assert [row["regime"] for row in summary["regimes"]] == [
+        f"{regime} train {train} balance {balance}"
+        for train in (1, 8)
+        for balance in ("oversampled", "weighted")
+        for regime in ("real", "mixed")
+    ]
+    assert {row["repeats"] for row in summary["regimes"]} == {2}
+    auroc = [row for row in summary["contrasts"] if row["metric"] == "auroc"]
+    assert len(auroc) == 2 * (2 * 2 + 1)  # each mixture against both baselines, and these with one another
+    assert {row["n_train"] for row in auroc} == {17, 8}
+    assert len({row["source"] for row in summary["image_metrics"]}) == 4
+    assert "helped clearly in" in summary["verdict"]
+    records = [json.loads(path.read_text()) for path in grid.glob("cells/*.json")]
+    for record in records:
+        assert record["temperature"] > 0
+        assert {"ece", "brier_calibrated", "ece_calibrated"} <= set(record["metrics"])
+        assert len(record["predictions"]) == 10
+
+
+def test_a_study_of_real_data_alone_trains_no_generator(config_file, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--config", str(config_file), "--out", str(out), "--study.regimes", "[real]", "--study.seeds", "[0]"]
+    assert run_command("bench", [*arguments, "--study.axes", '{"classifier.augment": [true, false]}']) == 0
+    assert not list(out.glob("generator-*"))
+    summary = json.loads((out / "summary.json").read_text())
+    assert {row["contrast"] for row in summary["contrasts"]} == {"real augment False - real augment True"}
+    assert summary["image_metrics"] == []
+    assert (out / "report.html").is_file()
 
 
 def test_starting_a_study_checks_everything_before_it_writes(tmp_path):

@@ -27,6 +27,8 @@ def test_hand_counted():
             "specificity": 2 / 3,
             "f1": 4 / 5,
             "brier": (0.1**2 + 0.4**2 + 0.8**2 + 0.4**2 + 0.1**2) / 5,
+            # Confidences 0.9 (twice, both right), 0.6 (twice, both right), 0.8 (wrong): one bin each.
+            "ece": (2 * 0.1 + 2 * 0.4 + 0.8) / 5,
         }
     )
     assert all(type(value) is float for value in metrics.values())
@@ -48,10 +50,17 @@ def test_three_classes():
     probabilities = np.array([[0.6, 0.3, 0.1], [0.3, 0.4, 0.3], [0.2, 0.45, 0.35], [0.5, 0.1, 0.4]])
     labels = np.array([0, 1, 2, 0])
     metrics = classification_metrics(labels, probabilities)
-    assert set(metrics) == {"accuracy", "auroc", "average_precision"}
     assert metrics["accuracy"] == 3 / 4
     assert metrics["auroc"] == pytest.approx((4 / 4 + 2 / 3 + 2 / 3) / 3)
     assert metrics["average_precision"] == pytest.approx((1 + 1 / 2 + 1 / 2) / 3)
+    # Called 0, 1, 1, 0: class 2 is missed, class 1 is called once too often.
+    assert metrics["sensitivity"] == pytest.approx((1 + 1 + 0) / 3)
+    assert metrics["specificity"] == pytest.approx((1 + 2 / 3 + 1) / 3)
+    assert metrics["f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+    squares = (0.4**2 + 0.3**2 + 0.1**2) + (0.3**2 + 0.6**2 + 0.3**2) + (0.2**2 + 0.45**2 + 0.65**2)
+    assert metrics["brier"] == pytest.approx((squares + 0.5**2 + 0.1**2 + 0.4**2) / 12)
+    # Confidences 0.6 (right); 0.4 (right); 0.45 (wrong) and 0.5 (right) in one bin.
+    assert metrics["ece"] == pytest.approx((0.4 + 0.6 + abs(0.45 + 0.5 - 1)) / 4)
 
 
 def test_two_classes_are_not_averaged():

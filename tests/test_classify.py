@@ -1,13 +1,27 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchio as tio
-from sklearn.metrics import roc_auc_score
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import softmax
+from sklearn.metrics import log_loss, roc_auc_score
+from test_optimisation import run_two
 
 from synthaug.augment.sampler import SyntheticSampler
+from synthaug.classify.calibration import LIMITS, apply_temperature, fit_temperature
 from synthaug.classify.prediction import predict_logits
-from synthaug.classify.training import classical_augmentation, train_classifier
+from synthaug.classify.selection import StepChoice
+from synthaug.classify.training import _chosen, _Objective, classical_augmentation, loss_weights, train_classifier
 from synthaug.config import ClassifierConfig, PreprocessConfig, TrainingConfig
 from synthaug.data.manifest import class_counts, make_subject
 from synthaug.errors import InputError
@@ -227,5 +241,220 @@ def test_what_cannot_be_trained_is_refused():
     assert class_counts(three) == {0: 3, 1: 3, 2: 3}
     with pytest.raises(InputError, match="have class 2, the validation subjects only 2"):
         train(replace(SHORT, training=replace(SHORT.training, batch_size=9)), train_on=three)
-    with pytest.raises(InputError, match=r"ema=0.9 must be 0"):
-        train(replace(SHORT, training=replace(SHORT.training, ema=0.9)))
+    weighted = replace(SHORT, balance="weighted")
+    with pytest.raises(InputError, match="need the number of training subjects of 2 classes"):
+        train(weighted)
+    with pytest.raises(InputError, match=r"class_weights=\[1.0, 2.0, 3.0\] must be 2 numbers"):
+        train(replace(weighted, class_weights=[1.0, 2.0, 3.0]))
+    with pytest.raises(InputError, match="stand beside classifier"):
+        ClassifierConfig(class_weights=[1.0, 2.0])
+    with pytest.raises(InputError, match="No validation loss was finite"):
+        _chosen(StepChoice(), torch.nn.Linear(1, 1), [], images=[], flips=False)
+
+
+# --- early stopping, weights, calibration, flips
+
+
+def test_training_ends_when_patience_does_and_the_choice_is_the_same():
+    """The validation labels are the wrong way round, so that nothing gets better after the first look."""
+    validation = bright_or_not(8, name="val")
+    for subject in validation:
+        subject["label"] = 1 - subject["label"]
+    full = train(validation=validation)
+    stopped = train(replace(CONFIG, patience=2), validation=validation)
+    assert stopped.steps == full.chosen_step + 20 < full.steps == 50
+    assert stopped.history == full.history[: len(stopped.history)]
+    assert stopped.chosen_step == full.chosen_step
+    for one, other in zip(stopped.network.parameters(), full.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_patience_counts_validations_since_the_best_one():
+    choice, network = StepChoice(patience=2), torch.nn.Linear(1, 1)
+    seen = []
+    for step, loss in enumerate([float("nan"), 0.5, 0.6, 0.4, 0.4, 0.41], start=1):
+        choice.offer(step, network, train_loss=1.0, val_loss=loss)
+        seen.append((choice.step, choice.exhausted()))
+    assert seen == [(0, False), (2, False), (2, False), (4, False), (4, False), (4, True)]
+
+
+def test_averaged_weights_are_what_is_validated_and_kept():
+    trained = train(replace(SHORT, training=replace(SHORT.training, ema=0.9)))
+    validation = bright_or_not(8, name="val")
+    labels = torch.tensor([subject["label"] for subject in validation])
+    logits = predict_logits(trained.network, validation, ["t2w"])
+    chosen = {record["step"]: record["val_loss"] for record in trained.history}[trained.chosen_step]
+    assert torch.nn.functional.cross_entropy(logits, labels).item() == pytest.approx(chosen, abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "focal"])
+def test_a_weighted_loss_is_the_mean_of_weighted_rows(loss):
+    """Weights (1, 3): the loss is a quarter of the rows' of class 0 alone and three quarters of those of class 1."""
+    logits = torch.tensor([[1.0, 0.0], [0.3, 0.0], [0.0, 2.0], [0.5, 0.0]])
+    labels = torch.tensor([0, 0, 1, 1])
+    plain, weighted = (_Objective(torch.nn.Identity(), loss, weights) for weights in (None, torch.tensor([1.0, 3.0])))
+    first, second = (plain(logits[rows], labels[rows])[0] for rows in (slice(0, 2), slice(2, 4)))
+    assert weighted(logits, labels)[0].item() == pytest.approx((first / 2 + 3 * second / 2).item(), rel=1e-6)
+
+
+def test_balanced_weights_are_scikit_learns():
+    weights = loss_weights(ClassifierConfig(balance="weighted"), classes=3, class_counts={0: 6, 1: 3, 2: 1})
+    assert weights.tolist() == pytest.approx([10 / 18, 10 / 9, 10 / 3])
+    assert loss_weights(ClassifierConfig(), classes=2, class_counts=None) is None
+
+
+def test_weights_move_the_predictions_towards_the_heavy_class():
+    config = replace(CONFIG, loss="cross_entropy", balance="weighted", evaluate_every=20)
+    config = replace(config, training=replace(CONFIG.training, steps=20))
+
+    def mean_margin(weights):
+        trained = train(replace(config, class_weights=weights))
+        logits = predict_logits(trained.network, bright_or_not(8, name="val"), ["t2w"])
+        return (logits[:, 1] - logits[:, 0]).mean()
+
+    assert mean_margin([1.0, 20.0]) > mean_margin([20.0, 1.0]) + 0.3
+
+
+def test_flips_average_a_volume_and_its_mirror_image(trained):
+    subjects = bright_or_not(3, name="flips")
+    plain = predict_logits(trained.network, subjects, ["t2w"])
+    for subject in subjects:
+        mirrored = tio.Flip("LR")(subject)
+        subject["mirrored"] = mirrored["t2w"]
+    other = predict_logits(trained.network, subjects, ["mirrored"])
+    assert not torch.allclose(plain, other)
+    flips = predict_logits(trained.network, subjects, ["t2w"], flips=True)
+    torch.testing.assert_close(flips, (plain + other) / 2)
+
+
+def test_the_temperature_is_that_of_the_chosen_step_on_validation(trained):
+    validation = bright_or_not(8, name="val")
+    logits = predict_logits(trained.network, validation, ["t2w"]).double().numpy()
+    labels = np.array([subject["label"] for subject in validation])
+    assert trained.temperature == fit_temperature(logits, labels)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 4), st.integers(0, 10_000), st.floats(0.2, 5.0))
+def test_temperature_brings_back_a_scale_and_never_changes_a_decision(classes, seed, scale):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(40, classes))
+    labels = np.concatenate([np.arange(classes), rng.integers(classes, size=40 - classes)])
+    once, scaled = fit_temperature(logits, labels), fit_temperature(scale * logits, labels)
+    if 0.5 < once < 2:  # both inside the limits
+        assert scaled == pytest.approx(scale * once, rel=1e-3)
+    warm = apply_temperature(softmax(logits, axis=1), once)
+    np.testing.assert_allclose(warm, softmax(logits / once, axis=1), atol=1e-12)
+    assert (warm.argmax(1) == logits.argmax(1)).all()
+    if classes == 2:
+        assert roc_auc_score(labels, warm[:, 1]) == pytest.approx(roc_auc_score(labels, softmax(logits, axis=1)[:, 1]))
+
+
+def test_temperature_lowers_the_cross_entropy_it_is_fitted_on_and_refuses_what_is_not_finite():
+    logits, labels = np.array([[0.0, 9.0], [0.0, 9.0], [9.0, 0.0]]), np.array([0, 1, 0])
+    temperature = fit_temperature(logits, labels)
+    assert log_loss(labels, softmax(logits / temperature, axis=1)) < log_loss(labels, softmax(logits, axis=1))
+    assert temperature > 1
+    assert fit_temperature(np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([1, 0])) == pytest.approx(LIMITS[0], rel=1e-3)
+    with pytest.raises(InputError, match="finite"):
+        fit_temperature(np.array([[np.nan, 0.0]]), np.array([0]))
+
+
+# --- resume
+
+
+class Killed(Exception):
+    """Stands for a signal in the middle of a training."""
+
+
+@pytest.mark.parametrize("kill_at", [3, 6, 7, 11])
+@pytest.mark.parametrize("changes", [{}, {"patience": 1}, {"loss": "cross_entropy", "balance": "weighted"}])
+def test_a_killed_training_resumes_to_the_same_classifier(kill_at, changes, tmp_path):
+    loop = replace(CONFIG.training, steps=12, warmup=0, checkpoint_minutes=0.0, schedule="one_cycle")
+    config = replace(CONFIG, evaluate_every=3, training=loop, **changes)
+    checkpoint, options = tmp_path / "c.checkpoint", {"class_counts": {0: 12, 1: 12}}
+
+    def kill(step, values):
+        if step == kill_at:
+            raise Killed
+
+    unbroken = train(config, **options)
+    if unbroken.steps >= kill_at:
+        with pytest.raises(Killed):
+            train(config, checkpoint=checkpoint, on_step=kill, **options)
+        assert checkpoint.is_file()
+    resumed = train(config, checkpoint=checkpoint, **options)
+    assert not checkpoint.exists()
+    assert resumed.history == unbroken.history
+    assert (resumed.chosen_step, resumed.temperature) == (unbroken.chosen_step, unbroken.temperature)
+    held_out = bright_or_not(6, name="test")
+    one, other = (predict_logits(each.network, held_out, ["t2w"]) for each in (resumed, unbroken))
+    assert torch.equal(one, other)
+
+
+ONE_OF_TWO = """
+import json, os, signal, sys
+sys.path[:0] = {paths!r}
+import torch
+torch.set_num_threads(1)
+from test_classify import SHORT, bright_or_not, predict_logits, replace, train
+from accelerate import PartialState
+from pathlib import Path
+
+folder = Path({folder!r})
+def kill(step, values):
+    if step == 4 and not (folder / "killed").exists() and PartialState().num_processes == 1:
+        (folder / "killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+training = replace(SHORT.training, checkpoint_minutes=0.0)
+trained = train(replace(SHORT, training=training), checkpoint=folder / "c.checkpoint", on_step=kill)
+logits = predict_logits(trained.network, bright_or_not(4, name="test"), ["t2w"]).tolist()
+rank = PartialState().process_index
+record = dict(processes=PartialState().num_processes, logits=logits, history=trained.history, steps=trained.steps)
+(folder / f"{{rank}}.json").write_text(json.dumps(record))
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    tests = Path(__file__).parent
+    path = tmp_path / "script.py"
+    path.write_text(ONE_OF_TWO.format(paths=[str(tests), str(tests.parent)], folder=str(tmp_path)))
+    return path
+
+
+@pytest.mark.slow
+def test_kill_9_and_resume_end_with_the_same_predictions(script, tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    codes = [subprocess.run([sys.executable, str(script)], env=environment, timeout=300).returncode for _ in range(2)]
+    assert codes == [-signal.SIGKILL, 0]
+    record = json.loads((tmp_path / "0.json").read_text())
+    unbroken = train(SHORT)
+    assert record["history"] == unbroken.history
+    expected = predict_logits(unbroken.network, bright_or_not(4, name="test"), ["t2w"])
+    assert record["logits"] == expected.tolist()
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_one_classifier(script, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    run_two(script, port)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert first["processes"] == 2
+    assert first == second
+
+
+def test_a_loader_that_cannot_be_resumed_is_refused(tmp_path):
+    loader = tio.SubjectsLoader(tio.SubjectsDataset(bright_or_not(8, name="train")), batch_size=4)
+    with pytest.raises(InputError, match="no set_epoch"):
+        train_classifier(
+            loader,
+            bright_or_not(4, name="val"),
+            SHORT,
+            images=["t2w"],
+            shape=SHAPE,
+            seed=0,
+            checkpoint=tmp_path / "c.checkpoint",
+        )

@@ -1,5 +1,6 @@
 """The commands: unusable input ends with one clear line, exit code 2 and nothing written."""
 
+import json
 import re
 import subprocess
 import sys
@@ -85,6 +86,26 @@ UNUSABLE = {
         ["--classifier.network", "efficientnet-b0"],
         "cannot take volumes of (16, 16, 8)",
     ),
+    "axis that is no setting": (
+        lambda d: None,
+        ["--study.axes", '{"classifier.netwrk": [resnet10]}'],
+        "there is no setting 'classifier.netwrk'",
+    ),
+    "axis value that cannot be": (
+        lambda d: None,
+        ["--study.axes", '{"classifier.network": [resnet10, resnet19]}'],
+        "classifier.network=resnet19 cannot be",
+    ),
+    "axis value too much for the data": (
+        lambda d: None,
+        ["--study.axes", '{"split.train": [1, 500]}'],
+        "split.train=500 asks for 500 training patients; possible are 2 (one a class) to 22",
+    ),
+    "volumes too small for one classifier of an axis": (
+        lambda d: None,
+        ["--study.axes", '{"classifier.network": [resnet10, efficientnet-b0]}'],
+        "cannot take volumes of (16, 16, 8)",
+    ),
     "missing manifest": (lambda d: None, ["--data.manifest", "absent.csv"], "no such manifest"),
     "report and measurements": (
         lambda d: None,
@@ -122,12 +143,29 @@ def test_unusable_input_ends_with_one_line_and_nothing_written(data, tmp_path, c
 def test_dry_run_lists_the_cells_and_writes_nothing(tmp_path, capsys):
     assert run_command("bench", ["--dry-run", "--study.seeds", "[0, 7]", "--out", str(tmp_path / "run")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6
+    assert len(lines) == 7
+    assert lines[6].startswith("6 cells; about ")
+    assert all(stage in lines[6] for stage in ("autoencoder", "generator", "pool", "classifiers"))
     assert lines[3].split()[:3] == ["real", "seed", "7"]
     assert not (tmp_path / "run").exists()
 
 
-def test_printed_config_is_a_config(tmp_path, capsys):
+@pytest.fixture
+def untimed(monkeypatch):
+    """A dry run without the timing of its trainings, which is tried once, above."""
+    monkeypatch.setattr("synthaug.bench.estimate.describe_time", lambda cells: "")
+
+
+def test_dry_run_lists_the_values_of_every_axis(untimed, capsys):
+    axes = '{"split.train": [1, 0.5, 16], "classifier.balance": [oversampled, weighted], "split.seed": [0, 1]}'
+    options = ["--study.axes", axes, "--study.synthetic_fraction", "[0.25, 0.5]", "--study.seeds", "[0]"]
+    assert run_command("bench", ["--dry-run", *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line]) == 3 * 2 * 2 * 4  # real, synthetic and two mixed regimes of each
+    assert "real       seed 0  split.train 16  classifier.balance weighted  split.seed 1" in lines
+
+
+def test_printed_config_is_a_config(untimed, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         run_command("bench", ["--print_config"])
     assert stopped.value.code in (0, None)
@@ -136,7 +174,7 @@ def test_printed_config_is_a_config(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_shipped_config_parses(path, capsys):
+def test_every_shipped_config_parses(untimed, path, capsys):
     assert run_command("bench", ["--config", str(path), "--dry-run"]) == 0
     assert "real" in capsys.readouterr().out
 
@@ -162,3 +200,20 @@ def test_help_tells_the_meaning_of_settings_without_importing_torch():
 
 def test_defaults_are_a_valid_study():
     assert Config().study.regimes == ["real", "synthetic", "mixed"]
+
+
+def test_a_study_of_own_files_tells_its_subgroups(data, tmp_path):
+    rewrite(data, ",age\n", ",hand\n")
+    rewrite(data, r",[01],(\d)\d\n", lambda row: f"{row[0][:2]},{'left' if int(row[1]) % 2 else 'right'}\n")
+    out = tmp_path / "run"
+    options = ["--data.root", str(data), "--out", str(out), *SMALL, "--metrics.subgroups", "[hand]"]
+    options += ["--study.regimes", "[real]", "--study.seeds", "[0]", "--metrics.bootstrap", "20"]
+    options += ["--classifier.training.steps", "2", "--classifier.training.warmup", "0"]
+    assert run_command("bench", options) == 0
+    rows = json.loads((out / "summary.json").read_text())["subgroups"]
+    assert {(row["column"], row["value"], row["regime"]) for row in rows} == {
+        ("hand", "left", "real"),
+        ("hand", "right", "real"),
+    }
+    assert sum(row["n_test"] for row in rows) == 12
+    assert "Subgroups of test patients" in (out / "report.html").read_text()

@@ -180,6 +180,91 @@ def test_the_rate_warms_up_then_falls_with_power_two_to_nothing():
     assert 0 < rate[-1] < 1e-3
 
 
+def test_one_cycle_rises_to_the_rate_and_falls_to_nothing(monkeypatch):
+    rates, objective = [], Slope()
+    made = []
+    adamw = torch.optim.AdamW
+
+    def remember(*arguments, **options):
+        made.append(adamw(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(torch.optim, "AdamW", remember)
+    config = TrainingConfig(steps=50, batch_size=4, learning_rate=1e-3, warmup=10, schedule="one_cycle")
+    # The callback comes after the schedule's step: the first rate told is that of the second step.
+    optimise(objective, batch_of, config, on_step=lambda step, values: rates.append(made[0].param_groups[0]["lr"]))
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates.index(max(rates)) + 1 == 10
+    assert rates[8] < rates[9] > rates[10]
+    assert rates[-2] < 1e-5
+    optimise(Slope(), batch_of, replace(config, warmup=0, steps=1))  # shortest there is
+
+
+def test_weight_decay_shrinks_what_no_gradient_moves():
+    objective = Slope()
+    objective.still = nn.Parameter(torch.ones(1))
+    zero = torch.zeros(1)
+
+    def forward(inputs, targets):
+        return objective.weight.sum() + (objective.still * zero).sum(), {}
+
+    objective.forward = forward
+    config = TrainingConfig(steps=1, batch_size=4, learning_rate=0.1, weight_decay=0.5)
+    optimise(objective, batch_of, config)
+    assert objective.still.item() == pytest.approx(1 - 0.1 * 0.5)
+
+
+@pytest.mark.parametrize("kill_at", [None, 4, 5, 6, "asked"])
+def test_until_ends_the_loop_after_an_interval_also_when_resumed(kill_at, tmp_path):
+    """The companion counts the looks; the loop ends after the third of every two steps, wherever it was killed."""
+
+    class Looks:
+        count = 0
+
+        def state_dict(self):
+            return {"count": self.count}
+
+        def load_state_dict(self, state):
+            self.count = state["count"]
+
+    seen, checkpoint = [], tmp_path / "loop.checkpoint"
+
+    def run(kill):
+        looks = Looks()
+
+        def on_step(step, values):
+            seen.append(step)
+            if step == kill:
+                raise Killed
+
+        def look(step):
+            looks.count += 1
+
+        def enough():
+            if kill == "asked" and looks.count == 3:  # the checkpoint of the last step is written, and no more
+                raise Killed
+            return looks.count == 3
+
+        optimise(
+            Regression(),
+            batch_of,
+            LOOP,
+            checkpoint=checkpoint,
+            on_step=on_step,
+            every=2,
+            on_interval=look,
+            until=enough,
+            companion=looks,
+        )
+        assert looks.count == 3
+
+    if kill_at:
+        with pytest.raises(Killed):
+            run(kill_at)
+    run(None)
+    assert sorted(set(seen)) == [1, 2, 3, 4, 5, 6]
+
+
 def test_frozen_parameters_stay_and_training_improves():
     objective = Regression()
     frozen = objective.frozen.weight.clone()

@@ -1,12 +1,14 @@
 """Splits: by patient, in proportion, saved and read back."""
 
+from itertools import pairwise
+
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import synthaug as sa
-from synthaug.data.splits import PARTS
+from synthaug.data.splits import PARTS, Split, keep_training
 from synthaug.errors import InputError
 
 
@@ -113,3 +115,45 @@ def test_a_part_without_a_class_is_refused(tmp_path):
 def test_a_missing_split_file_is_named(tmp_path):
     with pytest.raises(InputError, match="no such split file"):
         sa.load_split(tmp_path / "absent.csv", people([0, 1]))
+
+
+# --- fewer training patients
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=2, max_size=4),
+    shares=st.lists(st.floats(0.05, 1.0), min_size=2, max_size=4),
+    rows_each=st.integers(1, 2),
+    seed=st.integers(0, 100),
+)
+def test_smaller_training_sets_lie_inside_larger_ones_and_hold_every_class_in_proportion(
+    sizes, shares, rows_each, seed
+):
+    train = people([label for label, size in enumerate(sizes) for _ in range(size)], rows_each)
+    counts = sorted({max(len(sizes), round(share * sum(sizes))) for share in shares})
+    kept = [keep_training(Split(train, ["val"], ["test"]), count, seed=seed) for count in counts if count > 1]
+    for count, split in zip(counts, kept, strict=True):
+        assert (split.val, split.test) == (["val"], ["test"])
+        assert len(patients(split.train)) == count
+        assert len(split.train) == count * rows_each  # with all rows of the patient
+        for label, size in enumerate(sizes):
+            of_class = sum(subject["label"] == label for subject in split.train) / rows_each
+            assert of_class >= 1
+            assert abs(of_class - count * size / sum(sizes)) <= len(sizes)
+    for smaller, larger in pairwise(kept):
+        assert patients(smaller.train) <= patients(larger.train)
+
+
+def test_another_seed_keeps_other_patients_and_all_of_them_are_the_split_itself():
+    split = Split(people([0, 1] * 20), [], [])
+    one, again, other = (patients(keep_training(split, 0.5, seed=seed).train) for seed in (0, 0, 1))
+    assert one == again != other
+    assert keep_training(split, 1.0).train == split.train
+    assert keep_training(split, 40).train == split.train
+
+
+@pytest.mark.parametrize("size", [41, 0.02, 1.0e6])
+def test_training_sets_that_cannot_be_are_refused(size):
+    with pytest.raises(InputError, match=r"possible are 2 \(one a class\) to 40"):
+        keep_training(Split(people([0, 1] * 20), [], []), size)

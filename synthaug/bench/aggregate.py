@@ -1,28 +1,27 @@
-"""Records of cells become statistics: each regime with its interval, each difference to real data with its own."""
+"""Records of cells become statistics: each arm with its interval, each difference to real data with its own."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torchio as tio
 
 from synthaug.augment.pool import SyntheticPool
+from synthaug.bench.arms import Arm, arms_of, baselines_of, stack_scores
 from synthaug.config import MetricsConfig
 from synthaug.data.manifest import stack_images
-from synthaug.metrics.classification import auroc, average_precision
 from synthaug.metrics.distances import distance_report, metrics_for
 from synthaug.metrics.features import seeded_extractor
-from synthaug.metrics.intervals import paired_difference, patient_bootstrap
+from synthaug.metrics.intervals import Interval
+from synthaug.metrics.resampling import (
+    STATISTICS,
+    correct_holm,
+    draw_weights,
+    interval_of,
+    paired_permutation_p,
+    statistic_draws,
+)
 
 Record = dict[str, Any]
-
-
-def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Share of rows whose most probable class is the label."""
-    return float((probabilities.argmax(axis=1) == labels).mean())
-
-
-STATISTICS = {"accuracy": accuracy, "auroc": auroc, "average_precision": average_precision}
 
 
 def summarise(
@@ -32,44 +31,45 @@ def summarise(
     *,
     on_statistic: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Statistics over patients and seeds.
+    """Statistics over patients, seeds and splits.
 
     Args:
         records: Finished cells.
         failed: Cells that failed: regime, seed, error.
         config: Resamples and coverage.
-        on_statistic: Called after each of ``count_statistics(records)`` resampled statistics.
+        on_statistic: Called after each of ``count_statistics(records)`` arms and contrasts.
 
     Returns:
-        cells, failed, regimes (each with value, ci_low, ci_high of each metric), contrasts (paired differences to
-        real), and the verdict in one sentence.
+        cells, failed, regimes (an arm each, with value, ci_low, ci_high of each metric), contrasts (paired differences
+        to real, with interval, permutation p, and p_holm, corrected over the contrasts of the same metric), and the
+        verdict in one sentence.
     """
-    by_regime: dict[str, list[Record]] = {}
-    for record in sorted(records, key=lambda record: record["seed"]):
-        by_regime.setdefault(record["regime"], []).append(record)
-    regimes = [_regime(name, group, config, on_statistic) for name, group in by_regime.items()]
-    contrasts = [
-        contrast
-        for name, group in by_regime.items()
-        if name != "real" and "real" in by_regime
-        for contrast in _contrasts(name, group, by_regime["real"], config, on_statistic)
-    ]
+    arms = arms_of(records)
+    regimes = []
+    for arm in arms:
+        regimes.append(_regime(arm, config))
+        on_statistic()
+    contrasts = []
+    for ours, theirs in _pairs(arms):
+        contrasts += _contrasts(ours, theirs, config)
+        on_statistic()
+    for metric in STATISTICS:
+        family = [contrast for contrast in contrasts if contrast["metric"] == metric]
+        for contrast, corrected in zip(family, correct_holm([row["p"] for row in family]), strict=True):
+            contrast["p_holm"] = corrected
     return {
         "cells": len(records),
         "failed": list(failed),
         "regimes": regimes,
         "contrasts": contrasts,
-        "verdict": _verdict(contrasts, records, config.confidence),
+        "verdict": write_verdict(contrasts, records, config.confidence),
     }
 
 
 def count_statistics(records: Sequence[Record]) -> int:
-    """How many statistics :func:`summarise` resamples: each metric of each regime, and its differences to real."""
-    seeds: dict[str, set[int]] = {}
-    for record in records:
-        seeds.setdefault(record["regime"], set()).add(record["seed"])
-    contrasts = sum(bool(seeds[name] & seeds.get("real", set())) for name in seeds if name != "real")
-    return len(STATISTICS) * (len(seeds) + contrasts)
+    """How many arms and contrasts :func:`summarise` goes through."""
+    arms = arms_of(records)
+    return len(arms) + len(_pairs(arms))
 
 
 def image_metrics(
@@ -91,93 +91,110 @@ def image_metrics(
     return [{**vars(result), "extractor": extractor.name} for result in results.values()]
 
 
-def _scores(records: Sequence[Record]) -> list[np.ndarray]:
-    return [np.array([row["probabilities"] for row in record["predictions"]]) for record in records]
+def _pairs(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
+    """Arms that are compared: those that have a seed and split in common."""
+    pairs = [(arm, baseline) for arm in arms for baseline in baselines_of(arm, arms)]
+    return [(ours, theirs) for ours, theirs in pairs if ours.repeats.keys() & theirs.repeats.keys()]
 
 
-def _rows(records: Sequence[Record]) -> dict[str, Any]:
-    predictions = records[0]["predictions"]
+def _regime(arm: Arm, config: MetricsConfig) -> dict[str, Any]:
+    first = arm.records[0]
     return {
-        "patient_ids": [row["patient_id"] for row in predictions],
-        "labels": np.array([row["label"] for row in predictions]),
+        "regime": arm.label,
+        "settings": arm.settings,
+        "seeds": sorted({record["seed"] for record in arm.records}),
+        "repeats": len(arm.records),
+        "n_train": first["n_train"],
+        "n_train_real": first["n_train_real"],
+        "n_train_synthetic": first["n_train_synthetic"],
+        "n_test": len({row["patient_id"] for record in arm.records for row in record["predictions"]}),
+        **measure_arm(arm.records, config),
     }
 
 
-def _regime(
-    name: str, records: Sequence[Record], config: MetricsConfig, on_statistic: Callable[[], None]
-) -> dict[str, Any]:
-    summary: dict[str, Any] = {
-        "regime": name,
-        "seeds": [record["seed"] for record in records],
-        "n_train_real": records[0]["n_train_real"],
-        "n_train_synthetic": records[0]["n_train_synthetic"],
-        "n_test": len(records[0]["predictions"]),
-    }
-    for metric, statistic in STATISTICS.items():
-        interval = patient_bootstrap(
-            statistic,
-            **_rows(records),
-            arrays=_scores(records),
-            resamples=config.bootstrap,
-            confidence=config.confidence,
-        )
-        summary[metric] = {"value": interval.value, "ci_low": interval.low, "ci_high": interval.high}
-        on_statistic()
-    return summary
+def measure_arm(records: Sequence[Record], config: MetricsConfig) -> dict[str, dict[str, float]]:
+    """Each metric of an arm's records: value, ci_low, ci_high.
+
+    Raises:
+        InputError: The test subjects lack a class.
+    """
+    patients, labels, scores = stack_scores(records)
+    weights, repeats = draw_weights(patients, labels, n_repeats=len(scores), resamples=config.bootstrap)
+    measured = {}
+    for metric in STATISTICS:
+        draws = statistic_draws(metric, labels=labels, scores=scores, weights=weights, repeats=repeats)
+        measured[metric] = _ends(interval_of(draws, confidence=config.confidence))
+    return measured
 
 
-def _contrasts(
-    name: str,
-    records: Sequence[Record],
-    real: Sequence[Record],
-    config: MetricsConfig,
-    on_statistic: Callable[[], None],
-) -> list[dict]:
-    """Differences to real on the seeds that both have."""
-    shared = sorted({r["seed"] for r in records} & {r["seed"] for r in real})
-    ours, theirs = ([r for r in group if r["seed"] in shared] for group in (records, real))
+def _contrasts(ours: Arm, theirs: Arm, config: MetricsConfig) -> list[dict[str, Any]]:
+    """Differences on the seeds and splits that both have."""
+    shared = sorted(ours.repeats.keys() & theirs.repeats.keys())
+    records = [arm.repeats[repeat] for arm in (ours, theirs) for repeat in shared]
+    patients, labels, scores = stack_scores(records)
+    weights, repeats = draw_weights(patients, labels, n_repeats=len(shared), resamples=config.bootstrap)
+    sets = scores[: len(shared)], scores[len(shared) :]
     rows = []
-    for metric, statistic in STATISTICS.items() if shared else ():
-        interval = paired_difference(
-            statistic,
-            **_rows(ours),
-            arrays=_scores(ours),
-            baseline=_scores(theirs),
-            resamples=config.bootstrap,
-            confidence=config.confidence,
+    for metric in STATISTICS:
+        first, second = (
+            statistic_draws(metric, labels=labels, scores=each, weights=weights, repeats=repeats) for each in sets
         )
+        interval = _ends(interval_of(first - second, confidence=config.confidence))
         rows.append(
             {
-                "contrast": f"{name} - real",
+                "contrast": f"{ours.label} - {theirs.label}",
+                "n_train": records[0]["n_train"],
                 "metric": metric,
-                "difference": interval.value,
-                "ci_low": interval.low,
-                "ci_high": interval.high,
-                "n_train": ours[0]["n_train_real"] or theirs[0]["n_train_real"],
-                "seeds": shared,
-                "protocol": "same cohort",
+                "difference": interval.pop("value"),
+                **interval,
+                "p": paired_permutation_p(
+                    metric,
+                    patient_ids=patients,
+                    labels=labels,
+                    scores=sets[0],
+                    baseline=sets[1],
+                    resamples=config.permutations,
+                ),
+                "seeds": sorted({record["seed"] for record in records}),
+                "repeats": len(shared),
+                "protocol": records[0]["protocol"],
             }
         )
-        on_statistic()
     return rows
 
 
-def _verdict(contrasts: Sequence[dict], records: Sequence[Record], confidence: float) -> str:
-    """The answer in one sentence, no bolder than its interval."""
-    asked = [c for c in contrasts if c["metric"] == "auroc"]
-    mixed = next((c for c in asked if c["contrast"].startswith("mixed")), asked[0] if asked else None)
-    if mixed is None:
+def _ends(interval: Interval) -> dict[str, float]:
+    return {"value": interval.value, "ci_low": interval.low, "ci_high": interval.high}
+
+
+def write_verdict(contrasts: Sequence[dict], records: Sequence[Record], confidence: float) -> str:
+    """The answer in one sentence, no bolder than its interval and its corrected p."""
+    asked = [c for c in contrasts if c["metric"] == "auroc" and not c["contrast"].startswith("real")]
+    mixed = [c for c in asked if c["contrast"].startswith("mixed")] or asked
+    if not mixed:
         return "No comparison: the study needs the regime 'real' and one with synthetic data."
-    what = "Adding synthetic data" if mixed["contrast"].startswith("mixed") else "Training on synthetic data alone"
-    if mixed["ci_low"] > 0:
-        answer = "helped"
-    elif mixed["ci_high"] < 0:
-        answer = "hurt"
-    else:
-        answer = "showed no clear effect"
-    tested = len({row["patient_id"] for row in records[0]["predictions"]})
+    adding = mixed[0]["contrast"].startswith("mixed")
+    what = "Adding synthetic data" if adding else "Training on synthetic data alone"
+    helped, hurt = (sum(sign * c["difference"] > 0 and _is_clear(c, 1 - confidence) for c in mixed) for sign in (1, -1))
+    if len(mixed) > 1:
+        gains = [c["difference"] for c in mixed]
+        return (
+            f"{what} helped clearly in {helped} and hurt clearly in {hurt} of {len(mixed)} comparisons with real data "
+            f"(AUROC {min(gains):+.3f} to {max(gains):+.3f}; {100 * confidence:g} % intervals, p corrected by Holm)."
+        )
+    answer = "helped" if helped else "hurt" if hurt else "showed no clear effect"
+    [only] = mixed
+    tested = len({row["patient_id"] for record in records for row in record["predictions"]})
     return (
-        f"{what} {answer}: AUROC {mixed['difference']:+.3f} against real data with classical augmentation "
-        f"({100 * confidence:g} % interval {mixed['ci_low']:+.3f} to {mixed['ci_high']:+.3f}; {tested} test patients, "
-        f"{len(mixed['seeds'])} seed{'s' * (len(mixed['seeds']) > 1)})."
+        f"{what} {answer}: AUROC {only['difference']:+.3f} against real data{_classical(records)} "
+        f"({100 * confidence:g} % interval {only['ci_low']:+.3f} to {only['ci_high']:+.3f}; corrected p "
+        f"{only['p_holm']:.3g}; {tested} test patients, {len(only['seeds'])} seed{'s' * (len(only['seeds']) > 1)})."
     )
+
+
+def _is_clear(contrast: dict, alpha: float) -> bool:
+    return contrast["ci_low"] * contrast["ci_high"] > 0 and contrast["p_holm"] <= alpha
+
+
+def _classical(records: Sequence[Record]) -> str:
+    return " with classical augmentation" if all(record.get("augment", True) for record in records) else ""

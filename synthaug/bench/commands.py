@@ -146,11 +146,15 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
 
 
 def _dry_run(config: Config) -> int:
+    from synthaug.bench.estimate import describe_time
     from synthaug.bench.run import describe_cells
 
-    for cell in describe_cells(config):
+    cells = describe_cells(config)
+    for cell in cells:
         fraction = "" if cell.synthetic_fraction is None else f"  synthetic fraction {cell.synthetic_fraction:g}"
-        print(f"{cell.regime:<10} seed {cell.seed}{fraction}")
+        settings = "".join(f"  {key} {value}" for key, value in cell.settings.items())
+        print(f"{cell.regime:<10} seed {cell.seed}{fraction}{settings}")
+    print(describe_time(cells))
     return 0
 
 

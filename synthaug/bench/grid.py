@@ -1,10 +1,25 @@
 """A study's config becomes its cells; a cell's identity is the hash of what determines its result."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from synthaug.config import Config
+from jsonargparse import ArgumentError, ArgumentParser
+
+from synthaug.config import ClassifierConfig, Config
+from synthaug.errors import InputError
 from synthaug.files import content_hash
+
+DATA = ("data", "split", "preprocess")
+"""Sections that say which volumes train, choose and test."""
+STAGES = ("autoencoder", "generator", "pool")
+"""Sections that say how synthetic volumes are made: they do not touch a cell without any."""
+REPEATS = ("split.seed", "split.file")
+"""Axes that repeat a comparison, as seeds do, instead of being compared."""
+TREATMENTS = ("classifier.augment", "classifier.balance", "classifier.class_weights")
+"""Axes that are ways of getting more out of real data: synthetic data is compared with each of them."""
+PACE = ("checkpoint_minutes",)
+"""Settings of a training that change no result."""
 
 
 @dataclass(frozen=True)
@@ -17,34 +32,109 @@ class Cell:
     """Names the classifier's weights and batches."""
     synthetic_fraction: float | None
     """Share of the training set that is synthetic; None = none."""
+    settings: dict[str, Any]
+    """Value of each axis of the study that touches this cell."""
+    config: Config
+    """The study's config with these values."""
     id: str
     """Hash of all that determines the result."""
 
+    def describe(self) -> dict[str, Any]:
+        """What a record says of the cell."""
+        return {name: getattr(self, name) for name in ("regime", "seed", "synthetic_fraction", "settings", "id")}
 
-def cells_of(config: Config, *, data_id: str, pool_id: str) -> list[Cell]:
+
+def cells_of(config: Config, identify: Callable[[Config], tuple[str, str]]) -> list[Cell]:
     """The cells of a study, regime by regime for each seed, so that an unfinished study compares what it has.
 
     Args:
         config: The study.
-        data_id: Hash of subjects, split and preprocessing.
-        pool_id: Hash of the generator and the sampling.
+        identify: Gives the hash of subjects, split and preprocessing, and that of generator and sampling.
+
+    Raises:
+        InputError: An axis names no setting, or a value that the setting cannot have.
 
     Example:
-        >>> [(cell.regime, cell.seed) for cell in cells_of(Config(), data_id="d", pool_id="p")][:4]
+        >>> cells = cells_of(Config(), lambda config: ("data", "pool"))
+        >>> [(cell.regime, cell.seed) for cell in cells][:4]
         [('real', 0), ('synthetic', 0), ('mixed', 0), ('real', 1)]
     """
-    fractions = {"real": None, "synthetic": 1.0, "mixed": config.study.synthetic_fraction}
-    cells = []
+    mixed = config.study.synthetic_fraction
+    fractions: dict[str, list[float | None]] = {"real": [None], "synthetic": [1.0], "mixed": [*mixed]}
+    cells: dict[str, Cell] = {}
+    resolved = [(settings, each, *identify(each)) for settings, each in settings_of(config)]
     for seed in config.study.seeds:
-        for regime in config.study.regimes:
-            fraction = fractions[regime]
-            identity: dict[str, Any] = {
-                "regime": regime,
-                "seed": seed,
-                "fraction": fraction,
-                "classifier": asdict(config.classifier),
-                "data": data_id,
-                "pool": None if fraction is None else pool_id,
-            }
-            cells.append(Cell(regime, seed, fraction, content_hash(identity)))
-    return cells
+        for settings, each, data_id, pool_id in resolved:
+            for regime in config.study.regimes:
+                for fraction in fractions[regime]:
+                    told = settings
+                    if fraction is None:
+                        told = {key: value for key, value in settings.items() if key.split(".")[0] not in STAGES}
+                    identity = {
+                        "regime": regime,
+                        "seed": seed,
+                        "fraction": fraction,
+                        "classifier": _without_pace(each.classifier),
+                        "data": data_id,
+                        "pool": None if fraction is None else pool_id,
+                    }
+                    name = content_hash(identity)
+                    # Two generators side by side share their cells without synthetic data.
+                    cells.setdefault(name, Cell(regime, seed, fraction, told, each, name))
+    return list(cells.values())
+
+
+def settings_of(config: Config) -> list[tuple[dict[str, Any], Config]]:
+    """Every combination of the values of ``study.axes``, each with the config that has them.
+
+    Raises:
+        InputError: An axis names no setting, or a value that the setting cannot have.
+
+    Example:
+        >>> from synthaug.config import StudyConfig
+        >>> study = StudyConfig(axes={"classifier.network": ["resnet10", "resnet18"], "split.train": [1, 0.5]})
+        >>> [config.classifier.network for _, config in settings_of(Config(study=study))]
+        ['resnet10', 'resnet10', 'resnet18', 'resnet18']
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    if config.study.axes:
+        parser.add_class_arguments(Config)
+    typed = {key: [_typed(config, key, value, parser) for value in values] for key, values in config.study.axes.items()}
+    combinations: list[tuple[dict[str, Any], Config]] = [({}, config)]
+    for key, values in config.study.axes.items():
+        combinations = [
+            (settings | {key: value}, _replace(each, key.split("."), checked))
+            for settings, each in combinations
+            for value, checked in zip(values, typed[key], strict=True)
+        ]
+    return combinations
+
+
+def _typed(config: Config, key: str, value: Any, parser: ArgumentParser) -> Any:
+    """A value of an axis, checked as one from a file is."""
+    values = asdict(config)
+    *sections, name = key.split(".")
+    place: Any = values
+    for section in sections:
+        place = place.get(section) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or name not in place:
+        raise InputError(f"study.axes: there is no setting {key!r}; see --help for the settings.")
+    place[name] = value
+    try:
+        made = parser.instantiate_classes(parser.parse_object(values))
+    except (ArgumentError, InputError) as error:
+        raise InputError(f"study.axes: {key}={value} cannot be: {' '.join(str(error).split())}") from error
+    for part in (*sections, name):
+        made = getattr(made, part)
+    return made
+
+
+def _replace(part: Any, path: list[str], value: Any) -> Any:
+    """A dataclass with the value at a path replaced; its own checks run again."""
+    first, *rest = path
+    return replace(part, **{first: _replace(getattr(part, first), rest, value) if rest else value})
+
+
+def _without_pace(config: ClassifierConfig) -> dict[str, Any]:
+    settings = asdict(config)
+    return {**settings, "training": {**settings["training"], **dict.fromkeys(PACE)}}

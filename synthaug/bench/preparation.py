@@ -13,12 +13,13 @@ import torchio as tio
 from synthaug.augment.pool import SyntheticPool, reports_by_class
 from synthaug.bench.monitoring import VOLUMES, TrainingMonitor
 from synthaug.bench.tracking import TrainingRun, flatten
-from synthaug.config import Config, DataConfig
+from synthaug.classify.training import loss_weights
+from synthaug.config import ClassifierConfig, Config, DataConfig
 from synthaug.data.manifest import class_counts, load_manifest, stack_images
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reports import write_measurement_report
-from synthaug.data.splits import Split, load_split, save_split, split_subjects
+from synthaug.data.splits import Split, keep_training, load_split, save_split, split_subjects
 from synthaug.errors import InputError
 from synthaug.files import atomic_folder, content_hash, usable_folder, write_json
 from synthaug.generate.encode import TensorCache
@@ -86,19 +87,35 @@ class Study:
         Raises:
             InputError: Anything about the data, the split or the folder cannot be used.
         """
+        study = cls.read(config, out, progress)
+        study.write_split("split.csv")
+        return study
+
+    @classmethod
+    def read(cls, config: Config, out: Path, progress: Progress) -> "Study":
+        """Read and check all input; nothing is written.
+
+        Raises:
+            InputError: Anything about the data or the split cannot be used.
+        """
         subjects = load_subjects(config.data)
-        classes = len(class_counts(subjects))
-        shape = config.preprocess.shape
-        # Built once here and dropped: a network too large for the volumes must not be found out after the training.
-        build_classifier(config.classifier, in_channels=len(config.data.images), classes=classes, shape=shape, seed=0)
+        study = cls(config, out, progress, subjects, Split([], [], []))
+        study.refuse_classifier(config.classifier)
         drawn = _split(config, subjects)
         _refuse_classes_without_reports(config, drawn.train)
         images = config.data.images
-        split = Split(*(preprocess(part, config.preprocess, images) for _, part in drawn.parts()))
-        usable_folder(out)
-        study = cls(config, out, progress, subjects, split)
-        save_split(split, out / "split.csv")
+        study.split = Split(*(preprocess(part, config.preprocess, images) for _, part in drawn.parts()))
         return study
+
+    def refuse_classifier(self, config: ClassifierConfig) -> None:
+        """InputError if a classifier cannot take the volumes: not to be found out after a generator's training."""
+        classes, channels = len(class_counts(self.subjects)), len(self.config.data.images)
+        loss_weights(config, classes=classes, class_counts=class_counts(self.subjects))
+        build_classifier(config, in_channels=channels, classes=classes, shape=self.config.preprocess.shape, seed=0)
+
+    def write_split(self, name: str) -> None:
+        """Write who trains, chooses and tests to the output folder; InputError if nothing can be written there."""
+        save_split(self.split, usable_folder(self.out) / name)
 
     @cached_property
     def train_id(self) -> str:
@@ -266,8 +283,10 @@ def _refuse_classes_without_reports(config: Config, train: Sequence[tio.Subject]
 def _split(config: Config, subjects: list[tio.Subject]) -> Split:
     settings = config.split
     if settings.file:
-        return load_split(settings.file, subjects)
-    return split_subjects(subjects, test=settings.test, val=settings.val, seed=settings.seed)
+        whole = load_split(settings.file, subjects)
+    else:
+        whole = split_subjects(subjects, test=settings.test, val=settings.val, seed=settings.seed)
+    return keep_training(whole, settings.train, seed=settings.seed)
 
 
 def _save_once(trained: ImageAutoencoder | CCELLAPipeline, folder: Path) -> None:

@@ -20,6 +20,7 @@ from sklearn.metrics import roc_curve
 from synthaug.augment.pool import SyntheticPool
 from synthaug.data.manifest import stack_images
 from synthaug.files import atomic_path, write_text
+from synthaug.metrics.resampling import STATISTICS
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -32,9 +33,16 @@ STYLES = {"real": "-", "synthetic": ":", "mixed": "--"}
 
 def write_results(records: Sequence[Record], path: Path) -> None:
     """One row a cell."""
-    kept = ("regime", "seed", "synthetic_fraction", "n_train_real", "n_train_synthetic", "steps", "chosen_step")
+    kept = ("n_train", "n_train_real", "n_train_synthetic", "steps", "steps_made", "chosen_step", "temperature")
     rows = [
-        {**{key: record[key] for key in kept}, **record["metrics"], "seconds": record["seconds"], "cell": record["id"]}
+        {
+            **{key: record[key] for key in ("regime", "seed", "synthetic_fraction")},
+            **record["settings"],
+            **{key: record[key] for key in kept},
+            **record["metrics"],
+            "seconds": record["seconds"],
+            "cell": record["id"],
+        }
         for record in records
     ]
     with atomic_path(path) as temporary:
@@ -48,7 +56,7 @@ def write_report(
     summary: Mapping[str, Any],
     records: Sequence[Record],
     real: Sequence[tio.Subject],
-    pool: SyntheticPool,
+    pool: SyntheticPool | None,
     images: Sequence[str],
     facts: Mapping[str, Any],
 ) -> None:
@@ -60,7 +68,7 @@ def write_report(
         summary: From ``aggregate.summarise``, with ``image_metrics``.
         records: Finished cells.
         real: Real subjects to show slices of; held-out ones.
-        pool: Synthetic subjects to show slices of.
+        pool: Synthetic subjects to show slices of; None = the study has none.
         images: Image names; the first is shown.
         facts: Name and value pairs of the protocol table.
     """
@@ -68,26 +76,35 @@ def write_report(
         "effect": _figure(effect_plot(summary)),
         "roc": _figure(roc_plot(records)),
         "curves": _figure(curve_plot(records)),
-        "slices": _figure(slice_plot(real, pool, images)),
     }
+    if pool is not None:
+        figures["slices"] = _figure(slice_plot(real, pool, images))
     template = resources.files("synthaug.bench").joinpath("report.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True).from_string(template)
     write_text(
         path,
-        page.render(title=title, summary=summary, figures=figures, facts=facts, date=date.today().isoformat()),
+        page.render(
+            title=title,
+            summary=summary,
+            metrics=STATISTICS,
+            figures=figures,
+            facts=facts,
+            date=date.today().isoformat(),
+        ),
     )
 
 
 def effect_plot(summary: Mapping[str, Any]) -> plt.Figure:
     """AUROC of each regime and its difference to real, with intervals."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.6), constrained_layout=True)
     regimes = summary["regimes"]
+    contrasts = [contrast for contrast in summary["contrasts"] if contrast["metric"] == "auroc"]
+    height = max(2.6, 0.9 + 0.4 * max(len(regimes), len(contrasts)))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, height), constrained_layout=True)
     for place, regime in enumerate(regimes):
-        _interval(left, place, regime["auroc"]["value"], regime["auroc"], COLOURS[regime["regime"]])
+        _interval(left, place, regime["auroc"]["value"], regime["auroc"], COLOURS[regime["regime"].split(" ")[0]])
     left.set_yticks(range(len(regimes)), [regime["regime"] for regime in regimes])
     left.set_xlabel("test AUROC, interval over patients and seeds")
     left.axvline(0.5, color="0.7", linewidth=1)
-    contrasts = [contrast for contrast in summary["contrasts"] if contrast["metric"] == "auroc"]
     for place, contrast in enumerate(contrasts):
         _interval(right, place, contrast["difference"], contrast, COLOURS[contrast["contrast"].split(" ")[0]])
     right.set_yticks(range(len(contrasts)), [contrast["contrast"] for contrast in contrasts])

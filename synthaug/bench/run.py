@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,22 @@ import yaml
 from tqdm import tqdm
 
 from synthaug.bench.aggregate import count_statistics, image_metrics, summarise
-from synthaug.bench.cell import cell_path, run_cell
-from synthaug.bench.grid import Cell, cells_of
+from synthaug.bench.cell import protocol_of, run_cell
+from synthaug.bench.grid import DATA, STAGES, Cell, cells_of
 from synthaug.bench.preparation import Study
 from synthaug.bench.report import write_report, write_results
+from synthaug.bench.studies import Studies
+from synthaug.bench.subgroups import slice_arms, subgroups_of
 from synthaug.bench.tracking import Tracker, flatten
 from synthaug.config import Config
 from synthaug.data.manifest import class_counts
 from synthaug.errors import InputError
 from synthaug.files import content_hash, write_json, write_text
+
+PROTOCOLS = {
+    "same cohort": "same cohort: the generator was trained on the classifier's training patients only",
+    "other cohort": "other cohort: the generator was trained on other patients first; none is chosen or tested by",
+}
 
 
 def run_study(config: Config, out: Path) -> dict[str, Any]:
@@ -38,53 +45,80 @@ def run_study(config: Config, out: Path) -> dict[str, Any]:
         InputError: The input cannot be used, or another process runs a study in ``out``.
     """
     bars = Bars()
-    study = Study.start(config, out, bars.stage)
+    groups = subgroups_of(config)
+    studies = Studies(out, bars.stage)
+    cells = cells_of(config, studies.identify)
+    studies.write_splits()
     with _alone(out):
-        cells = cells_of(config, data_id=study.data_id, pool_id=study.pool_id)
         settings = asdict(config)
         write_text(out / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
-        study_id = content_hash([study.pool_id, settings])
+        study_id = content_hash([[study.pool_id for study in studies], settings])
         tracker = Tracker(out, experiment=config.study.name, study_id=study_id, params=flatten(settings))
-        pool = study.pool
-        records, failed = [], []
-        on_step = bars.stage("classifiers", config.classifier.training.steps * len(cells))
-        for cell in cells:
-            found = cell_path(out, cell).is_file()
-            try:
-                record = run_cell(cell, study, on_step=lambda step, values: on_step())
-            except Exception as error:  # one cell's failure must not cost the others
-                failed.append({"regime": cell.regime, "seed": cell.seed, "id": cell.id, "error": str(error)})
-                continue
-            if found:
-                on_step(config.classifier.training.steps)
-            records.append(record)
-            tracker.log_cell(record, params=flatten({"classifier": settings["classifier"]}))
+        records, failed = _run_cells(cells, studies, tracker, bars)
         if not records:
             raise RuntimeError(f"every cell failed; the first: {failed[0]['error']}")
         on_statistic = bars.stage("statistics", count_statistics(records))
         summary = summarise(records, failed, config.metrics, on_statistic=on_statistic)
-        held_out = [*study.split.val, *study.split.test]
-        summary["image_metrics"] = image_metrics(held_out, pool, config.data.images, config.metrics)
+        if groups:
+            summary["subgroups"] = slice_arms(records, groups, config.metrics)
+        sources = studies.with_synthetic(cells)
+        summary["image_metrics"] = [row for source, study in sources.items() for row in _images(source, study)]
         write_json(out / "summary.json", summary)
         write_results(records, out / "results.csv")
+        base = next(iter(sources.values()), studies.first)
         write_report(
             out / "report.html",
             title=config.study.name,
             summary=summary,
             records=records,
-            real=study.split.test,
-            pool=pool,
+            real=base.split.test,
+            pool=base.pool if sources else None,
             images=config.data.images,
-            facts=_facts(study, bars.seconds),
+            facts=_facts(base, bars.seconds),
         )
         artifacts = [out / name for name in ("report.html", "results.csv", "summary.json", "split.csv", "config.yaml")]
         tracker.log_study(summary, artifacts=artifacts)
         return summary
 
 
+def _run_cells(
+    cells: Sequence[Cell], studies: Studies, tracker: Tracker, bars: "Bars"
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Records of the cells that finished, and what is to be told of those that failed."""
+    for study in studies.with_synthetic(cells).values():
+        _ = study.pool  # made before the bar of the classifiers begins
+    records, failed = [], []
+    on_step = bars.stage("classifiers", sum(cell.config.classifier.training.steps for cell in cells))
+    planned = 0
+    for cell in cells:
+        try:
+            record = run_cell(cell, studies.of(cell.config), on_step=lambda step, values: on_step())
+        except Exception as error:  # one cell's failure must not cost the others
+            told = {"regime": cell.regime, "seed": cell.seed, "settings": cell.settings, "id": cell.id}
+            failed.append({**told, "error": str(error)})
+        else:
+            records.append(record)
+            tracker.log_cell(record, params=flatten({"classifier": asdict(cell.config.classifier)}))
+        planned += cell.config.classifier.training.steps
+        on_step(planned, {})  # found from earlier, resumed, stopped early or failed
+    return records, failed
+
+
+def _images(source: str, study: Study) -> list[dict[str, Any]]:
+    held_out = [*study.split.val, *study.split.test]
+    rows = image_metrics(held_out, study.pool, study.config.data.images, study.config.metrics)
+    return [{**row, "source": source} for row in rows]
+
+
 def describe_cells(config: Config) -> list[Cell]:
     """The cells that a study would run, without reading data."""
-    return cells_of(config, data_id="", pool_id="")
+
+    def identify(each: Config) -> tuple[str, str]:
+        settings = asdict(each)
+        data = [settings[name] for name in DATA]
+        return content_hash(data), content_hash([*data, *(settings[name] for name in STAGES)])
+
+    return cells_of(config, identify)
 
 
 class Bars:
@@ -94,7 +128,7 @@ class Bars:
         self.seconds: dict[str, float] = {}
 
     def stage(self, name: str, total: int) -> Callable[..., None]:
-        """Start a stage; the result is called after each step, or with the number of steps to skip."""
+        """Start a stage; the result is called after each step, or with the number of steps behind and the values."""
         started = time.monotonic()
         bar = tqdm(total=total, desc=f"{name:<12}", unit="step", dynamic_ncols=True, file=sys.stderr, mininterval=0.5)
         done = 0
@@ -119,7 +153,7 @@ def _facts(study: Study, seconds: dict[str, float]) -> dict[str, Any]:
     return {
         "data": config.data.root or f"{config.data.phantom.n} generated prostate phantoms",
         "subjects and classes": sizes,
-        "generator protocol": "same cohort: the generator was trained on the classifier's training patients only",
+        "generator protocol": PROTOCOLS[protocol_of(config)],
         "prompts": "reports of training patients of the requested class; the requested class is the label",
         "generator": f"{config.generator.variant}, {config.generator.training.steps} steps, "
         f"{config.generator.prediction}; {sampling.scheduler}, {sampling.steps} steps, guidance {sampling.guidance:g}",

@@ -46,25 +46,29 @@ class Tracker:
                 if run.info.status == "FINISHED":
                     return
                 self.client.delete_run(run.info.run_id)
+            names = [f"{key.split('.')[-1]} {value}" for key, value in record["settings"].items()]
             tags = {
                 **SOURCE,
                 "mlflow.parentRunId": self.parent.info.run_id,
-                "mlflow.runName": f"{record['regime']}-seed{record['seed']}",
+                "mlflow.runName": "-".join([record["regime"], *names, f"seed{record['seed']}"]),
                 "study_id": self.study_id,
                 "cell_id": record["id"],
                 "kind": "cell",
                 "regime": record["regime"],
                 "seed": str(record["seed"]),
-                "protocol": "same cohort",
+                "protocol": record["protocol"],
+                "n_train": str(record["n_train"]),
+                **{key: str(value) for key, value in record["settings"].items()},
             }
             now = int(1000 * time.time())
             started = now - int(1000 * record["seconds"])
             run_id = self.client.create_run(self.experiment, start_time=started, tags=tags).info.run_id
             shown = ("regime", "seed", "synthetic_fraction", "n_train_real", "n_train_synthetic", "steps")
-            flat = {**params, **{key: record[key] for key in shown}}
+            flat = {**params, **record["settings"], **{key: record[key] for key in shown}}
             metrics = [Metric(f"test/{name}", value, now, 0) for name, value in record["metrics"].items()]
             metrics += [
                 Metric("training/chosen_step", record["chosen_step"], now, 0),
+                Metric("training/temperature", record["temperature"], now, 0),
                 Metric("training/seconds", record["seconds"], now, 0),
             ]
             metrics += [
@@ -86,7 +90,7 @@ class Tracker:
                 )
                 for regime in summary["regimes"]
                 for metric, values in regime.items()
-                if isinstance(values, Mapping)
+                if isinstance(values, Mapping) and "value" in values
                 for part in STATISTICS
             ]
             for contrast in summary["contrasts"]:
@@ -95,9 +99,10 @@ class Tracker:
                     Metric(name, contrast["difference"], now, 0),
                     Metric(f"{name}_ci_low", contrast["ci_low"], now, 0),
                     Metric(f"{name}_ci_high", contrast["ci_high"], now, 0),
+                    Metric(f"{name}_p_holm", contrast["p_holm"], now, 0),
                 ]
             for image in summary["image_metrics"]:
-                name = f"images/{image['metric']}"
+                name = f"images/{image['source']} {image['metric']}".replace("/ ", "/")
                 metrics += [Metric(name, image["value"], now, 0)]
                 metrics += [Metric(f"{name}_{part}", image[part], now, 0) for part in ("floor", "ci_low", "ci_high")]
             self.client.log_batch(run_id, metrics=metrics, tags=[RunTag("verdict", summary["verdict"])])

@@ -1,20 +1,27 @@
 """Training of a 3D classifier: the same optimiser steps in every regime, the step chosen on validation data."""
 
-import copy
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+import numpy as np
 import torch
 import torchio as tio
+from accelerate.utils import broadcast_object_list
 from monai.losses import FocalLoss
+from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
+from synthaug.classify.calibration import fit_temperature
 from synthaug.classify.prediction import predict_logits
+from synthaug.classify.selection import StepChoice
 from synthaug.config import ClassifierConfig, PreprocessConfig
-from synthaug.data.manifest import class_counts, stack_images
+from synthaug.data.manifest import class_counts as count_classes
+from synthaug.data.manifest import stack_images
 from synthaug.errors import InputError
 from synthaug.models.classifier import build_classifier
-from synthaug.models.optimisation import Batch, OnStep, optimise
+from synthaug.models.optimisation import Batch, OnStep, optimise, processes
 from synthaug.seeding import derive_seed
 
 
@@ -24,8 +31,12 @@ class TrainedClassifier:
 
     network: nn.Module
     chosen_step: int
+    steps: int
+    """Optimiser steps made; fewer than asked for where the patience ended."""
     history: list[dict[str, float]] = field(default_factory=list)
     """One record a validation: step, training loss, validation loss."""
+    temperature: float = 1.0
+    """Divides the logits to make their probabilities honest; fitted on the validation subjects."""
 
 
 def classical_augmentation(config: PreprocessConfig) -> tio.Compose:
@@ -52,83 +63,156 @@ def train_classifier(
     images: Sequence[str],
     shape: tuple[int, int, int],
     seed: int,
+    class_counts: Mapping[int, int] | None = None,
+    checkpoint: Path | None = None,
     on_step: OnStep | None = None,
 ) -> TrainedClassifier:
     """Train on the loader's batches and keep the weights with the lowest validation loss.
 
+    In several processes (``accelerate launch``, ``torchrun``) each passes the same loader and takes its share of each
+    batch; batch norms then see the share only, so that the result is near to, not equal to, that of one process.
+
     Args:
         loader: Batches of preprocessed training subjects, as from ``SyntheticSampler.loader``.
-        validation: Real, preprocessed subjects that choose the step. Never the test subjects.
+        validation: Real, preprocessed subjects that choose the step and the temperature. Never the test subjects.
         config: Network, loss, steps.
         images: Image names, in channel order.
         shape: Voxels of a volume.
         seed: Names the initial weights and what the network drops.
+        class_counts: Training subjects of each class, for weights "balanced" (``config.balance`` is weighted).
+        checkpoint: File that a killed training resumes from, to the same weights; removed at the end. The loader's
+            batch sampler then needs ``set_epoch``, so that its batches are a function of the epoch.
         on_step: Progress.
 
     Raises:
-        InputError: The validation subjects lack a class, the network cannot take the volumes, or the settings ask for
-            averaged weights, which the choice of a step would not see.
+        InputError: The validation subjects lack a class, the network cannot take the volumes, the class weights do
+            not fit, or the loader cannot be resumed.
     """
-    if config.training.ema:
-        raise InputError(f"classifier.training.ema={config.training.ema} must be 0; the best single step is kept.")
-    classes = len(class_counts(validation))
+    classes = len(count_classes(validation))
     network = build_classifier(
         config, in_channels=len(images), classes=classes, shape=shape, seed=derive_seed("classifier", seed)
     )
     labels = torch.tensor([subject["label"] for subject in validation])
-    objective = _Objective(network, config)
-    batches = _endless(loader, images, classes)
-    trained = TrainedClassifier(network, chosen_step=0)
-    best: dict[str, torch.Tensor] = {}
-    lowest = float("inf")
+    objective = _Objective(network, config.loss, loss_weights(config, classes=classes, class_counts=class_counts))
+    choice, last_loss = StepChoice(config.patience), float("nan")
 
-    def watch(step: int, values: dict[str, float]) -> None:
-        nonlocal best, lowest
-        if step % config.evaluate_every == 0 or step == config.training.steps:
-            logits = predict_logits(network, validation, images)
-            # Cross-entropy whatever the training loss, so that steps are chosen by calibrated fit in every regime.
-            loss = nn.functional.cross_entropy(logits, labels).item()
-            trained.history.append({"step": step, "train_loss": values["loss"], "val_loss": loss})
-            if loss < lowest:
-                lowest, trained.chosen_step, best = loss, step, copy.deepcopy(network.state_dict())
+    def note(step: int, values: dict[str, float]) -> None:
+        nonlocal last_loss
+        last_loss = values["loss"]
         if on_step:
             on_step(step, values)
 
-    training = replace(config.training, seed=derive_seed("classifier dropout", seed))
-    optimise(objective, lambda step: next(batches), training, on_step=watch)
-    if not best:
-        raise RuntimeError("no validation loss was finite; the classifier did not train")
-    network.load_state_dict(best)
-    trained.network = network.eval()
-    return trained
+    def validate(step: int) -> None:
+        # Cross-entropy whatever the training loss, so that steps are chosen by calibrated fit in every regime.
+        loss = nn.functional.cross_entropy(predict_logits(network, validation, images), labels).item()
+        choice.offer(step, network, train_loss=last_loss, val_loss=loss)
+
+    optimise(
+        objective,
+        _batches(loader, images=images, classes=classes, resumable=checkpoint is not None),
+        replace(config.training, seed=derive_seed("classifier dropout", seed)),
+        checkpoint=checkpoint,
+        on_step=note,
+        every=config.evaluate_every,
+        on_interval=validate,
+        until=choice.exhausted if config.patience else None,
+        companion=choice,
+    )
+    return _chosen(choice, network, validation, images=images, flips=config.test_flips)
+
+
+def loss_weights(
+    config: ClassifierConfig, *, classes: int, class_counts: Mapping[int, int] | None
+) -> torch.Tensor | None:
+    """Weights (K,) of the classes in the loss, or None.
+
+    Raises:
+        InputError: Not one weight a class, or "balanced" weights without the counts they are made from.
+
+    Example:
+        >>> loss_weights(ClassifierConfig(balance="weighted"), classes=2, class_counts={0: 30, 1: 10}).tolist()
+        [0.6666666865348816, 2.0]
+    """
+    if config.balance != "weighted":
+        return None
+    weights = config.class_weights
+    if weights is None:
+        if class_counts is None or sorted(class_counts) != list(range(classes)):
+            raise InputError(f"Balanced class weights need the number of training subjects of {classes} classes.")
+        labels = np.repeat(range(classes), [class_counts[label] for label in range(classes)])
+        weights = compute_class_weight("balanced", classes=np.arange(classes), y=labels).tolist()
+    if len(weights) != classes:
+        raise InputError(f"classifier.class_weights={weights} must be {classes} numbers, one a class.")
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def _chosen(
+    choice: StepChoice, network: nn.Module, validation: Sequence[tio.Subject], *, images: Sequence[str], flips: bool
+) -> TrainedClassifier:
+    """The network at its chosen step, in every process that of the main one, with its temperature."""
+    if processes().num_processes > 1:  # only the main process validates
+        told = [choice.state_dict()]
+        broadcast_object_list(told)
+        choice.load_state_dict(told[0])
+    if not choice.weights:
+        raise InputError("No validation loss was finite, so no step can be chosen; lower the learning rate.")
+    network.load_state_dict(choice.weights)
+    network.eval()
+    logits = predict_logits(network, validation, images, flips=flips)
+    labels = np.array([subject["label"] for subject in validation])
+    temperature = fit_temperature(logits.double().numpy(), labels)
+    steps = int(choice.history[-1]["step"])
+    return TrainedClassifier(network, choice.step, steps, choice.history, temperature)
 
 
 class _Objective(nn.Module):
-    def __init__(self, network: nn.Module, config: ClassifierConfig) -> None:
+    weights: torch.Tensor | None
+
+    def __init__(self, network: nn.Module, loss: str, weights: torch.Tensor | None) -> None:
         super().__init__()
         self.network = network
-        focal = FocalLoss(gamma=2.0, use_softmax=True, to_onehot_y=True)
-        self.loss = focal if config.loss == "focal" else None
+        self.register_buffer("weights", weights, persistent=False)
+        # Mean over the rows, not over the weights: parts of a batch then add up to its loss.
+        focal = FocalLoss(gamma=2.0, use_softmax=True, to_onehot_y=True, weight=weights)
+        self.loss = focal if loss == "focal" else None
 
     def forward(self, volumes: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        logits = self.network(volumes)
+        logits = self.network(volumes).float()
         if self.loss is None:
-            loss = nn.functional.cross_entropy(logits, labels)
+            loss = nn.functional.cross_entropy(logits, labels, weight=self.weights, reduction="none").mean()
         else:
-            loss = self.loss(logits.float(), labels.unsqueeze(1))
+            loss = self.loss(logits, labels.unsqueeze(1))
         return loss, {"loss": loss.detach()}
 
 
-def _endless(loader: tio.SubjectsLoader, images: Sequence[str], classes: int) -> Iterator[Batch]:
-    epoch = 0
-    while True:
+def _batches(
+    loader: tio.SubjectsLoader, *, images: Sequence[str], classes: int, resumable: bool
+) -> Callable[[int], Batch]:
+    """The batch of each step, asked for in order from any first step."""
+    if resumable and not hasattr(loader.batch_sampler, "set_epoch"):
+        raise InputError(
+            "The loader's batch sampler has no set_epoch, so no killed training can go on: pass no checkpoint."
+        )
+    stream: Iterator[Batch] | None = None
+
+    def batch_of(step: int) -> Batch:
+        nonlocal stream
+        if stream is None:
+            stream = _endless(loader, images, classes, first_step=step)
+        return next(stream)
+
+    return batch_of
+
+
+def _endless(loader: tio.SubjectsLoader, images: Sequence[str], classes: int, *, first_step: int) -> Iterator[Batch]:
+    first_epoch, seen = divmod(first_step, len(loader))
+    for epoch in itertools.count(first_epoch):
         if hasattr(loader.batch_sampler, "set_epoch"):
             loader.batch_sampler.set_epoch(epoch)
-        for batch in loader:
+        for batch in itertools.islice(loader, seen if epoch == first_epoch else 0, None):
             if batch["label"].max() >= classes:
                 raise InputError(
                     f"The training subjects have class {int(batch['label'].max())}, the validation subjects only "
                     f"{classes} classes; put every class into both."
                 )
             yield {"volumes": stack_images(batch, images), "labels": batch["label"]}
-        epoch += 1

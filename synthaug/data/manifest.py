@@ -75,6 +75,20 @@ def load_manifest(
     return subjects
 
 
+def read_columns(csv: str | Path, columns: Sequence[str], *, subject: str = "subject_id") -> dict[str, dict[str, str]]:
+    """Columns of a manifest as {column: {subject: value}}, values as they are written.
+
+    Raises:
+        InputError: A column is missing.
+    """
+    path = Path(csv)
+    rows = _read_rows(path)
+    missing = [name for name in (subject, *columns) if name not in rows.columns]
+    if missing:
+        raise InputError(f"{path}: no column {missing[0]!r}; the columns are {', '.join(rows.columns)}.")
+    return {name: dict(zip(rows[subject], rows[name], strict=True)) for name in columns}
+
+
 def make_subject(
     images: Mapping[str, tio.ScalarImage],
     *,

@@ -10,7 +10,7 @@ from sklearn.model_selection import train_test_split
 
 from synthaug.errors import InputError
 from synthaug.files import atomic_path
-from synthaug.seeding import derive_seed
+from synthaug.seeding import derive_seed, numpy_generator
 
 PARTS = ("train", "val", "test")
 
@@ -66,6 +66,47 @@ def split_subjects(
     split = Split(*([s for s in subjects if part_of[s[group]] == part] for part in PARTS))
     _require_every_class(split)
     return split
+
+
+def keep_training(split: Split, size: float, *, group: str = "patient_id", seed: int = 0) -> Split:
+    """The split with fewer training patients; validation and test stay.
+
+    Patients are taken from one order in which every beginning holds the classes in proportion, and each class at
+    least once, so that a smaller set lies inside a larger one.
+
+    Args:
+        split: The whole split.
+        size: Share of the training patients in (0, 1], or, above 1, their number.
+        group: Key that names the patient.
+        seed: Another seed, other patients.
+
+    Raises:
+        InputError: More patients than there are, or fewer than classes.
+
+    Example:
+        >>> patients = [{"patient_id": str(n), "label": n % 4 == 0} for n in range(16)]
+        >>> kept = keep_training(Split(patients, [], []), 0.5).train
+        >>> len(kept), sum(patient["label"] for patient in kept)
+        (8, 2)
+    """
+    class_of: dict[str, int] = {}
+    for subject in split.train:
+        class_of[subject[group]] = max(int(subject["label"]), class_of.get(subject[group], 0))
+    count = round(size * len(class_of)) if size <= 1 else int(size)
+    classes = sorted(set(class_of.values()))
+    if not len(classes) <= count <= len(class_of):
+        raise InputError(
+            f"split.train={size:g} asks for {count} training patients; possible are {len(classes)} (one a class) to "
+            f"{len(class_of)}."
+        )
+    places: list[tuple[float, int, str]] = []
+    for label in classes:
+        members = sorted(patient for patient, of in class_of.items() if of == label)
+        shuffled = numpy_generator("training patients", seed, label).permutation(members).tolist()
+        # The first of each class comes before all others, the rest in even strides.
+        places += [((n + 0.5) / len(members) if n else 0.0, label, patient) for n, patient in enumerate(shuffled)]
+    kept = {patient for _, _, patient in sorted(places)[:count]}
+    return Split([subject for subject in split.train if subject[group] in kept], split.val, split.test)
 
 
 def save_split(split: Split, path: str | Path) -> None:

@@ -1,8 +1,10 @@
 """Classification metrics from class probabilities, computed by scikit-learn."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from sklearn.metrics import (
-    accuracy_score,
     average_precision_score,
     brier_score_loss,
     f1_score,
@@ -14,6 +16,8 @@ from synthaug.errors import InputError
 
 SUM_TOLERANCE = 1e-3
 """How far from 1 the probabilities of a row may sum: float16 softmax rounds."""
+BINS = 10
+"""Bins of the calibration error."""
 
 
 def classification_metrics(
@@ -27,9 +31,10 @@ def classification_metrics(
         threshold: Binary only: class 1 is called where its probability is at least this.
 
     Returns:
-        ``accuracy``, ``auroc``, ``average_precision``; for two classes also ``sensitivity``, ``specificity``, ``f1``
-        and ``brier`` (mean squared error of the probability of class 1, 0 to 1). With more than two classes, accuracy
-        is that of the likeliest class; auroc and average precision are means over classes, each against the rest.
+        ``accuracy``, ``auroc``, ``average_precision``, ``sensitivity``, ``specificity``, ``f1``, ``brier`` (mean
+        squared error of the probability, 0 to 1) and ``ece`` (:func:`calibration_error`). With more than two classes
+        the likeliest is called; accuracy is over all, the others but ece are means over classes, each against the
+        rest.
 
     Raises:
         InputError: Labels that lack a class, or probabilities of the wrong shape, range or sum.
@@ -41,21 +46,29 @@ def classification_metrics(
         (0.75, 1.0, 0.5)
     """
     labels, probabilities = _checked(labels, probabilities)
-    result = {"auroc": auroc(labels, probabilities), "average_precision": average_precision(labels, probabilities)}
-    if probabilities.shape[1] > 2:
-        return {"accuracy": float(accuracy_score(labels, probabilities.argmax(axis=1))), **result}
     if not 0 <= threshold <= 1:
         raise InputError(f"threshold={threshold} must lie in [0, 1].")
-    positive = probabilities[:, 1]
-    called = (positive >= threshold).astype(int)
+    if probabilities.shape[1] == 2:
+        truth, called = labels[:, None], (probabilities[:, 1:] >= threshold).astype(int)
+        right = truth == called
+    else:
+        truth = np.eye(probabilities.shape[1], dtype=int)[labels]
+        called = np.eye(probabilities.shape[1], dtype=int)[probabilities.argmax(axis=1)]
+        right = (called * truth).any(axis=1)
+
+    def against_rest(metric: Callable[..., float], **options: Any) -> float:
+        return float(np.mean([metric(truth[:, c], called[:, c], **options) for c in range(truth.shape[1])]))
+
     return {
-        "accuracy": float(accuracy_score(labels, called)),
-        **result,
-        "sensitivity": float(recall_score(labels, called, pos_label=1)),
-        "specificity": float(recall_score(labels, called, pos_label=0)),
+        "accuracy": float(right.mean()),
+        "auroc": auroc(labels, probabilities),
+        "average_precision": average_precision(labels, probabilities),
+        "sensitivity": against_rest(recall_score, pos_label=1),
+        "specificity": against_rest(recall_score, pos_label=0),
         # Nothing called positive is F1 = 0, not undefined: 2 TP / (2 TP + FP + FN) with FN > 0.
-        "f1": float(f1_score(labels, called, zero_division=0)),
-        "brier": float(brier_score_loss(labels, positive)),
+        "f1": against_rest(f1_score, zero_division=0),
+        "brier": brier(labels, probabilities),
+        "ece": calibration_error(labels, probabilities),
     }
 
 
@@ -96,6 +109,59 @@ def average_precision(labels: np.ndarray, probabilities: np.ndarray) -> float:
         0.8333
     """
     return float(average_precision_score(*_one_against_rest(*_checked(labels, probabilities)), average="macro"))
+
+
+def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Brier score, 0 (best) to 1; with more than two classes the mean over classes, each against the rest.
+
+    Args:
+        labels: Classes (n,), integers from 0.
+        probabilities: Class probabilities (n, K), K >= 2.
+
+    Raises:
+        InputError: As ``classification_metrics``.
+
+    Example:
+        >>> brier(np.array([0, 1]), np.array([[0.5, 0.5], [0.0, 1.0]]))
+        0.125
+    """
+    members, scores = _one_against_rest(*_checked(labels, probabilities))
+    columns = zip(np.atleast_2d(members.T), np.atleast_2d(scores.T), strict=True)
+    # Sums may be off by rounding, which scikit-learn refuses above 1.
+    return float(np.mean([brier_score_loss(member, np.clip(score, 0, 1)) for member, score in columns]))
+
+
+def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Expected calibration error: mean gap between confidence and accuracy (Guo et al. 2017, equation 3).
+
+    Over ``BINS`` equal bins of the likeliest class's probability, each weighted by its share of rows.
+
+    Args:
+        labels: Classes (n,), integers from 0.
+        probabilities: Class probabilities (n, K), K >= 2.
+
+    Raises:
+        InputError: As ``classification_metrics``.
+
+    Example:
+        Two rows of confidence 0.75, of which one is right: the gap is 0.25.
+
+        >>> calibration_error(np.array([0, 1]), np.array([[0.75, 0.25], [0.75, 0.25]]))
+        0.25
+    """
+    labels, probabilities = _checked(labels, probabilities)
+    gaps = probabilities.max(axis=1) - (probabilities.argmax(axis=1) == labels)
+    return float(np.abs(np.bincount(bin_of(probabilities.max(axis=1)), weights=gaps, minlength=BINS)).sum() / len(gaps))
+
+
+def bin_of(confidence: np.ndarray) -> np.ndarray:
+    """Which of the ``BINS`` bins (a, b] of [0, 1] each confidence falls into.
+
+    Example:
+        >>> bin_of(np.array([0.0, 0.1, 0.11, 1.0])).tolist()
+        [0, 0, 1, 9]
+    """
+    return np.clip(np.ceil(np.round(confidence * BINS, 9)).astype(int) - 1, 0, BINS - 1)
 
 
 def _one_against_rest(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -70,7 +70,7 @@ def patient_bootstrap(
     def measure(rows: np.ndarray, seeds: np.ndarray) -> float:
         return _average(statistic, labels, ours, rows=rows, seeds=seeds)
 
-    draws = _draws(patient_ids, labels, n_seeds=len(ours), resamples=resamples, seed=seed)
+    draws = patient_draws(patient_ids, labels, n_seeds=len(ours), resamples=resamples, seed=seed)
     return _percentile(measure, draws, confidence=confidence)
 
 
@@ -119,7 +119,7 @@ def paired_difference(
         one = _average(statistic, labels, ours, rows=rows, seeds=seeds)
         return one - _average(statistic, labels, theirs, rows=rows, seeds=seeds)
 
-    draws = _draws(patient_ids, labels, n_seeds=len(ours), resamples=resamples, seed=seed)
+    draws = patient_draws(patient_ids, labels, n_seeds=len(ours), resamples=resamples, seed=seed)
     return _percentile(measure, draws, confidence=confidence)
 
 
@@ -145,7 +145,7 @@ def _average(
     return float(np.average([statistic(labels[rows], sets[seed][rows]) for seed in drawn], weights=times))
 
 
-def _draws(
+def patient_draws(
     patient_ids: Sequence[str], labels: np.ndarray, *, n_seeds: int, resamples: int, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs of row numbers and training seeds: first all of them, then the resamples."""

@@ -1,4 +1,4 @@
-"""One optimisation loop for every network: AdamW, polynomial decay, clipped gradients, averaged weights, resume.
+"""One optimisation loop for every network: AdamW, decaying rate, clipped gradients, averaged weights, resume.
 
 Each step's batch and noise are functions of (seed, step), so a killed loop that resumes sees what it would have seen,
 and several processes (``accelerate launch``) share one global batch: each takes its slice of the same draw.
@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast
 from diffusers.training_utils import EMAModel
 from torch import nn
 from transformers import get_polynomial_decay_schedule_with_warmup
@@ -30,6 +32,16 @@ PACE = ("checkpoint_minutes",)
 """Settings of a loop that change no result."""
 
 
+class Companion(Protocol):
+    """What a caller gathers while the loop runs and must find again after a resume."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Take up what ``state_dict`` gave."""
+
+
 def optimise(
     objective: nn.Module,
     batch_of: Callable[[int], Batch],
@@ -39,6 +51,8 @@ def optimise(
     on_step: OnStep | None = None,
     every: int = 0,
     on_interval: OnInterval | None = None,
+    until: Callable[[], bool] | None = None,
+    companion: Companion | None = None,
 ) -> None:
     """Minimise ``objective(**batch_of(step))`` over the steps of ``config``.
 
@@ -53,6 +67,9 @@ def optimise(
         on_interval: Called by the main process every so many steps and at the end, with the step's number, while the
             objective holds the averaged weights and is in evaluation mode. Whatever it draws, the training goes on
             as without it.
+        until: Asked after each interval, and if the main process says True the training ends there. Every process
+            must pass it, or none.
+        companion: Saved and restored with the loop, as of the same step.
 
     Raises:
         InputError: The loss stops being finite, the batch does not divide among the processes and parts, or the
@@ -66,16 +83,21 @@ def optimise(
             f"of {config.accumulate} parts."
         )
     parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate)
-    schedule = get_polynomial_decay_schedule_with_warmup(optimizer, config.warmup, config.steps, lr_end=0.0, power=2.0)
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    schedule = _schedule(optimizer, config)
     average = EMAModel(parameters, decay=config.ema) if config.ema else None
-    done = _resume(checkpoint, config, objective, optimizer, schedule, average)
+    state = {"objective": objective, "optimizer": optimizer, "schedule": schedule}
+    state |= {name: part for name, part in (("average", average), ("companion", companion)) if part}
+    done = _resume(checkpoint, config, state)
     model, optimizer = accelerator.prepare(objective, optimizer)
     model.train()
     if average:
         average.to(accelerator.device)
     saved = time.monotonic()
     for step in range(done, config.steps):
+        # Asked before a step, not after one, so that a loop killed between the two stops as the unbroken one.
+        if until and every and step and step % every == 0 and _main_says(until, accelerator):
+            break
         parts = _parts(batch_of(step), accelerator, config.accumulate)
         values = _backward(model, parts, accelerator, seed_parts=(config.seed, step))
         if not math.isfinite(values["loss"]):
@@ -93,13 +115,28 @@ def optimise(
             with _averaged(objective, parameters, average):
                 on_interval(step + 1)
         if checkpoint and accelerator.is_main_process and time.monotonic() - saved > 60 * config.checkpoint_minutes:
-            _save(checkpoint, config, step + 1, objective, optimizer, schedule, average)
+            _save(checkpoint, config, step + 1, state)
             saved = time.monotonic()
     if average:
         average.copy_to(parameters)
     if checkpoint and accelerator.is_main_process:
         checkpoint.unlink(missing_ok=True)
     objective.eval()
+
+
+def _schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig) -> torch.optim.lr_scheduler.LRScheduler:
+    if config.schedule == "polynomial":
+        return get_polynomial_decay_schedule_with_warmup(optimizer, config.warmup, config.steps, lr_end=0.0, power=2.0)
+    # One step more than there are, because the rate is also set after the last one. The peak is at step ``warmup``.
+    total = config.steps + 1
+    rise = (config.warmup + 1) / total if config.warmup else 0.3
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=total, pct_start=rise)
+
+
+def _main_says(until: Callable[[], bool], accelerator: Accelerator) -> bool:
+    """The main process's answer, in every process."""
+    answer = torch.tensor(float(until()), device=accelerator.device)
+    return bool(broadcast(answer) if accelerator.num_processes > 1 else answer)
 
 
 def processes() -> PartialState:
@@ -169,29 +206,24 @@ def _loop(config: TrainingConfig) -> dict[str, float]:
     return {name: value for name, value in asdict(config).items() if name not in PACE}
 
 
-def _save(checkpoint: Path, config: TrainingConfig, step: int, objective, optimizer, schedule, average) -> None:
-    state = {
-        "loop": _loop(config),
-        "step": step,
-        "objective": objective.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "average": average.state_dict() if average else {},
-    }
+def _save(checkpoint: Path, config: TrainingConfig, step: int, state: dict[str, Any]) -> None:
+    saved = {name: part.state_dict() for name, part in state.items()}
     with atomic_path(checkpoint) as temporary:
-        torch.save(state, temporary)
+        torch.save({"loop": _loop(config), "step": step, **saved}, temporary)
 
 
-def _resume(checkpoint: Path | None, config: TrainingConfig, objective, optimizer, schedule, average) -> int:
+def _resume(checkpoint: Path | None, config: TrainingConfig, state: dict[str, Any]) -> int:
     if checkpoint is None or not checkpoint.is_file():
         return 0
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    changed = [f"{name}={value}" for name, value in state["loop"].items() if _loop(config).get(name) != value]
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    changed = [f"{name}={value}" for name, value in saved["loop"].items() if _loop(config).get(name) != value]
     if changed:
         raise InputError(f"{checkpoint}: begun with {', '.join(changed)}; train as then, or delete it to begin anew.")
-    load_strictly(objective, state["objective"], source=str(checkpoint))
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    if average:
-        average.load_state_dict(state["average"])
-    return state["step"]
+    load_strictly(state["objective"], saved["objective"], source=str(checkpoint))
+    for name, part in state.items():
+        if name == "objective":
+            continue
+        if name not in saved:
+            raise InputError(f"{checkpoint}: holds no {name}; delete it to begin anew.")
+        part.load_state_dict(saved[name])
+    return saved["step"]

@@ -1,0 +1,53 @@
+"""Temperature scaling: one number that makes confidence honest and changes no decision."""
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+from synthaug.errors import InputError
+
+LIMITS = (0.1, 10.0)
+"""Where the temperature is looked for: a few validation patients that are all right would ask for 0."""
+SMALLEST = 1e-12
+"""Probabilities below this count as this, so that they have a logarithm."""
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature T that minimises the cross-entropy of softmax(logits / T) (Guo et al. 2017, section 4.2).
+
+    Args:
+        logits: (n, K), of validation subjects.
+        labels: Classes (n,), integers from 0.
+
+    Returns:
+        T in ``LIMITS``; above 1 the classifier was too sure of itself.
+
+    Raises:
+        InputError: Unlike lengths, no rows, or values that are not finite.
+
+    Example:
+        Three of four are right, so that a confidence of 3/4 is honest: log 3 = 4 / T.
+
+        >>> logits = np.array([[0.0, 4.0], [0.0, 4.0], [0.0, 4.0], [0.0, 4.0]])
+        >>> round(fit_temperature(logits, np.array([1, 1, 1, 0])), 3), round(float(4 / np.log(3)), 3)
+        (3.641, 3.641)
+    """
+    logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels) or not np.isfinite(logits).all():
+        raise InputError(f"Logits {logits.shape} and labels {labels.shape} must be finite (n, K) and (n,), n >= 1.")
+
+    def cross_entropy(log_temperature: float) -> float:
+        return float(-log_softmax(logits / np.exp(log_temperature), axis=1)[np.arange(len(labels)), labels].mean())
+
+    found = minimize_scalar(cross_entropy, bounds=np.log(LIMITS), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
+def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities (n, K) as softmax(logits / temperature) would have given them.
+
+    Example:
+        >>> apply_temperature(np.array([[0.1, 0.9]]), 2.0).round(2).tolist()  # odds 9 become odds 3
+        [[0.25, 0.75]]
+    """
+    return softmax(np.log(np.clip(probabilities, SMALLEST, None)) / temperature, axis=1)

@@ -1,0 +1,190 @@
+"""Records become statistics that can be counted by hand; each arm is compared with the real arms it should be."""
+
+import itertools
+
+import pytest
+
+from synthaug.bench.aggregate import count_statistics, summarise, write_verdict
+from synthaug.bench.arms import arms_of, baselines_of, stack_scores
+from synthaug.bench.subgroups import slice_arms, subgroups_of
+from synthaug.config import Config, DataConfig, MetricsConfig
+from synthaug.errors import InputError
+
+PERFECT, REVERSED, HALF = [0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1], [0.1, 0.9, 0.2, 0.95]
+
+
+def record(regime="real", *, seed=0, scores=PERFECT, fraction=None, patients=range(4), **settings):
+    """Four patients, the last two positive; settings with dots written as double underscores."""
+    rows = [
+        {
+            "subject_id": f"s{patient}",
+            "patient_id": f"p{patient}",
+            "label": place // 2,
+            "probabilities": [1 - score, score],
+        }
+        for place, (patient, score) in enumerate(zip(patients, scores, strict=True))
+    ]
+    return {
+        "regime": regime,
+        "seed": seed,
+        "synthetic_fraction": fraction,
+        "settings": {key.replace("__", "."): value for key, value in settings.items()},
+        "n_train": 9,
+        "n_train_real": 9,
+        "n_train_synthetic": 0,
+        "protocol": "same cohort",
+        "predictions": rows,
+    }
+
+
+def test_summary_on_numbers_counted_by_hand():
+    records = [record(scores=REVERSED), record(seed=1, scores=HALF)]
+    records += [record("mixed", fraction=0.5), record("mixed", seed=1, fraction=0.5)]
+    told: list[None] = []
+    summary = summarise(records, [], MetricsConfig(bootstrap=50), on_statistic=lambda: told.append(None))
+    assert len(told) == count_statistics(records) == 3
+    auroc = {regime["regime"]: regime["auroc"]["value"] for regime in summary["regimes"]}
+    assert auroc == {"real": pytest.approx((0 + 0.75) / 2), "mixed": 1.0}
+    rows = {contrast["metric"]: contrast for contrast in summary["contrasts"]}
+    assert rows["auroc"]["difference"] == pytest.approx(1 - 0.375)
+    assert rows["auroc"]["contrast"] == "mixed - real"
+    assert (rows["auroc"]["seeds"], rows["auroc"]["repeats"], rows["auroc"]["n_train"]) == ([0, 1], 2, 9)
+    # Real: seed 0 errs on all four, seed 1 on the second and third patient.
+    assert rows["accuracy"]["difference"] == pytest.approx(1 - 1 / 4)
+    # Of the 16 swaps, only none and all differ by 3/4: patients 0 and 3 gain 1/2, patients 1 and 2 gain 1.
+    assert rows["accuracy"]["p"] == rows["accuracy"]["p_holm"] == pytest.approx(2 / 16)
+    assert rows["brier"]["difference"] < 0
+
+
+def test_p_values_of_a_metric_are_corrected_over_its_contrasts():
+    records = [record(scores=REVERSED), record("synthetic", fraction=1.0), record("mixed", fraction=0.5, scores=HALF)]
+    rows = [c for c in summarise(records, [], MetricsConfig(bootstrap=20))["contrasts"] if c["metric"] == "accuracy"]
+    assert [(row["contrast"], row["p"], row["p_holm"]) for row in rows] == [
+        ("synthetic - real", 0.125, 0.25),
+        ("mixed - real", 0.5, 0.5),
+    ]
+
+
+def test_a_study_without_comparison_says_so():
+    summary = summarise([record()], [{"regime": "mixed"}], MetricsConfig(bootstrap=5))
+    assert summary["verdict"].startswith("No comparison")
+    assert summary["contrasts"] == []
+    assert summary["failed"] == [{"regime": "mixed"}]
+
+
+def test_repeated_splits_are_repeats_and_not_arms():
+    """Split 0 tests patients 0 to 3, split 1 patients 2 to 5; real data is right in the first only."""
+    records = [record(split__seed=0), record(split__seed=1, scores=REVERSED, patients=(0, 4, 2, 5))]
+    records += [
+        record("mixed", fraction=0.5, split__seed=0),
+        record("mixed", fraction=0.5, split__seed=1, patients=(0, 4, 2, 5)),
+    ]
+    summary = summarise(records, [], MetricsConfig(bootstrap=200))
+    assert [(row["regime"], row["repeats"], row["n_test"]) for row in summary["regimes"]] == [
+        ("real", 2, 6),
+        ("mixed", 2, 6),
+    ]
+    [difference] = [row for row in summary["contrasts"] if row["metric"] == "auroc"]
+    assert difference["difference"] == pytest.approx(0.5)
+    assert (difference["ci_low"], difference["ci_high"]) == (0.0, 1.0)  # either split may be drawn twice
+    assert summary["regimes"][0]["accuracy"]["value"] == 0.5
+
+
+def test_a_subject_with_two_labels_is_refused():
+    records = [record(split__seed=0), record(split__seed=1, patients=(2, 3, 0, 1))]
+    with pytest.raises(InputError, match=r"Subject 's2' has label 1 in one cell, 0 in another"):
+        stack_scores(records)
+
+
+def test_labels_tell_what_differs_and_fit_into_a_name():
+    axes = {"classifier__network": "efficientnet-b0", "classifier__class_weights": [1.0, 2.5], "split__seed": 3}
+    [arm] = arms_of([record("mixed", fraction=0.5, **axes)])
+    assert arm.label == "mixed network efficientnet-b0 class_weights 1.0 2.5"
+    both = arms_of([record("mixed", fraction=0.25), record("mixed", fraction=0.5), record()])
+    assert [arm.label for arm in both] == ["mixed 0.25", "mixed 0.5", "real"]
+
+
+def test_each_arm_is_compared_with_real_data_under_every_treatment_the_most_alike_first():
+    records = [
+        record(regime, fraction=fraction, classifier__augment=augment, classifier__network=network, **generator)
+        for network, augment in itertools.product(("resnet10", "resnet18"), (False, True))
+        for regime, fraction, generators in (("real", None, [{}]), ("mixed", 0.5, [{"generator__variant": "maisi"}]))
+        for generator in generators
+    ]
+    arms = arms_of(records)
+    compared = {arm.label: [base.label for base in baselines_of(arm, arms)] for arm in arms}
+    for network in ("resnet10", "resnet18"):
+        plain, augmented = (f"augment {augment} network {network}" for augment in (False, True))
+        assert compared[f"mixed {augmented} variant maisi"] == [f"real {augmented}", f"real {plain}"]
+        assert compared[f"mixed {plain} variant maisi"] == [f"real {plain}", f"real {augmented}"]
+        assert compared[f"real {augmented}"] == [f"real {plain}"]  # what classical augmentation gains
+        assert compared[f"real {plain}"] == []
+
+
+def contrast(name, difference, low, high, p):
+    return {
+        "contrast": name,
+        "metric": "auroc",
+        "difference": difference,
+        "ci_low": low,
+        "ci_high": high,
+        "p_holm": p,
+        "seeds": [0],
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "answer"),
+    [
+        (contrast("mixed - real", 0.1, 0.01, 0.2, 0.04), "Adding synthetic data helped: AUROC +0.100"),
+        (contrast("mixed - real", 0.1, 0.01, 0.2, 0.06), "Adding synthetic data showed no clear effect"),
+        (contrast("mixed - real", 0.1, -0.01, 0.2, 0.04), "Adding synthetic data showed no clear effect"),
+        (contrast("mixed - real", -0.1, -0.2, -0.01, 0.04), "Adding synthetic data hurt: AUROC -0.100"),
+        (contrast("synthetic - real", -0.1, -0.2, -0.01, 0.04), "Training on synthetic data alone hurt"),
+    ],
+)
+def test_the_verdict_is_no_bolder_than_interval_and_corrected_p(row, answer):
+    verdict = write_verdict([row], [record()], 0.95)
+    assert verdict.startswith(answer)
+    assert verdict.endswith("4 test patients, 1 seed).")
+
+
+def test_the_verdict_of_many_comparisons_counts_them():
+    rows = [
+        contrast("mixed 0.25 - real", 0.1, 0.01, 0.2, 0.04),
+        contrast("mixed 0.5 - real", -0.02, -0.1, 0.1, 0.6),
+        contrast("synthetic - real", -0.3, -0.4, -0.2, 0.01),
+    ]
+    verdict = write_verdict(rows, [record()], 0.95)
+    assert "helped clearly in 1 and hurt clearly in 0 of 2 comparisons" in verdict
+    assert "AUROC -0.020 to +0.100" in verdict
+
+
+# --- subgroups
+
+
+def test_slices_are_counted_by_hand_and_a_slice_of_one_class_has_no_metric():
+    groups = {"site": {"s0": "a", "s1": "b", "s2": "b", "s3": "a"}, "sex": {f"s{n}": "fm"[n > 1] for n in range(4)}}
+    rows = slice_arms([record(scores=HALF)], groups, MetricsConfig(bootstrap=10))
+    found = {(row["column"], row["value"]): (row["n_test"], row["auroc"] and row["auroc"]["value"]) for row in rows}
+    # Site a has patients 0 and 3 (0.1 < 0.95, right), site b 1 and 2 (0.9 > 0.2, wrong); a sex has one class only.
+    assert found == {("site", "a"): (2, 1.0), ("site", "b"): (2, 0.0), ("sex", "f"): (2, None), ("sex", "m"): (2, None)}
+    assert {row["regime"] for row in rows} == {"real"}
+
+
+def test_subgroup_columns_are_checked(tmp_path):
+    lines = ["subject_id,sex,age", *(f"s{n},{'fm'[n % 2]},{40 + n}" for n in range(11))]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+
+    def groups(root, *columns):
+        return subgroups_of(Config(data=DataConfig(root=root), metrics=MetricsConfig(subgroups=list(columns))))
+
+    assert groups(str(tmp_path), "sex")["sex"]["s3"] == "m"
+    assert groups(None) == {}
+    for root, column, message in (
+        (str(tmp_path), "site", "no column 'site'"),
+        (str(tmp_path), "age", "'age' of metrics.subgroups has 11 values"),
+        (None, "sex", "needs a manifest"),
+    ):
+        with pytest.raises(InputError, match=message):
+            groups(root, column)

@@ -1,0 +1,153 @@
+"""A config becomes cells: every combination once, an identity that follows the result and nothing else."""
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from synthaug.bench.batches import ShuffledSampler
+from synthaug.bench.grid import cells_of, settings_of
+from synthaug.config import ClassifierConfig, Config, SplitConfig, StudyConfig, TrainingConfig
+from synthaug.errors import InputError
+
+EVERY_KIND = {
+    "classifier.network": ["resnet10", "densenet121"],
+    "classifier.augment": [True, False],
+    "split.train": [1, 0.5, 16],
+    "generator.variant": ["ccella", "radmaisi"],
+}
+
+
+def identify(config):
+    """As the real one: data by data and split, pool by these and the generator."""
+    return str(config.split), f"{config.split} {config.generator} {config.pool}"
+
+
+def cells(config):
+    return cells_of(config, identify)
+
+
+def study(**changes):
+    return Config(study=StudyConfig(**changes))
+
+
+def test_every_combination_is_a_cell_once():
+    found = cells(study(axes=EVERY_KIND, synthetic_fraction=[0.25, 0.5], seeds=[0, 1]))
+    real = [cell for cell in found if cell.regime == "real"]
+    assert len(real) == 2 * 2 * 2 * 3  # seeds, networks, augmentation, training sets; generators do not touch them
+    assert len(found) - len(real) == 3 * 2 * 2 * 2 * 3 * 2  # synthetic and two mixtures, and both generators
+    assert len({cell.id for cell in found}) == len(found)
+    assert all("generator.variant" not in cell.settings for cell in real)
+
+
+def test_settings_are_typed_as_in_a_file_and_reach_the_config():
+    for settings, config in settings_of(study(axes=EVERY_KIND)):
+        assert config.classifier.network == settings["classifier.network"]
+        assert config.split.train == settings["split.train"]
+        assert type(config.split.train) is float
+        assert config.generator.variant == settings["generator.variant"]
+    [(_, config)] = settings_of(study(axes={"preprocess.shape": [[16, 16, 8]]}))
+    assert config.preprocess.shape == (16, 16, 8)
+    [(_, config)] = settings_of(study(axes={"classifier.training.learning_rate": ["1e-4"]}))
+    assert config.classifier.training.learning_rate == 1e-4
+
+
+def test_an_identity_is_that_of_the_resolved_config():
+    """The same value from the config or from an axis is the same cell, so that a finished one is found again."""
+    plain = Config(classifier=ClassifierConfig(network="resnet18"), split=SplitConfig(train=0.5))
+    axes = study(axes={"classifier.network": ["resnet18"], "split.train": [0.5]})
+    assert [cell.id for cell in cells(plain)] == [cell.id for cell in cells(axes)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"training": TrainingConfig(steps=120, warmup=10, learning_rate=1e-3, checkpoint_minutes=9)}, True),
+        ({"training": TrainingConfig(steps=121, warmup=10, learning_rate=1e-3)}, False),
+        ({"patience": 3}, False),
+        ({"balance": "weighted"}, False),
+        ({"test_flips": True}, False),
+    ],
+)
+def test_an_identity_follows_what_determines_the_result(changes, same):
+    before = [cell.id for cell in cells(Config())]
+    after = [cell.id for cell in cells(Config(classifier=replace(ClassifierConfig(), **changes)))]
+    assert (before == after) is same
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"axes": {"classifier.netwrk": ["resnet10"]}}, "no setting 'classifier.netwrk'"),
+        ({"axes": {"split.train.share": [1]}}, "no setting 'split.train.share'"),
+        ({"axes": {"classifier.network": ["resnet11"]}}, "classifier.network=resnet11 cannot be"),
+        ({"axes": {"split.train": [0]}}, "split.train=0 cannot be"),
+    ],
+)
+def test_an_axis_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        cells(study(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"axes": {"study.seeds": [[0]]}}, "no axis"),
+        ({"axes": {"metrics.bootstrap": [10]}}, "no axis"),
+        ({"axes": {"seed": [1]}}, "no axis"),
+        ({"axes": {"split.train": []}}, "at least one value"),
+        ({"axes": {"split.train": [0.5, 0.5]}}, "none twice"),
+        ({"seeds": [0, 0]}, "holds a value twice"),
+        ({"synthetic_fraction": [0.5, 1.0]}, "between 0 and 1"),
+        ({"synthetic_fraction": []}, "must not be empty"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused_at_once(changes, message):
+    with pytest.raises(InputError, match=message):
+        StudyConfig(**changes)
+
+
+def test_combinations_are_checked_together():
+    axes = {"classifier.balance": ["oversampled"], "classifier.class_weights": [[1.0, 2.0]]}
+    with pytest.raises(InputError, match="stand beside classifier"):
+        cells(study(axes=axes))
+
+
+def test_the_config_of_a_cell_says_all_but_the_regime():
+    [cell, *_] = cells(study(axes={"classifier.augment": [False]}))
+    assert asdict(cell.config.classifier) == asdict(ClassifierConfig(augment=False))
+    assert cell.describe() == {
+        "regime": "real",
+        "seed": 0,
+        "synthetic_fraction": None,
+        "settings": {"classifier.augment": False},
+        "id": cell.id,
+    }
+
+
+# --- batches of the baselines that are not balanced
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_shuffled_batches_pass_every_subject_once_an_epoch_in_the_order_of_epoch_and_seed(ranks):
+    subjects = [{"label": label} for label in [0] * 9 + [1] * 3]
+
+    def epoch(number, seed=0):
+        draws = []
+        for rank in range(ranks):
+            sampler = ShuffledSampler(subjects, None, batch_size=2, seed=seed, rank=rank, ranks=ranks)
+            sampler.set_epoch(number)
+            batches = list(sampler)
+            assert len(batches) == len(sampler) == 6 // ranks
+            assert all(len(batch) == 2 for batch in batches)
+            draws += [draw for batch in batches for draw in batch]
+        return sorted(draws, key=lambda draw: draw.slot)
+
+    draws = epoch(0)
+    assert [draw.slot for draw in draws] == list(range(12))
+    assert sorted((draw.label, draw.member) for draw in draws) == [(0, n) for n in range(9)] + [
+        (1, n) for n in range(3)
+    ]
+    assert epoch(0) == draws
+    order = [(draw.label, draw.member) for draw in draws]
+    assert order != [(draw.label, draw.member) for draw in epoch(1)]
+    assert order != [(draw.label, draw.member) for draw in epoch(0, seed=1)]
