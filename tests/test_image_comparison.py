@@ -85,9 +85,11 @@ def test_unusable_folders_are_named_in_one_line(folders, capsys, tmp_path):
 def test_subjects_stay_unread_until_they_are_used(folders):
     from synthaug.bench.image_comparison import _lazily
     from synthaug.config import PreprocessConfig
+    from synthaug.data.preprocess import build_preprocessing
     from synthaug.metrics.volumes import VolumeSet
 
-    dataset = _lazily(str(folders["real"]), ["t2w"], PreprocessConfig(shape=(16, 16, 8), spacing_mm=(5, 5, 8)))
+    transform = build_preprocessing(PreprocessConfig(shape=(16, 16, 8), spacing_mm=(5, 5, 8)), ["t2w"])
+    dataset = _lazily(str(folders["real"]), images=["t2w"], transform=transform)
     volumes = VolumeSet.of(dataset, ["t2w"])
     assert sorted(set(volumes.groups)) == ["0", "1"]
     assert volumes[3].shape == (1, 16, 16, 8)

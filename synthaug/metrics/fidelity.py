@@ -65,7 +65,7 @@ def class_fidelity(provenances: Sequence[str], audited: np.ndarray, *, confidenc
     audited = np.asarray(audited, dtype=np.float64)
     if audited.ndim != 2 or not len(audited) or len(audited) != len(provenances) or not np.isfinite(audited).all():
         raise InputError(
-            f"{len(provenances)} provenances and audited probabilities {audited.shape} do not fit; needed: n and (n, K)."
+            f"{len(provenances)} provenances and audited probabilities {audited.shape} do not fit: n and (n, K)."
         )
     records = [_record(line, place) for place, line in enumerate(provenances)]
     classes = {"requested": np.array([record["requested_class"] for record in records], dtype=int)}
