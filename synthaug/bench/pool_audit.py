@@ -54,9 +54,7 @@ def audit_pool(
         raise InputError(f"{pool.path}: the pool has no volumes to audit; build it first.")
     shared = {subject["patient_id"] for subject in training} & {subject["patient_id"] for subject in held_out}
     if shared:
-        raise InputError(
-            f"Patient {min(shared)!r} is both a training and a held-out patient: split them first."
-        )
+        raise InputError(f"Patient {min(shared)!r} is both a training and a held-out patient: split them first.")
     known, unseen, drawn = (VolumeSet.of(part, pool.images) for part in (training, held_out, list(pool.subjects())))
     extractor = extractor or seeded_extractor(channels=len(pool.images))
     audit = CopyDetector(known, unseen, extractor, false_alarms=false_alarms).audit(drawn)

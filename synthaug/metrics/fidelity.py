@@ -119,7 +119,8 @@ def swap_score(agreements: np.ndarray, *, confidence: float = 0.95) -> SwapScore
         raise InputError(f"The agreements have shape {agreements.shape}; needed is (pairs, 2 images, 2 reports).")
     if not np.isfinite(agreements).all():
         raise InputError("An agreement is not finite, so the pair cannot be judged.")
-    gain = (agreements[:, 0, 0] + agreements[:, 1, 1] - agreements[:, 0, 1] - agreements[:, 1, 0]) / 2
+    # Image against image under one report first: where the report changes nothing, that is 0 without rounding, a tie.
+    gain = (agreements[:, 0, 0] - agreements[:, 1, 0] + (agreements[:, 1, 1] - agreements[:, 0, 1])) / 2
     share = float((np.sign(gain) + 1).mean() / 2)  # a tie counts half
     low, high = _wilson(share, len(gain), confidence)
     return SwapScore(share=share, ci_low=low, ci_high=high, margin=float(gain.mean()), pairs=len(gain))

@@ -117,8 +117,9 @@ def main() -> None:
             fingerprints[f"{cohort.name}, {name}"] = extractor.fingerprint
             metrics += tabulate(cohort, compare_versions(cohort, volumes, labels, extractor, seed=options.seed))
             write_text(options.out / "metrics.csv", pd.DataFrame(metrics).to_csv(index=False, float_format="%.6g"))
-            gate += try_gate(cohort, volumes, extractor, splits=options.splits, seed=options.seed)
-            extractor.save()
+            if name == cohort.extractors[0]:  # voxels decide nearly every verdict, whatever the features
+                gate += try_gate(cohort, volumes, extractor, splits=options.splits, seed=options.seed)
+                extractor.save()
             write_text(options.out / "gate.csv", pd.DataFrame(gate).to_csv(index=False, float_format="%.6g"))
     glands = measure_glands(options.data, seed=options.seed)
     write_text(options.out / "glands.csv", pd.DataFrame(glands).to_csv(index=False, float_format="%.6g"))
