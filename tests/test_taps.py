@@ -80,7 +80,7 @@ def test_a_ball_keeps_its_volume_and_place_on_every_grid(shape, spacing_mm):
     assert measure_glands_ml([volume], spacing_mm, network=Threshold())[0] == pytest.approx(3.05, rel=0.15)
     masks, affine = measured.glands(volume[None])
     found = np.argwhere(masks[0]).mean(axis=0) * np.diag(affine)[:3] + affine[:3, 3]
-    assert found == pytest.approx(where, abs=0.6)
+    assert found == pytest.approx(where, abs=1.0)  # slices are 3 mm
 
 
 def test_z_scores_pass_over_zeros_and_ignore_contrast():

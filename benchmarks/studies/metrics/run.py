@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from cohorts import COHORTS, Cohort, Remembering, read_cohort
 from gate import try_gate
-from glands import measure_glands
+from glands import compare_glands
 from versions import VERSIONS, as_subjects
 
 import synthaug as sa
@@ -121,7 +121,7 @@ def main() -> None:
                 gate += try_gate(cohort, volumes, extractor, splits=options.splits, seed=options.seed)
                 extractor.save()
             write_text(options.out / "gate.csv", pd.DataFrame(gate).to_csv(index=False, float_format="%.6g"))
-    glands = measure_glands(options.data, seed=options.seed)
+    glands = compare_glands(options.data, cache=options.cache, seed=options.seed)
     write_text(options.out / "glands.csv", pd.DataFrame(glands).to_csv(index=False, float_format="%.6g"))
     summary = {
         "date": datetime.date.today().isoformat(),
