@@ -71,7 +71,7 @@ def class_fidelity(provenances: Sequence[str], audited: np.ndarray, *, confidenc
     classes = {"requested": np.array([record["requested_class"] for record in records], dtype=int)}
     predicted = [record.get("class_probabilities") for record in records]
     if all(predicted):
-        classes["predicted"] = np.array([int(np.argmax(each)) for each in predicted])
+        classes["predicted"] = np.array([int(np.argmax(each)) for each in predicted if each])
     elif any(predicted):
         place = [bool(each) for each in predicted].index(False)
         raise InputError(
