@@ -13,6 +13,7 @@ _HOME = {
     "SyntheticAugmentd": "synthaug.augment.monai_transform",
     "SyntheticPool": "synthaug.augment.pool",
     "SyntheticSampler": "synthaug.augment.sampler",
+    "audit_pool": "synthaug.bench.pool_audit",
     "compare_images": "synthaug.metrics.comparison",
     "import_released": "synthaug.generate.released",
     "load_manifest": "synthaug.data.manifest",

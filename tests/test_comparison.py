@@ -108,3 +108,22 @@ def test_the_html_names_every_metric_and_floor(reports):
     assert all(f"<td>{name}</td>" in page for name in METRICS)
     assert "class 1" in page
     assert "real to real" in page
+
+
+def test_degenerate_sets_say_what_they_are():
+    real = subjects(12, seed=0)
+    with pytest.raises(InputError, match="compared with itself"):
+        sa.compare_images(real, real, MEANS)
+    with pytest.raises(InputError, match="12 real and 1 synthetic volumes are too few"):
+        sa.compare_images(real, subjects(1, seed=1), MEANS)
+    flat = tio.Subject(t2w=tio.ScalarImage(tensor=torch.full((1, 16, 16, 8), 0.5)), label=0)
+    with pytest.raises(InputError, match="Volume 4 is constant"):
+        sa.compare_images(real, [*subjects(4, seed=1), flat], MEANS)
+    broken = module_extractor(nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten(), NotANumber()), "broken")
+    with pytest.raises(InputError, match="'broken' gave features that are not finite for volume 0"):
+        sa.compare_images(real, subjects(12, seed=1), broken)
+
+
+class NotANumber(nn.Module):
+    def forward(self, features):
+        return features * torch.nan

@@ -166,3 +166,16 @@ def test_unusable_settings_are_refused(change):
 def test_report_needs_two_rows_in_each_half():
     with pytest.raises(InputError, match="n >= 4"):
         frechet_report(*sets(3, 8, 3))
+
+
+def test_a_set_against_itself_is_refused_whatever_the_order():
+    a, _ = sets(12, 12, 3)
+    for same in (a, a[::-1]):
+        with pytest.raises(InputError, match="compared with itself"):
+            frechet_report(a, same)
+    assert frechet_report(a, np.concatenate([a[:-1], a[-1:] + 1e-6]), resamples=2).value < 1e-6
+
+
+def test_real_rows_that_do_not_vary_are_refused():
+    with pytest.raises(InputError, match="All 9 real feature rows are alike"):
+        frechet_report(np.ones((9, 2)), sets(9, 9, 2)[1])

@@ -114,7 +114,8 @@ def test_features_stream():
 
 
 def test_integers_are_features_too():
-    assert module_extractor(Means(), "means").features([torch.ones(1, 2, 2, 2, dtype=torch.uint8)]).tolist() == [[1.0]]
+    halves = torch.tensor([0, 1], dtype=torch.uint8).repeat(4).reshape(1, 2, 2, 2)
+    assert module_extractor(Means(), "means").features([halves]).tolist() == [[0.5]]
 
 
 @pytest.mark.parametrize(
@@ -122,9 +123,11 @@ def test_integers_are_features_too():
     [
         ([], "no volumes"),
         ([torch.zeros(2, 2, 2)], "Volume 0 has shape"),
-        ([torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 3)], "Volume 1 has shape"),
-        ([torch.zeros(1, 2, 2, 2), torch.full((1, 2, 2, 2), 255.0)], "Volume 1 spans"),
+        ([noise(1, 2, 2, 2), torch.zeros(1, 2, 2, 3)], "Volume 1 has shape"),
+        ([noise(1, 2, 2, 2), torch.full((1, 2, 2, 2), 255.0)], "Volume 1 spans"),
         ([torch.full((1, 2, 2, 2), torch.nan)], "Volume 0 spans"),
+        ([noise(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)], "Volume 1 is constant"),
+        ([torch.cat([noise(1, 2, 2, 2), torch.full((1, 2, 2, 2), 0.5)])], "Volume 0 is constant: .* channel 1 is 0.5"),
     ],
 )
 def test_unusable_volumes_are_named(volumes, message):
@@ -135,9 +138,9 @@ def test_unusable_volumes_are_named(volumes, message):
 def test_features_that_are_not_finite_name_their_volume():
     class Inverse(nn.Module):
         def forward(self, volumes):
-            return 1 / volumes.mean(dim=(2, 3, 4))
+            return 1 / volumes.amin(dim=(2, 3, 4))
 
-    volumes = [*torch.ones(4, 1, 2, 2, 2), torch.zeros(1, 2, 2, 2)]
+    volumes = [*(0.5 + noise(4, 1, 2, 2, 2) / 2), torch.eye(2).expand(1, 2, 2, 2)]
     with pytest.raises(InputError, match="volume 4"):
         module_extractor(Inverse(), "inverse").features(volumes, 3)
 

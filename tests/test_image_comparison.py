@@ -1,16 +1,20 @@
 """``synthaug metrics --real A --synthetic B`` on manifests, pools and bare folders, and what it refuses."""
 
 import json
+import shutil
 
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import torchio as tio
 from small_pool import build_pool
+from taps_wheel import needs_taps
 
 from synthaug.bench.commands import main
 from synthaug.data.phantom import make_subjects
+from synthaug.models import taps
 
 GRID = ["--shape", "[16, 16, 8]", "--spacing_mm", "[5, 5, 8]", "--resamples", "20"]
 
@@ -85,10 +89,46 @@ def test_unusable_folders_are_named_in_one_line(folders, capsys, tmp_path):
 def test_subjects_stay_unread_until_they_are_used(folders):
     from synthaug.bench.image_comparison import _lazily
     from synthaug.config import PreprocessConfig
+    from synthaug.data.preprocess import build_preprocessing
     from synthaug.metrics.volumes import VolumeSet
 
-    dataset = _lazily(str(folders["real"]), ["t2w"], PreprocessConfig(shape=(16, 16, 8), spacing_mm=(5, 5, 8)))
+    transform = build_preprocessing(PreprocessConfig(shape=(16, 16, 8), spacing_mm=(5, 5, 8)), ["t2w"])
+    dataset = _lazily(str(folders["real"]), images=["t2w"], transform=transform)
     volumes = VolumeSet.of(dataset, ["t2w"])
     assert sorted(set(volumes.groups)) == ["0", "1"]
     assert volumes[3].shape == (1, 16, 16, 8)
     assert not any(isinstance(s["t2w"], tio.ScalarImage) and s["t2w"]._loaded for s in dataset.dry_iter())
+
+
+def test_an_extractor_is_chosen_by_name_and_needs_its_weights(folders, capsys, tmp_path):
+    sides = ["--real", folders["real"], "--synthetic", folders["synthetic"]]
+    code, _, complaint = run(capsys, *sides, "--extractor", "medicalnet")
+    assert code == 2
+    assert complaint.count("\n") == 1
+    assert "needs weights" in complaint
+    code, _, complaint = run(capsys, *sides, "--extractor", "radimagenet", "--weights", tmp_path / "none.pt")
+    assert code == 2
+    assert "none.pt: no such weights file" in complaint
+    code, _, complaint = run(capsys, *sides, "--extractor", "inception")
+    assert code == 2
+
+
+@needs_taps
+def test_taps_compares_folders_and_centres_crops(folders, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(taps, "_shared_network", BrightVoxels)
+    for name in ("real", "synthetic"):
+        shutil.copytree(folders[name], tmp_path / name)
+        pd.read_csv(folders[name] / "manifest.csv").head(4).to_csv(tmp_path / name / "manifest.csv", index=False)
+    sides = ["--real", tmp_path / "real", "--synthetic", tmp_path / "synthetic"]
+    fine = ["--shape", "[16, 16, 8]", "--spacing_mm", "[0.8, 0.8, 3]", "--resamples", "5"]
+    code = main(["metrics", *map(str, sides), *fine, "--extractor", "taps", "--centre", "prostate"])
+    printed, complaint = capsys.readouterr()
+    assert (code, complaint) == (0, "")
+    assert "Extractor taps-segresnet" in printed
+
+
+class BrightVoxels(torch.nn.Module):
+    """Stands where the network finds the gland, which phantoms of this size do not show."""
+
+    def forward(self, shown):
+        return shown - shown.amax() / 2

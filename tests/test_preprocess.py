@@ -74,3 +74,34 @@ def test_input_is_left_as_it_was():
     given = subject(t2w=image(values.clone()))
     sa.preprocess([given], sa.PreprocessConfig(spacing_mm=(2, 2, 2), shape=(4, 4, 4)), ["t2w"])
     assert torch.equal(given["t2w"].data, values)
+
+
+def test_the_crop_is_central_unless_a_centre_is_given():
+    values = torch.rand(1, 24, 20, 16)
+    config = sa.PreprocessConfig(spacing_mm=(1, 1, 1), shape=(6, 6, 6), percentiles=(0, 100))
+    subjects = [subject(t2w=image(values))]
+    plain = sa.preprocess(subjects, config, ["t2w"])[0]["t2w"]
+    assert torch.allclose(plain.data, tio.CropOrPad(6)(plain).data)
+    middle = tuple(plain.get_center())
+    same = sa.preprocess(subjects, config, ["t2w"], centre=lambda image: middle)[0]["t2w"]
+    assert torch.equal(same.data, plain.data)
+    np.testing.assert_allclose(same.affine, plain.affine)
+
+
+@pytest.mark.parametrize("voxel", [(5, 9, 12), (0, 19, 0), (11.5, 9.5, 7.5)])
+def test_the_wanted_point_lies_in_the_middle_of_the_crop_on_all_images(voxel):
+    values = torch.rand(1, 24, 20, 16)
+    config = sa.PreprocessConfig(spacing_mm=(1, 1, 2), shape=(6, 7, 6), percentiles=(0, 100))
+    spacing = (1.0, 1.0, 2.0)
+    wanted = np.array(voxel) * spacing
+    both = [subject(t2w=image(values, spacing), adc=image(1 - values, spacing))]
+    done = sa.preprocess(both, config, ["t2w", "adc"], centre=lambda image: wanted)[0]
+    for name in ("t2w", "adc"):
+        assert done[name].shape == (1, 6, 7, 6)
+        assert np.abs(np.subtract(done[name].get_center(), wanted) / spacing).max() <= 0.5
+    np.testing.assert_allclose(done["t2w"].affine, done["adc"].affine)
+    # No voxel moved in the world: what lies at the wanted point is what lay there.
+    near = np.rint(np.linalg.inv(done["t2w"].affine) @ [*np.rint(voxel) * spacing, 1.0])[:3].astype(int)
+    before = values[0][tuple(np.rint(voxel).astype(int))]
+    scaled = (before - values.min()) / (values.max() - values.min())
+    assert done["t2w"].data[0][tuple(near)].item() == pytest.approx(scaled.item(), abs=1e-3)

@@ -1,7 +1,9 @@
 """``synthaug metrics --real A --synthetic B``: two folders of volumes compared, without a study around them."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torchio as tio
 
@@ -12,9 +14,11 @@ from synthaug.data.preprocess import build_preprocessing
 from synthaug.errors import InputError
 from synthaug.files import usable_folder, write_json, write_text
 from synthaug.metrics.comparison import ImageReport, compare_images
-from synthaug.metrics.features import seeded_extractor
+from synthaug.metrics.extractors import build_extractor
+from synthaug.models.taps import gland_centre_mm
 
 MANIFEST = "manifest.csv"
+CENTRES = {"volume": None, "prostate": gland_centre_mm}
 
 
 def compare_folders(
@@ -24,6 +28,9 @@ def compare_folders(
     spacing_mm: tuple[float, float, float],
     images: list[str] | None = None,
     training: str | None = None,
+    extractor: Literal["seeded", "medicalnet", "radimagenet", "taps"] = "seeded",
+    weights: str | None = None,
+    centre: Literal["volume", "prostate"] = "volume",
     out: str | None = None,
     seed: int = 0,
     resamples: int = 500,
@@ -42,6 +49,9 @@ def compare_folders(
         spacing_mm: Voxel size that volumes are resampled to.
         images: Image columns, in channel order; t2w if not given.
         training: Folder of the generator's training volumes: look for copies of them.
+        extractor: Network whose features are compared; seeded has random weights, taps is for T2 of the prostate.
+        weights: File of the published weights of medicalnet (or its hub id) or radimagenet.
+        centre: What volumes are cropped around; the prostate is found by taps.
         out: Folder to write metrics.json and metrics.html to.
         seed: Names halves, floors, pairs and the extractor's weights.
         resamples: Half-samples behind an interval.
@@ -52,15 +62,17 @@ def compare_folders(
     if out is not None:
         usable_folder(Path(out))
     config = PreprocessConfig(shape=shape, spacing_mm=spacing_mm)
+    chosen = build_extractor(extractor, channels=len(names), spacing_mm=spacing_mm, weights=weights, seed=seed)
+    read = partial(_lazily, images=names, transform=build_preprocessing(config, names, centre=CENTRES[centre]))
     report = compare_images(
-        _lazily(real, names, config),
-        _lazily(synthetic, names, config),
-        seeded_extractor(channels=len(names), seed=seed),
+        read(real),
+        read(synthetic),
+        chosen,
         images=names,
         seed=seed,
         resamples=resamples,
         confidence=confidence,
-        training=None if training is None else _lazily(training, names, config),
+        training=None if training is None else read(training),
         false_alarms=false_alarms,
     )
     if out is not None:
@@ -69,9 +81,9 @@ def compare_folders(
     return report
 
 
-def _lazily(folder: str, images: Sequence[str], config: PreprocessConfig) -> tio.SubjectsDataset:
+def _lazily(folder: str, *, images: Sequence[str], transform: tio.Compose) -> tio.SubjectsDataset:
     """The subjects of a folder, read and preprocessed when they are asked for."""
-    return tio.SubjectsDataset(_subjects(Path(folder), images), transform=build_preprocessing(config, images))
+    return tio.SubjectsDataset(_subjects(Path(folder), images), transform=transform)
 
 
 def _subjects(folder: Path, images: Sequence[str]) -> list[tio.Subject]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import torchio as tio
@@ -12,7 +13,8 @@ import torchio as tio
 from synthaug.errors import InputError
 from synthaug.metrics.distances import METRICS, DistanceResult, compare, distance_report, metrics_for
 from synthaug.metrics.diversity import Similarity, pair_similarity
-from synthaug.metrics.features import Extractor, seeded_extractor
+from synthaug.metrics.extractors import build_extractor
+from synthaug.metrics.features import Extractor
 from synthaug.metrics.memorisation import CopyAudit, CopyDetector
 from synthaug.metrics.volumes import VolumeSet
 
@@ -127,8 +129,9 @@ def _words(group: str) -> str:
 def compare_images(
     real: Sequence[tio.Subject] | Sequence[torch.Tensor],
     synthetic: Sequence[tio.Subject] | Sequence[torch.Tensor],
-    extractor: Extractor | None = None,
+    extractor: Extractor | str | None = None,
     *,
+    weights: str | None = None,
     images: Sequence[str] | None = None,
     seed: int = 0,
     resamples: int = 500,
@@ -145,7 +148,9 @@ def compare_images(
     Args:
         real: Subjects under the convention, or volumes (C, X, Y, Z) in [0, 1]; any sequence that is read lazily.
         synthetic: Likewise, preprocessed alike.
-        extractor: Where distances are measured; None = the seeded one.
+        extractor: Where distances are measured: an extractor, or the name of one (see
+            :func:`~synthaug.metrics.extractors.build_extractor`); None = the seeded one.
+        weights: File of the published weights, for an extractor by name that needs one.
         images: Image names in channel order, for subjects; None = all images of the first.
         seed: Names halves, floors and pairs.
         resamples: Half-samples behind an interval.
@@ -155,10 +160,15 @@ def compare_images(
         false_alarms: Share of unseen real patients that may be called copies.
 
     Raises:
-        InputError: Too few volumes, unlike shapes, values outside [0, 1], features that are not finite.
+        InputError: Too few volumes, unlike shapes or voxel sizes, constant volumes, values outside [0, 1], features
+            that are not finite, a set compared with itself, an extractor that cannot be had.
     """
     real_set, synthetic_set = (VolumeSet.of(each, images) for each in (real, synthetic))
-    extractor = extractor or seeded_extractor(channels=real_set[0].shape[0])
+    spacing_mm = _common_spacing(real_set, synthetic_set)
+    if extractor is None or isinstance(extractor, str):
+        extractor = build_extractor(
+            extractor or "seeded", channels=real_set[0].shape[0], spacing_mm=spacing_mm, weights=weights
+        )
     features = [extractor.features(each) for each in (real_set, synthetic_set)]
     classes = sorted(set(real_set.groups) & set(synthetic_set.groups) - {""})
     distances, similarities, left_out = {}, {}, {}
@@ -193,6 +203,14 @@ def compare_images(
         left_out={group: names for group, names in left_out.items() if names},
         copies=copies,
     )
+
+
+def _common_spacing(real: VolumeSet, synthetic: VolumeSet) -> tuple[float, ...] | None:
+    """Voxel size of the volumes; None where they are tensors, which do not tell."""
+    one, other = real.spacing_mm, synthetic.spacing_mm
+    if one and other and not np.allclose(one, other, rtol=1e-3):
+        raise InputError(f"Real voxels measure {one} mm, synthetic ones {other} mm: preprocess both alike.")
+    return one or other
 
 
 def _similarities(

@@ -114,7 +114,8 @@ def distance_report(
         One result a metric, by name.
 
     Raises:
-        InputError: Too few rows, unlike d, values that are not finite, all rows alike, unusable settings.
+        InputError: Too few rows, unlike d, values that are not finite, real rows all alike, two sets of the same rows,
+            unusable settings.
 
     Example:
         >>> rows = np.random.default_rng(0).normal(size=(60, 4))
@@ -129,6 +130,7 @@ def distance_report(
         raise InputError(f"resamples={resamples} must be at least 2 and confidence={confidence} lie in (0, 1).")
     chosen = [family for family in FAMILIES if set(family.names) & set(metrics)]
     real, synthetic = checked_features(real, synthetic, least=2 * max(family.least for family in chosen))
+    _refuse_degenerate(real, synthetic)
     found = {}
     for family in chosen:
         numbers = _numbers(family, real, synthetic, seed=seed, resamples=resamples, confidence=confidence)
@@ -176,6 +178,16 @@ def compare(a: DistanceResult, b: DistanceResult) -> float:
     if b.value <= 0:
         raise InputError(f"The second value is {b.value:g}, so there is no ratio to it.")
     return a.value / b.value
+
+
+def _refuse_degenerate(real: np.ndarray, synthetic: np.ndarray) -> None:
+    """Sets whose figures would look like a result and say nothing."""
+    if (real == real[0]).all():
+        raise InputError(f"All {len(real)} real feature rows are alike: the real images do not vary.")
+    if real.shape == synthetic.shape:
+        one, other = (rows[np.lexsort(rows.T)] for rows in (real, synthetic))
+        if np.array_equal(one, other):
+            raise InputError("Real and synthetic features are the same rows: a set was compared with itself.")
 
 
 def _numbers(

@@ -24,7 +24,7 @@ class Extractor:
 
     Example:
         >>> extractor = module_extractor(nn.Flatten(), "voxels")
-        >>> extractor.features(torch.full((3, 1, 2, 2, 1), 0.5)).shape
+        >>> extractor.features(torch.linspace(0, 1, 12).reshape(3, 1, 2, 2, 1)).shape
         (3, 4)
     """
 
@@ -59,7 +59,8 @@ class Extractor:
             Features (n, d), float64, in the order of the volumes.
 
         Raises:
-            InputError: No volumes, unlike shapes, voxels outside [0, 1], or features that are not finite.
+            InputError: No volumes, unlike shapes, voxels outside [0, 1], a channel that is constant, or features that
+                are not finite.
         """
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size} must be at least 1.")
@@ -93,7 +94,7 @@ def _batches(volumes: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
 
 
 def _checked(volumes: Iterable[Tensor]) -> Iterator[Tensor]:
-    """The volumes in float32, each of the first one's shape and within [0, 1]."""
+    """The volumes in float32, each of the first one's shape, within [0, 1] and not constant."""
     expected: tuple[int, ...] | None = None
     for index, volume in enumerate(volumes):
         shape = tuple(volume.shape)
@@ -107,6 +108,14 @@ def _checked(volumes: Iterable[Tensor]) -> Iterator[Tensor]:
         # Written so that NaN fails too: every comparison with NaN is false.
         if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
             raise InputError(f"Volume {index} spans [{low:.4g}, {high:.4g}]; features need [0, 1]: preprocess it.")
+        flat = volume.flatten(1)
+        constant = (flat == flat[:, :1]).all(dim=1)
+        if constant.any():
+            channel = int(constant.int().argmax())
+            raise InputError(
+                f"Volume {index} is constant: every voxel of channel {channel} is {float(flat[channel, 0]):.4g}, which "
+                "shows nothing; leave it out, or mend what wrote it."
+            )
         yield volume.float()
 
 
@@ -148,7 +157,7 @@ def seeded_extractor(channels: int = 1, seed: int = 0) -> Extractor:
 
     Example:
         >>> extractor = seeded_extractor(channels=1, seed=0)
-        >>> extractor.features([torch.zeros(1, 16, 16, 8)]).shape
+        >>> extractor.features([torch.linspace(0, 1, 2048).reshape(1, 16, 16, 8)]).shape
         (1, 512)
         >>> extractor.fingerprint == seeded_extractor().fingerprint != seeded_extractor(seed=1).fingerprint
         True
@@ -187,7 +196,8 @@ def module_extractor(module: nn.Module, name: str, preprocessing: str = "") -> E
 
     Example:
         >>> pooled = nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten())
-        >>> module_extractor(pooled, "mean intensity").features([torch.full((1, 4, 4, 4), 0.25)]).tolist()
-        [[0.25]]
+        >>> volume = torch.tensor([0.25, 0.75]).reshape(1, 2, 1, 1)
+        >>> module_extractor(pooled, "mean intensity").features([volume]).tolist()
+        [[0.5]]
     """
     return Extractor(name, module, preprocessing=preprocessing)

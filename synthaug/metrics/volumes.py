@@ -58,6 +58,13 @@ class VolumeSet:
         subjects = source.dry_iter() if hasattr(source, "dry_iter") else source
         return cls(source, names, np.arange(len(source)), [str(subject.get("label", "")) for subject in subjects])
 
+    @property
+    def spacing_mm(self) -> tuple[float, ...] | None:
+        """Voxel size of the first subject's first image; None = the items are tensors."""
+        if self.images is None:
+            return None
+        return tuple(float(side) for side in self.source[int(self.index[0])][self.images[0]].spacing)
+
     def __len__(self) -> int:
         return len(self.index)
 

@@ -1,0 +1,138 @@
+"""Every image metric on real volumes: real against real, and against versions that it should tell from real.
+
+    python benchmarks/studies/metrics/run.py --data DATA --cache FOLDER [--extractors seeded]
+
+DATA holds ``hippocampus``, ``promise12`` and ``prostatex`` with their manifests; taps, where asked for, is installed.
+Writes metrics.csv, gate.csv, glands.csv and summary.json beside this script: figures only.
+"""
+
+import argparse
+import datetime
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from cohorts import COHORTS, Cohort, Remembering, read_cohort
+from gate import try_gate
+from glands import compare_glands
+from versions import VERSIONS, as_subjects
+
+import synthaug as sa
+from synthaug.files import write_json, write_text
+from synthaug.metrics.comparison import ALL, ImageReport
+from synthaug.metrics.extractors import build_extractor
+from synthaug.seeding import numpy_generator
+
+HERE = Path(__file__).parent
+SWAPPED = "swapped classes"
+WORSE = {"fid": 1, "kid": 1, "mmd": 1, "precision": -1, "recall": -1, "density": -1, "coverage": -1}
+"""Which way a metric should move for every version."""
+SIMILARITY = {
+    "ms_ssim_synthetic": {"blurred": 1, "noisy": -1, "shuffled slices": -1, SWAPPED: 0},
+    "ms_ssim_real_to_synthetic": {"blurred": 1, "noisy": -1, "shuffled slices": -1, SWAPPED: 0},
+}
+"""MS-SSIM measures likeness, not truth: blur makes volumes alike, noise and shuffling unlike."""
+
+
+def halves(labels: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two disjoint halves of the places, class by class."""
+    parts = []
+    for label in np.unique(labels):
+        places = numpy_generator("metrics study", seed, int(label)).permutation(np.flatnonzero(labels == label))
+        parts.append(np.array_split(places, 2))
+    first, second = (np.sort(np.concatenate(part)) for part in zip(*parts, strict=True))
+    return first, second
+
+
+def compare_versions(
+    cohort: Cohort, volumes: list[torch.Tensor], labels: np.ndarray, extractor: Remembering, *, seed: int
+) -> dict[str, ImageReport]:
+    """A report for each version of the second half, all against the first half."""
+    first, second = halves(labels, seed=seed)
+    spacing = cohort.preprocess.spacing_mm
+    real = as_subjects([volumes[place] for place in first], labels[first], spacing)
+    reports = {}
+    for name in (*VERSIONS, SWAPPED):
+        change = VERSIONS.get(name, VERSIONS["real"])
+        classes = 1 - labels[second] if name == SWAPPED else labels[second]
+        changed = as_subjects([change(volumes[place], int(place)) for place in second], classes, spacing)
+        reports[name] = sa.compare_images(real, changed, extractor, seed=seed, resamples=500)
+        extractor.save()
+        print(cohort.name, extractor.name, name, flush=True)
+    return reports
+
+
+def tabulate(cohort: Cohort, reports: dict[str, ImageReport]) -> list[dict[str, Any]]:
+    """One row a version, group and metric, with the real-real value and whether it moved as it should."""
+    rows = []
+    for version, report in reports.items():
+        for group, found in report.distances.items():
+            for name, result in found.items():
+                if (version == SWAPPED) == (group == ALL) and version != "real":
+                    continue  # classes are swapped within classes only; other versions are read over all volumes
+                base = reports["real"].distances[group][name]
+                numbers = {key: getattr(result, key) for key in ("value", "ci_low", "ci_high", "floor", "n_real")}
+                rows.append(
+                    _row(cohort, report, version, group, name, numbers, (base.ci_low, base.ci_high, base.value))
+                )
+        for name, expected in SIMILARITY.items():
+            key = name.removeprefix("ms_ssim_").replace("_", " ")
+            one, base = report.similarities[ALL][key], reports["real"].similarities[ALL][key]
+            numbers = {"value": one.value, "ci_low": one.ci_low, "ci_high": one.ci_high}
+            limits = (base.ci_low, base.ci_high, base.value)
+            rows.append(_row(cohort, report, version, ALL, name, numbers, limits, expected.get(version, 0)))
+    return rows
+
+
+def _row(cohort, report, version, group, metric, numbers, base, expected=None) -> dict[str, Any]:
+    """``moved``: the sign is right; ``clear``: and the two intervals are apart."""
+    sign = (0 if version == "real" else WORSE[metric]) if expected is None else expected
+    low, high, value = base
+    moved = "" if not sign else bool((numbers["value"] - value) * sign > 0)
+    clear = "" if not sign else bool(numbers["ci_low"] > high if sign > 0 else numbers["ci_high"] < low)
+    names = {"cohort": cohort.name, "extractor": report.extractor, "version": version, "group": group, "metric": metric}
+    return {**names, **numbers, "real_real": value, "expected": {1: "up", -1: "down", 0: ""}[sign]} | {
+        "moved": moved,
+        "clear": clear,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the cohorts")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of the results")
+    parser.add_argument("--cache", type=Path, required=True, help="folder that features are kept in between runs")
+    parser.add_argument("--extractors", nargs="+", default=["seeded", "taps"], help="taps also measures glands")
+    parser.add_argument("--splits", type=int, default=20, help="splits that the gate is tried on")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    metrics, gate, fingerprints = [], [], {}
+    for cohort in COHORTS:
+        volumes, labels, _ = read_cohort(cohort, options.data)
+        for name in [name for name in cohort.extractors if name in options.extractors]:
+            built = build_extractor(name, spacing_mm=cohort.preprocess.spacing_mm)
+            extractor = Remembering.of(built, options.cache)
+            fingerprints[f"{cohort.name}, {name}"] = extractor.fingerprint
+            metrics += tabulate(cohort, compare_versions(cohort, volumes, labels, extractor, seed=options.seed))
+            write_text(options.out / "metrics.csv", pd.DataFrame(metrics).to_csv(index=False, float_format="%.6g"))
+            if name == cohort.extractors[0]:  # voxels decide nearly every verdict, whatever the features
+                gate += try_gate(cohort, volumes, extractor, splits=options.splits, seed=options.seed)
+                extractor.save()
+            write_text(options.out / "gate.csv", pd.DataFrame(gate).to_csv(index=False, float_format="%.6g"))
+    if "taps" in options.extractors:
+        glands = compare_glands(options.data, cache=options.cache, seed=options.seed)
+        write_text(options.out / "glands.csv", pd.DataFrame(glands).to_csv(index=False, float_format="%.6g"))
+    summary = {
+        "date": datetime.date.today().isoformat(),
+        "seed": options.seed,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} thread, torch {torch.__version__}",
+        "fingerprints": fingerprints,
+    }
+    write_json(options.out / "summary.json", summary)
+
+
+if __name__ == "__main__":
+    main()
