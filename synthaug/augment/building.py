@@ -86,7 +86,7 @@ def fill(
     """
     folder = usable_folder(Path(path))
     places = order.places(shard)
-    with clear_write_errors(folder), computing_threads(order.threads or _threads_of(folder)) as threads:
+    with clear_write_errors(folder), computing_threads(order.threads or threads_of(folder)) as threads:
         order = replace(order, threads=threads)
         _require_class_heads(pipe, order)
         match_header(folder, _header(pipe, order))
@@ -212,7 +212,7 @@ def clear_write_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _threads_of(folder: Path) -> int | None:
+def threads_of(folder: Path) -> int | None:
     """The number of threads that the pool was begun with, so that any machine can go on with it."""
     return read_json(folder / HEADER).get("threads") if (folder / HEADER).is_file() else None
 

@@ -88,7 +88,7 @@ class SyntheticPool:
         return content_hash([[entry["id"] for entry in self.entries(label)] for label in self.classes])
 
     def summary(self) -> dict[str, dict[int, int]]:
-        """Volumes by class: ``requested`` places, ``generated`` for them, ``turned_down`` and ``kept`` (final class)."""
+        """By class: places ``requested``, volumes ``generated`` and ``turned_down``; ``kept`` by final class."""
         every = [*self._turned_down, *(entry for entries in self._by_class.values() for entry in entries)]
         requested = Counter(label for label, _ in {place(entry)[:2] for entry in every})
         generated = Counter(place(entry)[0] for entry in every)
@@ -220,6 +220,19 @@ class SyntheticPool:
             attempts=attempts,
             threads=threads,
         )
+        return cls.fill(pipe, path, order, shard=shard, on_volume=on_volume)
+
+    @classmethod
+    def fill(
+        cls,
+        pipe: CCELLAPipeline,
+        path: str | Path,
+        order: Order,
+        *,
+        shard: tuple[int, int] | None = None,
+        on_volume: Callable[[], None] | None = None,
+    ) -> Self:
+        """As :meth:`build`, with what the pool is to hold as one value."""
         fill(pipe, path, order, shard=shard, on_volume=on_volume)
         return cls.open(path)
 

@@ -23,8 +23,8 @@ class Prompts(Protocol):
         ...
 
     @property
-    def classes(self) -> list[int] | None:
-        """Classes that it has reports of; None = any that the policy can write."""
+    def classes(self) -> list[int]:
+        """Classes that it has reports of."""
         ...
 
     @property
@@ -77,8 +77,8 @@ class TextPrompts:
         if not self.texts.get(label):
             raise InputError(f"No report of class {label} to prompt the generator with; reports has {self.classes}.")
         if (label, seed) not in self._orders:
-            order = numpy_generator("prompts", seed, label).permutation(len(self.texts[label]))
-            self._orders[label, seed] = order.tolist()
+            drawn = numpy_generator("prompts", seed, label).permutation(len(self.texts[label]))
+            self._orders[label, seed] = drawn.tolist()
         order = self._orders[label, seed]
         return self.texts[label][order[(index + attempt) % len(order)]]
 
@@ -176,7 +176,7 @@ def as_prompts(reports: "Prompts | Mapping[int, Sequence[str]]") -> Prompts:
 
 def require_classes(prompts: Prompts, classes: Sequence[int]) -> None:
     """InputError that names the first class that has no report."""
-    absent = [label for label in classes if prompts.classes is not None and label not in prompts.classes]
+    absent = [label for label in classes if label not in prompts.classes]
     if absent:
         raise InputError(
             f"No report of class {absent[0]} to prompt the generator with; the prompts have classes {prompts.classes}."

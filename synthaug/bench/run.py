@@ -15,6 +15,7 @@ from tqdm import tqdm
 from synthaug.bench.aggregate import count_statistics, image_metrics, summarise
 from synthaug.bench.cell import cell_path, run_cell
 from synthaug.bench.grid import Cell, cells_of
+from synthaug.bench.pools import describe_pool
 from synthaug.bench.preparation import Study
 from synthaug.bench.report import write_report, write_results
 from synthaug.bench.tracking import Tracker, flatten
@@ -120,7 +121,7 @@ def _facts(study: Study, seconds: dict[str, float]) -> dict[str, Any]:
         "data": config.data.root or f"{config.data.phantom.n} generated prostate phantoms",
         "subjects and classes": sizes,
         "generator protocol": "same cohort: the generator was trained on the classifier's training patients only",
-        "prompts": "reports of training patients of the requested class; the requested class is the label",
+        "prompts": describe_pool(study.pool),
         "generator": f"{config.generator.variant}, {config.generator.training.steps} steps, "
         f"{config.generator.prediction}; {sampling.scheduler}, {sampling.steps} steps, guidance {sampling.guidance:g}",
         "volumes": f"{config.preprocess.shape} voxels of {config.preprocess.spacing_mm} mm",

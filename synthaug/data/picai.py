@@ -60,9 +60,9 @@ def findings_of(row: Mapping[str, object]) -> ProstateFindings | None:
     writes 0 as the ``case_ISUP`` of patients without a biopsy too. Zone, side, level and size are not in the table.
 
     Example:
-        >>> row = {"lesion_PIRADS": "2,5", "lesion_ISUP": "0,3", "case_ISUP": "3", "psa": "7.7", "prostate_volume": ""}
-        >>> findings_of(row)
-        ProstateFindings(pirads=5, zone=None, side=None, level=None, size_mm=None, psa=7.7, gland_volume_ml=None, isup=3)
+        >>> found = findings_of({"lesion_PIRADS": "2,5", "lesion_ISUP": "0,3", "case_ISUP": "3", "psa": "7.7"})
+        >>> found.pirads, found.isup, found.psa, found.gland_volume_ml
+        (5, 3, 7.7, None)
     """
     pirads = _categories(row, "lesion_PIRADS")
     if not pirads:
