@@ -25,6 +25,7 @@ def draw_montage(pool: SyntheticPool, *, columns: int = 8) -> Figure:
     if not len(pool) or columns < 1:
         raise InputError(f"{pool.path}: {len(pool)} volumes and columns={columns}; both must be at least 1.")
     rows = [(label, image) for label in pool.classes for image in pool.images]
+    columns = min(columns, max(pool.counts.values()))
     figure = Figure(figsize=(INCHES * columns, INCHES * len(rows)), layout="constrained")
     for row, axes in zip(rows, figure.subplots(len(rows), columns, squeeze=False), strict=True):
         label, image = row

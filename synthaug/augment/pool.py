@@ -1,7 +1,6 @@
 """Synthetic volumes on disk: NIfTI files that any viewer opens, and one manifest that says how each was made."""
 
 import contextlib
-import functools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any, Self
 import torchio as tio
 
 from synthaug.augment.building import Order, fill
-from synthaug.augment.ledger import HEADER, MANIFEST, Entry, Ledger, place, read_volume
+from synthaug.augment.ledger import HEADER, MANIFEST, Entry, Ledger, checked_image, place
 from synthaug.augment.prompts import Prompts, as_prompts
 from synthaug.augment.prompts import reports_by_class as reports_by_class
 from synthaug.augment.recipe import provenance_line
@@ -109,14 +108,11 @@ class SyntheticPool:
         if not entries:
             raise InputError(f"{self.path}: the pool has no volume of class {label}; it has {self.counts}.")
         entry = entries[index % len(entries)]
-        images = {
-            name: tio.ScalarImage(
-                inside(self.path, file), reader=functools.partial(read_volume, sha256=entry["sha256"][name])
-            )
-            for name, file in entry["files"].items()
-        }
         return make_subject(
-            images,
+            {
+                name: checked_image(inside(self.path, file), entry["sha256"][name])
+                for name, file in entry["files"].items()
+            },
             label=label,
             subject_id=f"synthetic-{entry['id']}",
             patient_id=f"synthetic-{entry['id']}",
