@@ -16,8 +16,16 @@ from synthaug.errors import InputError
 @pytest.fixture
 def live(tiny_pipeline, tiny_subjects):
     """Makes a live source; every call another object with the same settings but for ``changes``."""
-    reports = reports_by_class(tiny_subjects)
-    return lambda **changes: LiveSource(tiny_pipeline, reports, **({"sampling": SAMPLING, "seed": 5} | changes))
+    made = []
+
+    def make(**changes):
+        settings = {"sampling": SAMPLING, "seed": 5} | changes
+        made.append(LiveSource(tiny_pipeline, reports_by_class(tiny_subjects), **settings))
+        return made[-1]
+
+    yield make
+    for source in made:
+        source.close()
 
 
 def voxels(source, label, index):

@@ -108,11 +108,9 @@ class SyntheticPool:
         if not entries:
             raise InputError(f"{self.path}: the pool has no volume of class {label}; it has {self.counts}.")
         entry = entries[index % len(entries)]
+        files = {name: inside(self.path, file) for name, file in entry["files"].items()}
         return make_subject(
-            {
-                name: checked_image(inside(self.path, file), entry["sha256"][name])
-                for name, file in entry["files"].items()
-            },
+            {name: checked_image(path, entry["sha256"][name]) for name, path in files.items()},
             label=label,
             subject_id=f"synthetic-{entry['id']}",
             patient_id=f"synthetic-{entry['id']}",

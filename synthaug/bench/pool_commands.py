@@ -65,7 +65,7 @@ def build(
         attempts=pool.attempts,
         threads=pool.threads,
     )
-    on_volume = Bars().stage("pool", len(order.places(shard)))
+    on_volume = _bar_when_begun(len(order.places(shard)))
     if executor == "ray":
         built = build_on_ray(
             generator, out, order, workers=workers, gpus_per_worker=gpus_per_worker, on_volume=on_volume
@@ -74,6 +74,18 @@ def build(
         pipe.to("cuda" if torch.cuda.is_available() else "cpu")
         built = SyntheticPool.fill(pipe, out, order, shard=shard, on_volume=on_volume)
     print(f"pool: {built.path}: {describe_pool(built)}")
+
+
+def _bar_when_begun(volumes: int) -> Callable[[], None]:
+    """A progress bar that appears with the first volume, so that input refused before leaves one clear line."""
+    bar: Callable[..., None] | None = None
+
+    def on_volume() -> None:
+        nonlocal bar
+        bar = bar or Bars().stage("pool", volumes)
+        bar()
+
+    return on_volume
 
 
 def verify(pool: str) -> None:
