@@ -13,6 +13,7 @@ import pytest
 from conftest import TINY_PREPROCESSING
 from small_pool import build_pool, tree
 
+from synthaug.augment.export import export_pool
 from synthaug.augment.prompts import TrainingPrompts, WriterPrompts
 from synthaug.bench.commands import main
 from synthaug.bench.pools import describe_pool, open_given_pool, overrides_class, prompts_of
@@ -179,6 +180,14 @@ def test_a_study_refuses_a_leaking_pool_in_one_line_and_writes_nothing(tiny_pipe
     words += ["--split.val", "0.2"]
     assert main(["bench", *words, "--out", str(tmp_path / "run")]) == 2
     assert "use training patients only" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_exported_pool_is_refused_as_a_studys_data(tiny_pipeline, tiny_subjects, tmp_path, capsys):
+    export_pool(build_pool(tiny_pipeline, tiny_subjects, tmp_path / "pool"), tmp_path / "out")
+    words = ["--data.root", str(tmp_path / "out"), "--data.report", "report", "--out", str(tmp_path / "run")]
+    assert main(["bench", *words, "--preprocess.shape", "[16,16,8]", "--preprocess.spacing_mm", "[5,5,8]"]) == 2
+    assert "is synthetic, and a study splits and tests real subjects only" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from synthaug.augment.ledger import Entry, read_volume
 from synthaug.augment.pool import SyntheticPool
 from synthaug.augment.recipe import provenance_line
+from synthaug.data.manifest import PROVENANCE_COLUMN
 from synthaug.errors import InputError
 from synthaug.files import atomic_folder, inside, write_json
 
@@ -62,7 +63,7 @@ def _write_manifest(pool: SyntheticPool, folder: Path) -> str:
             row[image] = f"images/{name}_{image}.nii"
             _save(folder / row[image], tensor[0].numpy(), affine)
         provenance = provenance_line(entry["recipe"], entry["class_probabilities"])
-        rows.append({**row, "label": label, "report": entry["recipe"]["report"], "provenance": provenance})
+        rows.append({**row, "label": label, "report": entry["recipe"]["report"], PROVENANCE_COLUMN: provenance})
     pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
     return "manifest.csv"
 

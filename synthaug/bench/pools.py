@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import torchio as tio
+
 from synthaug.augment.pool import SyntheticPool
 from synthaug.augment.prompts import Prompts, TrainingPrompts, WriterPrompts
 from synthaug.config import Config, PoolConfig
@@ -76,6 +78,16 @@ def refuse_leaks(seen: Sequence[str], split: Split, *, source: str, did: str = "
                     f"{source}: {did} patient {subject['patient_id']!r}, who is in the {part} part; "
                     "use training patients only."
                 )
+
+
+def refuse_synthetic_subjects(subjects: Sequence[tio.Subject]) -> None:
+    """InputError where an exported pool is given as a study's data: its volumes would be split and tested on."""
+    for subject in subjects:
+        if subject["synthetic"]:
+            raise InputError(
+                f"{subject['subject_id']}: is synthetic, and a study splits and tests real subjects only; "
+                "take it out of the manifest and give its pool as pool.path."
+            )
 
 
 def describe_pool(pool: SyntheticPool) -> str:

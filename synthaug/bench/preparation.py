@@ -12,7 +12,14 @@ import torchio as tio
 
 from synthaug.augment.pool import SyntheticPool, reports_by_class
 from synthaug.bench.monitoring import VOLUMES, TrainingMonitor
-from synthaug.bench.pools import open_given_pool, overrides_class, prompts_of, refuse_leaking_pool, refuse_leaks
+from synthaug.bench.pools import (
+    open_given_pool,
+    overrides_class,
+    prompts_of,
+    refuse_leaking_pool,
+    refuse_leaks,
+    refuse_synthetic_subjects,
+)
 from synthaug.bench.tracking import TrainingRun, flatten
 from synthaug.config import Config, DataConfig, SplitConfig
 from synthaug.data.manifest import class_counts, load_manifest, stack_images
@@ -88,6 +95,7 @@ class Study:
             InputError: Anything about the data, the split or the folder cannot be used.
         """
         subjects = load_subjects(config.data)
+        refuse_synthetic_subjects(subjects)
         classes = len(class_counts(subjects))
         shape = config.preprocess.shape
         # Built once here and dropped: a network too large for the volumes must not be found out after the training.

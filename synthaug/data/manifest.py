@@ -20,6 +20,9 @@ from synthaug.files import inside
 CONVENTION = ("label", "subject_id", "patient_id", "report", "synthetic", "provenance")
 """Keys that every subject has besides its images."""
 
+PROVENANCE_COLUMN = "synthetic_provenance"
+"""Column of a manifest that says how a synthetic subject was made."""
+
 
 def load_manifest(
     csv: str | Path,
@@ -29,7 +32,7 @@ def load_manifest(
     report: str | None = None,
     subject: str = "subject_id",
     patient: str = "patient_id",
-    provenance: str = "provenance",
+    provenance: str = PROVENANCE_COLUMN,
     write_report: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> list[tio.Subject]:
     """Read a manifest: one row a subject, image columns hold paths inside the manifest's folder.
