@@ -23,7 +23,14 @@ from synthaug.augment.ledger import (
     write_volume,
 )
 from synthaug.augment.prompts import Prompts, describe, require_classes
-from synthaug.augment.recipe import draw_volumes, plan_volume, rounded_probabilities, volume_affine, with_sampling
+from synthaug.augment.recipe import (
+    common_recipe,
+    draw_volumes,
+    plan_volume,
+    rounded_probabilities,
+    volume_affine,
+    with_sampling,
+)
 from synthaug.config import LabelPolicy, SamplingConfig
 from synthaug.errors import InputError
 from synthaug.files import inside, read_json, usable_folder
@@ -105,6 +112,7 @@ class _Builder:
     def __init__(self, pipe: CCELLAPipeline, order: Order, ledger: Ledger) -> None:
         self.pipe, self.order, self.ledger, self.folder = pipe, order, ledger, ledger.folder
         self.drawing = with_sampling(pipe, order.sampling)
+        self.common = common_recipe(pipe, order.sampling, override_class=order.override_class)
 
     def make(self, places: list[Place], on_volume: Callable[[], None]) -> None:
         """Make the missing volumes of ``places``; those that other builders are at are waited for."""
@@ -139,14 +147,7 @@ class _Builder:
         order = self.order
         for attempt in range(order.attempts):
             plan = plan_volume(
-                self.pipe,
-                order.sampling,
-                order.prompts,
-                label=place[0],
-                index=place[1],
-                attempt=attempt,
-                seed=order.seed,
-                override_class=order.override_class,
+                self.common, order.prompts, label=place[0], index=place[1], attempt=attempt, seed=order.seed
             )
             if not self._is_made(plan):
                 return plan

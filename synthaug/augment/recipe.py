@@ -24,19 +24,14 @@ def with_sampling(pipe: CCELLAPipeline, sampling: SamplingConfig) -> CCELLAPipel
     return drawing
 
 
-def volume_recipe(
-    pipe: CCELLAPipeline, sampling: SamplingConfig, *, report: str, label: int, seed: int, override_class: bool
-) -> dict[str, Any]:
-    """Everything that a volume's bytes depend on, and the class that it was asked for."""
+def common_recipe(pipe: CCELLAPipeline, sampling: SamplingConfig, *, override_class: bool) -> dict[str, Any]:
+    """What a volume's bytes depend on, but for its report, class and seed; the same for all volumes of a pool."""
     return {
         "checkpoint": pipe.fingerprint,
-        "report": report,
-        "requested_class": label,
         "override_class": override_class,
         **asdict(sampling),
         "shape": list(pipe.config.shape),
         "spacing_mm": list(pipe.config.spacing_mm),
-        "seed": seed,
         "threads": torch.get_num_threads(),
         "device": pipe.device.type,
         "dtype": str(pipe.denoiser.dtype),
@@ -44,37 +39,21 @@ def volume_recipe(
 
 
 def plan_volume(
-    pipe: CCELLAPipeline,
-    sampling: SamplingConfig,
-    prompts: Prompts,
-    *,
-    label: int,
-    index: int,
-    attempt: int = 0,
-    seed: int,
-    override_class: bool,
+    common: Mapping[str, Any], prompts: Prompts, *, label: int, index: int, attempt: int = 0, seed: int
 ) -> dict[str, Any]:
     """The volume at a place (class, index): its recipe, and its id, which is the hash of the recipe.
 
     Args:
-        pipe: The generator.
-        sampling: Scheduler, steps, guidance.
+        common: Of :func:`common_recipe`.
         prompts: Where its report comes from.
         label: Class that is asked for.
         index: Which of the class.
         attempt: 0, or how many volumes of this place were turned down.
         seed: Of the pool.
-        override_class: Whether the class vector is set to the requested class.
     """
-    place = ("volume", seed, label, index, attempt) if attempt else ("volume", seed, label, index)
-    recipe = volume_recipe(
-        pipe,
-        sampling,
-        report=prompts.report(label, index, attempt=attempt, seed=seed),
-        label=label,
-        seed=derive_seed(*place),
-        override_class=override_class,
-    )
+    name = ("volume", seed, label, index, attempt) if attempt else ("volume", seed, label, index)
+    report = prompts.report(label, index, attempt=attempt, seed=seed)
+    recipe = {**common, "report": report, "requested_class": label, "seed": derive_seed(*name)}
     return {"id": content_hash(recipe), "label": label, "index": index, "attempt": attempt, "recipe": recipe}
 
 

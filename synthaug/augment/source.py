@@ -15,6 +15,7 @@ from torch.utils.data import get_worker_info
 from synthaug.augment.pool import SyntheticPool
 from synthaug.augment.prompts import Prompts, as_prompts, describe, require_classes
 from synthaug.augment.recipe import (
+    common_recipe,
     draw_volumes,
     plan_volume,
     provenance_line,
@@ -170,16 +171,9 @@ class LiveSource:
 
     def _generate(self, label: int, block: int) -> list[tio.Subject]:
         size = self.sampling.micro_batch
+        common = common_recipe(self.pipe, self.sampling, override_class=self.override_class)
         plans = [
-            plan_volume(
-                self.pipe,
-                self.sampling,
-                self.prompts,
-                label=label,
-                index=index,
-                seed=self.seed,
-                override_class=self.override_class,
-            )
+            plan_volume(common, self.prompts, label=label, index=index, seed=self.seed)
             for index in range(block * size, (block + 1) * size)
         ]
         output = draw_volumes(self._drawing, self.sampling, plans)
