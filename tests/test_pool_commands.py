@@ -99,7 +99,7 @@ def test_two_ray_workers_one_of_them_killed_make_the_pool_of_one_process(argumen
     with (tmp_path / "log").open("w") as log:
         driver = subprocess.Popen([sys.executable, "-m", "synthaug", *words], stdout=log, stderr=log)
     try:
-        deadline, killed = time.monotonic() + 150, None
+        deadline, killed = time.monotonic() + 600, None
         while driver.poll() is None and killed is None and time.monotonic() < deadline:
             time.sleep(0.02)
             manifest = pool / "manifest.jsonl"
@@ -108,7 +108,7 @@ def test_two_ray_workers_one_of_them_killed_make_the_pool_of_one_process(argumen
                 if busy:
                     os.kill(busy[0], signal.SIGKILL)
                     killed = busy[0]
-        assert driver.wait(timeout=150) == 0, (tmp_path / "log").read_text()
+        assert driver.wait(timeout=300) == 0, (tmp_path / "log").read_text()
     finally:
         driver.kill()
     assert killed
