@@ -1,5 +1,8 @@
 """A pool of a few small volumes, for the tests of the room ``augment``."""
 
+import hashlib
+from pathlib import Path
+
 import torchio as tio
 
 from synthaug.augment.pool import SyntheticPool, reports_by_class
@@ -13,6 +16,12 @@ def build_pool(pipe, subjects, path, **changes) -> SyntheticPool:
     """Three volumes of class 0 and five of class 1; ``changes`` replace arguments of the build."""
     arguments = {"per_class": PER_CLASS, "reports": reports_by_class(subjects), "seed": 7, "sampling": SAMPLING}
     return SyntheticPool.build(pipe, path, **(arguments | changes))
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """{path: hash of its bytes} of everything in a folder: two equal folders are equal trees."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def imbalanced(subjects: list[tio.Subject]) -> list[tio.Subject]:

@@ -3,18 +3,25 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+from dataclasses import replace
 
 import nibabel
 import numpy as np
 import pytest
 import torch
-from small_pool import PER_CLASS, SAMPLING, build_pool
+import torchio as tio
+from conftest import TINY_PREPROCESSING, tiny_generator_config
+from small_pool import PER_CLASS, SAMPLING, build_pool, tree
 
-from synthaug.augment.pool import HEADER, MANIFEST, SyntheticPool, reports_by_class
+from synthaug.augment.ledger import Ledger
+from synthaug.augment.pool import HEADER, MANIFEST, SyntheticPool, _require_preprocessing, reports_by_class
+from synthaug.augment.prompts import WriterPrompts
 from synthaug.config import SamplingConfig
 from synthaug.data.manifest import CONVENTION
 from synthaug.errors import InputError
+from synthaug.generate.training import train_ldm
 
 RECIPE = {
     "checkpoint",
@@ -182,12 +189,15 @@ def test_a_volume_that_was_written_but_not_listed_is_made_again(pool, build):
     assert contents(build()) == contents(pool)
 
 
-def test_a_deleted_volume_is_made_again_and_no_other(pool, build):
+def test_a_deleted_volume_is_refused_on_read_and_made_again_and_no_other(pool, build):
     first = build()
     before = written(first)
     gone = first.path / first.entries(1)[2]["files"]["t2w"]
     gone.unlink()
-    assert SyntheticPool.open(first.path).counts == {0: 3, 1: 4}
+    opened = SyntheticPool.open(first.path)
+    assert opened.counts == PER_CLASS
+    with pytest.raises(InputError, match=f"{gone.name}: is missing"):
+        opened.subject(1, 2).load()
     again = build()
     assert contents(again) == contents(pool)
     assert {name for name, when in written(again).items() if when != before[name]} == {gone.name}
@@ -202,40 +212,213 @@ def test_a_growing_pool_keeps_its_volumes(pool, build):
     assert [entry["id"] for entry in grown.entries(0)][:3] == [entry["id"] for entry in pool.entries(0)]
 
 
-def test_other_prompts_take_the_place_of_the_first_ones_and_the_counts_stay(build):
+def test_other_prompts_never_mix_into_a_pool(build):
     build(per_class={0: 3}, reports={0: ["first"]})
-    pool = build(per_class={0: 3}, reports={0: ["second"]})
-    assert pool.counts == {0: 3}
-    assert {entry["recipe"]["report"] for entry in pool.entries(0)} == {"second"}
+    with pytest.raises(InputError, match="built with another prompts; choose another folder"):
+        build(per_class={0: 3}, reports={0: ["second"]})
 
 
-def test_another_thread_count_is_another_recipe_and_the_counts_stay(build):
-    build()
+def test_a_build_goes_on_with_the_threads_that_the_pool_was_begun_with(pool, build):
+    build(per_class={0: 1})
     torch.set_num_threads(2)
     try:
-        pool = build()
+        grown = build()
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
-    assert pool.counts == PER_CLASS
-    assert {entry["recipe"]["threads"] for entry in pool.entries(0)} == {2}
+    assert grown.header["threads"] == 1
+    assert tree(grown.path) == tree(pool.path)
+    with pytest.raises(InputError, match="built with another threads"):
+        build(threads=2)
 
 
-def test_verify_names_the_altered_file(build):
-    pool = build()
-    path = pool.path / pool.entries(0)[1]["files"]["t2w"]
-    bytes_ = bytearray(path.read_bytes())
-    bytes_[-1] ^= 1
-    path.write_bytes(bytes_)
-    with pytest.raises(InputError, match=path.name):
-        pool.verify()
+def damage(pool, label, index, how):
+    path = pool.path / pool.entries(label)[index]["files"]["t2w"]
+    content = bytearray(path.read_bytes())
+    if how == "altered":
+        content[-1] ^= 1
+    path.write_bytes(content[:-1] if how == "truncated" else content)
+    return path.name
 
 
-def test_verify_names_the_missing_file(build):
-    pool = build()
-    path = pool.path / pool.entries(0)[1]["files"]["t2w"]
-    path.unlink()
-    with pytest.raises(InputError, match=path.name):
-        pool.verify()
+def test_verify_names_all_that_is_bad_and_a_read_refuses_each_by_name(pool, build):
+    begun = build()
+    bad = [damage(begun, 0, 1, "altered"), damage(begun, 1, 0, "truncated")]
+    gone = begun.path / begun.entries(1)[4]["files"]["t2w"]
+    gone.unlink()
+    with pytest.raises(InputError, match="3 of 8 volumes") as refusal:
+        begun.verify()
+    assert all(name in str(refusal.value) for name in [*bad, gone.name])
+    assert [path.name for path in begun.bad_files()] == [*bad, gone.name]
+    for place, name in zip([(0, 1), (1, 0)], bad, strict=True):
+        with pytest.raises(InputError, match=f"{name}: altered or truncated"):
+            begun.subject(*place).load()
+    assert begun.subject(0, 0)["t2w"].data.shape == (1, 16, 16, 8)
+    for path in begun.bad_files():
+        path.unlink(missing_ok=True)
+    assert tree(build().path) == tree(pool.path)
+
+
+def test_the_reader_gives_what_other_readers_give(pool):
+    subject = pool.subject(1, 3)
+    plain = tio.ScalarImage(subject["t2w"].path)
+    assert torch.equal(subject["t2w"].data, plain.data)
+    assert np.allclose(subject["t2w"].affine, plain.affine)
+    assert subject["t2w"].data.dtype == torch.float32
+    copied = copy.deepcopy(pool.subject(1, 3))
+    assert torch.equal(copied["t2w"].data, plain.data)
+
+
+@pytest.mark.parametrize("parts", [2, 5])
+def test_shards_are_disjoint_and_make_up_the_whole_byte_for_byte(pool, build, parts):
+    seen = set()
+    for part in reversed(range(parts)):
+        before = len(seen)
+        seen |= set(contents(build(shard=(part, parts))))
+        assert len(seen) - before in (8 // parts, 8 // parts + 1)
+    assert tree(build().path) == tree(pool.path)
+
+
+@pytest.mark.parametrize("shard", [(2, 2), (-1, 2), (0, 0)])
+def test_a_shard_that_is_none_is_refused(build, shard):
+    with pytest.raises(InputError, match="must be"):
+        build(shard=shard)
+
+
+def test_two_builders_at_once_make_each_volume_once_and_end_in_the_same_bytes(pool, build, tmp_path, monkeypatch):
+    log, append = tmp_path / "made", Ledger.append
+
+    def logged(ledger, entry):
+        append(ledger, entry)
+        with log.open("a") as stream:
+            stream.write(f"{os.getpid()} {entry['id']}\n")
+
+    monkeypatch.setattr(Ledger, "append", logged)
+    sampling = {"sampling": SamplingConfig(steps=2, micro_batch=1), "per_class": {0: 12, 1: 12}}
+    context = multiprocessing.get_context("fork")
+    children = [context.Process(target=build, kwargs=sampling) for _ in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(timeout=120)
+    assert [child.exitcode for child in children] == [0, 0]
+    made = [line.split() for line in log.read_text().splitlines()]
+    assert len(made) == len({volume_id for _, volume_id in made}) == 24
+    assert len({process for process, _ in made}) == 2
+    monkeypatch.undo()
+    both = tree(tmp_path / "pool")
+    shutil.rmtree(tmp_path / "pool")
+    assert tree(build(**sampling).path) == both
+
+
+def test_a_reader_sees_a_pool_grow_and_what_it_had_keeps_its_place(build, tmp_path):
+    growing = {"per_class": {0: 12, 1: 12}, "sampling": SamplingConfig(steps=2, micro_batch=2)}
+    build(**growing | {"per_class": {0: 2, 1: 2}})
+    reader = SyntheticPool.open(tmp_path / "pool")
+    builder = multiprocessing.get_context("fork").Process(target=build, kwargs=growing)
+    builder.start()
+    sizes = [len(reader)]
+    known = {label: [entry["id"] for entry in reader.entries(label)] for label in reader.classes}
+    while sizes[-1] < 24:
+        assert builder.is_alive() or builder.exitcode == 0
+        if not reader.refresh():
+            continue
+        sizes.append(len(reader))
+        for label in reader.classes:
+            ids = [entry["id"] for entry in reader.entries(label)]
+            assert ids[: len(known[label])] == known[label]
+            known[label] = ids
+            assert reader.subject(label, len(ids) - 1)["t2w"].data.isfinite().all()
+    builder.join(timeout=60)
+    assert sizes[0] == 4
+    assert len(sizes) > 2
+    reader.verify()
+    assert known == {label: [e["id"] for e in SyntheticPool.open(reader.path).entries(label)] for label in (0, 1)}
+
+
+def test_a_pool_is_refused_under_another_preprocessing(pool):
+    SyntheticPool.open(pool.path, preprocessing=TINY_PREPROCESSING)
+    for change in ({"spacing_mm": (5.0, 5.0, 7.0)}, {"shape": (16, 16, 16)}, {"percentiles": (1.0, 99.0)}):
+        with pytest.raises(InputError, match=f"born with preprocessing {next(iter(change))}"):
+            SyntheticPool.open(pool.path, preprocessing=replace(TINY_PREPROCESSING, **change))
+
+
+def test_a_pool_of_a_generator_without_a_record_is_compared_by_shape_and_spacing(pool):
+    bare = SyntheticPool(pool.path, pool.header | {"preprocessing": None}, [])
+    _require_preprocessing(bare, replace(TINY_PREPROCESSING, percentiles=(1.0, 99.0)))
+    with pytest.raises(InputError, match="born with preprocessing shape"):
+        _require_preprocessing(bare, replace(TINY_PREPROCESSING, shape=(16, 16, 16)))
+
+
+@pytest.fixture(scope="module")
+def torn_pipeline(tiny_pipeline):
+    """The tiny pipeline with its class logits moved so that it reads class 1 from about half of all reports."""
+    pipe = copy.copy(tiny_pipeline)
+    pipe.register_modules(denoiser=copy.deepcopy(tiny_pipeline.denoiser))
+    pipe._fingerprint = None
+    reports = [WriterPrompts().report(label, index, seed=7) for label in (0, 1) for index in range(8)]
+    drawn = pipe(reports, seeds=range(16), num_inference_steps=2).class_probabilities[:, 1]
+    with torch.no_grad():
+        pipe.denoiser.classifier.bias[1] -= torch.logit(drawn.median() + 1e-6)
+    return pipe
+
+
+def test_a_predicted_pool_lists_each_volume_under_the_class_that_was_predicted(torn_pipeline, tiny_subjects, tmp_path):
+    pool = build_pool(torn_pipeline, tiny_subjects, tmp_path, labels="predicted", reports=WriterPrompts())
+    places = {0: 0, 1: 0}
+    for label in pool.classes:
+        for entry in pool.entries(label):
+            assert int(np.argmax(entry["class_probabilities"])) == label
+            places[entry["recipe"]["requested_class"]] += 1
+    assert places == PER_CLASS == pool.summary()["requested"]
+    assert pool.summary()["kept"] == pool.counts != PER_CLASS
+    assert [pool.subject(label, 0)["label"] for label in pool.classes] == pool.classes
+
+
+def test_an_agreed_pool_turns_others_down_makes_them_anew_and_reports_the_counts(
+    torn_pipeline, tiny_subjects, tmp_path
+):
+    wanted = {"labels": "agreed", "attempts": 3, "reports": WriterPrompts(), "per_class": {0: 6, 1: 6}}
+    pool = build_pool(torn_pipeline, tiny_subjects, tmp_path / "whole", **wanted)
+    summary = pool.summary()
+    assert summary["requested"] == {0: 6, 1: 6}
+    assert sum(summary["turned_down"].values()) > 0
+    assert sum(summary["generated"].values()) == sum(summary["turned_down"].values()) + len(pool)
+    for label in pool.classes:
+        entries = pool.entries(label)
+        assert all(np.argmax(e["class_probabilities"]) == label == e["recipe"]["requested_class"] for e in entries)
+    assert any(entry["attempt"] for label in pool.classes for entry in pool.entries(label))
+    assert len(list((pool.path / "volumes").iterdir())) == len(pool)
+    assert all(kept <= 6 for kept in pool.counts.values())
+    for part in (1, 0):  # an attempt depends on no other place, so shards agree too
+        build_pool(torn_pipeline, tiny_subjects, tmp_path / "parts", shard=(part, 2), **wanted)
+    assert tree(tmp_path / "parts") == tree(pool.path)
+    before = len(lines(pool))
+    assert len(lines(build_pool(torn_pipeline, tiny_subjects, tmp_path / "whole", **wanted))) == before
+
+
+def test_a_place_without_an_agreed_volume_stays_empty(torn_pipeline, tiny_subjects, tmp_path):
+    text = {label: reports[:1] for label, reports in reports_by_class(tiny_subjects).items()}
+    pool = build_pool(
+        torn_pipeline, tiny_subjects, tmp_path, labels="agreed", attempts=2, reports={0: text[0], 1: text[0]}
+    )
+    assert len(pool.classes) == 1  # one report is read as one class
+    other = 1 - pool.classes[0]
+    assert pool.summary()["generated"][other] == 2 * PER_CLASS[other] == pool.summary()["turned_down"][other]
+
+
+def test_labels_of_a_generator_that_predicts_none_are_refused(tiny_subjects, tmp_path, tiny_autoencoder):
+    pipe = train_ldm(
+        tiny_subjects,
+        tiny_autoencoder,
+        tiny_generator_config(variant="radmaisi"),
+        preprocessing=TINY_PREPROCESSING,
+        images=["t2w"],
+        micro_batch=4,
+    )
+    with pytest.raises(InputError, match="'radmaisi' predicts no class"):
+        build_pool(pipe, tiny_subjects, tmp_path / "pool", labels="agreed", override_class=True)
+    assert not (tmp_path / "pool" / HEADER).exists()
 
 
 def test_the_class_may_override_the_report_and_that_is_recorded(tiny_pipeline, tiny_subjects, tmp_path):

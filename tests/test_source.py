@@ -6,16 +6,26 @@ import torch
 from small_pool import SAMPLING, build_pool
 
 from synthaug.augment.pool import reports_by_class
+from synthaug.augment.sampler import SyntheticSampler
 from synthaug.augment.source import LiveSource, as_source, open_source
 from synthaug.config import SamplingConfig
+from synthaug.data.manifest import CONVENTION
 from synthaug.errors import InputError
 
 
 @pytest.fixture
 def live(tiny_pipeline, tiny_subjects):
     """Makes a live source; every call another object with the same settings but for ``changes``."""
-    reports = reports_by_class(tiny_subjects)
-    return lambda **changes: LiveSource(tiny_pipeline, reports, **({"sampling": SAMPLING, "seed": 5} | changes))
+    made = []
+
+    def make(**changes):
+        settings = {"sampling": SAMPLING, "seed": 5} | changes
+        made.append(LiveSource(tiny_pipeline, reports_by_class(tiny_subjects), **settings))
+        return made[-1]
+
+    yield make
+    for source in made:
+        source.close()
 
 
 def voxels(source, label, index):
@@ -37,7 +47,7 @@ def test_the_micro_batch_is_the_one_of_the_sampling_and_the_pipeline_stays_as_it
     scheduler = tiny_pipeline.scheduler
     provenance = json.loads(source.subject(0, 3)["provenance"])
     assert (provenance["micro_batch"], provenance["scheduler"]) == (2, "ddim")
-    assert len(source._blocks[0, 1]) == 2
+    assert len(source._blocks[0, 1].result()) == 2
     assert tiny_pipeline.config.micro_batch == 4
     assert tiny_pipeline.scheduler is scheduler
 
@@ -87,6 +97,58 @@ def test_a_pool_has_the_same_address_however_its_path_is_written(tiny_pipeline, 
     assert as_source("pool").address == pool.address
 
 
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_a_live_subject_is_the_pools_whatever_is_generated_ahead(live, tiny_pipeline, tiny_subjects, tmp_path, ahead):
+    pool = build_pool(tiny_pipeline, tiny_subjects, tmp_path, per_class={0: 6, 1: 6}, seed=5)
+    with live(ahead=ahead, keep=1) as source:
+        for place in [(1, 5), (0, 0), (1, 0), (0, 5), (0, 4)]:
+            drawn, pooled = source.subject(*place), pool.subject(*place)
+            assert torch.equal(drawn["t2w"].data, pooled["t2w"].data)
+            assert {k: drawn[k] for k in CONVENTION} == {k: pooled[k] for k in CONVENTION}
+
+
+def test_the_thread_computes_with_as_many_threads_as_the_process(live):
+    torch.set_num_threads(2)
+    try:
+        with live(ahead=0) as source:
+            assert json.loads(source.subject(0, 0)["provenance"])["threads"] == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_the_next_block_is_generated_without_being_asked_for_and_the_blocks_are_bounded(live):
+    with live(ahead=2, keep=1) as source:
+        source.subject(0, 0)
+        assert list(source._blocks) == [(0, 0), (0, 1), (0, 2)]
+        assert len(source._blocks[0, 2].result(timeout=60)) == SAMPLING.micro_batch
+        made = source._blocks[0, 1].result(timeout=60)
+        assert source.subject(0, 4) is made[0]  # handed out, not generated again
+        for index in range(0, 40, 4):
+            source.subject(1, index)
+            assert len(source._blocks) <= 3
+
+
+def test_a_small_source_runs_round_and_generates_no_block_twice_over(live):
+    with live(ahead=5, per_class=6) as source:
+        source.subject(0, 5)
+        assert sorted(source._blocks) == [(0, 0), (0, 1)]
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_a_loader_with_workers_is_refused_in_clear_words(live, tiny_subjects, context):
+    with live() as source:
+        sampler = SyntheticSampler(tiny_subjects, source, batch_size=2, synthetic_fraction=0.5)
+        assert len(next(iter(sampler.loader()))["label"]) == 2
+        with pytest.raises(InputError, match="use num_workers=0, or build a SyntheticPool"):
+            list(sampler.loader(num_workers=1, multiprocessing_context=context))
+
+
+@pytest.mark.parametrize("wrong", [{"keep": 0}, {"ahead": -1}, {"per_class": 0}])
+def test_numbers_out_of_range_are_refused(live, wrong):
+    with pytest.raises(InputError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
+        live(**wrong)
+
+
 def test_what_is_no_source_is_refused(live, tiny_pipeline, tmp_path):
     with pytest.raises(InputError, match="no synthetic pool there"):
         as_source(tmp_path)
@@ -94,7 +156,7 @@ def test_what_is_no_source_is_refused(live, tiny_pipeline, tmp_path):
         open_source("live:unknown")
     with pytest.raises(InputError, match="LiveSource"):
         as_source(tiny_pipeline)
-    with pytest.raises(InputError, match="class 1 has none"):
+    with pytest.raises(InputError, match="No report of class 1"):
         LiveSource(tiny_pipeline, {0: ["a"], 1: []})
     with pytest.raises(InputError, match="class 0 has none"):
         LiveSource(tiny_pipeline, {})

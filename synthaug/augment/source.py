@@ -1,19 +1,26 @@
 """Where synthetic subjects come from: a pool on disk or a live pipeline, behind one interface."""
 
+import os
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NoReturn, Protocol, Self
 
 import torchio as tio
+from torch.utils.data import get_worker_info
 
-from synthaug.augment.pool import (
-    SyntheticPool,
+from synthaug.augment.pool import SyntheticPool
+from synthaug.augment.prompts import Prompts, as_prompts, describe, require_classes
+from synthaug.augment.recipe import (
+    common_recipe,
+    draw_volumes,
+    plan_volume,
     provenance_line,
     rounded_probabilities,
     volume_affine,
-    volume_recipe,
     with_sampling,
 )
 from synthaug.config import SamplingConfig
@@ -21,7 +28,6 @@ from synthaug.data.manifest import make_subject
 from synthaug.errors import InputError
 from synthaug.files import content_hash
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.seeding import derive_seed
 
 WITHOUT_END = 2**31
 """More volumes than anyone draws."""
@@ -50,46 +56,57 @@ class Source(Protocol):
 
 
 class LiveSource:
-    """Generates when asked. Subjects come in blocks of the pipeline's micro-batch; the last blocks are kept.
+    """Generates when asked, and ahead of being asked. Subject (class, index) is the pool's of the same settings.
 
-    Use it in the main process (``num_workers=0``): CUDA does not survive a fork.
+    Subjects come in blocks of the micro-batch. One thread of the main process generates: the block that is asked for
+    and then the next ones of its class, so that training and generating overlap; the blocks kept are bounded, and no
+    subject depends on what was generated ahead.
+
+    It lives in one process, because CUDA does not survive a fork: a loader with workers is refused.
 
     Args:
-        pipe: The generator.
-        reports: Prompts of each class, from training patients only.
+        pipe: The generator; no one else may use it meanwhile.
+        reports: Where the prompts come from, or the reports of each class, of training patients only.
         sampling: Scheduler, steps, guidance.
         seed: Names the noise.
-        keep: Blocks kept in memory.
+        keep: Blocks kept in memory, beside those generated ahead.
+        ahead: Blocks generated ahead of the last one asked for; 0 = none.
         per_class: Different volumes of each class; the default is without end.
+        override_class: Condition on the requested class in place of the one predicted from the report.
 
     Raises:
-        InputError: A class has no report.
+        InputError: A class has no report, or a number is out of range.
     """
 
     def __init__(
         self,
         pipe: CCELLAPipeline,
-        reports: Mapping[int, Sequence[str]],
+        reports: Prompts | Mapping[int, Sequence[str]],
         *,
         sampling: SamplingConfig | None = None,
         seed: int = 0,
         keep: int = 8,
+        ahead: int = 1,
         per_class: int = WITHOUT_END,
+        override_class: bool = False,
     ) -> None:
-        empty = [label for label, texts in reports.items() if not texts]
-        if empty or not reports:
-            raise InputError(
-                f"A live generator needs a report of every class; class {empty[0] if empty else 0} has none."
-            )
+        if keep < 1 or ahead < 0 or per_class < 1:
+            raise InputError(f"keep={keep} and per_class={per_class} must be at least 1 and ahead={ahead} at least 0.")
+        self.prompts = as_prompts(reports)
+        require_classes(self.prompts, sorted(reports) if isinstance(reports, Mapping) else [])
+        self.classes = self.prompts.classes
+        if not self.classes:
+            raise InputError("A live generator needs a report of every class; class 0 has none.")
         self.pipe = pipe
-        self.reports = {label: list(texts) for label, texts in reports.items()}
         self.sampling = sampling or SamplingConfig()
-        self.seed = seed
-        self.keep = keep
-        self.per_class = per_class
+        self.seed, self.keep, self.ahead, self.per_class = seed, keep, ahead, per_class
+        self.override_class = override_class
         self._drawing = with_sampling(pipe, self.sampling)
-        self._blocks: OrderedDict[tuple[int, int], list[tio.Subject]] = OrderedDict()
-        identity = [pipe.fingerprint, self.reports, asdict(self.sampling), seed, per_class]
+        self._blocks: OrderedDict[tuple[int, int], Future[list[tio.Subject]]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="synthaug-live")
+        self._process = os.getpid()
+        identity = [pipe.fingerprint, describe(self.prompts), asdict(self.sampling), seed, per_class, override_class]
         self.address = f"live:{content_hash(identity)}"
         _LIVE[self.address] = self
 
@@ -99,41 +116,70 @@ class LiveSource:
         return self.pipe.config.images
 
     @property
-    def classes(self) -> list[int]:
-        """Classes that can be asked for."""
-        return sorted(self.reports)
-
-    @property
     def counts(self) -> dict[int, int]:
         """Different volumes of each class."""
         return dict.fromkeys(self.classes, self.per_class)
 
     def subject(self, label: int, index: int) -> tio.Subject:
-        """Subject ``index`` of a class; the same whenever it is asked for."""
-        if label not in self.reports:
-            raise InputError(f"The live generator has no report of class {label}; it has classes {self.classes}.")
-        size = self.sampling.micro_batch
-        index %= self.per_class
-        key = (label, index // size)
-        if key not in self._blocks:
-            self._blocks[key] = self._generate(label, range(key[1] * size, (key[1] + 1) * size))
-            while len(self._blocks) > self.keep:
-                self._blocks.popitem(last=False)
-        return self._blocks[key][index % size]
+        """Subject ``index`` of a class; the same whenever it is asked for.
 
-    def _generate(self, label: int, indices: range) -> list[tio.Subject]:
-        prompts = [self.reports[label][index % len(self.reports[label])] for index in indices]
-        seeds = [derive_seed("live", self.seed, label, index) for index in indices]
-        output = self._drawing(
-            prompts, seeds=seeds, num_inference_steps=self.sampling.steps, guidance_scale=self.sampling.guidance
-        )
+        Raises:
+            InputError: No report of the class, or called in a worker of a loader.
+        """
+        if os.getpid() != self._process or get_worker_info() is not None:
+            self._refuse_another_process()
+        if label not in self.classes:
+            raise InputError(f"The live generator has no report of class {label}; it has classes {self.classes}.")
+        block, row = divmod(index % self.per_class, self.sampling.micro_batch)
+        with self._lock:
+            wanted = self._ordered(label, block)
+            blocks = -(-self.per_class // self.sampling.micro_batch)
+            for step in range(1, min(self.ahead + 1, blocks)):
+                self._ordered(label, (block + step) % blocks)
+            while len(self._blocks) > self.keep + self.ahead:
+                self._blocks.popitem(last=False)[1].cancel()
+        return wanted.result()[row]
+
+    def close(self) -> None:
+        """Generate nothing more; what is being generated is waited for."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        _LIVE.pop(self.address, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # networks, thread and blocks are shared by copies of a transform that holds this
+
+    def __reduce__(self) -> NoReturn:
+        self._refuse_another_process()
+
+    @staticmethod
+    def _refuse_another_process() -> NoReturn:
+        raise InputError("A live generator stays in the main process: use num_workers=0, or build a SyntheticPool.")
+
+    def _ordered(self, label: int, block: int) -> "Future[list[tio.Subject]]":
+        """The block, ordered from the thread if it is not there; the last one used is the last one dropped."""
+        key = (label, block)
+        if key not in self._blocks:
+            self._blocks[key] = self._thread.submit(self._generate, label, block)
+        self._blocks.move_to_end(key)
+        return self._blocks[key]
+
+    def _generate(self, label: int, block: int) -> list[tio.Subject]:
+        size = self.sampling.micro_batch
+        common = common_recipe(self.pipe, self.sampling, override_class=self.override_class)
+        plans = [
+            plan_volume(common, self.prompts, label=label, index=index, seed=self.seed)
+            for index in range(block * size, (block + 1) * size)
+        ]
+        output = draw_volumes(self._drawing, self.sampling, plans)
         affine = volume_affine(output.volumes.shape[2:], self.pipe.config.spacing_mm)
         subjects = []
-        for row, index in enumerate(indices):
-            recipe = volume_recipe(
-                self.pipe, self.sampling, report=prompts[row], label=label, seed=seeds[row], override_class=False
-            )
-            name = f"synthetic-live-{label}-{index}"
+        for row, plan in enumerate(plans):
             images = {
                 image: tio.ScalarImage(tensor=output.volumes[row, channel : channel + 1].clone(), affine=affine)
                 for channel, image in enumerate(self.images)
@@ -142,10 +188,10 @@ class LiveSource:
                 make_subject(
                     images,
                     label=label,
-                    subject_id=name,
-                    patient_id=name,
-                    report=prompts[row],
-                    provenance=provenance_line(recipe, rounded_probabilities(output, row)),
+                    subject_id=f"synthetic-{plan['id']}",
+                    patient_id=f"synthetic-{plan['id']}",
+                    report=plan["recipe"]["report"],
+                    provenance=provenance_line(plan["recipe"], rounded_probabilities(output, row)),
                 )
             )
         return subjects

@@ -27,7 +27,7 @@ def cell_path(out: Path, cell: Cell) -> Path:
 
 def protocol_of(config: Config) -> str:
     """Whom the generator was trained on: the classifier's training patients only, or others too."""
-    return "other cohort" if config.generator.pretrained else "same cohort"
+    return "other cohort" if config.generator.pretrained or config.pool.path else "same cohort"
 
 
 def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> dict[str, Any]:

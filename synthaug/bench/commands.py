@@ -18,7 +18,8 @@ COMMANDS = {
     "bench": "run a whole study: data, generator, pool, classifiers, comparison",
     "train-autoencoder": "train the image autoencoder of a study",
     "train-ldm": "train the generator of a study (and its autoencoder where missing)",
-    "pool": "fill the synthetic pool of a study (and train its generator where missing)",
+    "pool": "fill the synthetic pool of a study (and train its generator where missing); "
+    "pool build | verify | export | montage: pools by themselves",
     "classify": "train and test the classifiers of a study (and make what they need)",
     "import": "turn a released CCELLA checkpoint and MAISI's autoencoder into a generator folder",
     "metrics": "compare images: a study's pool with its held-out real volumes, or --real FOLDER --synthetic FOLDER",
@@ -47,6 +48,9 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
         if command == "import":
             with _quiet():
                 return _run_import(arguments)
+        if command == "pool" and arguments and not arguments[0].startswith("-"):
+            with _quiet():
+                return _run_pool(*arguments)
         if command == "metrics" and any(word.split("=")[0] == "--real" for word in arguments):
             with _quiet():
                 return _run_metrics(arguments)
@@ -86,6 +90,20 @@ def _run_import(arguments: Sequence[str]) -> int:
     print(f"Licence: {LICENCE}")
     folder = import_released(**vars(parser.instantiate_classes(options)))
     print(f"generator: {folder}")
+    return 0
+
+
+def _run_pool(action: str, *arguments: str) -> int:
+    from synthaug.bench.pool_commands import POOL_COMMANDS
+
+    if action not in POOL_COMMANDS:
+        raise InputError(f"unknown action {action!r}; the actions are {', '.join(POOL_COMMANDS)}.")
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(prog=f"synthaug pool {action}", exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
+    parser.add_function_arguments(POOL_COMMANDS[action], as_positional=action != "build")
+    options = vars(parser.instantiate_classes(parser.parse_args(list(arguments))))
+    POOL_COMMANDS[action](**{name: value for name, value in options.items() if name != "config"})
     return 0
 
 

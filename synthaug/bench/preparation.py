@@ -12,9 +12,17 @@ import torchio as tio
 
 from synthaug.augment.pool import SyntheticPool, reports_by_class
 from synthaug.bench.monitoring import VOLUMES, TrainingMonitor
+from synthaug.bench.pools import (
+    open_given_pool,
+    overrides_class,
+    prompts_of,
+    refuse_leaking_pool,
+    refuse_leaks,
+    refuse_synthetic_subjects,
+)
 from synthaug.bench.tracking import TrainingRun, flatten
 from synthaug.classify.training import loss_weights
-from synthaug.config import ClassifierConfig, Config, DataConfig
+from synthaug.config import ClassifierConfig, Config, DataConfig, SplitConfig
 from synthaug.data.manifest import class_counts, load_manifest, stack_images
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
@@ -24,7 +32,7 @@ from synthaug.errors import InputError
 from synthaug.files import atomic_folder, content_hash, usable_folder, write_json
 from synthaug.generate.encode import TensorCache
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.record import patient_hash, subjects_hash
+from synthaug.generate.record import subjects_hash
 from synthaug.generate.training import pretrained_generator, train_autoencoder, train_ldm
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.classifier import build_classifier
@@ -99,10 +107,14 @@ class Study:
             InputError: Anything about the data or the split cannot be used.
         """
         subjects = load_subjects(config.data)
+        refuse_synthetic_subjects(subjects)
         study = cls(config, out, progress, subjects, Split([], [], []))
         study.refuse_classifier(config.classifier)
-        drawn = _split(config, subjects)
-        _refuse_classes_without_reports(config, drawn.train)
+        drawn = draw_split(config.split, subjects)
+        if config.pool.path:
+            open_given_pool(config, drawn)
+        else:
+            _refuse_classes_without_reports(config, drawn.train)
         images = config.data.images
         study.split = Split(*(preprocess(part, config.preprocess, images) for _, part in drawn.parts()))
         return study
@@ -143,6 +155,8 @@ class Study:
     @cached_property
     def pool_id(self) -> str:
         """Hash of what the pool depends on."""
+        if self.config.pool.path:
+            return content_hash(["given", self.pool.identity])
         return content_hash([self.generator_id, asdict(self.config.pool)])
 
     @cached_property
@@ -203,24 +217,30 @@ class Study:
 
     @cached_property
     def pool(self) -> SyntheticPool:
-        """The synthetic volumes, prompted with the training patients' reports only."""
+        """The synthetic volumes: the given ones, or those made here; prompted by nobody who is chosen or tested by."""
+        settings = self.config.pool
+        if settings.path:
+            return open_given_pool(self.config, self.split)
         folder = self.out / f"pool-{self.pool_id}"
-        labels = sorted(class_counts(self.split.train))
-        size = self.config.pool.per_class
         if (folder / "complete.json").is_file():
-            return SyntheticPool.open(folder)
-        pool = SyntheticPool.build(
-            self.generator,
-            folder,
-            per_class=dict.fromkeys(labels, size),
-            reports=reports_by_class(self.split.train),
-            seed=self.config.pool.seed,
-            sampling=self.config.pool.sampling,
-            # These variants know the class only when they are told; the others read it from the report.
-            override_class=VARIANTS[self.config.generator.variant].class_input == "true",
-            on_volume=self.progress("pool", size * len(labels)),
-        )
-        write_json(folder / "complete.json", pool.counts)
+            pool = SyntheticPool.open(folder, preprocessing=self.config.preprocess)
+        else:
+            labels = sorted(class_counts(self.split.train))
+            pool = SyntheticPool.build(
+                self.generator,
+                folder,
+                per_class=dict.fromkeys(labels, settings.per_class),
+                reports=prompts_of(settings, self.split),
+                seed=settings.seed,
+                sampling=settings.sampling,
+                override_class=overrides_class(settings, self.generator),
+                labels=settings.labels,
+                attempts=settings.attempts,
+                threads=settings.threads,
+                on_volume=self.progress("pool", settings.per_class * len(labels)),
+            )
+            write_json(folder / "complete.json", pool.summary())
+        refuse_leaking_pool(pool, self.split)
         return pool
 
     def _volumes(self, subjects: Sequence[tio.Subject]) -> torch.Tensor:
@@ -255,18 +275,6 @@ class Study:
         run.finish()
 
 
-def refuse_leaks(trained_on: Sequence[str], split: Split, *, source: str) -> None:
-    """InputError if a generator was trained on a patient that the classifier is chosen or tested by."""
-    seen = set(trained_on)
-    for part in ("val", "test"):
-        for subject in getattr(split, part):
-            if patient_hash(subject["patient_id"]) in seen:
-                raise InputError(
-                    f"{source}: trained on patient {subject['patient_id']!r}, who is in the {part} part; "
-                    "train a generator on the training patients only."
-                )
-
-
 def _refuse_classes_without_reports(config: Config, train: Sequence[tio.Subject]) -> None:
     """A generator that reads the class from the report cannot be asked for a class that no report speaks of."""
     conditioning = VARIANTS[config.generator.variant]
@@ -280,8 +288,8 @@ def _refuse_classes_without_reports(config: Config, train: Sequence[tio.Subject]
             )
 
 
-def _split(config: Config, subjects: list[tio.Subject]) -> Split:
-    settings = config.split
+def draw_split(settings: SplitConfig, subjects: list[tio.Subject]) -> Split:
+    """The split of a study: the saved one that it names, or one drawn by patient."""
     if settings.file:
         whole = load_split(settings.file, subjects)
     else:

@@ -12,9 +12,11 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
+from synthaug.augment.pool import SyntheticPool
 from synthaug.bench.aggregate import count_statistics, image_metrics, summarise
 from synthaug.bench.cell import protocol_of, run_cell
 from synthaug.bench.grid import DATA, STAGES, Cell, cells_of
+from synthaug.bench.pools import describe_pool
 from synthaug.bench.preparation import Study
 from synthaug.bench.report import write_report, write_results
 from synthaug.bench.studies import Studies
@@ -66,15 +68,16 @@ def run_study(config: Config, out: Path) -> dict[str, Any]:
         write_json(out / "summary.json", summary)
         write_results(records, out / "results.csv")
         base = next(iter(sources.values()), studies.first)
+        pool = base.pool if sources else None
         write_report(
             out / "report.html",
             title=config.study.name,
             summary=summary,
             records=records,
             real=base.split.test,
-            pool=base.pool if sources else None,
+            pool=pool,
             images=config.data.images,
-            facts=_facts(base, bars.seconds),
+            facts=_facts(base, pool, bars.seconds),
         )
         artifacts = [out / name for name in ("report.html", "results.csv", "summary.json", "split.csv", "config.yaml")]
         tracker.log_study(summary, artifacts=artifacts)
@@ -146,7 +149,7 @@ class Bars:
         return step
 
 
-def _facts(study: Study, seconds: dict[str, float]) -> dict[str, Any]:
+def _facts(study: Study, pool: SyntheticPool | None, seconds: dict[str, float]) -> dict[str, Any]:
     config = study.config
     sizes = "; ".join(f"{part} {len(group)} {class_counts(group)}" for part, group in study.split.parts())
     sampling = config.pool.sampling
@@ -154,7 +157,7 @@ def _facts(study: Study, seconds: dict[str, float]) -> dict[str, Any]:
         "data": config.data.root or f"{config.data.phantom.n} generated prostate phantoms",
         "subjects and classes": sizes,
         "generator protocol": PROTOCOLS[protocol_of(config)],
-        "prompts": "reports of training patients of the requested class; the requested class is the label",
+        "prompts": describe_pool(pool) if pool else "none: no regime uses synthetic data",
         "generator": f"{config.generator.variant}, {config.generator.training.steps} steps, "
         f"{config.generator.prediction}; {sampling.scheduler}, {sampling.steps} steps, guidance {sampling.guidance:g}",
         "volumes": f"{config.preprocess.shape} voxels of {config.preprocess.spacing_mm} mm",

@@ -20,6 +20,9 @@ from synthaug.files import inside
 CONVENTION = ("label", "subject_id", "patient_id", "report", "synthetic", "provenance")
 """Keys that every subject has besides its images."""
 
+PROVENANCE_COLUMN = "synthetic_provenance"
+"""Column of a manifest that says how a synthetic subject was made."""
+
 
 def load_manifest(
     csv: str | Path,
@@ -29,6 +32,7 @@ def load_manifest(
     report: str | None = None,
     subject: str = "subject_id",
     patient: str = "patient_id",
+    provenance: str = PROVENANCE_COLUMN,
     write_report: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> list[tio.Subject]:
     """Read a manifest: one row a subject, image columns hold paths inside the manifest's folder.
@@ -42,6 +46,8 @@ def load_manifest(
         report: Column with the report text; None = no reports, or those of ``write_report``.
         subject: Column that names the subject, without repeats.
         patient: Column that names the patient; if the manifest lacks it, each subject is a patient.
+        provenance: Column that says how a synthetic subject was made, empty for a real one; if the manifest lacks it,
+            all are real.
         write_report: Makes the report from the row when there is no report column.
 
     Returns:
@@ -70,6 +76,7 @@ def load_manifest(
                 subject_id=row[subject],
                 patient_id=row.get(patient, row[subject]),
                 report=row[report] if report else write_report(row) if write_report else "",
+                provenance=row.get(provenance, ""),
             )
         )
     return subjects

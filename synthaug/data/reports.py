@@ -117,7 +117,7 @@ def write_measurement_report(
     words = numpy_generator("measurement report", seed)
     sentences, conclusions = [], []
     for column, measurement in measurements.items():
-        value = _number_in(row, column)
+        value = number_in(row, column)
         if value is None:
             continue
         amount = f"{_digits(value)} {measurement.unit}".strip()
@@ -205,7 +205,7 @@ def _band(value: float, measurement: MeasurementConfig, column: str) -> str:
     return next(within, measurement.above) if bounds else ""
 
 
-def _number_in(row: Mapping[str, object], column: str) -> float | None:
+def number_in(row: Mapping[str, object], column: str) -> float | None:
     """The column's value, or None where the row has none (missing, empty, NaN)."""
     value = row.get(column)
     if value is None or (isinstance(value, str) and not value.strip()):

@@ -1,0 +1,129 @@
+"""``synthaug pool build | verify | export | montage``: pools without a study around them."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+
+from synthaug.augment.building import Order
+from synthaug.augment.cluster import build_on_ray
+from synthaug.augment.export import Layout, export_pool
+from synthaug.augment.montage import save_montage
+from synthaug.augment.pool import SyntheticPool
+from synthaug.bench.pools import describe_pool, overrides_class, prompts_of
+from synthaug.bench.preparation import draw_split, load_subjects
+from synthaug.bench.run import Bars
+from synthaug.config import DataConfig, PoolConfig, SplitConfig
+from synthaug.data.manifest import class_counts
+from synthaug.errors import InputError
+from synthaug.generate.pipeline import CCELLAPipeline
+
+Executor = Literal["local", "ray"]
+
+
+def build(
+    out: str,
+    data: DataConfig,
+    split: SplitConfig,
+    pool: PoolConfig,
+    generator: str = "builtin/ccella-tiny",
+    executor: Executor = "local",
+    workers: int = 2,
+    gpus_per_worker: float = 0.0,
+    shard: tuple[int, int] | None = None,
+) -> None:
+    """Fill a pool from a generator and the training patients' reports, in this process or on a Ray cluster.
+
+    The same pool, byte for byte, whatever the executor; several may fill it at once, and one that was killed goes on
+    when it is run again.
+
+    Args:
+        out: Folder of the pool.
+        data: Where the subjects come from, whose reports prompt the generator.
+        split: Only its training part prompts.
+        pool: What the pool holds.
+        generator: Folder, builtin name or hub id.
+        executor: local: this process; ray: tasks on the cluster of RAY_ADDRESS, or on a local one.
+        workers: Ray tasks at a time.
+        gpus_per_worker: Share of a GPU for each Ray task; 0 = CPU.
+        shard: Only part k of n, as [k, n], k from 0; local only.
+    """
+    if pool.path:
+        raise InputError("pool.path names a pool that is there already; give the folder to fill as --out.")
+    if executor == "ray" and shard:
+        raise InputError("shard is for several local builders; Ray deals out shards by itself.")
+    parts = draw_split(split, load_subjects(data))
+    pipe = CCELLAPipeline.from_pretrained(generator)
+    labels = sorted(class_counts(parts.train))
+    order = Order(
+        per_class=dict.fromkeys(labels, pool.per_class),
+        prompts=prompts_of(pool, parts),
+        seed=pool.seed,
+        sampling=pool.sampling,
+        override_class=overrides_class(pool, pipe),
+        labels=pool.labels,
+        attempts=pool.attempts,
+        threads=pool.threads,
+    )
+    on_volume = _bar_when_begun(len(order.places(shard)))
+    if executor == "ray":
+        built = build_on_ray(
+            generator, out, order, workers=workers, gpus_per_worker=gpus_per_worker, on_volume=on_volume
+        )
+    else:
+        pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+        built = SyntheticPool.fill(pipe, out, order, shard=shard, on_volume=on_volume)
+    print(f"pool: {built.path}: {describe_pool(built)}")
+
+
+def _bar_when_begun(volumes: int) -> Callable[[], None]:
+    """A progress bar that appears with the first volume, so that input refused before leaves one clear line."""
+    bar: Callable[..., None] | None = None
+
+    def on_volume() -> None:
+        nonlocal bar
+        bar = bar or Bars().stage("pool", volumes)
+        bar()
+
+    return on_volume
+
+
+def verify(pool: str) -> None:
+    """Read every volume of a pool and name all that are missing or altered.
+
+    Args:
+        pool: Folder of the pool.
+    """
+    opened = SyntheticPool.open(pool)
+    opened.verify()
+    print(f"{pool}: all {len(opened)} volumes are as they were generated")
+
+
+def export(pool: str, out: str, layout: Layout = "manifest") -> None:
+    """Write a pool as NIfTI with a manifest CSV, or in CCELLA's layout.
+
+    Args:
+        pool: Folder of the pool.
+        out: New folder.
+        layout: manifest: float32 volumes and manifest.csv; ccella: a folder a case, int16, and datalist.json.
+    """
+    print(f"exported: {export_pool(SyntheticPool.open(pool), out, layout=layout)}")
+
+
+def montage(pool: str, out: str, columns: int = 8) -> None:
+    """Draw slices of some volumes of each class.
+
+    Args:
+        pool: Folder of the pool.
+        out: PNG to write.
+        columns: Volumes of each class.
+    """
+    print(f"montage: {save_montage(SyntheticPool.open(pool), out, columns=columns)}")
+
+
+POOL_COMMANDS: dict[str, Callable[..., None]] = {
+    "build": build,
+    "verify": verify,
+    "export": export,
+    "montage": montage,
+}

@@ -1,0 +1,206 @@
+"""``synthaug pool build | verify | export | montage`` and the pools that a study refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import TINY_PREPROCESSING
+from small_pool import build_pool, tree
+
+from synthaug.augment.export import export_pool
+from synthaug.augment.prompts import TrainingPrompts, WriterPrompts
+from synthaug.bench.commands import main
+from synthaug.bench.pools import describe_pool, open_given_pool, overrides_class, prompts_of
+from synthaug.config import Config, PoolConfig
+from synthaug.data.picai import COLUMNS
+from synthaug.data.splits import Split
+from synthaug.errors import InputError
+from synthaug.generate.record import patient_hash
+
+DATA = ["--data.phantom.n", "24", "--data.phantom.shape", "[16,16,8]", "--data.phantom.spacing_mm", "[5,5,8]"]
+SMALL = [*DATA, "--pool.sampling.steps", "1", "--pool.sampling.micro_batch", "4", "--pool.threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def generator(tiny_pipeline, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("generator") / "tiny"
+    tiny_pipeline.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def arguments(generator):
+    return ["pool", "build", "--generator", generator, *SMALL]
+
+
+def test_a_pool_is_built_verified_exported_and_shown(arguments, tmp_path, capsys):
+    pool = str(tmp_path / "pool")
+    assert main([*arguments, "--out", pool, "--pool.per_class", "3", "--pool.prompts", "writer"]) == 0
+    assert "kept {0: 3, 1: 3}" in capsys.readouterr().out
+    assert main(["pool", "verify", pool]) == 0
+    assert "all 6 volumes" in capsys.readouterr().out
+    assert main(["pool", "export", pool, str(tmp_path / "out")]) == 0
+    assert main(["pool", "export", pool, str(tmp_path / "ccella"), "--layout", "ccella"]) == 0
+    assert main(["pool", "montage", pool, str(tmp_path / "m.png"), "--columns", "2"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"pool", "out", "ccella", "m.png"}
+
+
+def test_shards_built_one_by_one_are_the_pool_built_at_once(arguments, tmp_path):
+    for part in (0, 1):
+        shard = ["--shard", f"[{part}, 2]", "--pool.per_class", "3"]
+        assert main([*arguments, "--out", str(tmp_path / "parts"), *shard]) == 0
+    assert main([*arguments, "--out", str(tmp_path / "whole"), "--pool.per_class", "3"]) == 0
+    assert tree(tmp_path / "parts") == tree(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["verifi"], "unknown action 'verifi'; the actions are build, verify, export, montage"),
+        (["verify", "{tmp}/absent"], "no synthetic pool there"),
+        (["build", "--out", "{tmp}/p", "--shard", "[2, 2]", *SMALL], "0 <= k < n"),
+        (["build", "--out", "{tmp}/p", "--executor", "ray", "--shard", "[0, 2]"], "Ray deals out shards by itself"),
+        (["build", "--out", "{tmp}/p", "--executor", "ray", "--workers", "0", *DATA], "workers=0"),
+        (["build", "--out", "{tmp}/p", "--pool.path", "x"], "pool.path names a pool that is there already"),
+        (["build", "--out", "{tmp}/p", "--pool.marksheet", "x.csv"], "set pool.prompts to writer"),
+        (["build", "--out", "{tmp}/p", "--pool.labels", "guessed"], "guessed"),
+    ],
+)
+def test_unusable_input_ends_with_one_line_and_exit_code_2(tmp_path, capsys, words, message):
+    assert main(["pool", *(word.replace("{tmp}", str(tmp_path)) for word in words)]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("synthaug")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert not list(tmp_path.iterdir())
+
+
+def descendants(pid):
+    """{process id: its title} of all that a process has started, and what those have."""
+    found = {}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        try:
+            title = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            found |= {int(child): title} | descendants(child)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # ended meanwhile
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds Ray's workers in /proc")
+def test_two_ray_workers_one_of_them_killed_make_the_pool_of_one_process(arguments, tmp_path):
+    pool, many = tmp_path / "ray", ["--pool.per_class", "24", "--pool.sampling.steps", "4"]
+    words = [*arguments, *many, "--out", str(pool), "--executor", "ray", "--workers", "2"]
+    with (tmp_path / "log").open("w") as log:
+        driver = subprocess.Popen([sys.executable, "-m", "synthaug", *words], stdout=log, stderr=log)
+    try:
+        deadline, killed = time.monotonic() + 600, None
+        while driver.poll() is None and killed is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+            manifest = pool / "manifest.jsonl"
+            if manifest.is_file() and manifest.stat().st_size:  # in the midst of it
+                busy = [pid for pid, title in descendants(driver.pid).items() if "build_shard" in title]
+                if busy:
+                    os.kill(busy[0], signal.SIGKILL)
+                    killed = busy[0]
+        assert driver.wait(timeout=300) == 0, (tmp_path / "log").read_text()
+    finally:
+        driver.kill()
+    assert killed
+    assert main([*arguments, *many, "--out", str(tmp_path / "one")]) == 0
+    assert tree(pool) == tree(tmp_path / "one")
+
+
+def given(path, **changes):
+    return Config(pool=PoolConfig(path=str(path)), preprocess=replace(TINY_PREPROCESSING, **changes))
+
+
+@pytest.fixture
+def split(tiny_subjects):
+    return Split(tiny_subjects[:8], tiny_subjects[8:10], tiny_subjects[10:])
+
+
+@pytest.fixture
+def stranger(tiny_pipeline):
+    """Takes a pool's generator as trained on nobody here, so that only its prompts can leak."""
+
+    def forget(pool):
+        header = json.loads((pool.path / "pool.json").read_text())
+        (pool.path / "pool.json").write_text(json.dumps(header | {"trained_on_patients": []}))
+        return pool.path
+
+    return forget
+
+
+def test_a_pool_from_training_reports_is_taken_and_one_from_test_reports_refused(
+    tiny_pipeline, tiny_subjects, split, stranger, tmp_path
+):
+    clean = build_pool(tiny_pipeline, [], tmp_path / "clean", reports=TrainingPrompts(split.train))
+    assert open_given_pool(given(stranger(clean)), split).identity == clean.identity
+    for part, subjects in (("val", split.val), ("test", split.test)):
+        leaking = build_pool(tiny_pipeline, [], tmp_path / part, reports=TrainingPrompts([*split.train, *subjects]))
+        expected = f"prompted with the report of patient '{subjects[0]['patient_id']}', who is in the {part} part"
+        with pytest.raises(InputError, match=expected):
+            open_given_pool(given(stranger(leaking)), split)
+
+
+def test_a_pool_whose_generator_saw_a_test_patient_is_refused(tiny_pipeline, split, tmp_path):
+    pool = build_pool(tiny_pipeline, [], tmp_path, reports=TrainingPrompts(split.train))
+    with pytest.raises(InputError, match="its generator was trained on patient"):
+        open_given_pool(given(pool.path), split)
+
+
+def test_a_pool_of_bare_texts_is_refused_because_nobody_knows_whose_they_are(
+    tiny_pipeline, tiny_subjects, split, stranger, tmp_path
+):
+    pool = build_pool(tiny_pipeline, tiny_subjects, tmp_path)
+    with pytest.raises(InputError, match="does not say whose reports prompted it"):
+        open_given_pool(given(stranger(pool)), split)
+
+
+def test_a_pool_of_other_preprocessing_or_images_is_refused(tiny_pipeline, split, stranger, tmp_path):
+    path = stranger(build_pool(tiny_pipeline, [], tmp_path, reports=TrainingPrompts(split.train)))
+    with pytest.raises(InputError, match="born with preprocessing spacing_mm"):
+        open_given_pool(given(path, spacing_mm=(5.0, 5.0, 5.0)), split)
+    config = given(path)
+    config.data.images = ["t2w", "adc"]
+    with pytest.raises(InputError, match="has images"):
+        open_given_pool(config, split)
+
+
+def test_a_study_refuses_a_leaking_pool_in_one_line_and_writes_nothing(tiny_pipeline, tiny_subjects, tmp_path, capsys):
+    leaking = build_pool(tiny_pipeline, [], tmp_path / "pool", reports=TrainingPrompts(tiny_subjects))
+    words = ["--data.phantom.n", "12", *DATA[2:], "--data.phantom.seed", "0", "--pool.path", str(leaking.path)]
+    words += ["--preprocess.shape", "[16,16,8]", "--preprocess.spacing_mm", "[5,5,8]", "--split.test", "0.34"]
+    words += ["--split.val", "0.2"]
+    assert main(["bench", *words, "--out", str(tmp_path / "run")]) == 2
+    assert "use training patients only" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_exported_pool_is_refused_as_a_studys_data(tiny_pipeline, tiny_subjects, tmp_path, capsys):
+    export_pool(build_pool(tiny_pipeline, tiny_subjects, tmp_path / "pool"), tmp_path / "out")
+    words = ["--data.root", str(tmp_path / "out"), "--data.report", "report", "--out", str(tmp_path / "run")]
+    assert main(["bench", *words, "--preprocess.shape", "[16,16,8]", "--preprocess.spacing_mm", "[5,5,8]"]) == 2
+    assert "is synthetic, and a study splits and tests real subjects only" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_prompts_follow_the_policy_and_findings_leave_out_who_is_held_out(tiny_pipeline, split, tmp_path):
+    marksheet = tmp_path / "m.csv"
+    held_out = split.test[0]["patient_id"]
+    marksheet.write_text("\n".join([",".join(COLUMNS), "a,4,,0,7,55", "b,2,,0,,102", f"{held_out},5,,0,9,30"]) + "\n")
+    written = prompts_of(PoolConfig(prompts="writer", marksheet=str(marksheet)), split)
+    assert written.patients == sorted([patient_hash("a"), patient_hash("b")])
+    assert isinstance(prompts_of(PoolConfig(prompts="writer"), split), WriterPrompts)
+    for policy in ("training", "override"):
+        prompts = prompts_of(PoolConfig(prompts=policy), split)
+        assert set(prompts.patients) == {patient_hash(subject["patient_id"]) for subject in split.train}
+        assert overrides_class(PoolConfig(prompts=policy), tiny_pipeline) == (policy == "override")
+    pool = build_pool(tiny_pipeline, [], tmp_path / "pool", reports=prompts, override_class=True)
+    assert "the class vector is told; the requested class is the label; requested {0: 3, 1: 5}" in describe_pool(pool)
