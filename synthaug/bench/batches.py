@@ -31,9 +31,10 @@ class ShuffledSampler(SyntheticSampler):
     def __iter__(self) -> Iterator[list[Draw]]:
         members = [(False, label, index) for label in sorted(self.real) for index in range(self.real[label])]
         for label in sorted(self.synthetic):
-            # Epochs walk on through the source, as in SyntheticSampler.
+            # Epochs walk on through the source and round, as in SyntheticSampler.
             start = self.epoch * self.synthetic[label]
-            members += [(True, label, start + index) for index in range(self.synthetic[label])]
+            volumes = 1 if self.source is None else max(self.source.counts.get(label, 0), 1)
+            members += [(True, label, (start + index) % volumes) for index in range(self.synthetic[label])]
         generator = numpy_generator("shuffled order", self.seed, self.epoch)
         order: list[int] = []
         while len(order) < len(self) * self.ranks * self.batch_size:  # the last batch is full too
