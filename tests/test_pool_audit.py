@@ -1,4 +1,4 @@
-"""The audit of a pool: planted copies are marked, told, left out on demand; a grown pool is refused; nobody is named."""
+"""The audit of a pool: planted copies are marked, told and dropped; a grown pool is refused; nobody is named."""
 
 import json
 from dataclasses import replace
@@ -136,10 +136,9 @@ def data(tmp_path_factory):
     """The generator's twelve patients on disk, to train with, and thirty others, held out."""
     folder = tmp_path_factory.mktemp("data")
     rows = []
-    for seed, n, fraction in ((0, 12, 0.5), (5, 30, 0.5)):
-        for place, subject in enumerate(
-            make_subjects(n, positive_fraction=fraction, seed=seed, shape=(16, 16, 8), spacing_mm=(5.0, 5.0, 8.0))
-        ):
+    for seed, n in ((0, 12), (5, 30)):
+        drawn = make_subjects(n, positive_fraction=0.5, seed=seed, shape=(16, 16, 8), spacing_mm=(5.0, 5.0, 8.0))
+        for place, subject in enumerate(drawn):
             name = f"{seed}-{place}"
             subject["t2w"].save(folder / f"{name}.nii.gz")
             patient = subject["patient_id"] if seed == 0 else f"unseen-{place}"
@@ -149,6 +148,16 @@ def data(tmp_path_factory):
     table = pd.DataFrame(rows, columns=columns)
     table.drop(columns="part").to_csv(folder / "manifest.csv", index=False)
     table[["subject_id", "part"]].to_csv(folder / "split.csv", index=False)
+    return folder
+
+
+def subset(data, folder, rows):
+    """Some rows of the data in a folder of their own."""
+    folder.mkdir()
+    for name in ("split.csv", "manifest.csv"):
+        pd.read_csv(data / name)[rows].to_csv(folder / name, index=False)
+    for name in pd.read_csv(folder / "manifest.csv")["t2w"]:
+        (folder / name).symlink_to(data / name)
     return folder
 
 
@@ -202,14 +211,7 @@ def test_the_bench_tells_the_share_of_planted_copies_until_they_are_dropped(plan
 
 
 def test_a_study_with_too_few_held_out_patients_says_why_it_tells_no_share(planted, data, tmp_path):
-    few = tmp_path / "few"
-    few.mkdir()
-    table = pd.read_csv(data / "manifest.csv").head(20)
-    table["t2w"] = [str(data / name) for name in table["t2w"]]
-    for name in ("split.csv", "manifest.csv"):
-        pd.read_csv(data / name).head(20).to_csv(few / name, index=False)
-    for name in pd.read_csv(few / "manifest.csv")["t2w"]:
-        (few / name).symlink_to(data / name)
+    few = subset(data, tmp_path / "few", slice(0, 20))
     split = pd.read_csv(few / "split.csv")
     split.loc[16:, "part"] = "test"
     split.to_csv(few / "split.csv", index=False)
@@ -253,13 +255,8 @@ def test_unusable_input_ends_with_one_line(planted, of_data, tmp_path, capsys, w
 
 def test_the_line_names_patients_of_the_generator_that_are_not_at_hand(planted, data, tmp_path, capsys):
     pool, _ = planted
-    split = pd.read_csv(data / "split.csv")
-    manifest = pd.read_csv(data / "manifest.csv")
-    for name in manifest["t2w"]:
-        (tmp_path / name).symlink_to(data / name)
-    split.drop(index=[0, 1]).to_csv(tmp_path / "split.csv", index=False)
-    manifest.drop(index=[0, 1]).to_csv(tmp_path / "manifest.csv", index=False)
-    words = ["--data.root", str(tmp_path), "--split.file", str(tmp_path / "split.csv")]
+    folder = subset(data, tmp_path / "fewer", slice(2, None))
+    words = ["--data.root", str(folder), "--split.file", str(folder / "split.csv")]
     assert main(["pool", "audit", str(pool.path), *words]) == 0
     assert "2 other patients that the generator was trained on could not be compared" in capsys.readouterr().out
     assert json.loads((pool.path / AUDIT).read_text())["n_not_compared"] == 2
