@@ -197,7 +197,7 @@ def test_the_bench_tells_the_share_of_planted_copies_until_they_are_dropped(plan
     marked = set(dropped_from(pool.path))
     assert copies <= marked
     assert printed.count("\n") == 1
-    assert f"{len(marked)} of 8 volumes ({len(marked) / 8:.1%}, 95% interval " in printed
+    assert f"{len(marked)} of 8 volumes ({len(marked) / 8:.1%}, 95 % interval " in printed
     assert f"{len(marked)} are left out when the pool is opened" in printed
 
     row = study(pool, of_data, out, capsys)

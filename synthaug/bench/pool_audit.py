@@ -142,8 +142,8 @@ def tell_copies(
     missing = _count_not_compared(pool, training)
     gap = f"; {missing} other patients that the generator was trained on could not be compared" if missing else ""
     return (
-        f"{audit.copies.sum()} of {len(audit.copies)} volumes ({share:.1%}, {confidence:.0%} interval {low:.1%} to "
-        f"{high:.1%}) are called copies of one of {audit.n_training} training volumes; of unseen real patients "
+        f"{audit.copies.sum()} of {len(audit.copies)} volumes ({share:.1%}, {100 * confidence:g} % interval {low:.1%} "
+        f"to {high:.1%}) are called copies of one of {audit.n_training} training volumes; of unseen real patients "
         f"{audit.false_alarms:.1%} at most would be ({audit.n_held_out} held out){gap}"
     )
 
