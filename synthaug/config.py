@@ -452,6 +452,8 @@ class MetricsConfig:
     """Coverage of the intervals."""
     subgroups: list[str] = field(default_factory=list)
     """Manifest columns (sex, site, ...) for whose values every metric is told by itself too."""
+    copies: bool = True
+    """Tell the share of synthetic volumes that are copies of training patients (nine held-out patients needed)."""
 
     def __post_init__(self) -> None:
         _require(self.bootstrap >= 1, f"metrics.bootstrap={self.bootstrap} must be at least 1.")

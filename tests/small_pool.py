@@ -1,8 +1,11 @@
 """A pool of a few small volumes, for the tests of the room ``augment``."""
 
 import hashlib
+import json
 from pathlib import Path
 
+import nibabel
+import torch
 import torchio as tio
 
 from synthaug.augment.pool import SyntheticPool, reports_by_class
@@ -22,6 +25,18 @@ def tree(folder: Path) -> dict[str, str]:
     """{path: hash of its bytes} of everything in a folder: two equal folders are equal trees."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def plant(pool: SyntheticPool, entry: dict, volume: torch.Tensor) -> None:
+    """Put a volume (1, X, Y, Z) in the place of a pool's own, as if it had been generated so."""
+    path = pool.path / entry["files"]["t2w"]
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(volume[0].numpy(), image.affine, image.header), path)
+    manifest = pool.path / "manifest.jsonl"
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    lines = [line | {"sha256": {"t2w": sha256}} if line["id"] == entry["id"] else line for line in lines]
+    manifest.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
 
 
 def imbalanced(subjects: list[tio.Subject]) -> list[tio.Subject]:

@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from synthaug.augment.pool import SyntheticPool
 from synthaug.bench import run as bench_run
-from synthaug.bench.commands import run_command
+from synthaug.bench.commands import _config_of, _parser, run_command
 from synthaug.bench.preparation import Study, refuse_leaks
 from synthaug.data.splits import Split
 from synthaug.errors import InputError
@@ -105,7 +105,7 @@ def test_summary_holds_intervals_contrasts_floor_and_verdict(finished):
         assert 0 < contrast["p"] <= contrast["p_holm"] <= 1
         assert (contrast["n_train"], contrast["seeds"], contrast["protocol"]) == (17, [0, 1], "same cohort")
     image_metrics = {row["metric"]: row for row in summary["image_metrics"]}
-    assert {"fid", "kid", "mmd"} <= set(image_metrics)
+    assert {"fid", "kid", "mmd", "copies"} <= set(image_metrics)
     for row in image_metrics.values():
         assert row["ci_low"] <= row["value"] <= row["ci_high"]
         assert row["fingerprint"]
@@ -232,6 +232,21 @@ def test_a_generator_that_saw_a_test_patient_is_refused():
     with pytest.raises(InputError, match="trained on patient 'p7', who is in the test part"):
         refuse_leaks([patient_hash("p7")], split, source="generator")
     refuse_leaks([patient_hash("p8")], split, source="generator")
+
+
+def test_a_pool_without_its_copies_is_another_pool_in_the_same_folder(finished, tmp_path):
+    [made] = finished.glob("pool-*")
+    shutil.copytree(made, tmp_path / made.name)
+    parser = _parser("bench")
+    config = _config_of(parser.instantiate_classes(parser.parse_args(["--config", str(finished / "config.yaml")])))
+    before = Study.read(config, tmp_path, lambda name, total: lambda *_: None)
+    assert f"pool-{before.pool_id}" == made.name
+    volumes = [entry["id"] for label in before.pool.classes for entry in before.pool.entries(label)]
+    record = {"dropped": True, "volumes": {name: {"copy": name == volumes[0]} for name in volumes}}
+    (tmp_path / made.name / "audit.json").write_text(json.dumps(record))
+    after = Study.read(config, tmp_path, lambda name, total: lambda *_: None)
+    assert after.pool_id != before.pool_id  # no cell of the whole pool is taken for one of this
+    assert (after.pool.path, len(after.pool), after.pool.dropped) == (before.pool.path, len(volumes) - 1, 1)
 
 
 def test_stages_can_be_run_one_by_one(finished, config_file, capsys):

@@ -62,7 +62,7 @@ def test_shards_built_one_by_one_are_the_pool_built_at_once(arguments, tmp_path)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["verifi"], "unknown action 'verifi'; the actions are build, verify, export, montage"),
+        (["verifi"], "unknown action 'verifi'; the actions are build, verify, audit, export, montage"),
         (["verify", "{tmp}/absent"], "no synthetic pool there"),
         (["build", "--out", "{tmp}/p", "--shard", "[2, 2]", *SMALL], "0 <= k < n"),
         (["build", "--out", "{tmp}/p", "--executor", "ray", "--shard", "[0, 2]"], "Ray deals out shards by itself"),

@@ -15,6 +15,7 @@ from synthaug.augment.ledger import HEADER, MANIFEST, Entry, Ledger, checked_ima
 from synthaug.augment.prompts import Prompts, as_prompts
 from synthaug.augment.prompts import reports_by_class as reports_by_class
 from synthaug.augment.recipe import provenance_line
+from synthaug.augment.verdicts import dropped_among
 from synthaug.config import LabelPolicy, PreprocessConfig, SamplingConfig
 from synthaug.data.manifest import make_subject
 from synthaug.errors import InputError
@@ -33,29 +34,42 @@ class SyntheticPool:
     What is checked when: opening reads header and manifest, no volume. Reading a subject's data compares the SHA-256
     of the bytes read, so a missing, truncated or altered volume is refused with its name. :meth:`verify` reads them
     all and names every bad one.
+
+    Volumes that ``synthaug pool audit --drop`` found to be copies of training patients stay on disk and are left out
+    here; a pool that has grown since is refused until it is audited again.
     """
 
-    def __init__(self, path: Path, header: dict[str, Any], entries: Sequence[Entry]) -> None:
+    def __init__(self, path: Path, header: dict[str, Any], entries: Sequence[Entry], *, whole: bool = False) -> None:
         self.path = path
         self.header = header
+        self._whole = whole
         self._places: set[tuple[int, int, int]] = set()
         self._turned_down: list[Entry] = []
+        self._dropped: list[Entry] = []
         self._by_class: dict[int, list[Entry]] = {}
         self._add(entries)
 
     def _add(self, entries: Sequence[Entry]) -> None:
         """Append what is new, in the order of places, so that what was there before keeps its index."""
+        copies = set() if self._whole else dropped_among(self.path, entries)
         for entry in sorted(entries, key=place):
             if place(entry) in self._places:
                 continue
             self._places.add(place(entry))
-            kept = self._turned_down if entry["label"] is None else self._by_class.setdefault(entry["label"], [])
-            kept.append(entry)
+            if entry["label"] is None:
+                self._turned_down.append(entry)
+            elif entry["id"] in copies:
+                self._dropped.append(entry)
+            else:
+                self._by_class.setdefault(entry["label"], []).append(entry)
 
     def refresh(self) -> int:
         """Take up what a builder, in this or another process, has added since; returns the number of new volumes.
 
         A volume keeps its (class, index) in this object; new ones come after it. Call it between epochs.
+
+        Raises:
+            InputError: Copies are left out of the pool, and its audit does not know the new volumes.
         """
         before = len(self)
         self._add(_read_entries(self.path))
@@ -77,6 +91,11 @@ class SyntheticPool:
         return sorted(self._by_class)
 
     @property
+    def dropped(self) -> int:
+        """Volumes that are left out as copies of training patients."""
+        return len(self._dropped)
+
+    @property
     def address(self) -> str:
         """What reopens this source: its folder."""
         return str(self.path.resolve())
@@ -88,7 +107,11 @@ class SyntheticPool:
 
     def summary(self) -> dict[str, dict[int, int]]:
         """By class: places ``requested``, volumes ``generated`` and ``turned_down``; ``kept`` by final class."""
-        every = [*self._turned_down, *(entry for entries in self._by_class.values() for entry in entries)]
+        every = [
+            *self._turned_down,
+            *self._dropped,
+            *(entry for entries in self._by_class.values() for entry in entries),
+        ]
         requested = Counter(label for label, _ in {place(entry)[:2] for entry in every})
         generated = Counter(place(entry)[0] for entry in every)
         turned_down = Counter(place(entry)[0] for entry in self._turned_down)
@@ -143,20 +166,22 @@ class SyntheticPool:
             )
 
     @classmethod
-    def open(cls, path: str | Path, *, preprocessing: PreprocessConfig | None = None) -> Self:
+    def open(cls, path: str | Path, *, preprocessing: PreprocessConfig | None = None, whole: bool = False) -> Self:
         """Open a pool that was built before, or that is being built.
 
         Args:
             path: Its folder.
             preprocessing: What real volumes go through here; a pool born under another one is refused.
+            whole: With the copies that an audit left out, as that audit itself needs it.
 
         Raises:
-            InputError: No pool there, its manifest cannot be used, or its preprocessing is another.
+            InputError: No pool there, its manifest cannot be used, its preprocessing is another, or copies are left
+                out of it and it has grown since.
         """
         folder = Path(path)
         if not (folder / HEADER).is_file():
             raise InputError(f"{folder}: no synthetic pool there ({HEADER} is missing).")
-        pool = cls(folder, read_json(folder / HEADER), _read_entries(folder))
+        pool = cls(folder, read_json(folder / HEADER), _read_entries(folder), whole=whole)
         if preprocessing is not None:
             _require_preprocessing(pool, preprocessing)
         return pool

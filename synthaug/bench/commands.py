@@ -19,7 +19,7 @@ COMMANDS = {
     "train-autoencoder": "train the image autoencoder of a study",
     "train-ldm": "train the generator of a study (and its autoencoder where missing)",
     "pool": "fill the synthetic pool of a study (and train its generator where missing); "
-    "pool build | verify | export | montage: pools by themselves",
+    "pool build | verify | audit | export | montage: pools by themselves",
     "classify": "train and test the classifiers of a study (and make what they need)",
     "import": "turn a released CCELLA checkpoint and MAISI's autoencoder into a generator folder",
     "metrics": "compare images: a study's pool with its held-out real volumes, or --real FOLDER --synthetic FOLDER",
@@ -94,14 +94,17 @@ def _run_import(arguments: Sequence[str]) -> int:
 
 
 def _run_pool(action: str, *arguments: str) -> int:
-    from synthaug.bench.pool_commands import POOL_COMMANDS
+    from synthaug.bench.pool_commands import FLAGS, POOL_COMMANDS
 
     if action not in POOL_COMMANDS:
         raise InputError(f"unknown action {action!r}; the actions are {', '.join(POOL_COMMANDS)}.")
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(prog=f"synthaug pool {action}", exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
-    parser.add_function_arguments(POOL_COMMANDS[action], as_positional=action != "build")
+    flags = FLAGS.get(action, {})
+    parser.add_function_arguments(POOL_COMMANDS[action], as_positional=action != "build", skip=set(flags))
+    for name, meaning in flags.items():
+        parser.add_argument(f"--{name}", action="store_true", help=meaning)
     options = vars(parser.instantiate_classes(parser.parse_args(list(arguments))))
     POOL_COMMANDS[action](**{name: value for name, value in options.items() if name != "config"})
     return 0
@@ -141,7 +144,7 @@ def _run(command: str, config: Config, out: Path) -> int:
 
 def _run_stage(command: str, config: Config, out: Path) -> int:
     from synthaug.bench.preparation import Study
-    from synthaug.bench.run import Bars
+    from synthaug.bench.run import Bars, measure_images
     from synthaug.models.optimisation import processes
 
     if command == "train-autoencoder" and config.generator.pretrained:
@@ -155,11 +158,9 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
         return 0
     print(f"pool: {study.pool.path}, volumes of each class {study.pool.counts}")
     if command == "metrics":
-        from synthaug.bench.aggregate import image_metrics
-
-        held_out = [*study.split.val, *study.split.test]
-        for result in image_metrics(held_out, study.pool, config.data.images, config.metrics):
-            print("  ".join(f"{name}={value}" for name, value in result.items()))
+        rows, left_out = measure_images(study)
+        for row in [*rows, *left_out]:
+            print("  ".join(f"{name}={value}" for name, value in row.items()))
     return 0
 
 

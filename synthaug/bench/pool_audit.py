@@ -9,16 +9,18 @@ import torchio as tio
 from matplotlib.figure import Figure
 
 from synthaug.augment.pool import SyntheticPool
+from synthaug.augment.verdicts import AUDIT, Verdicts
 from synthaug.bench.report import draw_slice
+from synthaug.config import MetricsConfig
 from synthaug.errors import InputError
-from synthaug.files import atomic_path, read_json, write_json
+from synthaug.files import atomic_path, write_json
 from synthaug.generate.record import patient_hash
 from synthaug.metrics.features import Extractor, seeded_extractor
 from synthaug.metrics.memorisation import LEFT_RIGHT, CopyAudit, CopyDetector
 from synthaug.metrics.volumes import VolumeSet
 
-AUDIT = "audit.json"
-"""Beside the pool's own files."""
+LEAST_HELD_OUT = 9
+"""Limits from n held-out patients call up to 2 / (n + 1) of unseen ones copies: with fewer, more than a fifth."""
 
 
 def audit_pool(
@@ -28,40 +30,122 @@ def audit_pool(
     *,
     extractor: Extractor | None = None,
     false_alarms: float = 0.01,
+    drop: bool = False,
     pictures: str | Path | None = None,
 ) -> CopyAudit:
     """Look for each volume of a pool among the generator's training patients and mark the copies in ``audit.json``.
 
     The file names training patients by hash alone, so that a pool can be handed on with it. Pictures show patients:
-    they are drawn only where a file for them is named.
+    they are drawn only where a file for them is named. A pool that copies were dropped from stays so when it is
+    audited again.
 
     Args:
-        pool: Any pool; its volumes stay as they are.
+        pool: Any pool; all its volumes are audited, and stay as they are.
         training: The patients that the generator was trained on, preprocessed as its volumes are.
         held_out: Real subjects of other patients, preprocessed alike; they set the limits.
         extractor: Where feature distances are measured; None = the seeded one.
         false_alarms: Share of unseen real patients that may be called copies, in (0, 1).
+        drop: Leave the copies out whenever the pool is opened from now on.
         pictures: PNG file to draw each copy beside its original in.
 
     Returns:
-        What was found, in the order of ``pool.subjects()``.
+        What was found, in the order of the ``subjects()`` of the whole pool.
 
     Raises:
-        InputError: An empty pool, patients on both sides, or what :class:`CopyDetector` refuses.
+        InputError: As :func:`find_copies`.
     """
-    ids = _ids(pool)
-    if not ids:
-        raise InputError(f"{pool.path}: the pool has no volumes to audit; build it first.")
+    pool, earlier = SyntheticPool.open(pool.path, whole=True), Verdicts.read(pool.path)
+    extractor = extractor or seeded_extractor(channels=len(pool.images))
+    audit = find_copies(pool, training, held_out, extractor=extractor, false_alarms=false_alarms)
+    dropped = drop or (earlier is not None and earlier.dropped)
+    write_json(pool.path / AUDIT, _record(pool, audit, extractor, training) | {"dropped": dropped})
+    if pictures is not None and audit.copies.any():
+        _draw_pairs(Path(pictures), pool, training, audit)
+    return audit
+
+
+def find_copies(
+    pool: SyntheticPool,
+    training: Sequence[tio.Subject],
+    held_out: Sequence[tio.Subject],
+    *,
+    extractor: Extractor,
+    false_alarms: float = 0.01,
+) -> CopyAudit:
+    """As :func:`audit_pool`, of the volumes that the pool was opened with, and nothing is written.
+
+    Raises:
+        InputError: Patients on both sides, what :func:`find_obstacle` tells, or what :class:`CopyDetector` refuses.
+    """
     shared = {subject["patient_id"] for subject in training} & {subject["patient_id"] for subject in held_out}
     if shared:
         raise InputError(f"Patient {min(shared)!r} is both a training and a held-out patient: split them first.")
+    obstacle = find_obstacle(pool, training, held_out)
+    if obstacle:
+        raise InputError(f"{pool.path}: {obstacle}")
     known, unseen, drawn = (VolumeSet.of(part, pool.images) for part in (training, held_out, list(pool.subjects())))
-    extractor = extractor or seeded_extractor(channels=len(pool.images))
-    audit = CopyDetector(known, unseen, extractor, false_alarms=false_alarms).audit(drawn)
-    write_json(pool.path / AUDIT, _record(pool, ids, audit, extractor, training))
-    if pictures is not None and audit.copies.any():
-        _draw_pairs(Path(pictures), drawn, known, audit)
-    return audit
+    return CopyDetector(known, unseen, extractor, false_alarms=false_alarms).audit(drawn)
+
+
+def find_obstacle(pool: SyntheticPool, training: Sequence[tio.Subject], held_out: Sequence[tio.Subject]) -> str | None:
+    """Why an audit of the pool against these patients would say nothing, in one sentence; None = it says something."""
+    if not len(pool):
+        return "the pool has no volumes to audit; build it first."
+    patients = len({subject["patient_id"] for subject in held_out})
+    if patients < LEAST_HELD_OUT:
+        return (
+            f"{patients} held-out patients are too few to tell copies from likenesses; "
+            f"hold out at least {LEAST_HELD_OUT} (split.val and split.test)."
+        )
+    seen = pool.header["trained_on_patients"]
+    if seen and not _hashes(training) & set(seen):
+        return (
+            f"its generator was trained on {len(seen)} other patients, none of them here, so that copies could not "
+            "be found; give the data and split that it was trained on."
+        )
+    return None
+
+
+def measure_copies(
+    pool: SyntheticPool, training: Sequence[tio.Subject], held_out: Sequence[tio.Subject], config: MetricsConfig
+) -> dict[str, Any]:
+    """The share of copies with its interval, as a row beside the other image metrics, and as a sentence.
+
+    Raises:
+        InputError: As :func:`find_copies`.
+    """
+    extractor = seeded_extractor(channels=len(pool.images), seed=config.extractor_seed)
+    audit = find_copies(pool, training, held_out, extractor=extractor)
+    share, low, high = audit.share(config.confidence)
+    return {
+        "metric": "copies",
+        "value": share,
+        "ci_low": low,
+        "ci_high": high,
+        "false_alarms": audit.false_alarms,
+        "n_real": audit.n_training,
+        "n_held_out": audit.n_held_out,
+        "n_synthetic": len(audit.copies),
+        "n_not_compared": _count_not_compared(pool, training),
+        "larger_is_better": False,
+        "fingerprint": audit.fingerprint,
+        "extractor": extractor.name,
+        "sentence": tell_copies(pool, audit, training, confidence=config.confidence),
+    }
+
+
+def tell_copies(
+    pool: SyntheticPool, audit: CopyAudit, training: Sequence[tio.Subject], *, confidence: float = 0.95
+) -> str:
+    """What an audit found, what it is worth, and what it could not see, in one line for people."""
+    share, low, high = audit.share(confidence)
+    missing = _count_not_compared(pool, training)
+    gap = f"; {missing} other patients that the generator was trained on could not be compared" if missing else ""
+    return (
+        f"{audit.copies.sum()} of {len(audit.copies)} volumes ({share:.1%}, {100 * confidence:g} % interval {low:.1%} "
+        f"to {high:.1%}) are called copies of one of {audit.n_training} training volumes; of unseen real patients "
+        f"{audit.false_alarms:.1%} at most would be ({audit.n_held_out} held out){gap}"
+    )
 
 
 def marked_copies(pool: SyntheticPool) -> set[str]:
@@ -70,14 +154,10 @@ def marked_copies(pool: SyntheticPool) -> set[str]:
     Raises:
         InputError: The pool was not audited, or has grown since.
     """
-    path = pool.path / AUDIT
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; the pool was not audited for copies.")
-    record = read_json(path)
-    unknown = set(_ids(pool)) - set(record["volumes"])
-    if unknown:
-        raise InputError(f"{path}: does not know {len(unknown)} volumes of the pool; audit it again.")
-    return {name for name, found in record["volumes"].items() if found["copy"]}
+    verdicts = Verdicts.read(pool.path)
+    if verdicts is None:
+        raise InputError(f"{pool.path / AUDIT}: no such file; the pool was not audited for copies.")
+    return verdicts.copies_among(_ids(pool))
 
 
 def without_copies(pool: SyntheticPool) -> list[tio.Subject]:
@@ -95,8 +175,17 @@ def _ids(pool: SyntheticPool) -> list[str]:
     return [entry["id"] for label in pool.classes for entry in pool.entries(label)]
 
 
+def _hashes(subjects: Sequence[tio.Subject]) -> set[str]:
+    return {patient_hash(subject["patient_id"]) for subject in subjects}
+
+
+def _count_not_compared(pool: SyntheticPool, training: Sequence[tio.Subject]) -> int:
+    """Patients that the generator remembers and that are not at hand to look for copies of."""
+    return len(set(pool.header["trained_on_patients"]) - _hashes(training))
+
+
 def _record(
-    pool: SyntheticPool, ids: list[str], audit: CopyAudit, extractor: Extractor, training: Sequence[tio.Subject]
+    pool: SyntheticPool, audit: CopyAudit, extractor: Extractor, training: Sequence[tio.Subject]
 ) -> dict[str, Any]:
     share, low, high = audit.share()
     volumes = {
@@ -107,7 +196,7 @@ def _record(
             "nearest_patient": patient_hash(training[int(audit.nearest[row])]["patient_id"]),
             "mirrored": bool(audit.mirrored[row]),
         }
-        for row, name in enumerate(ids)
+        for row, name in enumerate(_ids(pool))
     }
     return {
         "format": 1,
@@ -119,14 +208,16 @@ def _record(
         "distance_limit": audit.distance_limit,
         "n_training": audit.n_training,
         "n_held_out": audit.n_held_out,
+        "n_not_compared": _count_not_compared(pool, training),
         "share": share,
         "share_interval": [low, high],
         "volumes": volumes,
     }
 
 
-def _draw_pairs(path: Path, drawn: VolumeSet, known: VolumeSet, audit: CopyAudit) -> None:
+def _draw_pairs(path: Path, pool: SyntheticPool, training: Sequence[tio.Subject], audit: CopyAudit) -> None:
     """Copy | its original (mirrored if it is copied so), at most sixteen rows, the likest first."""
+    drawn, known = VolumeSet.of(list(pool.subjects()), pool.images), VolumeSet.of(training, pool.images)
     rows = np.flatnonzero(audit.copies)
     rows = rows[np.argsort(-audit.correlation[rows])][:16]
     figure = Figure(figsize=(5, 2.5 * len(rows)))

@@ -1,4 +1,4 @@
-"""``synthaug pool build | verify | export | montage``: pools without a study around them."""
+"""``synthaug pool build | verify | audit | export | montage``: pools without a study around them."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -10,11 +10,20 @@ from synthaug.augment.cluster import build_on_ray
 from synthaug.augment.export import Layout, export_pool
 from synthaug.augment.montage import save_montage
 from synthaug.augment.pool import SyntheticPool
-from synthaug.bench.pools import describe_pool, overrides_class, prompts_of
+from synthaug.bench.pool_audit import audit_pool, tell_copies
+from synthaug.bench.pools import (
+    describe_pool,
+    overrides_class,
+    preprocessing_of,
+    prompts_of,
+    refuse_generator_leaks,
+    require_images,
+)
 from synthaug.bench.preparation import draw_split, load_subjects
 from synthaug.bench.run import Bars
 from synthaug.config import DataConfig, PoolConfig, SplitConfig
 from synthaug.data.manifest import class_counts
+from synthaug.data.preprocess import preprocess
 from synthaug.errors import InputError
 from synthaug.generate.pipeline import CCELLAPipeline
 
@@ -99,6 +108,37 @@ def verify(pool: str) -> None:
     print(f"{pool}: all {len(opened)} volumes are as they were generated")
 
 
+def audit(
+    pool: str,
+    data: DataConfig,
+    split: SplitConfig,
+    drop: bool = False,
+    false_alarms: float = 0.01,
+    pictures: str | None = None,
+) -> None:
+    """Look for copies of training patients in a pool and write audit.json beside its files.
+
+    Args:
+        pool: Folder of the pool.
+        data: The subjects that its generator was trained on, and others.
+        split: The training part is what may have been copied; the others set the limits.
+        drop: Leave the copies out whenever the pool is opened from now on; delete audit.json to take them in again.
+        false_alarms: Share of unseen real patients that may be called copies, in (0, 1).
+        pictures: PNG to draw each copy beside its original in; it shows patients.
+    """
+    opened = SyntheticPool.open(pool, whole=True)
+    require_images(opened, data.images)
+    drawn = draw_split(split, load_subjects(data))
+    refuse_generator_leaks(opened, drawn)
+    training, held_out = (
+        preprocess(part, preprocessing_of(opened), opened.images) for part in (drawn.train, [*drawn.val, *drawn.test])
+    )
+    found = audit_pool(opened, training, held_out, false_alarms=false_alarms, drop=drop, pictures=pictures)
+    left_out = SyntheticPool.open(pool).dropped
+    ending = f"; {left_out} are left out when the pool is opened" if left_out else ""
+    print(f"{pool}: {tell_copies(opened, found, training)}{ending}")
+
+
 def export(pool: str, out: str, layout: Layout = "manifest") -> None:
     """Write a pool as NIfTI with a manifest CSV, or in CCELLA's layout.
 
@@ -124,6 +164,10 @@ def montage(pool: str, out: str, columns: int = 8) -> None:
 POOL_COMMANDS: dict[str, Callable[..., None]] = {
     "build": build,
     "verify": verify,
+    "audit": audit,
     "export": export,
     "montage": montage,
 }
+
+FLAGS = {"audit": {"drop": "leave the copies out whenever the pool is opened from now on"}}
+"""Options without a value, by command."""

@@ -1,12 +1,13 @@
 """A study's pool: whose reports prompt it, and whom it must never have seen."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torchio as tio
 
 from synthaug.augment.pool import SyntheticPool
 from synthaug.augment.prompts import Prompts, TrainingPrompts, WriterPrompts
-from synthaug.config import Config, PoolConfig
+from synthaug.config import Config, PoolConfig, PreprocessConfig
 from synthaug.data.picai import read_marksheet
 from synthaug.data.splits import Split
 from synthaug.errors import InputError
@@ -50,15 +51,27 @@ def open_given_pool(config: Config, split: Split) -> SyntheticPool:
         InputError: No pool, another preprocessing, other images, or it saw a patient that is chosen or tested by.
     """
     pool = SyntheticPool.open(str(config.pool.path), preprocessing=config.preprocess)
-    if pool.images != config.data.images:
-        raise InputError(f"{pool.path}: the pool has images {pool.images}, and data.images is {config.data.images}.")
+    require_images(pool, config.data.images)
     refuse_leaking_pool(pool, split)
     return pool
 
 
+def require_images(pool: SyntheticPool, images: Sequence[str]) -> None:
+    """InputError if the pool's subjects have other images, or in another order."""
+    if pool.images != images:
+        raise InputError(f"{pool.path}: the pool has images {pool.images}, and data.images is {images}.")
+
+
+def preprocessing_of(pool: SyntheticPool) -> PreprocessConfig:
+    """What real volumes go through to be as the pool's; of released generators shape and spacing alone are known."""
+    born = pool.header.get("preprocessing") or {name: pool.header[name] for name in ("shape", "spacing_mm")}
+    settings: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in born.items()}
+    return PreprocessConfig(**settings)
+
+
 def refuse_leaking_pool(pool: SyntheticPool, split: Split) -> None:
     """InputError if generator or prompts come from a patient that the classifier is chosen or tested by."""
-    refuse_leaks(pool.header["trained_on_patients"], split, source=str(pool.path), did="its generator was trained on")
+    refuse_generator_leaks(pool, split)
     patients = pool.header.get("prompts", {}).get("patients")
     if patients is None:
         raise InputError(
@@ -66,6 +79,11 @@ def refuse_leaking_pool(pool: SyntheticPool, split: Split) -> None:
             "(TrainingPrompts or WriterPrompts)."
         )
     refuse_leaks(patients, split, source=str(pool.path), did="prompted with the report of")
+
+
+def refuse_generator_leaks(pool: SyntheticPool, split: Split) -> None:
+    """InputError if the generator was trained on a patient that is held out."""
+    refuse_leaks(pool.header["trained_on_patients"], split, source=str(pool.path), did="its generator was trained on")
 
 
 def refuse_leaks(seen: Sequence[str], split: Split, *, source: str, did: str = "trained on") -> None:
@@ -97,4 +115,5 @@ def describe_pool(pool: SyntheticPool) -> str:
     told = ", and the class vector is told" if header["override_class"] else ""
     summary = pool.summary()
     counts = f"requested {summary['requested']}, generated {summary['generated']}, kept {summary['kept']}"
-    return f"{WORDS.get(policy, policy)}{told}; {LABELS[header['labels']]}; {counts}"
+    dropped = f", {pool.dropped} left out as copies of training patients" if pool.dropped else ""
+    return f"{WORDS.get(policy, policy)}{told}; {LABELS[header['labels']]}; {counts}{dropped}"

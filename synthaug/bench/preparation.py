@@ -11,6 +11,7 @@ import torch
 import torchio as tio
 
 from synthaug.augment.pool import SyntheticPool, reports_by_class
+from synthaug.augment.verdicts import dropped_from
 from synthaug.bench.monitoring import VOLUMES, TrainingMonitor
 from synthaug.bench.pools import (
     open_given_pool,
@@ -153,11 +154,17 @@ class Study:
         return content_hash([self.autoencoder_id, generator, asdict(self.config.preprocess)])
 
     @cached_property
+    def pool_folder(self) -> Path:
+        """Where the pool is made."""
+        return self.out / f"pool-{content_hash([self.generator_id, asdict(self.config.pool)])}"
+
+    @cached_property
     def pool_id(self) -> str:
-        """Hash of what the pool depends on."""
+        """Hash of what the pool depends on, and of the copies left out of it: without them it is another pool."""
         if self.config.pool.path:
             return content_hash(["given", self.pool.identity])
-        return content_hash([self.generator_id, asdict(self.config.pool)])
+        made, dropped = self.pool_folder.name.removeprefix("pool-"), dropped_from(self.pool_folder)
+        return content_hash([made, dropped]) if dropped else made
 
     @cached_property
     def begun(self) -> CCELLAPipeline | None:
@@ -221,7 +228,7 @@ class Study:
         settings = self.config.pool
         if settings.path:
             return open_given_pool(self.config, self.split)
-        folder = self.out / f"pool-{self.pool_id}"
+        folder = self.pool_folder
         if (folder / "complete.json").is_file():
             pool = SyntheticPool.open(folder, preprocessing=self.config.preprocess)
         else:

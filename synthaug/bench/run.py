@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from synthaug.augment.pool import SyntheticPool
 from synthaug.bench.aggregate import count_statistics, image_metrics, summarise
 from synthaug.bench.cell import protocol_of, run_cell
 from synthaug.bench.grid import DATA, STAGES, Cell, cells_of
+from synthaug.bench.pool_audit import find_obstacle, measure_copies
 from synthaug.bench.pools import describe_pool
 from synthaug.bench.preparation import Study
 from synthaug.bench.report import write_report, write_results
@@ -64,7 +65,7 @@ def run_study(config: Config, out: Path) -> dict[str, Any]:
         if groups:
             summary["subgroups"] = slice_arms(records, groups, config.metrics)
         sources = studies.with_synthetic(cells)
-        summary["image_metrics"] = [row for source, study in sources.items() for row in _images(source, study)]
+        summary |= _measure_sources(sources)
         write_json(out / "summary.json", summary)
         write_results(records, out / "results.csv")
         base = next(iter(sources.values()), studies.first)
@@ -107,10 +108,25 @@ def _run_cells(
     return records, failed
 
 
-def _images(source: str, study: Study) -> list[dict[str, Any]]:
-    held_out = [*study.split.val, *study.split.test]
-    rows = image_metrics(held_out, study.pool, study.config.data.images, study.config.metrics)
-    return [{**row, "source": source} for row in rows]
+def _measure_sources(sources: Mapping[str, Study]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {"image_metrics": [], "image_metrics_left_out": []}
+    for source, study in sources.items():
+        for kind, rows in zip(found, measure_images(study), strict=True):
+            found[kind] += [{**row, "source": source} for row in rows]
+    return found
+
+
+def measure_images(study: Study) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A row for each image metric of the study's pool, and a row with the reason for each that says nothing here."""
+    split, config = study.split, study.config
+    held_out = [*split.val, *split.test]
+    rows = image_metrics(held_out, study.pool, config.data.images, config.metrics)
+    if not config.metrics.copies:
+        return rows, []
+    obstacle = find_obstacle(study.pool, split.train, held_out)
+    if obstacle:
+        return rows, [{"metric": "copies", "reason": obstacle}]
+    return [*rows, measure_copies(study.pool, split.train, held_out, config.metrics)], []
 
 
 def describe_cells(config: Config) -> list[Cell]:

@@ -104,7 +104,8 @@ class Tracker:
             for image in summary["image_metrics"]:
                 name = f"images/{image['source']} {image['metric']}".replace("/ ", "/")
                 metrics += [Metric(name, image["value"], now, 0)]
-                metrics += [Metric(f"{name}_{part}", image[part], now, 0) for part in ("floor", "ci_low", "ci_high")]
+                parts = [part for part in ("floor", "false_alarms", "ci_low", "ci_high") if part in image]
+                metrics += [Metric(f"{name}_{part}", image[part], now, 0) for part in parts]
             self.client.log_batch(run_id, metrics=metrics, tags=[RunTag("verdict", summary["verdict"])])
             self.client.set_tag(run_id, "mlflow.note.content", summary["verdict"])
             for path in artifacts:
