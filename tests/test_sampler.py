@@ -33,7 +33,8 @@ def labelled(sizes):
 
 def listed(classes, volumes=1):
     """A pool of ``volumes`` a class, of which only the list is read."""
-    entries = [{"label": label, "index": index} for label in range(classes) for index in range(volumes)]
+    places = [(label, index) for label in range(classes) for index in range(volumes)]
+    entries = [{"id": f"{label}-{index}", "label": label, "index": index} for label, index in places]
     return SyntheticPool(Path("nowhere"), {"images": ["t2w"]}, entries)
 
 
