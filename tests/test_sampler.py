@@ -408,7 +408,8 @@ def test_a_pool_that_grows_takes_part_from_the_next_epoch_and_leaves_a_saved_epo
         def counts(self):
             return {0: self.size, 1: self.size}
 
-    pool = Growing(Path("nowhere"), {"images": ["t2w"]}, [{"label": label, "index": 0} for label in (0, 1)])
+    entries = [{"id": f"{label}", "label": label, "index": 0} for label in (0, 1)]
+    pool = Growing(Path("nowhere"), {"images": ["t2w"]}, entries)
 
     def sampler():
         return SyntheticSampler(labelled([6, 6]), pool, batch_size=2, mode="synthetic")
