@@ -84,11 +84,9 @@ class DiffusionObjective(nn.Module):
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """All rows of one batch; ``text`` holds token ids where the text encoder is trained, else hidden states."""
         denoiser = self.denoiser
-        if self.text_encoder is not None:
-            text = encode_tokens(self.text_encoder, text)
         noisy, wanted = corrupt(self.scheduler, latents, noise, timesteps)
         time = network_time(self.scheduler, timesteps)
-        context, logits = denoiser.read(text, time)
+        context, logits = self.read(text, time)
         given = labels if denoiser.conditioning.class_input == "true" else None
         predicted = denoise(
             denoiser,
@@ -105,6 +103,12 @@ class DiffusionObjective(nn.Module):
         values: dict[str, torch.Tensor] = {self.distance: loss.detach()}
         reading, parts = self.reading_loss(context, logits, latents=latents, labels=labels, weight=report_weight)
         return loss + reading, values | parts
+
+    def read(self, text: torch.Tensor, time: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Context and class logits of token ids where the text encoder is trained, else of hidden states."""
+        if self.text_encoder is not None:
+            text = encode_tokens(self.text_encoder, text)
+        return self.denoiser.read(text, time)
 
     def reading_loss(
         self,
@@ -149,7 +153,5 @@ class ReadingObjective(nn.Module):
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Arguments as those of :class:`DiffusionObjective`."""
         joint = self.joint
-        if joint.text_encoder is not None:
-            text = encode_tokens(joint.text_encoder, text)
-        context, logits = joint.denoiser.read(text, network_time(joint.scheduler, timesteps))
+        context, logits = joint.read(text, network_time(joint.scheduler, timesteps))
         return joint.reading_loss(context, logits, latents=latents, labels=labels, weight=report_weight)
