@@ -22,9 +22,10 @@ from synthaug.models.text_encoder import build_text_encoder, tokenize
 from synthaug.models.variants import VARIANTS
 from synthaug.seeding import derive_seed, torch_generator
 
-LAYOUT_COMPONENTS = 48
-"""Components that tell a layout, at most. Half of what reports explain of so many is where the lesion lies; of all the
-latents' variance it is a fiftieth."""
+LAYOUT_COMPONENTS = 160
+"""Components that tell a layout, at most. On phantoms the side of a lesion in the peripheral zone shows in the first 24,
+that of one in the transition zone, near the midline, only beyond the first 48: from 48 a linear probe reads it no better
+than chance, from 96 in 80 %, from 192 in 88 %."""
 VALIDATION_TIMESTEPS = (50, 250, 450, 650, 850)
 """Noise levels at which every validation subject is looked at."""
 

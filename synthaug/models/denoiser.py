@@ -72,7 +72,7 @@ class CCELLADenoiser(PretrainedModel):
         unet_size: dict | None = None,
         adapter_size: dict | None = None,
         layout_shape: tuple[int, int, int] | None = None,
-        layout_components: int = 48,
+        layout_components: int = 160,
     ) -> None:
         super().__init__()
         if variant not in VARIANTS:
