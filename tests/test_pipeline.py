@@ -56,6 +56,48 @@ def radmaisi(tiny_subjects, tiny_autoencoder):
     return pipeline
 
 
+# --- what is drawn from
+
+
+def first_latents(pipeline, context):
+    pipeline.scheduler.set_timesteps(4)
+    generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+    return pipeline._first_latents(context, generators, (4, 4, 2))
+
+
+def test_published_generators_start_from_noise_alone(pipeline):
+    context = torch.zeros(2, 4, 8)
+    channels = pipeline.autoencoder.latent_channels
+    noise = [torch.randn(channels, 4, 4, 2, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    assert torch.equal(first_latents(pipeline, context), torch.stack(noise))
+
+
+def test_with_a_layout_the_rest_of_the_image_at_the_first_timestep_is_drawn_too(tiny_subjects, tiny_autoencoder):
+    config = tiny_generator_config(
+        layout_loss_weight=1.0, preconditioned=True, training=TrainingConfig(steps=1, batch_size=4, learning_rate=0.01)
+    )
+    pipeline = train_ldm(
+        tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES, micro_batch=2
+    )
+    denoiser, channels = pipeline.denoiser, pipeline.autoencoder.latent_channels
+    with torch.no_grad():
+        denoiser.layout[-1].weight.zero_()
+        denoiser.layout[-1].bias.fill_(3.0)
+        size = denoiser.config.adapter_size
+        context = torch.zeros(2, size["queries"], size["width"])
+        sides = denoiser.layout_basis.shape[2:]
+        pipeline.scheduler.set_timesteps(4)
+        found = pipeline._first_latents(context, [torch.Generator().manual_seed(seed) for seed in (0, 1)], sides)
+    deviations = torch.tensor(pipeline.config.latent_deviations).view(-1, 1, 1, 1)
+    kept = pipeline.scheduler.alphas_cumprod[999]
+    for seed in (0, 1):
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(channels, *sides, generator=generator)
+        components = 3.0 + torch.randn(len(denoiser.layout_basis), generator=generator)
+        image = deviations * sum(c * basis for c, basis in zip(components, denoiser.layout_basis, strict=True))
+        torch.testing.assert_close(found[seed], kept.sqrt() * image + (1 - kept).sqrt() * noise)
+
+
 # --- a volume is a function of its recipe
 
 

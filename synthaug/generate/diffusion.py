@@ -105,6 +105,22 @@ def network_time(scheduler: SchedulerMixin, timesteps: torch.Tensor) -> torch.Te
     return flow_time(timesteps) if is_flow(scheduler) else timesteps
 
 
+def image_left(scheduler: SchedulerMixin) -> float:
+    """Share of the variance that the image still has at the first of a sampler's timesteps, beside the noise's.
+
+    0 for flows, which start from noise alone, and for samplers that count noise in another unit than the network's.
+
+    Example:
+        >>> sampler = swap_scheduler(training_scheduler("v_prediction"), "dpm_solver")
+        >>> sampler.set_timesteps(20)
+        >>> round(image_left(sampler), 5)
+        0.00014
+    """
+    if is_flow(scheduler) or getattr(scheduler, "init_noise_sigma", 1.0) != 1.0:
+        return 0.0
+    return float(scheduler.alphas_cumprod[int(scheduler.timesteps[0])])
+
+
 def swap_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
     """The scheduler called ``name`` for the same trained network, with diffusers' defaults for everything else.
 

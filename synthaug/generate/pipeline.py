@@ -18,7 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from synthaug.errors import InputError
 from synthaug.files import content_hash, read_json, write_json, write_text
-from synthaug.generate.diffusion import noise_schedule, require_suited, swap_scheduler
+from synthaug.generate.diffusion import image_left, noise_schedule, require_suited, swap_scheduler
 from synthaug.generate.encode import encode_reports
 from synthaug.generate.preconditioning import denoise
 from synthaug.generate.record import model_card
@@ -180,9 +180,7 @@ class CCELLAPipeline(DiffusionPipeline):
 
         Latents stay in float32, whatever the networks compute in: the steps of a sampler are small differences.
         """
-        noise = [torch.randn(self.autoencoder.latent_channels, *sides, generator=g) for g in generators]
         self.scheduler.set_timesteps(self.scheduler.num_inference_steps, device=self.device)  # forgets past steps
-        latents = torch.stack(noise).to(self.device) * getattr(self.scheduler, "init_noise_sigma", 1.0)
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         extra = {"generator": generators} if takes_generator else {}
         spacing = spacing.expand(len(reports), 3)
@@ -192,6 +190,8 @@ class CCELLAPipeline(DiffusionPipeline):
             if index % READ_AHEAD == 0:
                 ahead = timesteps[index : index + READ_AHEAD]
                 readings = {report: self._read(text[report], ahead) for report in dict.fromkeys(read)}
+            if index == 0:
+                latents = self._first_latents(_rows(readings, reports, 0, 0), generators, sides)
             scaled = self._scaled(latents, timestep)
 
             def predict(prompts, scaled=scaled, timestep=timestep, at=index % READ_AHEAD, readings=readings):
@@ -210,6 +210,25 @@ class CCELLAPipeline(DiffusionPipeline):
             if on_step:
                 latents = on_step(self, index, timestep, {"latents": latents}).get("latents", latents)
         return latents, None if logits is None else logits.float().softmax(dim=1)
+
+    def _first_latents(self, context: torch.Tensor | None, generators, sides: Sequence[int]) -> torch.Tensor:
+        """Noise to start from (B, c, *sides), float32.
+
+        Published: noise alone. But the published schedule ends before the image is gone (at the last of its timesteps
+        a hundredth of it is left, and of what all voxels share that is more than the noise), so the network takes the
+        noise's own mean for the image's. Ours, where the denoiser has a layout: that rest is drawn too, from a
+        Gaussian over the layout's components about what the report lets expect.
+        """
+        noise = [torch.randn(self.autoencoder.latent_channels, *sides, generator=g) for g in generators]
+        latents = torch.stack(noise).to(self.device) * getattr(self.scheduler, "init_noise_sigma", 1.0)
+        kept = image_left(self.scheduler)
+        if context is None or not self.denoiser.config.layout_shape or not kept:
+            return latents
+        expected = self.denoiser.expected_layout(context).float()
+        drawn = torch.stack([torch.randn(expected.shape[1], generator=g) for g in generators]).to(self.device)
+        image = self.denoiser.latents_of(expected + drawn, sides)
+        deviations = torch.tensor(list(self.config.latent_deviations) or [1.0], device=self.device)
+        return kept**0.5 * image * deviations.view(1, -1, 1, 1, 1) + (1 - kept) ** 0.5 * latents
 
     def _scaled(self, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         """What the network sees; samplers of flows scale nothing and lack the method."""

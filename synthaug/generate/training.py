@@ -23,9 +23,9 @@ from synthaug.models.variants import VARIANTS
 from synthaug.seeding import derive_seed, torch_generator
 
 LAYOUT_COMPONENTS = 160
-"""Components that tell a layout, at most. On phantoms the side of a lesion in the peripheral zone shows in the first 24,
-that of one in the transition zone, near the midline, only beyond the first 48: from 48 a linear probe reads it no better
-than chance, from 96 in 80 %, from 192 in 88 %."""
+"""Components that tell a layout, at most. On phantoms the side of a lesion in the peripheral zone shows in the first
+24; that of one in the transition zone, near the midline, only beyond the first 48: from 48 a linear probe reads it no
+better than chance, from 96 in 80 %, from 192 in 88 %."""
 VALIDATION_TIMESTEPS = (50, 250, 450, 650, 850)
 """Noise levels at which every validation subject is looked at."""
 

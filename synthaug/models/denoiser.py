@@ -3,6 +3,8 @@
 One class serves CCELLA and every comparator of its table; parameter names are those of the published checkpoints.
 """
 
+from collections.abc import Sequence
+
 import torch
 from diffusers.configuration_utils import register_to_config
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
@@ -168,12 +170,15 @@ class CCELLADenoiser(PretrainedModel):
         """The components (B, K) that the report lets expect, from the context (B, Q, width)."""
         return self.layout(context.flatten(1))
 
-    def _expected_latents(self, context: torch.Tensor, sides: torch.Size) -> torch.Tensor:
-        """(B, C, *sides), in units of the channels' deviations; stretched where the layout was fitted to others."""
-        expected = torch.einsum("bk,kcxyz->bcxyz", self.expected_layout(context), self.layout_basis)
-        if expected.shape[2:] != sides:
-            expected = nn.functional.interpolate(expected, size=sides, mode="trilinear")
-        return expected
+    def latents_of(self, components: torch.Tensor, sides: Sequence[int]) -> torch.Tensor:
+        """Latents (B, C, *sides) of components (B, K), in units of the channels' deviations.
+
+        They are stretched where the layout was fitted to other sides.
+        """
+        latents = torch.einsum("bk,kcxyz->bcxyz", components, self.layout_basis.to(components.dtype))
+        if latents.shape[2:] != torch.Size(sides):
+            latents = nn.functional.interpolate(latents, size=tuple(sides), mode="trilinear")
+        return latents
 
     def class_vector(self, logits: torch.Tensor | None, labels: torch.Tensor | None) -> torch.Tensor | None:
         """The class that conditions the image: ``labels`` where given, else the predicted probabilities.
@@ -205,7 +210,7 @@ class CCELLADenoiser(PretrainedModel):
         """Denoise: latents (B, C, x, y, z), timesteps (B,), class_vector (B, K), spacing_mm (B, 3) -> like latents."""
         with self.autocast():
             if self.config.layout_shape is not None and context is not None:
-                expected = self._expected_latents(context, latents.shape[2:])
+                expected = self.latents_of(self.expected_layout(context), latents.shape[2:])
                 latents = torch.cat([latents, expected.to(latents.dtype)], dim=1)
             return self.unet(
                 latents,
