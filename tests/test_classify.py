@@ -292,9 +292,11 @@ def test_a_weighted_loss_is_the_mean_of_weighted_rows(loss):
     """Weights (1, 3): the loss is a quarter of the rows' of class 0 alone and three quarters of those of class 1."""
     logits = torch.tensor([[1.0, 0.0], [0.3, 0.0], [0.0, 2.0], [0.5, 0.0]])
     labels = torch.tensor([0, 0, 1, 1])
-    plain, weighted = (_Objective(torch.nn.Identity(), loss, weights) for weights in (None, torch.tensor([1.0, 3.0])))
-    first, second = (plain(logits[rows], labels[rows])[0] for rows in (slice(0, 2), slice(2, 4)))
-    assert weighted(logits, labels)[0].item() == pytest.approx((first / 2 + 3 * second / 2).item(), rel=1e-6)
+    objective, weights = _Objective(torch.nn.Identity(), loss), torch.tensor([1.0, 3.0])
+    first, second = (objective(logits[rows], labels[rows])[0] for rows in (slice(0, 2), slice(2, 4)))
+    assert objective(logits, labels, weights[labels])[0].item() == pytest.approx(
+        (first / 2 + 3 * second / 2).item(), rel=1e-6
+    )
 
 
 def test_balanced_weights_are_scikit_learns():
