@@ -91,7 +91,7 @@ def test_any_of_several_images_tells():
         make_subject({"t2w": first, "adc": second}, label=0, subject_id=name, patient_id=name)
         for name, first, second in (("a", shared, own), ("b", theirs, shared))
     )
-    with pytest.raises(InputError, match="'b'.*'a'"):
+    with pytest.raises(InputError, match=r"'b'.*'a'"):
         refuse_duplicate_images(Split([one], [], [two]), ["t2w", "adc"])
     refuse_duplicate_images(Split([one], [], [two]), ["t2w"])
 

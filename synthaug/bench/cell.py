@@ -34,7 +34,7 @@ def cell_path(out: Path, cell: Cell) -> Path:
 def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> dict[str, Any]:
     """The record of a cell, computed or, when it was finished before, read.
 
-    Processes that train together (``torchrun``) call it together; the main one tests, writes and tells the others.
+    Processes that train together (``torchrun``) call it together; the main one writes.
 
     Returns:
         regime, seed, settings, numbers of training subjects, protocol, metrics, temperature, chosen step, history,
@@ -50,20 +50,19 @@ def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> dict
     sampler = _sampler(cell, study, None if finetuned else cell.synthetic_fraction)
     first = _sampler(cell, study, 1.0) if finetuned else None
     trained = _train(cell, study, sampler, first, on_step)
-    record = None
+    record = {
+        **cell.describe(),
+        **_training_facts(cell, study, sampler, first),
+        "steps_made": trained.steps,
+        "chosen_step": trained.chosen_step,
+        "temperature": trained.temperature,
+        "history": trained.history,
+        **_test(cell, study, trained),
+        "seconds": round(time.monotonic() - started, 1),
+    }
     if processes().is_main_process:
-        record = {
-            **cell.describe(),
-            **_training_facts(cell, study, sampler, first),
-            "steps_made": trained.steps,
-            "chosen_step": trained.chosen_step,
-            "temperature": trained.temperature,
-            "history": trained.history,
-            **_test(cell, study, trained),
-            "seconds": round(time.monotonic() - started, 1),
-        }
         write_json(path, record)
-    return told_by_main(record)
+    return record
 
 
 def _training_facts(
