@@ -85,8 +85,8 @@ def train_classifier(
 
     With ``pretraining`` the first of ``config.training.steps`` are made on its batches and only the others are
     validated and chosen from. Rate, moments and average go on from one part to the other: the fine-tuning then has a
-    lower rate than what came before, as is usual, and the training differs from that on both kinds of data at once in
-    the order of the data alone.
+    lower rate than what came before, as is usual, and all regimes share one schedule, so that they differ in their data
+    alone.
 
     In several processes (``accelerate launch``, ``torchrun``) each passes the same loader and takes its share of each
     batch; batch norms then see the share only, so that the result is near to, not equal to, that of one process.
