@@ -83,13 +83,29 @@ class SplitConfig:
     of the same seed, and the generator is trained on these patients too."""
     seed: int = 0
     """Another seed, another split."""
+    folds: int = 0
+    """Above 0: cross-validation by patient with so many folds, in place of ``test``; the axis {"split.fold": [0, 1,
+    2]} of three folds tests every patient once."""
+    fold: int = 0
+    """The fold that is tested, from 0."""
     file: str | None = None
     """A saved split to use instead of drawing one."""
 
     def __post_init__(self) -> None:
+        tested, name = (1 / self.folds, f"1/split.folds={self.folds}") if self.folds else (self.test, "split.test")
         _require(
-            self.test > 0 and self.val > 0 and self.test + self.val < 1,
-            f"split.test={self.test} and split.val={self.val} must be positive and leave patients to train on.",
+            tested > 0 and self.val > 0 and tested + self.val < 1,
+            f"{name}{'' if self.folds else f'={self.test}'} and split.val={self.val} must be positive and leave "
+            "patients to train on.",
+        )
+        _require(
+            self.folds == 0 or (self.folds >= 2 and self.file is None),
+            f"split.folds={self.folds} must be at least 2 (or 0, none), and stands in place of split.file.",
+        )
+        _require(
+            0 <= self.fold < max(self.folds, 1),
+            f"split.fold={self.fold} must lie in 0..{max(self.folds, 1) - 1}; split.folds={self.folds} says how many "
+            "folds there are.",
         )
         _require(
             0 < self.train <= 1 or self.train == int(self.train) > 1,
@@ -461,21 +477,28 @@ class MetricsConfig:
         _require(0 < self.confidence < 1, f"metrics.confidence={self.confidence} must lie in (0, 1).")
 
 
+Regime = Literal["real", "synthetic", "mixed", "finetuned"]
+
+
 @dataclass
 class StudyConfig:
     """What is compared."""
 
     name: str = "quickstart"
     """Name of the MLflow experiment."""
-    regimes: list[Literal["real", "synthetic", "mixed"]] = field(default_factory=lambda: ["real", "synthetic", "mixed"])
-    """Which training sets are compared."""
+    regimes: list[Regime] = field(default_factory=lambda: ["real", "synthetic", "mixed"])
+    """Which ways to train are compared: on real data, on synthetic data, on both at once, or on both one after the
+    other (finetuned: pre-trained on the pool, then fine-tuned on the real training set)."""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     """Classifier seeds; each regime runs once a seed."""
     synthetic_fraction: list[float] = field(default_factory=lambda: [0.5])
     """Synthetic share of the mixed regime's training set, in (0, 1); several = as many mixed regimes."""
+    pretrain_share: list[float] = field(default_factory=lambda: [0.5])
+    """Share of the optimiser steps, in (0, 1), that the regime finetuned makes on synthetic data before those on real
+    data; several = as many such regimes. All steps together are those of every regime, on one schedule."""
     axes: dict[str, list[Any]] = field(default_factory=dict)
     """Other settings to compare, in every combination: {"classifier.augment": [true, false], "split.train": [1, 0.5,
-    16], "split.seed": [0, 1]}. Splits are repeats, over which the statistics go as over seeds."""
+    16], "split.seed": [0, 1]}. Splits and folds are repeats, over which the statistics go as over seeds."""
 
     def __post_init__(self) -> None:
         _require(bool(self.regimes) and bool(self.seeds), "study.regimes and study.seeds must not be empty.")
@@ -487,7 +510,13 @@ class StudyConfig:
             bool(self.synthetic_fraction) or "mixed" not in self.regimes,
             "study.synthetic_fraction must not be empty where study.regimes has 'mixed'.",
         )
-        for name in ("regimes", "seeds", "synthetic_fraction"):
+        _require(
+            all(0 < share < 1 for share in self.pretrain_share)
+            and (bool(self.pretrain_share) or "finetuned" not in self.regimes),
+            f"study.pretrain_share={self.pretrain_share} must hold shares between 0 and 1, at least one where "
+            "study.regimes has 'finetuned'.",
+        )
+        for name in ("regimes", "seeds", "synthetic_fraction", "pretrain_share"):
             values = getattr(self, name)
             _require(len(set(values)) == len(values), f"study.{name}={values} holds a value twice.")
         for key, values in self.axes.items():

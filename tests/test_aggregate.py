@@ -90,6 +90,40 @@ def test_repeated_splits_are_repeats_and_not_arms():
     assert summary["regimes"][0]["accuracy"]["value"] == 0.5
 
 
+def test_folds_are_repeats_that_test_each_patient_once():
+    """Real data is right in fold 0 and wrong in fold 1; the mixture is right in both."""
+    folds = [range(4), range(4, 8)]
+    records = [
+        record("real", split__fold=fold, patients=of_fold, scores=(PERFECT, REVERSED)[fold])
+        for fold, of_fold in enumerate(folds)
+    ]
+    records += [record("mixed", fraction=0.5, split__fold=f, patients=of_fold) for f, of_fold in enumerate(folds)]
+    summary = summarise(records, [], MetricsConfig(bootstrap=50))
+    assert [(row["regime"], row["repeats"], row["n_test"]) for row in summary["regimes"]] == [
+        ("real", 2, 8),
+        ("mixed", 2, 8),
+    ]
+    assert [row["auroc"]["value"] for row in summary["regimes"]] == [0.5, 1.0]
+    [difference] = [row for row in summary["contrasts"] if row["metric"] == "accuracy"]
+    assert (difference["difference"], difference["repeats"]) == (0.5, 2)
+    # Of the 256 swaps, the four patients of fold 1 decide: 1/16 + 1/16.
+    assert difference["p"] == pytest.approx(2 / 16)
+
+
+def test_fine_tuning_is_an_arm_of_its_own_and_told_in_the_verdict():
+    records = [record(scores=HALF), record("finetuned", fraction=0.5)]
+    summary = summarise(records, [], MetricsConfig(bootstrap=20))
+    assert [row["regime"] for row in summary["regimes"]] == ["real", "finetuned"]
+    assert {row["protocol"] for row in summary["regimes"]} == {"same cohort"}
+    assert {row["contrast"] for row in summary["contrasts"]} == {"finetuned - real"}
+    assert summary["verdict"].startswith("Pre-training on synthetic data showed no clear effect: AUROC +0.250")
+    records += [record("synthetic", fraction=1.0), record("mixed", fraction=0.5)]
+    verdict = summarise(records, [], MetricsConfig(bootstrap=20))["verdict"]
+    assert verdict.startswith("Adding or pre-training on synthetic data helped clearly in 0 and hurt clearly in 0 of 2")
+    shares = arms_of([record("finetuned", fraction=share) for share in (0.25, 0.5)] + [record("mixed", fraction=0.5)])
+    assert [arm.label for arm in shares] == ["finetuned 0.25", "finetuned 0.5", "mixed"]
+
+
 def test_a_subject_with_two_labels_is_refused():
     records = [record(split__seed=0), record(split__seed=1, patients=(2, 3, 0, 1))]
     with pytest.raises(InputError, match=r"Subject 's2' has label 1 in one cell, 0 in another"):

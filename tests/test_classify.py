@@ -21,7 +21,14 @@ from synthaug.augment.sampler import SyntheticSampler
 from synthaug.classify.calibration import LIMITS, apply_temperature, fit_temperature
 from synthaug.classify.prediction import predict_logits
 from synthaug.classify.selection import StepChoice
-from synthaug.classify.training import _chosen, _Objective, classical_augmentation, loss_weights, train_classifier
+from synthaug.classify.training import (
+    Pretraining,
+    _chosen,
+    _Objective,
+    classical_augmentation,
+    loss_weights,
+    train_classifier,
+)
 from synthaug.config import ClassifierConfig, PreprocessConfig, TrainingConfig
 from synthaug.data.manifest import class_counts, make_subject
 from synthaug.errors import InputError
@@ -292,9 +299,11 @@ def test_a_weighted_loss_is_the_mean_of_weighted_rows(loss):
     """Weights (1, 3): the loss is a quarter of the rows' of class 0 alone and three quarters of those of class 1."""
     logits = torch.tensor([[1.0, 0.0], [0.3, 0.0], [0.0, 2.0], [0.5, 0.0]])
     labels = torch.tensor([0, 0, 1, 1])
-    plain, weighted = (_Objective(torch.nn.Identity(), loss, weights) for weights in (None, torch.tensor([1.0, 3.0])))
-    first, second = (plain(logits[rows], labels[rows])[0] for rows in (slice(0, 2), slice(2, 4)))
-    assert weighted(logits, labels)[0].item() == pytest.approx((first / 2 + 3 * second / 2).item(), rel=1e-6)
+    objective, weights = _Objective(torch.nn.Identity(), loss), torch.tensor([1.0, 3.0])
+    first, second = (objective(logits[rows], labels[rows])[0] for rows in (slice(0, 2), slice(2, 4)))
+    assert objective(logits, labels, weights[labels])[0].item() == pytest.approx(
+        (first / 2 + 3 * second / 2).item(), rel=1e-6
+    )
 
 
 def test_balanced_weights_are_scikit_learns():
@@ -358,6 +367,104 @@ def test_temperature_lowers_the_cross_entropy_it_is_fitted_on_and_refuses_what_i
     assert fit_temperature(np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([1, 0])) == pytest.approx(LIMITS[0], rel=1e-3)
     with pytest.raises(InputError, match="finite"):
         fit_temperature(np.array([[np.nan, 0.0]]), np.array([0]))
+
+
+# --- pre-training
+
+
+def others(steps, *, counts=None, seed=0, size=12):
+    """Pre-training on other subjects, as of a pool."""
+    subjects = bright_or_not(size, name="pool")
+    return Pretraining(SyntheticSampler(subjects, None, batch_size=8, seed=seed).loader(), steps, counts)
+
+
+def losses_of(config=SHORT, **options):
+    losses = []
+    trained = train(config, on_step=lambda step, values: losses.append(values["loss"]), **options)
+    return losses, trained
+
+
+def test_the_first_steps_are_those_of_a_training_on_the_pool_and_the_total_is_the_same():
+    pool = bright_or_not(12, name="pool")
+    mixed, trained = losses_of(pretraining=others(4))
+    alone, whole = losses_of(train_on=pool)
+    real, _ = losses_of()
+    assert len(mixed) == len(alone) == trained.steps == whole.steps == 6
+    assert mixed[:4] == alone[:4]
+    assert mixed[4] != alone[4]
+    assert mixed[0] != real[0]
+
+
+def test_the_fine_tuning_begins_with_the_first_batch_of_the_real_set():
+    seen = []
+
+    class Noted(SyntheticSampler):
+        def __iter__(self):
+            for batch in super().__iter__():
+                seen.append((len(self.subjects), batch))
+                yield batch
+
+    real, pool = bright_or_not(24, name="train"), bright_or_not(12, name="pool")
+    first = Pretraining(Noted(pool, None, batch_size=8).loader(), 4)
+    loader = Noted(real, None, batch_size=8).loader()
+    train_classifier(
+        loader, bright_or_not(8, name="val"), SHORT, images=["t2w"], shape=SHAPE, seed=0, pretraining=first
+    )
+    assert [size for size, _ in seen] == [12] * 4 + [24] * 2
+    assert [batch for size, batch in seen if size == 24] == list(SyntheticSampler(real, None, batch_size=8))[:2]
+
+
+def test_only_the_fine_tuning_is_validated_and_chosen_from():
+    """The pool's labels are right and the real ones wrong, so that pre-training alone would be best."""
+    wrong = bright_or_not(24, name="train")
+    for subject in wrong:
+        subject["label"] = 1 - subject["label"]
+    config = replace(CONFIG, patience=2)
+    trained = train(config, train_on=wrong, pretraining=others(25))
+    assert [record["step"] for record in trained.history][:1] == [30]
+    assert trained.chosen_step >= 30
+
+
+def test_weights_of_each_part_are_those_of_its_own_class_counts():
+    config = replace(SHORT, loss="cross_entropy", balance="weighted")
+    counts = {0: 4, 1: 12}
+    plain, _ = losses_of(config, class_counts={0: 12, 1: 12}, pretraining=others(3, counts={0: 6, 1: 6}))
+    weighted, _ = losses_of(config, class_counts={0: 12, 1: 12}, pretraining=others(3, counts=counts))
+    assert weighted[0] != plain[0]
+    pool = bright_or_not(12, name="pool")
+    alone, _ = losses_of(config, train_on=pool, class_counts=counts)
+    assert weighted[:3] == alone[:3]
+    with pytest.raises(InputError, match="need the number of training subjects"):
+        train(config, class_counts=counts, pretraining=others(3))
+
+
+@pytest.mark.parametrize("steps", [6, 7, -1])
+def test_a_pre_training_that_leaves_no_step_is_refused(steps):
+    with pytest.raises(InputError, match=f"Of 6 steps {steps} cannot be pre-training"):
+        train(SHORT, pretraining=others(steps))
+
+
+@pytest.mark.parametrize("kill_at", [2, 5, 6, 9])
+def test_a_killed_training_with_pre_training_resumes_to_the_same_classifier(kill_at, tmp_path):
+    loop = replace(CONFIG.training, steps=10, warmup=0, checkpoint_minutes=0.0, ema=0.5)
+    config = replace(CONFIG, evaluate_every=2, training=loop, balance="weighted")
+    options = {"class_counts": {0: 12, 1: 12}}
+
+    def first():
+        return others(5, counts={0: 3, 1: 9})
+
+    def kill(step, values):
+        if step == kill_at:
+            raise Killed
+
+    unbroken = train(config, pretraining=first(), **options)
+    with pytest.raises(Killed):
+        train(config, pretraining=first(), checkpoint=tmp_path / "c", on_step=kill, **options)
+    resumed = train(config, pretraining=first(), checkpoint=tmp_path / "c", **options)
+    assert resumed.history == unbroken.history
+    assert resumed.chosen_step == unbroken.chosen_step > 5
+    for one, other in zip(resumed.network.parameters(), unbroken.network.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 # --- resume

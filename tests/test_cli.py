@@ -55,7 +55,34 @@ def two_part_patient(data):
     rewrite(data, "p00", "p39")
 
 
+def copied_images(data):
+    for number in range(1, 20):
+        name = f"images/{number:02d}.nii"
+        nibabel.save(nibabel.load(data / "images/00.nii"), data / f"{name}.gz")  # other bytes, the same voxels
+        (data / name).unlink()
+        rewrite(data, name, f"{name}.gz")
+
+
+def compressed_beside_plain(data):
+    nibabel.save(nibabel.load(data / "images/00.nii"), data / "images/03.nii.gz")
+    rewrite(data, "images/03.nii", "images/03.nii.gz")
+
+
 UNUSABLE = {
+    "compressed beside plain": (compressed_beside_plain, [], "row 5: 03.nii.gz: 03.nii stands beside it"),
+    "one image under two names": (copied_images, [], "has the same image as subject"),
+    "a fold that is not there": (lambda d: None, ["--split.folds", "3", "--split.fold", "3"], "must lie in 0..2"),
+    "a fold of no folds": (
+        lambda d: None,
+        ["--study.axes", '{"split.fold": [0, 1]}'],
+        "split.fold=1 cannot be: split.fold=1 must lie in 0..0; split.folds=0",
+    ),
+    "more folds than patients of a class": (lambda d: None, ["--split.folds", "21"], "into 21 folds"),
+    "nothing left to fine-tune": (
+        lambda d: None,
+        ["--study.regimes", "[real, finetuned]", "--study.pretrain_share", "[1.0]"],
+        "study.pretrain_share=[1.0]",
+    ),
     "missing column": (lambda d: rewrite(d, "t2w,label", "t2,label"), [], "no column 't2w'"),
     "missing file": (lambda d: (d / "images/03.nii").unlink(), [], "row 5: 03.nii: no such file"),
     "corrupt image": (lambda d: (d / "images/03.nii").write_bytes(b"x" * 400), [], "03.nii: not a readable NIfTI"),
@@ -163,6 +190,15 @@ def test_dry_run_lists_the_values_of_every_axis(untimed, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if line]) == 3 * 2 * 2 * 4  # real, synthetic and two mixed regimes of each
     assert "real       seed 0  split.train 16  classifier.balance weighted  split.seed 1" in lines
+
+
+def test_dry_run_lists_fine_tuning_and_folds(untimed, capsys):
+    options = ["--study.regimes", "[real, finetuned]", "--study.pretrain_share", "[0.25, 0.5]", "--study.seeds", "[0]"]
+    options += ["--split.folds", "5", "--study.axes", '{"split.fold": [0, 1, 2, 3, 4]}']
+    assert run_command("bench", ["--dry-run", *options]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert len(lines) == 5 * 3
+    assert "finetuned  seed 0  synthetic fraction 0.25  split.fold 4" in lines
 
 
 def test_printed_config_is_a_config(untimed, tmp_path, capsys):

@@ -39,6 +39,26 @@ def test_every_combination_is_a_cell_once():
     assert all("generator.variant" not in cell.settings for cell in real)
 
 
+def test_fine_tuning_is_a_cell_a_share_and_differs_from_a_mixture_of_that_share():
+    regimes = ["real", "mixed", "finetuned"]
+    found = cells(study(regimes=regimes, pretrain_share=[0.25, 0.5], synthetic_fraction=[0.5], seeds=[0]))
+    assert [(cell.regime, cell.synthetic_fraction) for cell in found] == [
+        ("real", None),
+        ("mixed", 0.5),
+        ("finetuned", 0.25),
+        ("finetuned", 0.5),
+    ]
+    assert len({cell.id for cell in found}) == 4
+    axes = {"pool.labels": ["requested", "agreed"], "split.train": [1, 0.5]}
+    tuned = [cell for cell in cells(study(axes=axes, regimes=regimes, seeds=[0])) if cell.regime == "finetuned"]
+    assert [tuple(cell.settings.values()) for cell in tuned] == [
+        ("requested", 1),
+        ("requested", 0.5),
+        ("agreed", 1),
+        ("agreed", 0.5),
+    ]
+
+
 def test_settings_are_typed_as_in_a_file_and_reach_the_config():
     for settings, config in settings_of(study(axes=EVERY_KIND)):
         assert config.classifier.network == settings["classifier.network"]
@@ -99,6 +119,9 @@ def test_an_axis_that_cannot_be_is_refused(changes, message):
         ({"seeds": [0, 0]}, "holds a value twice"),
         ({"synthetic_fraction": [0.5, 1.0]}, "between 0 and 1"),
         ({"synthetic_fraction": []}, "must not be empty"),
+        ({"regimes": ["real", "finetuned"], "pretrain_share": []}, "at least one where"),
+        ({"pretrain_share": [0.5, 1.0]}, "shares between 0 and 1"),
+        ({"pretrain_share": [0.5, 0.5]}, "holds a value twice"),
     ],
 )
 def test_a_grid_that_cannot_be_is_refused_at_once(changes, message):

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import synthaug as sa
-from synthaug.data.splits import PARTS, Split, keep_training
+from synthaug.config import SplitConfig
+from synthaug.data.splits import PARTS, Split, fold_subjects, keep_training
 from synthaug.errors import InputError
 
 
@@ -115,6 +116,72 @@ def test_a_part_without_a_class_is_refused(tmp_path):
 def test_a_missing_split_file_is_named(tmp_path):
     with pytest.raises(InputError, match="no such split file"):
         sa.load_split(tmp_path / "absent.csv", people([0, 1]))
+
+
+# --- cross-validation
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), folds=st.integers(2, 6), rows_each=st.integers(1, 3), seed=st.integers(0, 2**31))
+def test_folds_are_disjoint_by_patient_cover_all_and_hold_every_class_in_proportion(data, folds, rows_each, seed):
+    sizes = data.draw(st.lists(st.integers(3 * folds, 40), min_size=2, max_size=3))
+    subjects = people([label for label, size in enumerate(sizes) for _ in range(size)], rows_each)
+    splits = [fold_subjects(subjects, folds=folds, fold=fold, val=0.15, seed=seed) for fold in range(folds)]
+    tested = [subject["subject_id"] for split in splits for subject in split.test]
+    assert sorted(tested) == sorted(subject["subject_id"] for subject in subjects)  # each once, so disjoint too
+    for split in splits:
+        sides = [patients(part) for _, part in split.parts()]
+        assert sum(map(len, sides)) == len(set().union(*sides)) == sum(sizes)
+        assert sum(len(part) for _, part in split.parts()) == len(subjects)
+        for label, size in enumerate(sizes):
+            of_class = [sum(subject["label"] == label for subject in part) / rows_each for _, part in split.parts()]
+            assert all(of_class)
+            assert abs(of_class[2] - size / folds) < 1
+
+
+def test_folds_follow_their_seed_and_each_chooses_by_other_patients():
+    subjects = people([0, 1] * 20)
+    one, again, other = (fold_subjects(subjects, folds=4, fold=1, seed=seed) for seed in (0, 0, 1))
+    assert one == again
+    assert patients(one.test) != patients(other.test)
+    chosen = [frozenset(patients(fold_subjects(subjects, folds=4, fold=fold).val)) for fold in range(4)]
+    assert len(set(chosen)) == 4
+
+
+def test_a_patient_with_rows_of_both_classes_is_tested_once():
+    subjects = [*people([0, 1] * 15), {"subject_id": "extra", "patient_id": "p0", "label": 1}]
+    tested = [patients(fold_subjects(subjects, folds=3, fold=fold).test) for fold in range(3)]
+    assert sum("p0" in part for part in tested) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fold": 4}, "fold=4 of folds=4"),
+        ({"folds": 1, "fold": 0}, "fold=0 of folds=1"),
+        ({"val": 0.75}, "val=0.75 cannot be"),
+        ({"folds": 30}, r"patients per class \{0: 20, 1: 20\} into 30 folds"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        fold_subjects(people([0, 1] * 20), **({"folds": 4, "fold": 0} | changes))
+
+
+@pytest.mark.parametrize(
+    ("settings_", "message"),
+    [
+        ({"fold": 1}, "split.fold=1 must lie in 0..0; split.folds=0 says"),
+        ({"folds": 3, "fold": 3}, "split.fold=3 must lie in 0..2"),
+        ({"folds": 1}, "leave patients to train on"),
+        ({"folds": -2}, "split.folds=-2"),
+        ({"folds": 2, "val": 0.5}, "1/split.folds=2 and split.val=0.5"),
+        ({"folds": 3, "file": "split.csv"}, "stands in place of split.file"),
+    ],
+)
+def test_settings_of_folds_that_cannot_be_are_refused(settings_, message):
+    with pytest.raises(InputError, match=message):
+        SplitConfig(**settings_)
 
 
 # --- fewer training patients

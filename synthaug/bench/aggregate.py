@@ -22,6 +22,12 @@ from synthaug.metrics.resampling import (
 )
 
 Record = dict[str, Any]
+ANSWERS = {
+    "mixed": "Adding synthetic data",
+    "finetuned": "Pre-training on synthetic data",
+    "synthetic": "Training on synthetic data alone",
+}
+"""What a verdict says of the arms of a regime."""
 
 
 def summarise(
@@ -107,6 +113,7 @@ def _regime(arm: Arm, config: MetricsConfig) -> dict[str, Any]:
         "n_train": first["n_train"],
         "n_train_real": first["n_train_real"],
         "n_train_synthetic": first["n_train_synthetic"],
+        "protocol": first["protocol"],
         "n_test": len({row["patient_id"] for record in arm.records for row in record["predictions"]}),
         **measure_arm(arm.records, config),
     }
@@ -170,20 +177,20 @@ def _ends(interval: Interval) -> dict[str, float]:
 def write_verdict(contrasts: Sequence[dict], records: Sequence[Record], confidence: float) -> str:
     """The answer in one sentence, no bolder than its interval and its corrected p."""
     asked = [c for c in contrasts if c["metric"] == "auroc" and not c["contrast"].startswith("real")]
-    mixed = [c for c in asked if c["contrast"].startswith("mixed")] or asked
-    if not mixed:
+    added = [c for c in asked if not c["contrast"].startswith("synthetic")] or asked
+    if not added:
         return "No comparison: the study needs the regime 'real' and one with synthetic data."
-    adding = mixed[0]["contrast"].startswith("mixed")
-    what = "Adding synthetic data" if adding else "Training on synthetic data alone"
-    helped, hurt = (sum(sign * c["difference"] > 0 and _is_clear(c, 1 - confidence) for c in mixed) for sign in (1, -1))
-    if len(mixed) > 1:
-        gains = [c["difference"] for c in mixed]
+    regimes = {c["contrast"].split()[0] for c in added}
+    what = ANSWERS[regimes.pop()] if len(regimes) == 1 else "Adding or pre-training on synthetic data"
+    helped, hurt = (sum(sign * c["difference"] > 0 and _is_clear(c, 1 - confidence) for c in added) for sign in (1, -1))
+    if len(added) > 1:
+        gains = [c["difference"] for c in added]
         return (
-            f"{what} helped clearly in {helped} and hurt clearly in {hurt} of {len(mixed)} comparisons with real data "
+            f"{what} helped clearly in {helped} and hurt clearly in {hurt} of {len(added)} comparisons with real data "
             f"(AUROC {min(gains):+.3f} to {max(gains):+.3f}; {100 * confidence:g} % intervals, p corrected by Holm)."
         )
     answer = "helped" if helped else "hurt" if hurt else "showed no clear effect"
-    [only] = mixed
+    [only] = added
     tested = len({row["patient_id"] for record in records for row in record["predictions"]})
     return (
         f"{what} {answer}: AUROC {only['difference']:+.3f} against real data{_classical(records)} "

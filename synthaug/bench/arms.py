@@ -45,11 +45,13 @@ def arms_of(records: Sequence[Record]) -> list[Arm]:
         >>> [arm.label for arm in arms_of(records)]
         ['mixed 0.25', 'mixed 0.5']
     """
-    fractions = {record.get("synthetic_fraction") for record in records if record["regime"] == "mixed"}
+    fractions: dict[str, set[float | None]] = {}
+    for record in records:
+        fractions.setdefault(record["regime"], set()).add(record.get("synthetic_fraction"))
     groups: dict[str, list[Record]] = {}
     for record in records:
         words = [record["regime"]]
-        if record["regime"] == "mixed" and len(fractions) > 1:
+        if len(fractions[record["regime"]]) > 1:
             words.append(f"{record['synthetic_fraction']:g}")
         for key, value in _compared(record).items():
             # A key that is short and a value that every tracker takes in a name.

@@ -10,14 +10,20 @@ import torch
 from synthaug.augment.sampler import SyntheticSampler
 from synthaug.bench.batches import ShuffledSampler
 from synthaug.bench.grid import Cell
+from synthaug.bench.pools import SAME_COHORT
 from synthaug.bench.preparation import Study
 from synthaug.classify.calibration import apply_temperature
 from synthaug.classify.prediction import predict_logits
-from synthaug.classify.training import TrainedClassifier, classical_augmentation, train_classifier
-from synthaug.config import Config
+from synthaug.classify.training import (
+    Pretraining,
+    TrainedClassifier,
+    classical_augmentation,
+    told_by_main,
+    train_classifier,
+)
 from synthaug.files import read_json, write_json
 from synthaug.metrics.classification import brier, calibration_error, classification_metrics
-from synthaug.models.optimisation import OnStep
+from synthaug.models.optimisation import OnStep, processes
 
 
 def cell_path(out: Path, cell: Cell) -> Path:
@@ -25,33 +31,28 @@ def cell_path(out: Path, cell: Cell) -> Path:
     return out / "cells" / f"{cell.id}.json"
 
 
-def protocol_of(config: Config) -> str:
-    """Whom the generator was trained on: the classifier's training patients only, or others too."""
-    return "other cohort" if config.generator.pretrained or config.pool.path else "same cohort"
-
-
 def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> dict[str, Any]:
     """The record of a cell, computed or, when it was finished before, read.
+
+    Processes that train together (``torchrun``) call it together; the main one writes.
 
     Returns:
         regime, seed, settings, numbers of training subjects, protocol, metrics, temperature, chosen step, history,
         seconds, and for each test subject its id, patient, label and class probabilities (before the temperature).
     """
     path = cell_path(study.out, cell)
-    if path.is_file():
-        return {**read_json(path), **cell.describe()}
+    # Asked once for all, so that no process finds what another has just written and leaves it to train alone.
+    found = told_by_main(read_json(path) if path.is_file() else None)
+    if found is not None:
+        return {**found, **cell.describe()}
     started = time.monotonic()
-    sampler = _sampler(cell, study)
-    trained = _train(cell, study, sampler, on_step)
-    patients = {subject["patient_id"] for subject in study.split.train}
+    finetuned = cell.regime == "finetuned"
+    sampler = _sampler(cell, study, None if finetuned else cell.synthetic_fraction)
+    first = _sampler(cell, study, 1.0) if finetuned else None
+    trained = _train(cell, study, sampler, first, on_step)
     record = {
         **cell.describe(),
-        "protocol": protocol_of(cell.config),
-        "augment": cell.config.classifier.augment,
-        "n_train": len(patients),
-        "n_train_real": sum(sampler.real.values()),
-        "n_train_synthetic": sum(sampler.synthetic.values()),
-        "steps": cell.config.classifier.training.steps,
+        **_training_facts(cell, study, sampler, first),
         "steps_made": trained.steps,
         "chosen_step": trained.chosen_step,
         "temperature": trained.temperature,
@@ -59,26 +60,61 @@ def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> dict
         **_test(cell, study, trained),
         "seconds": round(time.monotonic() - started, 1),
     }
-    write_json(path, record)
+    if processes().is_main_process:
+        write_json(path, record)
     return record
 
 
-def _sampler(cell: Cell, study: Study) -> SyntheticSampler:
-    """Batches of the cell's regime: exactly balanced, or (for class weights, or for nothing) as the set is."""
+def _training_facts(
+    cell: Cell, study: Study, sampler: SyntheticSampler, first: SyntheticSampler | None
+) -> dict[str, Any]:
+    """What a record says of whom a cell was trained on, and for how long."""
+    synthetic = sampler if first is None else first
+    return {
+        # Nothing but the training patients is behind a classifier of real data, whatever the generators of others saw.
+        "protocol": SAME_COHORT if cell.synthetic_fraction is None else study.protocol,
+        "augment": cell.config.classifier.augment,
+        "n_train": len({subject["patient_id"] for subject in study.split.train}),
+        "n_train_real": sum(sampler.real.values()),
+        "n_train_synthetic": sum(synthetic.synthetic.values()),
+        "steps": cell.config.classifier.training.steps,
+        "pretrain_steps": _pretraining_steps(cell),
+    }
+
+
+def _pretraining_steps(cell: Cell) -> int:
+    """Steps on synthetic data before the others; at least one of each kind."""
+    if cell.regime != "finetuned" or cell.synthetic_fraction is None:
+        return 0
+    steps = cell.config.classifier.training.steps
+    return min(max(round(cell.synthetic_fraction * steps), 1), steps - 1)
+
+
+def _sampler(cell: Cell, study: Study, fraction: float | None) -> SyntheticSampler:
+    """Batches with a share of synthetic subjects: exactly balanced, or (for class weights, or for nothing) as the set
+    is."""
     config = cell.config.classifier
     kind = SyntheticSampler if config.balance == "oversampled" else ShuffledSampler
     return kind(
         study.split.train,
-        None if cell.synthetic_fraction is None else study.pool,
+        None if fraction is None else study.pool,
         batch_size=config.training.batch_size,
-        synthetic_fraction=cell.synthetic_fraction,
+        synthetic_fraction=fraction,
         seed=cell.seed,
+        # Whole batches in every process: the training loop gives each its share of them.
+        rank=0,
+        ranks=1,
     )
 
 
-def _train(cell: Cell, study: Study, sampler: SyntheticSampler, on_step: OnStep | None) -> TrainedClassifier:
+def _train(
+    cell: Cell, study: Study, sampler: SyntheticSampler, first: SyntheticSampler | None, on_step: OnStep | None
+) -> TrainedClassifier:
     config = cell.config.classifier
     transform = classical_augmentation(study.config.preprocess) if config.augment else None
+    pretraining = None
+    if first is not None:
+        pretraining = Pretraining(first.loader(transform=transform), _pretraining_steps(cell), _counts(first))
     return train_classifier(
         sampler.loader(transform=transform),
         study.split.val,
@@ -86,10 +122,15 @@ def _train(cell: Cell, study: Study, sampler: SyntheticSampler, on_step: OnStep 
         images=study.config.data.images,
         shape=study.config.preprocess.shape,
         seed=cell.seed,
-        class_counts={label: sampler.real[label] + sampler.synthetic[label] for label in sampler.real},
+        class_counts=_counts(sampler),
+        pretraining=pretraining,
         checkpoint=cell_path(study.out, cell).with_suffix(".checkpoint"),
         on_step=on_step,
     )
+
+
+def _counts(sampler: SyntheticSampler) -> dict[int, int]:
+    return {label: sampler.real[label] + sampler.synthetic[label] for label in sampler.real}
 
 
 def _test(cell: Cell, study: Study, trained: TrainedClassifier) -> dict[str, Any]:

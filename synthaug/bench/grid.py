@@ -14,7 +14,7 @@ DATA = ("data", "split", "preprocess")
 """Sections that say which volumes train, choose and test."""
 STAGES = ("autoencoder", "generator", "pool")
 """Sections that say how synthetic volumes are made: they do not touch a cell without any."""
-REPEATS = ("split.seed", "split.file")
+REPEATS = ("split.seed", "split.fold", "split.file")
 """Axes that repeat a comparison, as seeds do, instead of being compared."""
 TREATMENTS = ("classifier.augment", "classifier.balance", "classifier.class_weights")
 """Axes that are ways of getting more out of real data: synthetic data is compared with each of them."""
@@ -27,11 +27,11 @@ class Cell:
     """One classifier to train and test."""
 
     regime: str
-    """real, synthetic or mixed."""
+    """real, synthetic, mixed or finetuned."""
     seed: int
     """Names the classifier's weights and batches."""
     synthetic_fraction: float | None
-    """Share of the training set that is synthetic; None = none."""
+    """Share that is synthetic, of the training set or (finetuned) of the optimiser steps; None = none."""
     settings: dict[str, Any]
     """Value of each axis of the study that touches this cell."""
     config: Config
@@ -59,8 +59,12 @@ def cells_of(config: Config, identify: Callable[[Config], tuple[str, str]]) -> l
         >>> [(cell.regime, cell.seed) for cell in cells][:4]
         [('real', 0), ('synthetic', 0), ('mixed', 0), ('real', 1)]
     """
-    mixed = config.study.synthetic_fraction
-    fractions: dict[str, list[float | None]] = {"real": [None], "synthetic": [1.0], "mixed": [*mixed]}
+    fractions: dict[str, list[float | None]] = {
+        "real": [None],
+        "synthetic": [1.0],
+        "mixed": [*config.study.synthetic_fraction],
+        "finetuned": [*config.study.pretrain_share],
+    }
     cells: dict[str, Cell] = {}
     resolved = [(settings, each, *identify(each)) for settings, each in settings_of(config)]
     for seed in config.study.seeds:

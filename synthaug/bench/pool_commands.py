@@ -10,6 +10,7 @@ from synthaug.augment.cluster import build_on_ray
 from synthaug.augment.export import Layout, export_pool
 from synthaug.augment.montage import save_montage
 from synthaug.augment.pool import SyntheticPool
+from synthaug.bench.cohort import draw_split, load_subjects
 from synthaug.bench.pool_audit import audit_pool, tell_copies
 from synthaug.bench.pools import (
     describe_pool,
@@ -19,7 +20,6 @@ from synthaug.bench.pools import (
     refuse_generator_leaks,
     require_images,
 )
-from synthaug.bench.preparation import draw_split, load_subjects
 from synthaug.bench.run import Bars
 from synthaug.config import DataConfig, PoolConfig, SplitConfig
 from synthaug.data.manifest import class_counts

@@ -14,6 +14,8 @@ from synthaug.errors import InputError
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.record import patient_hash
 
+SAME_COHORT, OTHER_COHORT = "same cohort", "other cohort"
+"""Protocols: the generator was trained on exactly the classifier's training patients, or (as far as is known) not."""
 WORDS = {
     "training": "reports of training patients of the requested class",
     "writer": "reports by the report writer, from findings of the requested class",
@@ -96,6 +98,18 @@ def refuse_leaks(seen: Sequence[str], split: Split, *, source: str, did: str = "
                     f"{source}: {did} patient {subject['patient_id']!r}, who is in the {part} part; "
                     "use training patients only."
                 )
+
+
+def protocol_of(seen: Sequence[str], split: Split) -> str:
+    """The protocol of a generator trained on ``seen`` (hashes of patients; none = not known).
+
+    Example:
+        >>> split = Split([{"patient_id": "a"}], [], [])
+        >>> protocol_of([patient_hash("a")], split), protocol_of([], split)
+        ('same cohort', 'other cohort')
+    """
+    trained = {patient_hash(subject["patient_id"]) for subject in split.train}
+    return SAME_COHORT if set(seen) == trained else OTHER_COHORT
 
 
 def refuse_synthetic_subjects(subjects: Sequence[tio.Subject]) -> None:

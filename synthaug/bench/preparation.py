@@ -12,71 +12,37 @@ import torchio as tio
 
 from synthaug.augment.pool import SyntheticPool, reports_by_class
 from synthaug.augment.verdicts import dropped_from
+from synthaug.bench.cohort import draw_split, load_subjects
 from synthaug.bench.monitoring import VOLUMES, TrainingMonitor
 from synthaug.bench.pools import (
     open_given_pool,
     overrides_class,
     prompts_of,
+    protocol_of,
     refuse_leaking_pool,
     refuse_leaks,
     refuse_synthetic_subjects,
 )
 from synthaug.bench.tracking import TrainingRun, flatten
 from synthaug.classify.training import loss_weights
-from synthaug.config import ClassifierConfig, Config, DataConfig, SplitConfig
-from synthaug.data.manifest import class_counts, load_manifest, stack_images
-from synthaug.data.phantom import make_subjects
+from synthaug.config import ClassifierConfig, Config
+from synthaug.data.duplicates import refuse_duplicate_images
+from synthaug.data.manifest import class_counts, stack_images
 from synthaug.data.preprocess import preprocess
-from synthaug.data.reports import write_measurement_report
-from synthaug.data.splits import Split, keep_training, load_split, save_split, split_subjects
+from synthaug.data.splits import Split, save_split
 from synthaug.errors import InputError
 from synthaug.files import atomic_folder, content_hash, usable_folder, write_json
 from synthaug.generate.encode import TensorCache
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.record import subjects_hash
+from synthaug.generate.record import patient_hash, subjects_hash
 from synthaug.generate.training import pretrained_generator, train_autoencoder, train_ldm
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.classifier import build_classifier
 from synthaug.models.optimisation import PACE, processes
 from synthaug.models.variants import VARIANTS
-from synthaug.seeding import derive_seed
 
 Progress = Callable[[str, int], Callable[..., None]]
 """(name of a stage, its steps) to a function that is called after each step."""
-
-
-def load_subjects(config: DataConfig) -> list[tio.Subject]:
-    """The subjects of a study: from its manifest, or phantoms. Reports are written where the manifest has none."""
-    if config.root is None:
-        phantom = config.phantom
-        if config.images != ["t2w"]:
-            raise InputError(f"Phantoms have the image 't2w', not {config.images}; set data.root to use a manifest.")
-        return make_subjects(
-            phantom.n,
-            phantom.positive_fraction,
-            phantom.seed,
-            shape=phantom.shape,
-            spacing_mm=phantom.spacing_mm,
-            difficulty=phantom.difficulty,
-        )
-    write_report = None
-    if config.measurements:
-        if config.report:
-            raise InputError("Set data.report (a column of reports) or data.measurements (to write them), not both.")
-
-        def write_report(row: Any) -> str:
-            seed = derive_seed("report", row[config.subject])
-            return write_measurement_report(row, config.measurements, seed=seed)
-
-    return load_manifest(
-        Path(config.root) / config.manifest,
-        config.images,
-        label=config.label,
-        report=config.report,
-        subject=config.subject,
-        patient=config.patient,
-        write_report=write_report,
-    )
 
 
 @dataclass
@@ -118,6 +84,7 @@ class Study:
             _refuse_classes_without_reports(config, drawn.train)
         images = config.data.images
         study.split = Split(*(preprocess(part, config.preprocess, images) for _, part in drawn.parts()))
+        refuse_duplicate_images(study.split, images)
         return study
 
     def refuse_classifier(self, config: ClassifierConfig) -> None:
@@ -165,6 +132,16 @@ class Study:
             return content_hash(["given", self.pool.identity])
         made, dropped = self.pool_folder.name.removeprefix("pool-"), dropped_from(self.pool_folder)
         return content_hash([made, dropped]) if dropped else made
+
+    @cached_property
+    def protocol(self) -> str:
+        """Whether the generator was trained on exactly the classifier's training patients; nothing is made for it."""
+        if self.config.pool.path:
+            return protocol_of(self.pool.header["trained_on_patients"], self.split)
+        ours = {patient_hash(subject["patient_id"]) for subject in self.split.train}
+        before = ours if self.begun is None else set(self.begun.record.get("patients", []))
+        # A generator that began with patients that nobody recorded may have seen anybody.
+        return protocol_of(sorted(ours | before) if before else [], self.split)
 
     @cached_property
     def begun(self) -> CCELLAPipeline | None:
@@ -293,15 +270,6 @@ def _refuse_classes_without_reports(config: Config, train: Sequence[tio.Subject]
                 f"No training subject of class {label} has a report; generator.variant={config.generator.variant!r} "
                 "learns the class from reports; set data.report or data.measurements, or generator.variant=radmaisi."
             )
-
-
-def draw_split(settings: SplitConfig, subjects: list[tio.Subject]) -> Split:
-    """The split of a study: the saved one that it names, or one drawn by patient."""
-    if settings.file:
-        whole = load_split(settings.file, subjects)
-    else:
-        whole = split_subjects(subjects, test=settings.test, val=settings.val, seed=settings.seed)
-    return keep_training(whole, settings.train, seed=settings.seed)
 
 
 def _save_once(trained: ImageAutoencoder | CCELLAPipeline, folder: Path) -> None:

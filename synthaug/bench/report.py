@@ -26,9 +26,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 Record = dict[str, Any]
-COLOURS = {"real": "#000000", "synthetic": "#E69F00", "mixed": "#0072B2"}
+COLOURS = {"real": "#000000", "synthetic": "#E69F00", "mixed": "#0072B2", "finetuned": "#CC79A7"}
 """Okabe and Ito's palette: told apart by colour-blind readers; line styles tell them apart in print."""
-STYLES = {"real": "-", "synthetic": ":", "mixed": "--"}
+STYLES = {"real": "-", "synthetic": ":", "mixed": "--", "finetuned": "-."}
 
 
 def write_results(records: Sequence[Record], path: Path) -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from synthaug.augment.pool import SyntheticPool
 from synthaug.bench.aggregate import count_statistics, image_metrics, summarise
-from synthaug.bench.cell import protocol_of, run_cell
+from synthaug.bench.cell import run_cell
 from synthaug.bench.grid import DATA, STAGES, Cell, cells_of
 from synthaug.bench.pool_audit import find_obstacle, measure_copies
 from synthaug.bench.pools import describe_pool
@@ -172,7 +172,7 @@ def _facts(study: Study, pool: SyntheticPool | None, seconds: dict[str, float]) 
     return {
         "data": config.data.root or f"{config.data.phantom.n} generated prostate phantoms",
         "subjects and classes": sizes,
-        "generator protocol": PROTOCOLS[protocol_of(config)],
+        "generator protocol": PROTOCOLS[study.protocol],
         "prompts": describe_pool(pool) if pool else "none: no regime uses synthetic data",
         "generator": f"{config.generator.variant}, {config.generator.training.steps} steps, "
         f"{config.generator.prediction}; {sampling.scheduler}, {sampling.steps} steps, guidance {sampling.guidance:g}",

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,18 @@ class TrainedClassifier:
     """Divides the logits to make their probabilities honest; fitted on the validation subjects."""
 
 
+@dataclass(frozen=True)
+class Pretraining:
+    """The part of a training that comes first and learns from other batches, such as those of a synthetic pool."""
+
+    loader: tio.SubjectsLoader
+    """Its batches."""
+    steps: int
+    """Optimiser steps, of those of the whole training."""
+    class_counts: Mapping[int, int] | None = None
+    """Subjects of each class behind the loader, for weights "balanced"."""
+
+
 def classical_augmentation(config: PreprocessConfig) -> tio.Compose:
     """The published augmentation: flip left-right, rotate in plane, translate, zoom, each with probability 0.5.
 
@@ -64,10 +77,16 @@ def train_classifier(
     shape: tuple[int, int, int],
     seed: int,
     class_counts: Mapping[int, int] | None = None,
+    pretraining: Pretraining | None = None,
     checkpoint: Path | None = None,
     on_step: OnStep | None = None,
 ) -> TrainedClassifier:
     """Train on the loader's batches and keep the weights with the lowest validation loss.
+
+    With ``pretraining`` the first of ``config.training.steps`` are made on its batches and only the others are
+    validated and chosen from. Rate, moments and average go on from one part to the other: the fine-tuning then has a
+    lower rate than what came before, as is usual, and all regimes share one schedule, so that they differ in their data
+    alone.
 
     In several processes (``accelerate launch``, ``torchrun``) each passes the same loader and takes its share of each
     batch; batch norms then see the share only, so that the result is near to, not equal to, that of one process.
@@ -80,20 +99,23 @@ def train_classifier(
         shape: Voxels of a volume.
         seed: Names the initial weights and what the network drops.
         class_counts: Training subjects of each class, for weights "balanced" (``config.balance`` is weighted).
+        pretraining: What comes before the loader's batches; None = nothing.
         checkpoint: File that a killed training resumes from, to the same weights; removed at the end. The loader's
             batch sampler then needs ``set_epoch``, so that its batches are a function of the epoch.
         on_step: Progress.
 
     Raises:
         InputError: The validation subjects lack a class, the network cannot take the volumes, the class weights do
-            not fit, or the loader cannot be resumed.
+            not fit, the pre-training leaves no step, or the loader cannot be resumed.
     """
     classes = len(count_classes(validation))
     network = build_classifier(
         config, in_channels=len(images), classes=classes, shape=shape, seed=derive_seed("classifier", seed)
     )
     labels = torch.tensor([subject["label"] for subject in validation])
-    objective = _Objective(network, config.loss, loss_weights(config, classes=classes, class_counts=class_counts))
+    pretraining_steps = pretraining.steps if pretraining else 0
+    if not 0 <= pretraining_steps < config.training.steps:
+        raise InputError(f"Of {config.training.steps} steps {pretraining_steps} cannot be pre-training; leave some.")
     choice, last_loss = StepChoice(config.patience), float("nan")
 
     def note(step: int, values: dict[str, float]) -> None:
@@ -103,13 +125,22 @@ def train_classifier(
             on_step(step, values)
 
     def validate(step: int) -> None:
+        if step <= pretraining_steps:
+            return
         # Cross-entropy whatever the training loss, so that steps are chosen by calibrated fit in every regime.
         loss = nn.functional.cross_entropy(predict_logits(network, validation, images), labels).item()
         choice.offer(step, network, train_loss=last_loss, val_loss=loss)
 
+    def batches(part: tio.SubjectsLoader, counts: Mapping[int, int] | None) -> Callable[[int], Batch]:
+        weights = loss_weights(config, classes=classes, class_counts=counts)
+        return _batches(part, images=images, classes=classes, weights=weights, resumable=checkpoint is not None)
+
+    batch_of = batches(loader, class_counts)
+    if pretraining:
+        batch_of = _in_turn(batches(pretraining.loader, pretraining.class_counts), batch_of, steps=pretraining_steps)
     optimise(
-        objective,
-        _batches(loader, images=images, classes=classes, resumable=checkpoint is not None),
+        _Objective(network, config.loss),
+        batch_of,
         replace(config.training, seed=derive_seed("classifier dropout", seed)),
         checkpoint=checkpoint,
         on_step=note,
@@ -119,6 +150,20 @@ def train_classifier(
         companion=choice,
     )
     return _chosen(choice, network, validation, images=images, flips=config.test_flips)
+
+
+def told_by_main(value: Any) -> Any:
+    """What the main process passed, in every process that trains together; alone, the value itself.
+
+    Example:
+        >>> told_by_main({"step": 3})
+        {'step': 3}
+    """
+    if processes().num_processes == 1:
+        return value
+    told = [value]
+    broadcast_object_list(told)
+    return told[0]
 
 
 def loss_weights(
@@ -150,10 +195,7 @@ def _chosen(
     choice: StepChoice, network: nn.Module, validation: Sequence[tio.Subject], *, images: Sequence[str], flips: bool
 ) -> TrainedClassifier:
     """The network at its chosen step, in every process that of the main one, with its temperature."""
-    if processes().num_processes > 1:  # only the main process validates
-        told = [choice.state_dict()]
-        broadcast_object_list(told)
-        choice.load_state_dict(told[0])
+    choice.load_state_dict(told_by_main(choice.state_dict()))  # which alone validates
     if not choice.weights:
         raise InputError("No validation loss was finite, so no step can be chosen; lower the learning rate.")
     network.load_state_dict(choice.weights)
@@ -166,29 +208,40 @@ def _chosen(
 
 
 class _Objective(nn.Module):
-    weights: torch.Tensor | None
-
-    def __init__(self, network: nn.Module, loss: str, weights: torch.Tensor | None) -> None:
+    def __init__(self, network: nn.Module, loss: str) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("weights", weights, persistent=False)
-        # Mean over the rows, not over the weights: parts of a batch then add up to its loss.
-        focal = FocalLoss(gamma=2.0, use_softmax=True, to_onehot_y=True, weight=weights)
-        self.loss = focal if loss == "focal" else None
+        self.focal = None
+        if loss == "focal":
+            self.focal = FocalLoss(gamma=2.0, use_softmax=True, to_onehot_y=True, reduction="none")
 
-    def forward(self, volumes: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def forward(
+        self, volumes: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         logits = self.network(volumes).float()
-        if self.loss is None:
-            loss = nn.functional.cross_entropy(logits, labels, weight=self.weights, reduction="none").mean()
+        if self.focal is None:
+            rows = nn.functional.cross_entropy(logits, labels, reduction="none")
         else:
-            loss = self.loss(logits, labels.unsqueeze(1))
+            rows = self.focal(logits, labels.unsqueeze(1)).mean(dim=1)  # over the classes, as MONAI does
+        # Mean over the rows, not over the weights: parts of a batch then add up to its loss.
+        loss = (rows if weights is None else rows * weights).mean()
         return loss, {"loss": loss.detach()}
 
 
+def _in_turn(first: Callable[[int], Batch], second: Callable[[int], Batch], *, steps: int) -> Callable[[int], Batch]:
+    """The batches of ``first`` for so many steps, then those of ``second`` from its own beginning."""
+    return lambda step: first(step) if step < steps else second(step - steps)
+
+
 def _batches(
-    loader: tio.SubjectsLoader, *, images: Sequence[str], classes: int, resumable: bool
+    loader: tio.SubjectsLoader,
+    *,
+    images: Sequence[str],
+    classes: int,
+    weights: torch.Tensor | None,
+    resumable: bool,
 ) -> Callable[[int], Batch]:
-    """The batch of each step, asked for in order from any first step."""
+    """The batch of each step, asked for in order from any first step; with the weight of each row, if there are any."""
     if resumable and not hasattr(loader.batch_sampler, "set_epoch"):
         raise InputError(
             "The loader's batch sampler has no set_epoch, so no killed training can go on: pass no checkpoint."
@@ -199,7 +252,8 @@ def _batches(
         nonlocal stream
         if stream is None:
             stream = _endless(loader, images, classes, first_step=step)
-        return next(stream)
+        batch = next(stream)
+        return batch if weights is None else {**batch, "weights": weights[batch["labels"]]}
 
     return batch_of
 

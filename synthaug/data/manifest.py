@@ -148,11 +148,15 @@ def read_image(path: Path, *, where: str = "") -> tio.ScalarImage:
     """Open a NIfTI file and make sure that it holds a usable single-channel volume.
 
     Raises:
-        InputError: Missing, unreadable, not 3D, empty, constant, or with values that are not finite.
+        InputError: Missing, unreadable, not 3D, empty, constant, with values that are not finite, or compressed beside
+            an uncompressed file of the same name.
     """
     prefix = f"{where}: {path.name}" if where else str(path)
     if not path.is_file():
         raise InputError(f"{prefix}: no such file.")
+    if path.name.endswith(".nii.gz") and path.with_suffix("").exists():
+        # ITK, which reads for torchio, would silently open the other one.
+        raise InputError(f"{prefix}: {path.stem} stands beside it and would be read in its place; rename one of them.")
     try:
         image: Any = nibabel.load(path)
         shape = tuple(image.shape)

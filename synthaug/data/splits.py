@@ -1,12 +1,13 @@
 """Splits by patient: no patient on two sides, classes in proportion."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torchio as tio
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from synthaug.errors import InputError
 from synthaug.files import atomic_path
@@ -48,24 +49,102 @@ def split_subjects(
     Raises:
         InputError: A class has too few patients to stand in every part.
     """
-    class_of: dict[str, int] = {}
-    for subject in subjects:
-        class_of[subject[group]] = max(int(subject["label"]), class_of.get(subject[group], 0))
+    class_of = _patient_classes(subjects, group)
     patients = sorted(class_of)
-    classes = [class_of[patient] for patient in patients]
     state = derive_seed("split", seed) % 2**32
     try:
-        rest, tested = train_test_split(patients, test_size=test, stratify=classes, random_state=state)
-        trained, chosen = train_test_split(
-            rest, test_size=val / (1 - test), stratify=[class_of[patient] for patient in rest], random_state=state
+        rest, tested = train_test_split(
+            patients, test_size=test, stratify=[class_of[patient] for patient in patients], random_state=state
         )
     except ValueError as error:
-        counts = {label: classes.count(label) for label in sorted(set(classes))}
-        raise InputError(f"Cannot split patients per class {counts} into three parts: {error}") from error
+        raise _unsplittable(class_of, "three parts", error) from error
+    return _deal_out(subjects, class_of, group=group, rest=rest, tested=tested, val=val / (1 - test), state=state)
+
+
+def fold_subjects(
+    subjects: Sequence[tio.Subject],
+    *,
+    folds: int,
+    fold: int,
+    val: float = 0.15,
+    group: str = "patient_id",
+    seed: int = 0,
+) -> Split:
+    """One split of a cross-validation: over all folds of a seed every patient is tested on exactly once.
+
+    Folds are by ``group`` and stratified by class (scikit-learn's ``StratifiedGroupKFold``); the patients to choose by
+    are drawn anew for each fold, from those that it does not test.
+
+    Args:
+        subjects: Subjects under the convention.
+        folds: Number of folds, at least 2.
+        fold: Which of them is tested on, from 0.
+        val: Share of all patients to choose by; with the fold's 1 / folds it must leave patients to train on.
+        group: Key that must stay on one side.
+        seed: Another seed, other folds.
+
+    Raises:
+        InputError: There is no such fold, or a class has too few patients to stand in every part.
+
+    Example:
+        >>> patients = [{"patient_id": str(n), "label": n % 2} for n in range(20)]
+        >>> tested = [fold_subjects(patients, folds=4, fold=fold).test for fold in range(4)]
+        >>> [len(part) for part in tested], len({patient["patient_id"] for part in tested for patient in part})
+        ([5, 5, 5, 5], 20)
+    """
+    if not (folds >= 2 and 0 <= fold < folds and 0 < val < 1 - 1 / folds):
+        raise InputError(
+            f"fold={fold} of folds={folds} with val={val} cannot be: fold must lie in 0..folds-1, folds be at least 2, "
+            "and val + 1/folds stay below 1."
+        )
+    class_of = _patient_classes(subjects, group)
+    patients = sorted(class_of)
+    classes = [class_of[patient] for patient in patients]
+    if min(map(classes.count, classes)) < folds:
+        raise _unsplittable(class_of, f"{folds} folds", "every fold needs one of each class")
+    state = derive_seed("folds", seed) % 2**32
+    dealt = StratifiedGroupKFold(folds, shuffle=True, random_state=state).split(patients, classes, groups=patients)
+    kept, held_out = next(itertools.islice(dealt, fold, None))
+    rest, tested = ([patients[place] for place in places] for places in (kept, held_out))
+    state = derive_seed("folds", seed, fold) % 2**32
+    return _deal_out(subjects, class_of, group=group, rest=rest, tested=tested, val=val / (1 - 1 / folds), state=state)
+
+
+def _deal_out(
+    subjects: Sequence[tio.Subject],
+    class_of: dict[str, int],
+    *,
+    group: str,
+    rest: list[str],
+    tested: list[str],
+    val: float,
+    state: int,
+) -> Split:
+    """The subjects of the patients ``tested`` and of the ``rest``, of which the share ``val`` chooses."""
+    try:
+        trained, chosen = train_test_split(
+            rest, test_size=val, stratify=[class_of[patient] for patient in rest], random_state=state
+        )
+    except ValueError as error:
+        raise _unsplittable(class_of, "three parts", error) from error
     part_of = dict.fromkeys(trained, "train") | dict.fromkeys(chosen, "val") | dict.fromkeys(tested, "test")
     split = Split(*([s for s in subjects if part_of[s[group]] == part] for part in PARTS))
     _require_every_class(split)
     return split
+
+
+def _patient_classes(subjects: Sequence[tio.Subject], group: str) -> dict[str, int]:
+    """The class of each patient: the highest of its subjects'."""
+    class_of: dict[str, int] = {}
+    for subject in subjects:
+        class_of[subject[group]] = max(int(subject["label"]), class_of.get(subject[group], 0))
+    return class_of
+
+
+def _unsplittable(class_of: dict[str, int], parts: str, reason: object) -> InputError:
+    classes = list(class_of.values())
+    counts = {label: classes.count(label) for label in sorted(set(classes))}
+    return InputError(f"Cannot split patients per class {counts} into {parts}: {reason}")
 
 
 def keep_training(split: Split, size: float, *, group: str = "patient_id", seed: int = 0) -> Split:
@@ -89,9 +168,7 @@ def keep_training(split: Split, size: float, *, group: str = "patient_id", seed:
         >>> len(kept), sum(patient["label"] for patient in kept)
         (8, 2)
     """
-    class_of: dict[str, int] = {}
-    for subject in split.train:
-        class_of[subject[group]] = max(int(subject["label"]), class_of.get(subject[group], 0))
+    class_of = _patient_classes(split.train, group)
     count = round(size * len(class_of)) if size <= 1 else int(size)
     classes = sorted(set(class_of.values()))
     if not len(classes) <= count <= len(class_of):
