@@ -17,7 +17,7 @@ from synthaug.classify.training import TrainedClassifier, classical_augmentation
 from synthaug.config import Config
 from synthaug.files import read_json, write_json
 from synthaug.metrics.classification import brier, calibration_error, classification_metrics
-from synthaug.models.optimisation import OnStep
+from synthaug.models.optimisation import OnStep, processes
 
 
 def cell_path(out: Path, cell: Cell) -> Path:
@@ -59,7 +59,8 @@ def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> dict
         **_test(cell, study, trained),
         "seconds": round(time.monotonic() - started, 1),
     }
-    write_json(path, record)
+    if processes().is_main_process:
+        write_json(path, record)
     return record
 
 
