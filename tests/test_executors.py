@@ -194,11 +194,14 @@ def finished(tmp_path):
     for path in (data / "manifest.csv", data / "01.nii", out / "summary.json", out / "cell.json"):
         path.write_text("{}")
     config = Config(data=DataConfig(root=str(data)))
-    mark_finished(out, inputs_of(config, out), [out / "summary.json", out / "cell.json", out / "audit.json"])
+    (out / "mlflow.db").touch()
+    files = [out / "summary.json", out / "cell.json", out / "audit.json"]
+    mark_finished(out, inputs_of(config, out), files, present=[out / "mlflow.db"])
     return config, out
 
 
 def test_a_finished_study_is_seen_by_its_files(finished):
+    (finished[1] / "mlflow.db").write_text("as its interface may")
     assert finished_summary(*finished) == {}
 
 
@@ -208,6 +211,7 @@ def test_a_finished_study_is_seen_by_its_files(finished):
         lambda data, out, patch: (out / "cell.json").unlink(),
         lambda data, out, patch: (out / "cell.json").write_text("{}\n"),
         lambda data, out, patch: (out / "audit.json").write_text("{}"),
+        lambda data, out, patch: (out / "mlflow.db").unlink(),
         lambda data, out, patch: (data / "01.nii").write_text("other"),
         lambda data, out, patch: (data / "02.nii").write_text("{}"),
         lambda data, out, patch: os.utime(data / "manifest.csv", ns=(0, 0)),
@@ -219,6 +223,7 @@ def test_a_finished_study_is_seen_by_its_files(finished):
         "record gone",
         "record changed",
         "pool audited",
+        "tracking gone",
         "image changed",
         "image added",
         "manifest touched",

@@ -33,15 +33,17 @@ def inputs_of(config: Config, out: Path) -> str | None:
     return content_hash([settings, os.environ.get("MLFLOW_TRACKING_URI"), [[str(file), _look(file)] for file in seen]])
 
 
-def mark_finished(out: Path, inputs: str | None, files: Iterable[Path]) -> None:
+def mark_finished(out: Path, inputs: str | None, files: Iterable[Path], *, present: Iterable[Path] = ()) -> None:
     """Note that a study is complete.
 
     Args:
         out: Its folder.
         inputs: :func:`inputs_of`, from before the inputs were read.
         files: What the study consists of; a file that is not there must not be there later either.
+        present: What must be there later, changed or not.
     """
-    write_json(out / STAMP, {"inputs": inputs, "files": {os.path.relpath(file, out): _look(file) for file in files}})
+    looks = {os.path.relpath(file, out): _look(file) for file in files}
+    write_json(out / STAMP, {"inputs": inputs, "files": looks, "present": [os.path.relpath(p, out) for p in present]})
 
 
 def finished_summary(config: Config, out: Path) -> dict[str, Any] | None:
@@ -49,9 +51,11 @@ def finished_summary(config: Config, out: Path) -> dict[str, Any] | None:
     if not (out / STAMP).is_file():
         return None
     stamp = read_json(out / STAMP)
-    if stamp["inputs"] is None or any(_look(out / name) != look for name, look in stamp["files"].items()):
+    changed = any(_look(out / name) != look for name, look in stamp["files"].items())
+    if changed or not all((out / name).exists() for name in stamp["present"]):
         return None
-    return read_json(out / "summary.json") if stamp["inputs"] == inputs_of(config, out) else None
+    unchanged = stamp["inputs"] is not None and stamp["inputs"] == inputs_of(config, out)
+    return read_json(out / "summary.json") if unchanged else None
 
 
 def _words(value: Any) -> Iterator[str]:
