@@ -107,7 +107,10 @@ def kill_a_busy_worker(out, killed):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds Ray's workers in /proc")
-def test_ray_with_a_killed_worker_and_failing_cells_finds_what_one_process_finds(unbroken, tmp_path, capfd):
+def test_ray_with_a_killed_worker_and_failing_cells_finds_what_one_process_finds(
+    unbroken, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # its workers would wait long on a busy machine
     here, there = (without_cells(unbroken[0], tmp_path / name) for name in ("here", "there"))
     more = [*TOO_FAST, "--classifier.training.steps", "60"]
     assert bench(here, *more) == 1

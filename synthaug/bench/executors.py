@@ -97,7 +97,11 @@ def attempt(cell: Cell, studies: Studies, *, on_step: OnStep | None = None) -> O
         # But what befalls one rank alone would leave the others waiting for it in their next exchange.
         if processes().num_processes > 1 and not isinstance(error, InputError):
             raise
-        return {"error": " ".join(str(error).split()) or type(error).__name__}
+        return {"error": _one_line(error)}
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextlib.contextmanager
@@ -167,6 +171,8 @@ def _studies_in(out: str) -> Studies:
 def _outcome_of(ray: Any, reference: Any) -> Outcome | None:
     try:
         return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:  # before the cell began: its node lacks a folder or a package
+        return {"error": _one_line(error.cause)}
     except ray.exceptions.RayError as error:
         return {"error": f"its Ray worker died {RETRIES + 1} times ({type(error).__name__}); run the study again."}
 
