@@ -92,11 +92,9 @@ def test_a_bench_killed_at_twenty_moments_ends_as_an_unbroken_one(unbroken, tmp_
     assert len(set(kill_and_rerun(unbroken, tmp_path, 20))) > 1
 
 
-def kill_a_busy_worker(out, killed):
+def kill_a_busy_worker(out, killed, ended):
     """Kill the first of this process's Ray workers that is in the midst of a cell's training."""
-    deadline = time.monotonic() + 300
-    while not killed and time.monotonic() < deadline:
-        time.sleep(0.005)
+    while not killed and not ended.wait(0.005):
         if list(out.glob("cells/*.checkpoint")):
             for pid, title in descendants(os.getpid()).items():
                 if "run_remote_cell" in title:
@@ -115,10 +113,11 @@ def test_ray_with_a_killed_worker_and_failing_cells_finds_what_one_process_finds
     more = [*TOO_FAST, "--classifier.training.steps", "60"]
     assert bench(here, *more) == 1
     assert capfd.readouterr().err.count("the loss is nan") == 2
-    killed: list[int] = []
-    killer = threading.Thread(target=kill_a_busy_worker, args=(there, killed), daemon=True)
+    killed, ended = [], threading.Event()
+    killer = threading.Thread(target=kill_a_busy_worker, args=(there, killed, ended), daemon=True)
     killer.start()
     assert bench(there, *more, "--executor", "ray", "--workers", "2") == 1
+    ended.set()
     killer.join(timeout=10)
     assert killed
     assert capfd.readouterr().err.count("the loss is nan") == 2
