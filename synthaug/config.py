@@ -531,6 +531,26 @@ class StudyConfig:
 
 
 @dataclass
+class ExecutionConfig:
+    """Where the cells of a study run; no result depends on it."""
+
+    executor: Literal["local", "ray"] = "local"
+    """local: one after another in this process; ray: as tasks on the cluster of RAY_ADDRESS, or on a local one, each
+    with the threads that this process has (OMP_NUM_THREADS)."""
+    workers: int = 2
+    """Cells at a time on Ray."""
+    gpus_per_cell: float | None = None
+    """Share of a GPU for each cell on Ray; none = a quarter. Nothing where the cluster has no GPU."""
+
+    def __post_init__(self) -> None:
+        _require(self.workers >= 1, f"workers={self.workers} must be at least 1.")
+        _require(
+            self.gpus_per_cell is None or self.gpus_per_cell >= 0,
+            f"gpus_per_cell={self.gpus_per_cell} must not be negative.",
+        )
+
+
+@dataclass
 class Config:
     """A whole study: data, generator, pool, classifiers, statistics."""
 

@@ -17,7 +17,7 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from synthaug.augment.pool import SyntheticPool
-from synthaug.bench import run as bench_run
+from synthaug.bench import executors
 from synthaug.bench.commands import _config_of, _parser, run_command
 from synthaug.bench.preparation import Study, refuse_leaks
 from synthaug.data.splits import Split
@@ -186,14 +186,15 @@ def test_a_killed_study_continues_to_the_same_results(finished, config_file, tmp
 
 
 def test_a_failed_cell_is_reported_and_the_rest_goes_on(finished, config_file, tmp_path, monkeypatch, capsys):
-    real = bench_run.run_cell
+    real = executors.run_cell
 
     def fail_once(cell, study, **options):
         if (cell.regime, cell.seed) == ("synthetic", 1):
             raise RuntimeError("out of memory")
         return real(cell, study, **options)
 
-    monkeypatch.setattr(bench_run, "run_cell", fail_once)
+    monkeypatch.setattr(executors, "run_cell", fail_once)
+    (finished / "finished.json").unlink()
     assert run_command("bench", ["--config", str(config_file), "--out", str(finished)]) == 1
     assert "failed: synthetic seed 1: out of memory" in capsys.readouterr().err
     summary = json.loads((finished / "summary.json").read_text())
@@ -202,12 +203,6 @@ def test_a_failed_cell_is_reported_and_the_rest_goes_on(finished, config_file, t
     assert "out of memory" in (finished / "report.html").read_text()
     monkeypatch.undo()
     assert run_command("bench", ["--config", str(config_file), "--out", str(finished)]) == 0
-
-
-def test_a_second_study_in_the_same_folder_is_refused(finished, config_file, capsys):
-    with bench_run._alone(finished):
-        assert run_command("bench", ["--config", str(config_file), "--out", str(finished)]) == 2
-    assert "another study is running there" in capsys.readouterr().err
 
 
 def test_generator_and_prompts_come_from_training_patients_only(finished):

@@ -3,9 +3,10 @@
 Every node must see the pool's folder and the generator under the same path.
 """
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,19 +55,35 @@ def build_on_ray(
     """
     if workers < 1 or gpus_per_worker < 0:
         raise InputError(f"workers={workers} must be at least 1 and gpus_per_worker={gpus_per_worker} not negative.")
-    ray = _ray()
+    _ray()  # or one clear line, before anything is written
     folder = usable_folder(Path(path)).resolve()
     # Settled here, because in a worker Ray sets the number of threads, and the bytes depend on it.
     order = replace(order, threads=order.threads or threads_of(folder) or torch.get_num_threads())
+    with connected(workers * (order.threads or 1)) as ray:
+        _run_shards(ray, _address(generator), folder, order, workers=workers, gpus=gpus_per_worker, on_volume=on_volume)
+    return SyntheticPool.open(folder)
+
+
+@contextlib.contextmanager
+def connected(cpus: int) -> Iterator[Any]:
+    """The module ``ray``, connected: to the cluster of ``RAY_ADDRESS``, to that which this process has begun, or to a
+    local one, which ends here.
+
+    Args:
+        cpus: Of the local cluster.
+
+    Raises:
+        InputError: Ray is not installed.
+    """
+    ray = _ray()
     begun = not ray.is_initialized()
     if begun:
-        ray.init(**_connection(workers * (order.threads or 1)))
+        ray.init(**_connection(cpus))
     try:
-        _run_shards(ray, _address(generator), folder, order, workers=workers, gpus=gpus_per_worker, on_volume=on_volume)
+        yield ray
     finally:
         if begun:
             ray.shutdown()
-    return SyntheticPool.open(folder)
 
 
 def _run_shards(ray: Any, generator: str, folder: Path, order: Order, *, workers, gpus, on_volume) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-from synthaug.config import Config
+from synthaug.bench.standing import finished_summary
+from synthaug.config import Config, ExecutionConfig
 from synthaug.errors import InputError
 
 COMMANDS = {
@@ -24,6 +25,8 @@ COMMANDS = {
     "import": "turn a released CCELLA checkpoint and MAISI's autoencoder into a generator folder",
     "metrics": "compare images: a study's pool with its held-out real volumes, or --real FOLDER --synthetic FOLDER",
 }
+STUDIES = ("bench", "classify")
+"""Commands that run a whole study."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,11 +59,14 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
                 return _run_metrics(arguments)
         parser = _parser(command)
         options = parser.parse_args(list(arguments))
-        config = _config_of(parser.instantiate_classes(options))
+        made = parser.instantiate_classes(options)
+        config, out = _config_of(made), Path(options.out)
         if options.dry_run:
             return _dry_run(config)
+        if command in STUDIES:
+            return _run_bench(command, config, out, _execution_of(made))
         with _quiet():
-            return _run(command, config, Path(options.out))
+            return _run_stage(command, config, out)
     except (ArgumentError, InputError) as error:
         print(f"synthaug {command}: {_one_line(error)}", file=sys.stderr)
         return 2
@@ -77,6 +83,8 @@ def _parser(command: str) -> ArgumentParser:
     parser.add_argument("--out", default="runs/quickstart", help="output folder; a killed run continues there")
     parser.add_argument("--dry-run", action="store_true", help="print the cells of the study and stop")
     parser.add_class_arguments(Config)
+    if command in STUDIES:
+        parser.add_class_arguments(ExecutionConfig)
     return parser
 
 
@@ -128,31 +136,43 @@ def _config_of(options: Any) -> Config:
     return Config(**{item.name: getattr(options, item.name) for item in fields(Config)})
 
 
-def _run(command: str, config: Config, out: Path) -> int:
-    # Imported late: --help and a misspelt key should not wait for torch.
-    if command in ("bench", "classify"):
-        from synthaug.bench.run import run_study
+def _execution_of(options: Any) -> ExecutionConfig:
+    return ExecutionConfig(**{item.name: getattr(options, item.name) for item in fields(ExecutionConfig)})
 
-        summary = run_study(config, out)
+
+def _run_bench(command: str, config: Config, out: Path, execution: ExecutionConfig) -> int:
+    # Imported late: --help, a misspelt key and a study to which nothing is to be done should not wait for torch.
+    summary = finished_summary(config, out)
+    if summary is None:
+        with _quiet():
+            from synthaug.bench.run import EveryCellFailed, run_study
+
+            try:
+                summary = run_study(config, out, execution)
+            except EveryCellFailed as error:
+                print(f"synthaug {command}: {error}", file=sys.stderr)
+                return 1
+    if "verdict" in summary:  # the main process alone tells it
         print(summary["verdict"])
         for cell in summary["failed"]:
             print(f"failed: {cell['regime']} seed {cell['seed']}: {cell['error']}", file=sys.stderr)
         print(f"report: {out / 'report.html'}\nMLflow: mlflow ui --backend-store-uri sqlite:///{out / 'mlflow.db'}")
-        return 1 if summary["failed"] else 0
-    return _run_stage(command, config, out)
+    return 1 if summary["failed"] else 0
 
 
 def _run_stage(command: str, config: Config, out: Path) -> int:
     from synthaug.bench.preparation import Study
     from synthaug.bench.run import Bars, measure_images
+    from synthaug.bench.studies import Stage, train
     from synthaug.models.optimisation import processes
 
     if command == "train-autoencoder" and config.generator.pretrained:
         raise InputError("generator.pretrained brings its own autoencoder, so there is none to train.")
     study = Study.start(config, out, Bars().stage)
     if command in ("train-autoencoder", "train-ldm"):
-        stage = "autoencoder" if command == "train-autoencoder" else "generator"
-        getattr(study, stage)  # made here, if it is not there yet
+        stage: Stage = "autoencoder" if command == "train-autoencoder" else "generator"
+        train(study, stage)
+        getattr(study, stage)  # can be read
         if processes().is_main_process:
             print(f"{stage}: {out / (stage + '-' + getattr(study, stage + '_id'))}")
         return 0

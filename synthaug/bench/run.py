@@ -1,111 +1,163 @@
 """A whole study from config to report: prepare, run the cells, aggregate, track, report."""
 
-import contextlib
-import fcntl
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
 from tqdm import tqdm
 
+from synthaug.augment.ledger import HEADER, MANIFEST, locked
 from synthaug.augment.pool import SyntheticPool
+from synthaug.augment.verdicts import AUDIT
 from synthaug.bench.aggregate import count_statistics, image_metrics, summarise
-from synthaug.bench.cell import run_cell
+from synthaug.bench.cell import cell_path
+from synthaug.bench.executors import Outcome, run_cells
 from synthaug.bench.grid import DATA, STAGES, Cell, cells_of
 from synthaug.bench.pool_audit import find_obstacle, measure_copies
 from synthaug.bench.pools import describe_pool
 from synthaug.bench.preparation import Study
 from synthaug.bench.report import write_report, write_results
+from synthaug.bench.results import placed
+from synthaug.bench.standing import inputs_of, mark_finished
+from synthaug.bench.store import make_store
 from synthaug.bench.studies import Studies
 from synthaug.bench.subgroups import slice_arms, subgroups_of
 from synthaug.bench.tracking import Tracker, flatten
-from synthaug.config import Config
+from synthaug.config import Config, ExecutionConfig
 from synthaug.data.manifest import class_counts
-from synthaug.errors import InputError
-from synthaug.files import content_hash, write_json, write_text
+from synthaug.files import content_hash, write_json
+from synthaug.models.optimisation import processes
 
 PROTOCOLS = {
     "same cohort": "same cohort: the generator was trained on the classifier's training patients only",
     "other cohort": "other cohort: the generator was trained on other patients first; none is chosen or tested by",
 }
+POOL_FILES = (HEADER, MANIFEST, AUDIT)
+"""What tells whether a pool is as it was."""
 
 
-def run_study(config: Config, out: Path) -> dict[str, Any]:
+class EveryCellFailed(RuntimeError):
+    """A study has nothing to compare; the message is one line."""
+
+
+def run_study(config: Config, out: Path, execution: ExecutionConfig | None = None) -> dict[str, Any]:
     """Run what is missing of a study and write config.yaml, results.csv, summary.json, report.html, MLflow runs.
+
+    Several benches may run in one folder at once: they share the cells, and each writes the same results. Of several
+    processes that train together (``torchrun``) the main one writes.
 
     Args:
         config: The study.
         out: Its folder; a study that was killed continues there.
+        execution: Where its cells run; None = here.
 
     Returns:
-        The summary; its ``failed`` lists the cells that failed.
+        The summary; its ``failed`` lists the cells that failed. In a process that is not the main one, only that.
 
     Raises:
-        InputError: The input cannot be used, or another process runs a study in ``out``.
+        InputError: The input cannot be used.
+        EveryCellFailed: There is nothing to compare.
     """
-    bars = Bars()
+    bars, inputs = Bars(), inputs_of(config, out)
     groups = subgroups_of(config)
     studies = Studies(out, bars.stage)
     cells = cells_of(config, studies.identify)
-    studies.write_splits()
-    with _alone(out):
-        settings = asdict(config)
-        write_text(out / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+    tracker = _begin(config, studies) if processes().is_main_process else None
+    studies.make(cells)  # before the bar of the classifiers begins
+    records, failed = _run_cells(cells, studies, tracker, bars, execution=execution or ExecutionConfig())
+    if not records:
+        first = f"{failed[0]['regime']} seed {failed[0]['seed']}: {failed[0]['error']}"
+        raise EveryCellFailed(f"each of the {len(failed)} cells failed; the first, {first}")
+    if tracker is None:
+        return {"failed": failed}
+    on_statistic = bars.stage("statistics", count_statistics(records))
+    summary = summarise(records, failed, config.metrics, on_statistic=on_statistic)
+    if groups:
+        summary["subgroups"] = slice_arms(records, groups, config.metrics)
+    summary |= _measure_sources(studies.with_synthetic(cells))
+    with placed(out, asdict(config)):
+        files = _write_results(config, studies, cells, records, summary, seconds=bars.seconds)
+        tracker.log_study(summary, artifacts=files)
+        if not failed:
+            made = [study.pool.path / name for study in studies.with_synthetic(cells).values() for name in POOL_FILES]
+            records_of = [cell_path(out, cell) for cell in cells]
+            # Of MLflow's file only that it is there: its interface and other studies write to it too.
+            mark_finished(out, inputs, [*files, *records_of, *made], present=_store_of(out))
+    return summary
+
+
+def _begin(config: Config, studies: Studies) -> Tracker:
+    """Take the folder's place for results, and MLflow's parent run."""
+    settings = asdict(config)
+    with placed(studies.out, settings):
+        studies.write_splits()
+        for store in _store_of(studies.out):
+            make_store(store)
         study_id = content_hash([[study.pool_id for study in studies], settings])
-        tracker = Tracker(out, experiment=config.study.name, study_id=study_id, params=flatten(settings))
-        records, failed = _run_cells(cells, studies, tracker, bars)
-        if not records:
-            raise RuntimeError(f"every cell failed; the first: {failed[0]['error']}")
-        on_statistic = bars.stage("statistics", count_statistics(records))
-        summary = summarise(records, failed, config.metrics, on_statistic=on_statistic)
-        if groups:
-            summary["subgroups"] = slice_arms(records, groups, config.metrics)
-        sources = studies.with_synthetic(cells)
-        summary |= _measure_sources(sources)
-        write_json(out / "summary.json", summary)
-        write_results(records, out / "results.csv")
-        base = next(iter(sources.values()), studies.first)
-        pool = base.pool if sources else None
-        write_report(
-            out / "report.html",
-            title=config.study.name,
-            summary=summary,
-            records=records,
-            real=base.split.test,
-            pool=pool,
-            images=config.data.images,
-            facts=_facts(base, pool, bars.seconds),
-        )
-        artifacts = [out / name for name in ("report.html", "results.csv", "summary.json", "split.csv", "config.yaml")]
-        tracker.log_study(summary, artifacts=artifacts)
-        return summary
+        return Tracker(studies.out, experiment=config.study.name, study_id=study_id, params=flatten(settings))
 
 
 def _run_cells(
-    cells: Sequence[Cell], studies: Studies, tracker: Tracker, bars: "Bars"
+    cells: Sequence[Cell], studies: Studies, tracker: Tracker | None, bars: "Bars", *, execution: ExecutionConfig
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Records of the cells that finished, and what is to be told of those that failed."""
-    for study in studies.with_synthetic(cells).values():
-        _ = study.pool  # made before the bar of the classifiers begins
-    records, failed = [], []
     on_step = bars.stage("classifiers", sum(cell.config.classifier.training.steps for cell in cells))
-    planned = 0
-    for cell in cells:
-        try:
-            record = run_cell(cell, studies.of(cell.config), on_step=lambda step, values: on_step())
-        except Exception as error:  # one cell's failure must not cost the others
-            told = {"regime": cell.regime, "seed": cell.seed, "settings": cell.settings, "id": cell.id}
-            failed.append({**told, "error": str(error)})
-        else:
-            records.append(record)
-            tracker.log_cell(record, params=flatten({"classifier": asdict(cell.config.classifier)}))
-        planned += cell.config.classifier.training.steps
-        on_step(planned, {})  # found from earlier, resumed, stopped early or failed
+    behind = 0
+
+    def on_outcome(cell: Cell, outcome: Outcome) -> None:
+        nonlocal behind
+        if tracker and "record" in outcome:
+            with locked(studies.out):  # two benches must not both find a cell untracked
+                tracker.log_cell(outcome["record"], params=flatten({"classifier": asdict(cell.config.classifier)}))
+        behind += cell.config.classifier.training.steps
+        on_step(behind, {})  # found from earlier, resumed, stopped early, run elsewhere or failed
+
+    outcomes = run_cells(cells, studies, execution, on_step=lambda step, values: on_step(), on_outcome=on_outcome)
+    records = [outcome["record"] for outcome in outcomes.values() if "record" in outcome]
+    failed = [
+        {"regime": cell.regime, "seed": cell.seed, "settings": cell.settings, "id": cell.id, **outcomes[cell.id]}
+        for cell in cells
+        if "error" in outcomes[cell.id]
+    ]
     return records, failed
+
+
+def _write_results(
+    config: Config,
+    studies: Studies,
+    cells: Sequence[Cell],
+    records: Sequence[dict[str, Any]],
+    summary: dict[str, Any],
+    *,
+    seconds: dict[str, float],
+) -> list[Path]:
+    """Write the study's files; returns them."""
+    out, sources = studies.out, studies.with_synthetic(cells)
+    studies.write_splits()  # another study may have had the folder's place meanwhile
+    write_json(out / "summary.json", summary)
+    write_results(records, out / "results.csv")
+    base = next(iter(sources.values()), studies.first)
+    pool = base.pool if sources else None
+    write_report(
+        out / "report.html",
+        title=config.study.name,
+        summary=summary,
+        records=records,
+        real=base.split.test,
+        pool=pool,
+        images=config.data.images,
+        facts=_facts(base, pool, seconds),
+    )
+    return [out / name for name in ("report.html", "results.csv", "summary.json", "split.csv", "config.yaml")]
+
+
+def _store_of(out: Path) -> list[Path]:
+    """MLflow's file in the folder, or nothing where a server is named."""
+    return [] if os.environ.get("MLFLOW_TRACKING_URI") else [out / "mlflow.db"]
 
 
 def _measure_sources(sources: Mapping[str, Study]) -> dict[str, list[dict[str, Any]]]:
@@ -149,7 +201,9 @@ class Bars:
     def stage(self, name: str, total: int) -> Callable[..., None]:
         """Start a stage; the result is called after each step, or with the number of steps behind and the values."""
         started = time.monotonic()
-        bar = tqdm(total=total, desc=f"{name:<12}", unit="step", dynamic_ncols=True, file=sys.stderr, mininterval=0.5)
+        quiet = not processes().is_main_process
+        look = {"unit": "step", "dynamic_ncols": True, "mininterval": 0.5, "disable": quiet}
+        bar = tqdm(total=total, desc=f"{name:<12}", file=sys.stderr, **look)
         done = 0
 
         def step(count: int = 1, values: dict[str, float] | None = None) -> None:
@@ -182,14 +236,3 @@ def _facts(study: Study, pool: SyntheticPool | None, seconds: dict[str, float]) 
         "time": "; ".join(f"{name} {value:.0f} s" for name, value in seconds.items()) or "all found from earlier",
         "ids": f"data {study.data_id}, generator {study.generator_id}, pool {study.pool_id}",
     }
-
-
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the folder, so that two studies never work in it at once; the lock ends with the process."""
-    with (out / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"{out}: another study is running there; wait for it or choose another folder.") from error
-        yield

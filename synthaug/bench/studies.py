@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from synthaug.bench.claims import claimed
 from synthaug.bench.grid import DATA, STAGES, Cell
 from synthaug.bench.preparation import Progress, Study
 from synthaug.config import Config
 from synthaug.files import content_hash
+
+Stage = Literal["autoencoder", "generator"]
 
 
 class Studies:
@@ -64,3 +67,33 @@ class Studies:
                 kept = {key: value for key, value in cell.settings.items() if not key.startswith("classifier.")}
                 found.setdefault(study.pool_id, (kept, study))
         return {" ".join(f"{key} {value}" for key, value in kept.items()): study for kept, study in found.values()}
+
+    def make(self, cells: Sequence[Cell]) -> None:
+        """Make the generators and pools that the cells use, as far as they are missing.
+
+        A generator is trained by one bench, and others that share the folder wait for it; a pool they fill together.
+
+        Raises:
+            InputError: A generator or pool cannot be made, or has seen held-out patients.
+        """
+        for study in self.with_synthetic(cells).values():
+            if not study.config.pool.path and not (study.pool_folder / "complete.json").is_file():
+                train(study, "generator")
+            _ = study.pool
+
+
+def train(study: Study, stage: Stage) -> None:
+    """Train a stage where it is missing, while no other process trains it.
+
+    Raises:
+        InputError: As of the stage, or as of :func:`claimed`.
+    """
+    autoencoder, generator = (
+        study.out / f"autoencoder-{study.autoencoder_id}",
+        study.out / f"generator-{study.generator_id}",
+    )
+    if (autoencoder if stage == "autoencoder" else generator).is_dir():
+        return
+    # One claim for both, as generators that go on from one autoencoder must not train it twice.
+    with claimed(study.out, autoencoder, generator, what="training a generator"):
+        getattr(study, stage)

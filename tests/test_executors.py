@@ -1,0 +1,267 @@
+"""Cells run here, by two benches or by Ray, killed or not: each is run once, and the study finds the same."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tiny_study import bench, descendants, forked, found, without_cells
+
+from synthaug.augment.ledger import release
+from synthaug.bench import cell as bench_cell
+from synthaug.bench import preparation
+from synthaug.bench.claims import claimed, try_claim
+from synthaug.bench.results import placed
+from synthaug.bench.standing import finished_summary, inputs_of, mark_finished
+from synthaug.config import Config, DataConfig, ExecutionConfig, StudyConfig
+from synthaug.errors import InputError
+from synthaug.seeding import numpy_generator
+
+ROOT = Path(__file__).parents[1]
+TOO_FAST = ["--study.axes", '{"classifier.training.learning_rate": [0.001, 1.0e+30]}']
+"""Cells with the second rate fail: their loss stops being finite."""
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """The folder of a study that one bench ran without a break, and the seconds that it took."""
+    out, begun = tmp_path_factory.mktemp("unbroken") / "out", time.monotonic()
+    assert bench(out) == 0
+    return out, time.monotonic() - begun
+
+
+def logged(monkeypatch, module, name, log):
+    """Let a function of a module note each of its calls in a file, from whichever process."""
+    real = getattr(module, name)
+
+    def noting(*arguments, **options):
+        with log.open("a") as stream:
+            stream.write(f"{name}\n")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(module, name, noting)
+
+
+def test_two_benches_on_one_folder_make_everything_once_and_find_the_same(unbroken, tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    for module, name in (
+        (preparation, "train_autoencoder"),
+        (preparation, "train_ldm"),
+        (bench_cell, "train_classifier"),
+    ):
+        logged(monkeypatch, module, name, log)
+    pair = [forked(tmp_path / "out"), forked(tmp_path / "out")]
+    for child in pair:
+        child.join(timeout=300)
+    assert [child.exitcode for child in pair] == [0, 0]
+    calls = log.read_text().split()
+    assert sorted(calls) == ["train_autoencoder", "train_classifier", "train_classifier", "train_ldm"]
+    assert found(tmp_path / "out") == found(unbroken[0])
+    assert (tmp_path / "out/finished.json").is_file()
+
+
+def kill_and_rerun(unbroken, tmp_path, moments):
+    """Kill a bench of its own at each moment and run it again; returns how many cells each kill had left."""
+    (expected, seconds), left = unbroken, []
+    for number, share in enumerate(numpy_generator("bench kills", moments).uniform(0, 1, moments)):
+        out = tmp_path / str(number)
+        child = forked(out)
+        time.sleep(share * seconds)
+        os.kill(child.pid, signal.SIGKILL)
+        child.join(timeout=60)
+        left.append(len(list(out.glob("cells/*.json"))))
+        assert bench(out) == 0
+        assert found(out) == found(expected)
+        assert not list(out.rglob(".*.json"))
+        assert not list(out.rglob("*.checkpoint"))
+    return left
+
+
+def test_a_bench_killed_at_any_moment_ends_as_an_unbroken_one(unbroken, tmp_path):
+    kill_and_rerun(unbroken, tmp_path, 4)
+
+
+@pytest.mark.slow
+def test_a_bench_killed_at_twenty_moments_ends_as_an_unbroken_one(unbroken, tmp_path):
+    assert len(set(kill_and_rerun(unbroken, tmp_path, 20))) > 1
+
+
+def kill_a_busy_worker(out, killed, ended):
+    """Kill the first of this process's Ray workers that is in the midst of a cell's training."""
+    while not killed and not ended.wait(0.005):
+        if list(out.glob("cells/*.checkpoint")):
+            for pid, title in descendants(os.getpid()).items():
+                if "run_remote_cell" in title:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                        killed.append(pid)
+                    break
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds Ray's workers in /proc")
+def test_ray_with_a_killed_worker_and_failing_cells_finds_what_one_process_finds(
+    unbroken, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # its workers would wait long on a busy machine
+    here, there = (without_cells(unbroken[0], tmp_path / name) for name in ("here", "there"))
+    more = [*TOO_FAST, "--classifier.training.steps", "60"]
+    assert bench(here, *more) == 1
+    assert capfd.readouterr().err.count("the loss is nan") == 2
+    killed, ended = [], threading.Event()
+    killer = threading.Thread(target=kill_a_busy_worker, args=(there, killed, ended), daemon=True)
+    killer.start()
+    assert bench(there, *more, "--executor", "ray", "--workers", "2") == 1
+    ended.set()
+    killer.join(timeout=10)
+    assert killed
+    assert capfd.readouterr().err.count("the loss is nan") == 2
+    assert found(there) == found(here)
+    assert len(found(there)["records"]) == 2
+
+
+def test_failed_cells_are_reported_and_the_rest_goes_on(tmp_path, capfd):
+    assert bench(tmp_path / "out", "--study.regimes", "[real]", *TOO_FAST) == 1
+    [line] = [line for line in capfd.readouterr().err.splitlines() if line.startswith("failed:")]
+    assert line.startswith("failed: real seed 0: Training stopped at step")
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert (summary["cells"], len(summary["failed"])) == (1, 1)
+    assert not (tmp_path / "out/finished.json").exists()
+
+
+def test_when_every_cell_fails_one_line_says_so(tmp_path, capfd):
+    options = ["--study.regimes", "[real]", "--classifier.training.learning_rate", "1.0e+30"]
+    assert bench(tmp_path / "out", *options) == 1
+    [line] = [line for line in capfd.readouterr().err.splitlines() if line.startswith("synthaug")]
+    assert line.startswith("synthaug bench: each of the 1 cells failed; the first, real seed 0: Training stopped")
+
+
+def test_whoever_has_a_claim_is_waited_for_and_that_is_told_once(tmp_path, capfd):
+    record = tmp_path / "cells" / "ab.json"
+    record.parent.mkdir()
+    half = record.with_name(".999.ab.json")
+    half.write_text("{")
+    held = try_claim(tmp_path, record)
+    assert not half.exists()  # left by whoever had it before and was killed
+    assert try_claim(tmp_path, record) is None
+    threading.Timer(1.2, release, [held]).start()
+    with claimed(tmp_path, record, what="training a generator"):
+        assert try_claim(tmp_path, record) is None
+    assert capfd.readouterr().err.count("another bench is training a generator there; this one waits for it") == 1
+    release(try_claim(tmp_path, record))
+    assert not list((tmp_path / "claims").iterdir())
+
+
+def test_results_of_another_study_in_the_folder_are_kept_and_that_is_told(tmp_path, capfd):
+    with placed(tmp_path, {"seeds": [0]}):
+        (tmp_path / "summary.json").write_text("first")
+    with placed(tmp_path, {"seeds": [0]}):
+        assert (tmp_path / "summary.json").read_text() == "first"
+    assert capfd.readouterr().err == ""
+    with placed(tmp_path, {"seeds": [1]}):
+        assert not (tmp_path / "summary.json").exists()
+    [kept] = (tmp_path / "earlier").iterdir()
+    assert (kept / "summary.json").read_text() == "first"
+    assert (kept / "config.yaml").read_text() == "seeds:\n- 0\n"
+    assert f"the results of another study there were moved to {kept}" in capfd.readouterr().err
+    assert (tmp_path / "config.yaml").read_text() == "seeds:\n- 1\n"
+
+
+def test_a_rerun_of_a_finished_study_imports_no_torch_and_changes_no_file(unbroken):
+    out, _ = unbroken
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    code = (
+        "import sys; from synthaug.bench.commands import main\n"
+        "assert main(['bench', *sys.argv[1:]]) == 0\n"
+        "assert not {'torch', 'mlflow', 'pandas', 'matplotlib'} & sys.modules.keys()"
+    )
+    words = ["--config", str(out.with_suffix(".yaml")), "--out", str(out)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "summary.json").read_text())["verdict"] in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A study of a manifest that was marked as finished: (config, folder)."""
+    data, out = tmp_path / "data", tmp_path / "data/runs/mine"
+    out.mkdir(parents=True)
+    for path in (data / "manifest.csv", data / "01.nii", out / "summary.json", out / "cell.json"):
+        path.write_text("{}")
+    config = Config(data=DataConfig(root=str(data)))
+    (out / "mlflow.db").touch()
+    files = [out / "summary.json", out / "cell.json", out / "audit.json"]
+    mark_finished(out, inputs_of(config, out), files, present=[out / "mlflow.db"])
+    return config, out
+
+
+def test_a_finished_study_is_seen_by_its_files(finished):
+    (finished[1] / "mlflow.db").write_text("as its interface may")
+    assert finished_summary(*finished) == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data, out, patch: (out / "cell.json").unlink(),
+        lambda data, out, patch: (out / "cell.json").write_text("{}\n"),
+        lambda data, out, patch: (out / "audit.json").write_text("{}"),
+        lambda data, out, patch: (out / "mlflow.db").unlink(),
+        lambda data, out, patch: (data / "01.nii").write_text("other"),
+        lambda data, out, patch: (data / "02.nii").write_text("{}"),
+        lambda data, out, patch: os.utime(data / "manifest.csv", ns=(0, 0)),
+        lambda data, out, patch: patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1"),
+        lambda data, out, patch: patch.setattr("synthaug.bench.standing.PACKAGE", ROOT / "tests"),
+        lambda data, out, patch: patch.setattr("synthaug.bench.standing.MOST_FILES", 1),
+    ],
+    ids=[
+        "record gone",
+        "record changed",
+        "pool audited",
+        "tracking gone",
+        "image changed",
+        "image added",
+        "manifest touched",
+        "other server",
+        "other version",
+        "too many files",
+    ],
+)
+def test_whatever_changed_is_gone_through_anew(finished, monkeypatch, change):
+    config, out = finished
+    change(Path(config.data.root), out, monkeypatch)
+    assert finished_summary(config, out) is None
+
+
+def test_another_setting_is_another_study(finished):
+    config, out = finished
+    assert finished_summary(Config(data=config.data, study=StudyConfig(seeds=[9])), out) is None
+
+
+@pytest.mark.parametrize("settings", [{"workers": 0}, {"gpus_per_cell": -0.5}])
+def test_executions_that_cannot_be_are_refused(settings):
+    with pytest.raises(InputError, match=next(iter(settings))):
+        ExecutionConfig(**settings)
+
+
+@pytest.mark.slow
+def test_two_ranks_classify_together_and_the_main_one_writes(unbroken, tmp_path):
+    out = without_cells(unbroken[0], tmp_path / "out")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "synthaug"]
+    command += ["classify", "--config", str(unbroken[0].with_suffix(".yaml")), "--out", str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("report: ") == 1
+    together, alone = found(out)["records"], found(unbroken[0])["records"]
+    assert together.keys() == alone.keys()
+    for name, record in together.items():
+        ours, theirs = record["predictions"], alone[name]["predictions"]
+        assert [row["subject_id"] for row in ours] == [row["subject_id"] for row in theirs]

@@ -1,0 +1,92 @@
+"""A study that takes seconds, for the tests of what holds whatever befalls a bench."""
+
+import contextlib
+import csv
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+import yaml
+
+from synthaug.bench.commands import run_command
+
+STUDY = {
+    "data": {"phantom": {"n": 24, "shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]}},
+    "preprocess": {"shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]},
+    "autoencoder": {
+        "channels": [8],
+        "latent_channels": 4,
+        "norm_groups": 4,
+        "monitor_every": 0,
+        "training": {"steps": 2, "warmup": 0, "batch_size": 4, "checkpoint_minutes": 0},
+    },
+    "generator": {
+        "denoiser": {"channels": [32], "attention": [True], "head_channels": 16},
+        "adapter": {"width": 32, "queries": 4, "heads": 2, "sinusoids": 16, "class_width": 8},
+        "text_encoder": {"width": 16, "layers": 1, "heads": 2, "max_tokens": 64},
+        "monitor_every": 0,
+        "training": {"steps": 2, "warmup": 0, "batch_size": 4, "checkpoint_minutes": 0},
+    },
+    "pool": {"per_class": 4, "sampling": {"steps": 1, "micro_batch": 4}},
+    "classifier": {
+        "channels": [4, 4, 8, 8],
+        "evaluate_every": 4,
+        "training": {"steps": 8, "warmup": 0, "batch_size": 4, "checkpoint_minutes": 0},
+    },
+    "metrics": {"bootstrap": 10, "permutations": 10},
+    "study": {"name": "tiny", "seeds": [0], "regimes": ["real", "mixed"]},
+}
+"""Checkpoints are written at every step, so that what is killed goes on from within."""
+
+
+def bench(out: Path, *options: str) -> int:
+    """Run the study in this process; returns the exit code."""
+    config = out.with_suffix(".yaml")
+    config.write_text(yaml.safe_dump(STUDY))
+    return run_command("bench", ["--config", str(config), "--out", str(out), *options])
+
+
+def forked(out: Path, *options: str) -> multiprocessing.Process:
+    """Run the study in a process of its own, quick to start because it need not import anything."""
+
+    def run() -> None:
+        torch.set_num_threads(1)
+        code = bench(out, *options)
+        sys.stdout.flush()
+        os._exit(code)
+
+    child = multiprocessing.get_context("fork").Process(target=run)
+    child.start()
+    return child
+
+
+def found(out: Path) -> dict:
+    """All that a study found, but for seconds, dates and places."""
+    records = {path.stem: json.loads(path.read_text()) for path in out.glob("cells/*.json")}
+    for record in records.values():
+        del record["seconds"]
+    with (out / "results.csv").open() as stream:
+        rows = [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(stream)]
+    return {"summary": json.loads((out / "summary.json").read_text()), "results": rows, "records": records}
+
+
+def without_cells(finished: Path, out: Path) -> Path:
+    """A copy of a finished study whose cells are still to be run."""
+    left_out = ("cells", "claims", "finished.json", "summary.json", "results.csv", "report.html")
+    shutil.copytree(finished, out, ignore=shutil.ignore_patterns(*left_out, "mlflow.db", "mlartifacts"))
+    return out
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """{process id: its title} of all that a process has started, and what those have."""
+    found: dict[int, str] = {}
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                title = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found |= {int(child): title} | descendants(int(child))
+    return found
