@@ -10,11 +10,14 @@ import torch
 from synthaug.augment.sampler import SyntheticSampler
 from synthaug.bench.batches import ShuffledSampler
 from synthaug.bench.grid import Cell
+from synthaug.bench.inputs import describe_inputs
 from synthaug.bench.preparation import Study
 from synthaug.classify.calibration import apply_temperature
 from synthaug.classify.prediction import predict_logits
 from synthaug.classify.training import TrainedClassifier, classical_augmentation, train_classifier
+from synthaug.classify.weights import SavedClassifier, save_classifier
 from synthaug.config import Config
+from synthaug.data.manifest import class_counts
 from synthaug.files import read_json, write_json
 from synthaug.metrics.classification import brier, calibration_error, classification_metrics
 from synthaug.models.optimisation import OnStep
@@ -23,6 +26,11 @@ from synthaug.models.optimisation import OnStep
 def cell_path(out: Path, cell: Cell) -> Path:
     """Where a finished cell's record lies."""
     return out / "cells" / f"{cell.id}.json"
+
+
+def weights_path(out: Path, cell: Cell) -> Path:
+    """Where the classifier of a finished cell lies."""
+    return cell_path(out, cell).with_suffix(".safetensors")
 
 
 def protocol_of(config: Config) -> str:
@@ -43,6 +51,7 @@ def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> dict
     started = time.monotonic()
     sampler = _sampler(cell, study)
     trained = _train(cell, study, sampler, on_step)
+    _save_weights(cell, study, trained)  # before the record, which says that the cell is finished
     patients = {subject["patient_id"] for subject in study.split.train}
     record = {
         **cell.describe(),
@@ -56,6 +65,9 @@ def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> dict
         "chosen_step": trained.chosen_step,
         "temperature": trained.temperature,
         "history": trained.history,
+        "datasets": describe_inputs(
+            study, real=sum(sampler.real.values()) > 0, synthetic=sum(sampler.synthetic.values()) > 0
+        ),
         **_test(cell, study, trained),
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -90,6 +102,18 @@ def _train(cell: Cell, study: Study, sampler: SyntheticSampler, on_step: OnStep 
         checkpoint=cell_path(study.out, cell).with_suffix(".checkpoint"),
         on_step=on_step,
     )
+
+
+def _save_weights(cell: Cell, study: Study, trained: TrainedClassifier) -> None:
+    saved = SavedClassifier(
+        trained.network,
+        cell.config.classifier,
+        study.config.preprocess,
+        study.config.data.images,
+        classes=len(class_counts(study.split.val)),
+        temperature=trained.temperature,
+    )
+    save_classifier(weights_path(study.out, cell), saved)
 
 
 def _test(cell: Cell, study: Study, trained: TrainedClassifier) -> dict[str, Any]:

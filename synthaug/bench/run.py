@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from synthaug.augment.pool import SyntheticPool
 from synthaug.bench.aggregate import count_statistics, image_metrics, summarise
-from synthaug.bench.cell import protocol_of, run_cell
+from synthaug.bench.cell import protocol_of, run_cell, weights_path
 from synthaug.bench.grid import DATA, STAGES, Cell, cells_of
 from synthaug.bench.pool_audit import find_obstacle, measure_copies
 from synthaug.bench.pools import describe_pool
@@ -102,7 +102,7 @@ def _run_cells(
             failed.append({**told, "error": str(error)})
         else:
             records.append(record)
-            tracker.log_cell(record, params=flatten({"classifier": asdict(cell.config.classifier)}))
+            tracker.log_cell(record, cell.config, weights=weights_path(studies.out, cell))
         planned += cell.config.classifier.training.steps
         on_step(planned, {})  # found from earlier, resumed, stopped early or failed
     return records, failed
