@@ -50,8 +50,8 @@ class SavedClassifier:
             InputError: The volumes have another number of channels or another shape.
         """
         expected = (len(self.images), *self.preprocess.shape)
-        if volumes.ndim != 5 or tuple(volumes.shape[1:]) != expected:
-            raise InputError(f"Volumes are {tuple(volumes.shape)}; this classifier takes (N, {expected})".replace("(N, (", "(N, ") + ".")
+        if tuple(volumes.shape[1:]) != expected:
+            raise InputError(f"Volumes are {tuple(volumes.shape)}; this classifier takes any number of {expected}.")
         subjects: list[Any] = [
             {name: {tio.DATA: volume[place : place + 1]} for place, name in enumerate(self.images)}
             for volume in volumes

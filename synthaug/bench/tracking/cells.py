@@ -158,12 +158,11 @@ def _log_model(connection: Connection, cell: FinishedCell, run_id: str, tags: Ma
 
 def _dataset_input(told: Mapping[str, Any], out: Path) -> DatasetInput:
     """A data set of a record as MLflow knows it: by name and content hash; its voxels stay where they are."""
-    if told["source"] is None:
-        kind, source = "code", {"tags": {"mlflow.source.name": "synthaug.data.phantom"}}
-    else:
-        kind, source = "local", {"uri": str(out / told["source"])}
+    kind, source = "code", json.dumps({"tags": {"mlflow.source.name": "synthaug.data.phantom"}})
+    if told["source"] is not None:
+        kind, source = "local", json.dumps({"uri": str(out / told["source"])})
     profile = {"num_rows": sum(told["classes"].values()), "classes": told["classes"]}
-    dataset = Dataset(told["name"], told["digest"], kind, json.dumps(source), profile=json.dumps(profile))
+    dataset = Dataset(told["name"], told["digest"], kind, source, profile=json.dumps(profile))
     return DatasetInput(dataset, [InputTag("mlflow.data.context", told["context"])])
 
 

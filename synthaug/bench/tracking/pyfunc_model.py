@@ -47,7 +47,8 @@ def write_model(folder: Path, weights: Path, *, shape: Sequence[int], classes: i
     from mlflow import pyfunc  # late: it takes half a second, and not every bench logs a model
 
     signature = ModelSignature(
-        Schema([TensorSpec(np.dtype("float32"), (-1, *shape))]), Schema([TensorSpec(np.dtype("float64"), (-1, classes))])
+        Schema([TensorSpec(np.dtype("float32"), (-1, *shape))]),
+        Schema([TensorSpec(np.dtype("float64"), (-1, classes))]),
     )
     pyfunc.save_model(
         folder,
