@@ -126,15 +126,20 @@ class Tracker:
 
 
 def metrics_of(summary: Mapping[str, Any]) -> list[Metric]:
-    """Means, intervals and p-values of a study, each under its arm's, contrast's or pool's name."""
+    """Means, intervals and p-values of a study, each under its arm's, contrast's or pool's name.
+
+    AUROC alone stands in the sections ``regimes`` and ``effect``: the interface draws a chart for every name, and the
+    answer must not drown among hundreds of them.
+    """
     named: dict[str, float] = {}
     for regime in summary["regimes"]:
         for metric, values in regime.items():
             if isinstance(values, Mapping) and "value" in values:
-                name = f"regimes/{regime['regime']}_{metric}"
+                name = f"regimes{_section(metric)}/{regime['regime']}_{metric}"
                 named |= {name + ("" if part == "value" else f"_{part}"): values[part] for part in STATISTICS}
     for contrast in summary["contrasts"]:
-        name = f"effect/{contrast['contrast'].replace(' - ', '_minus_')}_{contrast['metric']}"
+        words = contrast["contrast"].replace(" - ", "_minus_")
+        name = f"effect{_section(contrast['metric'])}/{words}_{contrast['metric']}"
         named[name] = contrast["difference"]
         named |= {f"{name}_{part}": contrast[part] for part in ("ci_low", "ci_high", "p", "p_holm")}
     for image in summary["image_metrics"]:
@@ -144,3 +149,7 @@ def metrics_of(summary: Mapping[str, Any]) -> list[Metric]:
         named |= {f"{name}_{part}": image[part] for part in parts}
     now = int(1000 * time.time())
     return [Metric(name, value, now, 0) for name, value in named.items()]
+
+
+def _section(metric: str) -> str:
+    return "" if metric == "auroc" else " by other metrics"
