@@ -25,7 +25,7 @@ def headline_of(summary: Mapping[str, Any]) -> str:
     Example:
         >>> headline_of({"verdict": "Adding synthetic data helped: AUROC +0.031 against real data (95 % ...)."})
         'study: helped'
-        >>> headline_of({"verdict": "Adding synthetic data helped clearly in 1 and hurt clearly in 0 of 4 (AUROC ...)."})
+        >>> headline_of({"verdict": "Adding synthetic data helped clearly in 1 and hurt clearly in 0 of 4 (...)."})
         'study: 1 of 4 helped, 0 hurt'
     """
     many = re.search(r"helped clearly in (\d+) and hurt clearly in (\d+) of (\d+)", summary["verdict"])
