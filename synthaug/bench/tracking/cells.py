@@ -11,7 +11,6 @@ from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Run
 
-from synthaug.bench.grid import DATA, STAGES
 from synthaug.bench.tracking.connection import Connection
 from synthaug.bench.tracking.entries import SOURCE, as_params, flatten
 from synthaug.bench.tracking.pyfunc_model import write_model
@@ -128,10 +127,8 @@ def delete_cell(connection: Connection, run: Run) -> None:
 
 
 def _params_of(cell: FinishedCell) -> dict[str, Any]:
-    """Every setting that the cell's result hangs on."""
-    sections = (*DATA, "classifier", *(STAGES if cell.record["synthetic_fraction"] is not None else ()))
-    settings = asdict(cell.config)
-    flat = flatten({section: settings[section] for section in sections})
+    """What every cell has and cells differ in: others would drown it in the comparison; the study's run has all."""
+    flat = flatten({"classifier": asdict(cell.config.classifier)})
     return {**flat, **cell.record["settings"], **{key: cell.record[key] for key in SHOWN}}
 
 
