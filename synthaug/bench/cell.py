@@ -10,6 +10,7 @@ import torch
 from synthaug.augment.sampler import SyntheticSampler
 from synthaug.bench.batches import ShuffledSampler
 from synthaug.bench.grid import Cell
+from synthaug.bench.inputs import describe_inputs
 from synthaug.bench.pools import SAME_COHORT
 from synthaug.bench.preparation import Study
 from synthaug.classify.calibration import apply_temperature
@@ -21,6 +22,8 @@ from synthaug.classify.training import (
     told_by_main,
     train_classifier,
 )
+from synthaug.classify.weights import SavedClassifier, save_classifier
+from synthaug.data.manifest import class_counts
 from synthaug.files import read_json, write_json
 from synthaug.metrics.classification import brier, calibration_error, classification_metrics
 from synthaug.models.optimisation import OnStep, processes
@@ -29,6 +32,11 @@ from synthaug.models.optimisation import OnStep, processes
 def cell_path(out: Path, cell: Cell) -> Path:
     """Where a finished cell's record lies."""
     return out / "cells" / f"{cell.id}.json"
+
+
+def weights_path(out: Path, cell: Cell) -> Path:
+    """Where the classifier of a finished cell lies."""
+    return cell_path(out, cell).with_suffix(".safetensors")
 
 
 def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> dict[str, Any]:
@@ -50,6 +58,8 @@ def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> dict
     sampler = _sampler(cell, study, None if finetuned else cell.synthetic_fraction)
     first = _sampler(cell, study, 1.0) if finetuned else None
     trained = _train(cell, study, sampler, first, on_step)
+    if processes().is_main_process:
+        _save_weights(cell, study, trained)  # before the record, which says that the cell is finished
     record = {
         **cell.describe(),
         **_training_facts(cell, study, sampler, first),
@@ -69,16 +79,17 @@ def _training_facts(
     cell: Cell, study: Study, sampler: SyntheticSampler, first: SyntheticSampler | None
 ) -> dict[str, Any]:
     """What a record says of whom a cell was trained on, and for how long."""
-    synthetic = sampler if first is None else first
+    real, synthetic = (sum(counts.values()) for counts in (sampler.real, (first or sampler).synthetic))
     return {
         # Nothing but the training patients is behind a classifier of real data, whatever the generators of others saw.
         "protocol": SAME_COHORT if cell.synthetic_fraction is None else study.protocol,
         "augment": cell.config.classifier.augment,
         "n_train": len({subject["patient_id"] for subject in study.split.train}),
-        "n_train_real": sum(sampler.real.values()),
-        "n_train_synthetic": sum(synthetic.synthetic.values()),
+        "n_train_real": real,
+        "n_train_synthetic": synthetic,
         "steps": cell.config.classifier.training.steps,
         "pretrain_steps": _pretraining_steps(cell),
+        "datasets": describe_inputs(study, real=real > 0, synthetic=synthetic > 0),
     }
 
 
@@ -131,6 +142,18 @@ def _train(
 
 def _counts(sampler: SyntheticSampler) -> dict[int, int]:
     return {label: sampler.real[label] + sampler.synthetic[label] for label in sampler.real}
+
+
+def _save_weights(cell: Cell, study: Study, trained: TrainedClassifier) -> None:
+    saved = SavedClassifier(
+        trained.network,
+        cell.config.classifier,
+        study.config.preprocess,
+        study.config.data.images,
+        classes=len(class_counts(study.split.val)),
+        temperature=trained.temperature,
+    )
+    save_classifier(weights_path(study.out, cell), saved)
 
 
 def _test(cell: Cell, study: Study, trained: TrainedClassifier) -> dict[str, Any]:

@@ -73,8 +73,7 @@ class TrainingMonitor:
         shown |= {f"validation/{key.removeprefix('val_')}": value for key, value in values.items()}
         if len(self.real) > 1:
             shown["validation/fid"] = frechet(self.real, self.extractor.features(volumes))
-        self.run.log(step, shown)
-        self.run.figure(f"montages/step-{step:06d}.png", _montage(self.volumes, volumes, name))
+        self.run.log(step, shown, figure=_montage(self.volumes, volumes, name))
 
 
 def _montage(real: torch.Tensor, other: torch.Tensor, name: str) -> Figure:

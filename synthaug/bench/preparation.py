@@ -98,14 +98,19 @@ class Study:
         save_split(self.split, usable_folder(self.out) / name)
 
     @cached_property
+    def part_ids(self) -> dict[str, str]:
+        """Hash of each part of the split, preprocessed, by its name."""
+        return {name: subjects_hash(part, self.config.data.images) for name, part in self.split.parts()}
+
+    @property
     def train_id(self) -> str:
         """Hash of the preprocessed training subjects."""
-        return subjects_hash(self.split.train, self.config.data.images)
+        return self.part_ids["train"]
 
     @cached_property
     def data_id(self) -> str:
         """Hash of all parts of the split, preprocessed."""
-        return content_hash([subjects_hash(part, self.config.data.images) for _, part in self.split.parts()])
+        return content_hash([*self.part_ids.values()])
 
     @cached_property
     def autoencoder_id(self) -> str:

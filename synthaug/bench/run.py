@@ -10,11 +10,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from synthaug.augment.ledger import HEADER, MANIFEST, locked
+from synthaug.augment.ledger import HEADER, MANIFEST
 from synthaug.augment.pool import SyntheticPool
 from synthaug.augment.verdicts import AUDIT
 from synthaug.bench.aggregate import count_statistics, image_metrics, summarise
-from synthaug.bench.cell import cell_path
+from synthaug.bench.cell import cell_path, weights_path
 from synthaug.bench.executors import Outcome, run_cells
 from synthaug.bench.grid import DATA, STAGES, Cell, cells_of
 from synthaug.bench.pool_audit import find_obstacle, measure_copies
@@ -81,8 +81,8 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
     summary |= _measure_sources(studies.with_synthetic(cells))
     with placed(out, asdict(config)):
         files = _write_results(config, studies, cells, records, summary, seconds=bars.seconds)
-        tracker.log_study(summary, artifacts=files)
-        if not failed:
+        sent = tracker.log_study(summary, artifacts=files)
+        if sent and not failed:
             made = [study.pool.path / name for study in studies.with_synthetic(cells).values() for name in POOL_FILES]
             records_of = [cell_path(out, cell) for cell in cells]
             # Of MLflow's file only that it is there: its interface and other studies write to it too.
@@ -111,8 +111,7 @@ def _run_cells(
     def on_outcome(cell: Cell, outcome: Outcome) -> None:
         nonlocal behind
         if tracker and "record" in outcome:
-            with locked(studies.out):  # two benches must not both find a cell untracked
-                tracker.log_cell(outcome["record"], params=flatten({"classifier": asdict(cell.config.classifier)}))
+            tracker.log_cell(outcome["record"], cell.config, weights=weights_path(studies.out, cell))
         behind += cell.config.classifier.training.steps
         on_step(behind, {})  # found from earlier, resumed, stopped early, run elsewhere or failed
 
