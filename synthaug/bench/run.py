@@ -15,11 +15,13 @@ from tqdm import tqdm
 from synthaug.augment.pool import SyntheticPool
 from synthaug.bench.aggregate import count_statistics, image_metrics, summarise
 from synthaug.bench.cell import protocol_of, run_cell
+from synthaug.bench.costs import CostMeter, total_costs
 from synthaug.bench.grid import DATA, STAGES, Cell, cells_of
 from synthaug.bench.pool_audit import find_obstacle, measure_copies
 from synthaug.bench.pools import describe_pool
 from synthaug.bench.preparation import Study
 from synthaug.bench.report import write_report, write_results
+from synthaug.bench.slices import Samples
 from synthaug.bench.studies import Studies
 from synthaug.bench.subgroups import slice_arms, subgroups_of
 from synthaug.bench.tracking import Tracker, flatten
@@ -52,7 +54,7 @@ def run_study(config: Config, out: Path) -> dict[str, Any]:
     studies = Studies(out, bars.stage)
     cells = cells_of(config, studies.identify)
     studies.write_splits()
-    with _alone(out):
+    with _alone(out), CostMeter(out, bars.seconds) as meter:
         settings = asdict(config)
         write_text(out / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
         study_id = content_hash([[study.pool_id for study in studies], settings])
@@ -70,15 +72,15 @@ def run_study(config: Config, out: Path) -> dict[str, Any]:
         write_results(records, out / "results.csv")
         base = next(iter(sources.values()), studies.first)
         pool = base.pool if sources else None
+        meter.save()
         write_report(
             out / "report.html",
-            title=config.study.name,
+            config=config,
             summary=summary,
             records=records,
-            real=base.split.test,
-            pool=pool,
-            images=config.data.images,
-            facts=_facts(base, pool, bars.seconds),
+            samples=[Samples(name, each.split.test, each.split.train, each.pool) for name, each in sources.items()],
+            costs=total_costs(out),
+            facts=_facts(base, pool),
         )
         artifacts = [out / name for name in ("report.html", "results.csv", "summary.json", "split.csv", "config.yaml")]
         tracker.log_study(summary, artifacts=artifacts)
@@ -148,7 +150,7 @@ class Bars:
 
     def stage(self, name: str, total: int) -> Callable[..., None]:
         """Start a stage; the result is called after each step, or with the number of steps behind and the values."""
-        started = time.monotonic()
+        started, before = time.monotonic(), self.seconds.get(name, 0.0)  # a stage may come again: another generator
         bar = tqdm(total=total, desc=f"{name:<12}", unit="step", dynamic_ncols=True, file=sys.stderr, mininterval=0.5)
         done = 0
 
@@ -158,14 +160,14 @@ class Bars:
             advance = count - done if values is not None else count
             done += advance
             bar.update(advance)
-            self.seconds[name] = time.monotonic() - started
+            self.seconds[name] = before + time.monotonic() - started
             if done >= total:
                 bar.close()
 
         return step
 
 
-def _facts(study: Study, pool: SyntheticPool | None, seconds: dict[str, float]) -> dict[str, Any]:
+def _facts(study: Study, pool: SyntheticPool | None) -> dict[str, Any]:
     config = study.config
     sizes = "; ".join(f"{part} {len(group)} {class_counts(group)}" for part, group in study.split.parts())
     sampling = config.pool.sampling
@@ -179,7 +181,6 @@ def _facts(study: Study, pool: SyntheticPool | None, seconds: dict[str, float]) 
         "volumes": f"{config.preprocess.shape} voxels of {config.preprocess.spacing_mm} mm",
         "classifier": f"{config.classifier.network}, {config.classifier.training.steps} steps of "
         f"{config.classifier.training.batch_size}, {config.classifier.loss}",
-        "time": "; ".join(f"{name} {value:.0f} s" for name, value in seconds.items()) or "all found from earlier",
         "ids": f"data {study.data_id}, generator {study.generator_id}, pool {study.pool_id}",
     }
 
