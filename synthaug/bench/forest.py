@@ -44,7 +44,7 @@ def is_clear(contrast: Mapping[str, Any], alpha: float) -> bool:
 
 def effect_plots(summary: Mapping[str, Any], *, alpha: float = 0.05) -> Iterator[Figure]:
     """As :func:`effect_plot`, in as many figures as fit a page each."""
-    yield from (_forest(rows, **_EFFECT) for rows in _pages(_effect_rows(summary, alpha)))
+    yield from _forests(_effect_rows(summary, alpha), **_EFFECT)
 
 
 def effect_plot(summary: Mapping[str, Any], *, alpha: float = 0.05) -> Figure:
@@ -54,7 +54,8 @@ def effect_plot(summary: Mapping[str, Any], *, alpha: float = 0.05) -> Figure:
         summary: From ``aggregate.summarise``.
         alpha: Corrected p up to which a difference is clear: its marker is filled, others are hollow.
     """
-    return _forest(_effect_rows(summary, alpha), **_EFFECT)
+    rows = _effect_rows(summary, alpha)
+    return _forest(rows, limits=_limits(rows), **_EFFECT)
 
 
 def auroc_plots(summary: Mapping[str, Any]) -> Iterator[Figure]:
@@ -65,7 +66,7 @@ def auroc_plots(summary: Mapping[str, Any]) -> Iterator[Figure]:
         (panel, Row(name, ends["value"], ends["ci_low"], ends["ci_high"], _words(ends, "value"), styles[name]))
         for name, panel, ends in found
     ]
-    yield from (_forest(page, reference=0.5, xlabel="test AUROC (0.5 = chance)") for page in _pages(_headed(rows)))
+    yield from _forests(_headed(rows), reference=0.5, xlabel="test AUROC (0.5 = chance)")
 
 
 def compared(contrast: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, str]:
@@ -143,11 +144,26 @@ def _pages(rows: Sequence[Row]) -> Iterator[list[Row]]:
 
 
 def _words(ends: Mapping[str, Any], key: str, sign: str = "") -> str:
-    return f"{ends[key]:{sign}.3f} ({ends['ci_low']:{sign}.3f} to {ends['ci_high']:{sign}.3f})"
+    words = f"{ends[key]:{sign}.3f} ({ends['ci_low']:{sign}.3f} to {ends['ci_high']:{sign}.3f})"
+    return words.replace("-", "−")
+
+
+def _limits(rows: Sequence[Row]) -> tuple[float, float]:
+    """Ends of the axis that all intervals fit on."""
+    valued = [row for row in rows if row.value is not None]
+    low, high = min(row.low for row in valued), max(row.high for row in valued)
+    margin = 0.04 * (high - low) or 0.01
+    return low - margin, high + margin
+
+
+def _forests(rows: Sequence[Row], **options: Any) -> Iterator[Figure]:
+    """Figures of a page each, on one scale."""
+    for page in _pages(rows):
+        yield _forest(page, limits=_limits(rows), **options)
 
 
 @rc_context(PAPER)
-def _forest(rows: Sequence[Row], *, reference: float, xlabel: str) -> Figure:
+def _forest(rows: Sequence[Row], *, limits: tuple[float, float], reference: float, xlabel: str) -> Figure:
     figure = Figure(figsize=(WIDTH_IN, 0.6 + ROW_IN * max(len(rows), 1)), layout="constrained")
     axes = figure.add_subplot()
     axes.axvline(reference, color="0.6", linewidth=1, zorder=0)
@@ -157,7 +173,7 @@ def _forest(rows: Sequence[Row], *, reference: float, xlabel: str) -> Figure:
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
         tick.set_fontweight("bold" if row.value is None else "normal")
-    axes.set_ylim(len(rows) - 0.5, -0.6)
+    axes.set(ylim=(len(rows) - 0.5, -0.6), xlim=limits)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(xlabel)

@@ -40,7 +40,7 @@ def learning_plot(summary: Mapping[str, Any]) -> Figure:
         name, panel = split_label(name, regime["settings"])
         panels.setdefault(panel, {}).setdefault(name, []).append(regime)
     styles = styles_of(series_of(panels))
-    figure, grid = _grid(panels, height_in=2.6)
+    figure, grid = _grid(panels, height_in=2.9, most_columns=2)
     for axes, series in zip(grid, panels.values(), strict=True):
         for place, (name, regimes) in enumerate(series.items()):
             _draw_learning(axes, regimes, styles[name], shift=place - (len(series) - 1) / 2)
@@ -133,7 +133,7 @@ def _panels(
 ) -> tuple[Figure, list[Axes]]:
     panels = panels_of(records)
     known = styles or styles_of(series_of(panels))
-    figure, grid = _grid(panels, height_in=2.3)
+    figure, grid = _grid(panels, height_in=2.3, most_columns=COLUMNS)
     for axes, series in zip(grid, panels.values(), strict=True):
         for name, arm in series.items():
             draw(axes, arm, known[name])
@@ -142,12 +142,12 @@ def _panels(
     return figure, grid
 
 
-def _grid(panels: Mapping[str, Any], *, height_in: float) -> tuple[Figure, list[Axes]]:
+def _grid(panels: Mapping[str, Any], *, height_in: float, most_columns: int) -> tuple[Figure, list[Axes]]:
     """A figure with axes for each panel, titled; a lone panel takes half a page's width."""
-    columns = min(COLUMNS, len(panels))
+    columns = min(most_columns, len(panels))
     rows = -(-len(panels) // columns)
-    width, height = (WIDTH_IN / 2, 3.1) if len(panels) == 1 else (WIDTH_IN * columns / COLUMNS, height_in * rows)
-    figure = Figure(figsize=(max(width, WIDTH_IN / 2), height + 0.35), layout="constrained")
+    width = WIDTH_IN / 2 if len(panels) == 1 else WIDTH_IN * columns / most_columns
+    figure = Figure(figsize=(width, 0.4 + (3.1 if len(panels) == 1 else height_in * rows)), layout="constrained")
     every = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten().tolist()
     for axes in every[len(panels) :]:
         axes.set_axis_off()
@@ -163,7 +163,7 @@ def _finish(figure: Figure, grid: Sequence[Axes], styles: Styles, *, xlabel: str
     figure.supxlabel(xlabel, fontsize=8)
     figure.supylabel(ylabel, fontsize=8)
     handles = [Line2D([], [], label=name, marker=style.marker, **_line(style)) for name, style in styles.items()]
-    columns = 2 if len(grid) == 1 else 4
+    columns = 2 if len(grid) == 1 else 5
     figure.legend(handles=handles, loc="outside upper left", ncols=columns, handlelength=3.4, fontsize=7.5)
 
 

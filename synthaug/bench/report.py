@@ -24,7 +24,7 @@ from synthaug.bench.plots import curve_plot, has_sizes, learning_plot, precision
 from synthaug.bench.provenance import tell_provenance
 from synthaug.bench.slices import Samples, slice_plot
 from synthaug.bench.styles import PAPER, styles_of
-from synthaug.bench.tables import contrast_rows, cost_rows
+from synthaug.bench.tables import NAMES, arm_groups, contrast_groups, cost_rows
 from synthaug.config import Config
 from synthaug.files import atomic_path, write_text
 from synthaug.metrics.resampling import STATISTICS
@@ -40,6 +40,8 @@ class Picture:
 
     address: str
     """Data address."""
+    width_in: float
+    """Width, inches on paper."""
     alt: str
     """What it shows, in numbers."""
     caption: str
@@ -95,7 +97,9 @@ def write_report(
             date=date.today().isoformat(),
             summary=summary,
             metrics=STATISTICS,
-            contrasts=contrast_rows(summary),
+            names=NAMES,
+            arms=arm_groups(summary),
+            contrasts=contrast_groups(summary),
             several_panels=len(panels_of(records)) > 1,
             pictures=_pictures(summary, records, alpha),
             slices=_slices(samples, copies, config.data.images),
@@ -120,13 +124,13 @@ def _pictures(summary: Mapping[str, Any], records: Sequence[Record], alpha: floa
         "Filled markers: clear differences; hollow: not clear. Beside each its interval and its p, corrected by Holm."
     )
     found = {
-        "effect": [Picture(_vector(figure), effect_alt, marks) for figure in effects],
-        "auroc": [Picture(_vector(figure), auroc_alt, "Test AUROC of each arm.") for figure in auroc_plots(summary)],
+        "effect": [Picture(*_vector(figure), effect_alt, marks) for figure in effects],
+        "auroc": [Picture(*_vector(figure), auroc_alt, "Test AUROC of each arm.") for figure in auroc_plots(summary)],
         "learning": [],
     }
     if has_sizes(summary):
         caption = "Test AUROC by number of real training patients (logarithmic), with intervals."
-        found["learning"] = [Picture(_vector(learning_plot(summary)), captions.learning_alt(summary), caption)]
+        found["learning"] = [Picture(*_vector(learning_plot(summary)), captions.learning_alt(summary), caption)]
     return found | _panel_pictures(summary, records)
 
 
@@ -140,7 +144,7 @@ def _panel_pictures(summary: Mapping[str, Any], records: Sequence[Record]) -> di
     styles = styles_of(series_of(panels))
 
     def picture(plot: Callable[..., Figure], alt: str, caption: str, **options: bool) -> Picture:
-        return Picture(_vector(plot(shown, styles=styles, **options)), alt, caption + more)
+        return Picture(*_vector(plot(shown, styles=styles, **options)), alt, caption + more)
 
     before, after = (captions.reliability_alt(records, calibrated=calibrated) for calibrated in (False, True))
     roc, precision = (
@@ -170,7 +174,7 @@ def _slices(samples: Sequence[Samples], copies: Sequence[Mapping[str, Any]], ima
     pairs = [(each, label) for each in told for label in each.pool.classes][:MOST_SLICES]
     return [
         Picture(
-            _raster(slice_plot(each, label, images)),
+            *_raster(slice_plot(each, label, images)),
             captions.slices_alt(each, label),
             f"Class {label}{', ' + each.source if each.source else ''}.",
         )
@@ -178,19 +182,20 @@ def _slices(samples: Sequence[Samples], copies: Sequence[Mapping[str, Any]], ima
     ]
 
 
-def _vector(figure: Figure) -> str:
+def _vector(figure: Figure) -> tuple[str, float]:
+    """Address and width."""
     stream = io.BytesIO()
     with matplotlib.rc_context(PAPER):
         figure.savefig(stream, format="svg", metadata={"Date": None})
-    return _address("image/svg+xml", stream.getvalue())
+    return _address("image/svg+xml", stream.getvalue()), figure.get_figwidth()
 
 
-def _raster(figure: Figure) -> str:
-    """A figure in shades of grey."""
+def _raster(figure: Figure) -> tuple[str, float]:
+    """Address and width of a figure in shades of grey."""
     stream, grey = io.BytesIO(), io.BytesIO()
     figure.savefig(stream, format="png", dpi=SLICE_DPI)
     Image.open(stream).convert("L").save(grey, format="png", optimize=True)
-    return _address("image/png", grey.getvalue())
+    return _address("image/png", grey.getvalue()), figure.get_figwidth()
 
 
 def _address(kind: str, data: bytes) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torchio as tio
 from matplotlib import rc_context
@@ -57,22 +58,38 @@ def slice_plot(samples: Samples, label: int, images: Sequence[str]) -> Figure:
         neighbours = [_volume(known[row["nearest_subject"]], images) for row in found]
         mirrored = [v.flip(LEFT_RIGHT) if row["mirrored"] else v for v, row in zip(neighbours, found, strict=True)]
         rows.append(("nearest training", mirrored, [_told(row) for row in found]))
-    figure = Figure(figsize=(WIDTH_IN, 1.22 * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), SHOWN, squeeze=False)
+    return _montage(rows)
+
+
+def _montage(rows: Sequence[tuple[str, Sequence[torch.Tensor], Sequence[str]]]) -> Figure:
+    """Rows of slices under their words, named at the left. One axes holds all: many take seconds to lay out."""
+    width, height = rows[0][1][0].shape[:2] if rows[0][1] else rows[1][1][0].shape[:2]
+    across, down = 1.04 * width, 1.12 * height
+    left, right, low = -0.15 * width, SHOWN * across, len(rows) * down
+    figure = Figure(figsize=(WIDTH_IN, WIDTH_IN * low / (right - left)))
+    axes = figure.add_axes((0, 0, 1, 1))
     for place, (name, volumes, told) in enumerate(rows):
-        for axes in grid[place]:
-            axes.set_axis_off()
-        for axes, volume, words in zip(grid[place], volumes, told, strict=False):
-            draw_slice(axes, volume)
-            axes.set_title(words, fontsize=7, loc="center")
-        grid[place][0].text(-0.08, 0.5, name, transform=grid[place][0].transAxes, rotation=90, ha="right", va="center")
+        top = (place + 0.1) * down
+        axes.text(left / 2, top + height / 2, name, rotation=90, ha="center", va="center")
+        for column, (volume, words) in enumerate(zip(volumes, told, strict=False)):
+            start = column * across
+            extent = (start, start + width, top + height, top)
+            axes.imshow(_slice(volume)[::-1], cmap="gray", vmin=0, vmax=1, extent=extent)
+            axes.text(start + width / 2, top - 0.01 * height, words, fontsize=7, ha="center", va="bottom")
+    axes.set(xlim=(left, right), ylim=(low, 0))
+    axes.set_axis_off()
     return figure
 
 
 def draw_slice(axes: Axes, volume: torch.Tensor) -> None:
     """The middle axial slice of a RAS volume (X, Y, Z) in [0, 1], the patient's right on the left, anterior up."""
-    axes.imshow(volume.flip(0)[:, :, volume.shape[2] // 2].T, cmap="gray", vmin=0, vmax=1, origin="lower")
+    axes.imshow(_slice(volume), cmap="gray", vmin=0, vmax=1, origin="lower")
     axes.set_axis_off()
+
+
+def _slice(volume: torch.Tensor) -> np.ndarray:
+    """Rows from posterior to anterior, columns from the patient's right to left."""
+    return volume.flip(LEFT_RIGHT)[:, :, volume.shape[2] // 2].T.numpy()
 
 
 def _volume(subject: tio.Subject, images: Sequence[str]) -> torch.Tensor:

@@ -5,26 +5,46 @@ from typing import Any
 
 from synthaug.bench.arms import Record
 from synthaug.bench.costs import Costs
+from synthaug.bench.forest import compared
+from synthaug.bench.panels import split_label
 
 COMPARED = ("auroc", "average_precision", "accuracy")
 """Metrics whose differences have columns; summary.json has all."""
+NAMES = {"auroc": "AUROC", "f1": "F1", "brier": "Brier", "ece": "ECE"}
+"""Metrics whose names people write otherwise than the summary."""
 
 
-def contrast_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row a contrast, its metrics beside each other: contrast, n_train and, by name, each of ``COMPARED``.
+def arm_groups(summary: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The summary's arms by panel, each with its ``series``."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for regime in summary["regimes"]:
+        name, panel = split_label(regime["regime"], regime["settings"])
+        groups.setdefault(panel, []).append({**regime, "series": name})
+    return groups
+
+
+def contrast_groups(summary: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The summary's contrasts by panel, one row each: series, baseline, n_train and, by name, each of ``COMPARED``.
 
     Example:
         >>> contrasts = [{"contrast": "mixed - real", "n_train": 9, "metric": metric} for metric in COMPARED]
-        >>> [row] = contrast_rows({"contrasts": contrasts})
-        >>> row["contrast"], row["auroc"]["metric"]
-        ('mixed - real', 'auroc')
+        >>> [row] = contrast_groups({"contrasts": contrasts, "regimes": []})[""]
+        >>> row["series"], row["baseline"], row["auroc"]["metric"]
+        ('mixed', 'real', 'auroc')
     """
+    settings = {regime["regime"]: regime["settings"] for regime in summary["regimes"]}
     rows: dict[str, dict[str, Any]] = {}
+    groups: dict[str, list[dict[str, Any]]] = {}
     for contrast in summary["contrasts"]:
-        if contrast["metric"] in COMPARED:
-            row = rows.setdefault(contrast["contrast"], {key: contrast[key] for key in ("contrast", "n_train")})
-            row[contrast["metric"]] = contrast
-    return list(rows.values())
+        if contrast["metric"] not in COMPARED:
+            continue
+        known = contrast["contrast"]
+        if known not in rows:
+            name, panel, baseline = compared(contrast, settings)
+            rows[known] = {"series": name, "baseline": baseline, "n_train": contrast["n_train"]}
+            groups.setdefault(panel, []).append(rows[known])
+        rows[known][contrast["metric"]] = contrast
+    return groups
 
 
 def cost_rows(costs: Costs, records: Sequence[Record]) -> list[tuple[str, str]]:
