@@ -64,7 +64,8 @@ def mean_precision(records: Sequence[Record]) -> np.ndarray:
     def curve(members: np.ndarray, scores: np.ndarray) -> np.ndarray:
         precision, recall, _ = precision_recall_curve(members, scores)
         precision, recall = precision[::-1], recall[::-1]  # recall rises; the first point is (0, 1), no threshold
-        return precision[np.clip(np.searchsorted(recall, GRID - 1e-9), 1, len(recall) - 1)]
+        asked = np.maximum(GRID, GRID[1]) - 1e-9  # no threshold has recall 0: it takes the precision beside it
+        return precision[np.minimum(np.searchsorted(recall, asked), len(recall) - 1)]
 
     return _mean(records, curve)
 
@@ -92,8 +93,8 @@ def reliability(records: Sequence[Record], *, calibrated: bool) -> Reliability:
     bins = bin_of(values)
     counts = np.bincount(bins, minlength=BINS)
     held = counts > 0
-    sums = (np.bincount(bins, weights=each, minlength=BINS)[held] / counts[held] for each in (values, hits))
-    return Reliability(*sums, share=counts[held] / counts.sum())
+    sure, correct = (np.bincount(bins, weights=each, minlength=BINS)[held] / counts[held] for each in (values, hits))
+    return Reliability(sure, correct, counts[held] / counts.sum())
 
 
 def _mean(records: Sequence[Record], curve: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:

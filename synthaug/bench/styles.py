@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
-PAPER = {
+PAPER: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.titlelocation": "left",
@@ -60,12 +61,14 @@ def styles_of(names: Sequence[str]) -> dict[str, Style]:
         >>> styles["mixed 0.25"].colour, len({(style.colour, style.line) for style in styles.values()})
         ('#0072B2', 3)
     """
-    own, spare, chosen = dict(REGIMES), _spare(), {}
+    own, spare = dict(REGIMES), _spare()
+    chosen: dict[str, Style] = {}
     for name in dict.fromkeys(names):
-        chosen[name] = own.pop(name.split(" ")[0], None) or next(spare)
+        regime = name.split(" ")[0]
+        chosen[name] = own.pop(regime) if regime in own else next(spare)
     return chosen
 
 
 def _spare() -> Iterator[Style]:
     for number in count():
-        yield Style(*(each[number % len(each)] for each in (COLOURS, LINES, MARKERS)))
+        yield Style(COLOURS[number % len(COLOURS)], LINES[number % len(LINES)], MARKERS[number % len(MARKERS)])
