@@ -89,7 +89,6 @@ def write_report(
     alpha = 1 - config.metrics.confidence
     template = resources.files("synthaug.bench").joinpath("report.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    copies = [row for row in summary["image_metrics"] if row["metric"] == "copies"]
     write_text(
         path,
         page.from_string(template).render(
@@ -102,12 +101,7 @@ def write_report(
             contrasts=contrast_groups(summary),
             several_panels=len(panels_of(records)) > 1,
             pictures=_pictures(summary, records, alpha),
-            slices=_slices(samples, copies, config.data.images),
-            slices_left_out=max(sum(len(each.pool.classes) for each in samples) - MOST_SLICES, 0),
-            distances=[row for row in summary["image_metrics"] if row["metric"] != "copies"],
-            meanings=captions.MEANINGS,
-            copies=[(row, captions.copy_verdict(row)) for row in copies],
-            copies_wanted=config.metrics.copies,
+            **_images(summary, samples, config),
             costs=cost_rows(costs, records),
             facts=facts,
             provenance=tell_provenance(config, path.parent),
@@ -165,6 +159,19 @@ def _panel_pictures(summary: Mapping[str, Any], records: Sequence[Record]) -> di
         "training": [
             picture(curve_plot, captions.training_alt(records), f"Validation loss {mean} Markers: chosen steps.")
         ],
+    }
+
+
+def _images(summary: Mapping[str, Any], samples: Sequence[Samples], config: Config) -> dict[str, Any]:
+    """What the page says of the images."""
+    copies = [row for row in summary["image_metrics"] if row["metric"] == "copies"]
+    return {
+        "slices": _slices(samples, copies, config.data.images),
+        "slices_left_out": max(sum(len(each.pool.classes) for each in samples) - MOST_SLICES, 0),
+        "distances": [row for row in summary["image_metrics"] if row["metric"] != "copies"],
+        "meanings": captions.MEANINGS,
+        "copies": [(row, captions.copy_verdict(row)) for row in copies],
+        "copies_wanted": config.metrics.copies,
     }
 
 
