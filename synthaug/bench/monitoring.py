@@ -6,7 +6,7 @@ import torch
 import torchio as tio
 from matplotlib.figure import Figure
 
-from synthaug.bench.report import draw_slice
+from synthaug.bench.slices import draw_slice
 from synthaug.bench.tracking import TrainingRun
 from synthaug.config import MetricsConfig
 from synthaug.data.manifest import stack_images

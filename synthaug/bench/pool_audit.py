@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from synthaug.augment.pool import SyntheticPool
 from synthaug.augment.verdicts import AUDIT, Verdicts
-from synthaug.bench.report import draw_slice
+from synthaug.bench.slices import SHOWN, draw_slice
 from synthaug.config import MetricsConfig
 from synthaug.errors import InputError
 from synthaug.files import atomic_path, write_json
@@ -131,7 +131,25 @@ def measure_copies(
         "fingerprint": audit.fingerprint,
         "extractor": extractor.name,
         "sentence": tell_copies(pool, audit, training, confidence=config.confidence),
+        "nearest": _nearest_of_first(pool, audit, training),
     }
+
+
+def _nearest_of_first(pool: SyntheticPool, audit: CopyAudit, training: Sequence[tio.Subject]) -> list[dict[str, Any]]:
+    """The training subject most alike to each of the volumes of a class that the report shows."""
+    places = [(label, index) for label in pool.classes for index in range(pool.counts[label])]
+    return [
+        {
+            "label": label,
+            "index": index,
+            "nearest_subject": training[int(audit.nearest[row])]["subject_id"],
+            "mirrored": bool(audit.mirrored[row]),
+            "correlation": float(audit.correlation[row]),
+            "copy": bool(audit.copies[row]),
+        }
+        for row, (label, index) in enumerate(places)
+        if index < SHOWN
+    ]
 
 
 def tell_copies(

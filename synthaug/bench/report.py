@@ -1,34 +1,50 @@
 """results.csv and report.html: tables and figures of a study in files that need no network."""
 
 import base64
-import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 import pandas as pd
-import torch
-import torchio as tio
-from jinja2 import Environment
-from sklearn.metrics import roc_curve
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
+from PIL import Image
 
-from synthaug.augment.pool import SyntheticPool
-from synthaug.data.manifest import stack_images
+from synthaug.bench import captions
+from synthaug.bench.arms import Record
+from synthaug.bench.costs import Costs
+from synthaug.bench.forest import auroc_plots, effect_plots
+from synthaug.bench.panels import MOST_SHOWN, panels_of, records_of, series_of
+from synthaug.bench.plots import curve_plot, has_sizes, learning_plot, precision_plot, reliability_plot, roc_plot
+from synthaug.bench.provenance import tell_provenance
+from synthaug.bench.slices import Samples, slice_plot
+from synthaug.bench.styles import PAPER, styles_of
+from synthaug.bench.tables import NAMES, arm_groups, contrast_groups, cost_rows
+from synthaug.config import Config
 from synthaug.files import atomic_path, write_text
 from synthaug.metrics.resampling import STATISTICS
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+MOST_SLICES = 10
+"""Figures of slices: classes times generators; they are most of the file's size."""
+SLICE_DPI = 140
 
-Record = dict[str, Any]
-COLOURS = {"real": "#000000", "synthetic": "#E69F00", "mixed": "#0072B2", "finetuned": "#CC79A7"}
-"""Okabe and Ito's palette: told apart by colour-blind readers; line styles tell them apart in print."""
-STYLES = {"real": "-", "synthetic": ":", "mixed": "--", "finetuned": "-."}
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the page holds it."""
+
+    address: str
+    """Data address."""
+    width_in: float
+    """Width, inches on paper."""
+    alt: str
+    """What it shows, in numbers."""
+    caption: str
 
 
 def write_results(records: Sequence[Record], path: Path) -> None:
@@ -52,141 +68,142 @@ def write_results(records: Sequence[Record], path: Path) -> None:
 def write_report(
     path: Path,
     *,
-    title: str,
+    config: Config,
     summary: Mapping[str, Any],
     records: Sequence[Record],
-    real: Sequence[tio.Subject],
-    pool: SyntheticPool | None,
-    images: Sequence[str],
+    samples: Sequence[Samples],
+    costs: Costs,
     facts: Mapping[str, Any],
 ) -> None:
     """Write the self-contained page.
 
     Args:
-        path: The HTML file.
-        title: Name of the study.
-        summary: From ``aggregate.summarise``, with ``image_metrics``.
+        path: The HTML file, in the study's folder.
+        config: The study's settings.
+        summary: From ``aggregate.summarise``, with ``image_metrics`` and ``image_metrics_left_out``.
         records: Finished cells.
-        real: Real subjects to show slices of; held-out ones.
-        pool: Synthetic subjects to show slices of; None = the study has none.
-        images: Image names; the first is shown.
+        samples: What to show slices of, a generator each; none = the study has no synthetic data.
+        costs: Of all the study's sessions.
         facts: Name and value pairs of the protocol table.
     """
-    figures = {
-        "effect": _figure(effect_plot(summary)),
-        "roc": _figure(roc_plot(records)),
-        "curves": _figure(curve_plot(records)),
-    }
-    if pool is not None:
-        figures["slices"] = _figure(slice_plot(real, pool, images))
+    alpha = 1 - config.metrics.confidence
     template = resources.files("synthaug.bench").joinpath("report.html.j2").read_text(encoding="utf-8")
-    page = Environment(autoescape=True).from_string(template)
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     write_text(
         path,
-        page.render(
-            title=title,
+        page.from_string(template).render(
+            title=config.study.name,
+            date=date.today().isoformat(),
             summary=summary,
             metrics=STATISTICS,
-            figures=figures,
+            names=NAMES,
+            arms=arm_groups(summary),
+            contrasts=contrast_groups(summary),
+            several_panels=len(panels_of(records)) > 1,
+            pictures=_pictures(summary, records, alpha),
+            **_images(summary, samples, config),
+            costs=cost_rows(costs, records),
             facts=facts,
-            date=date.today().isoformat(),
+            provenance=tell_provenance(config, path.parent),
+            footnotes=captions.footnotes(summary, records, config.metrics),
         ),
     )
 
 
-def effect_plot(summary: Mapping[str, Any]) -> plt.Figure:
-    """AUROC of each regime and its difference to real, with intervals."""
-    regimes = summary["regimes"]
-    contrasts = [contrast for contrast in summary["contrasts"] if contrast["metric"] == "auroc"]
-    height = max(2.6, 0.9 + 0.4 * max(len(regimes), len(contrasts)))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, height), constrained_layout=True)
-    for place, regime in enumerate(regimes):
-        _interval(left, place, regime["auroc"]["value"], regime["auroc"], COLOURS[regime["regime"].split(" ")[0]])
-    left.set_yticks(range(len(regimes)), [regime["regime"] for regime in regimes])
-    left.set_xlabel("test AUROC, interval over patients and seeds")
-    left.axvline(0.5, color="0.7", linewidth=1)
-    for place, contrast in enumerate(contrasts):
-        _interval(right, place, contrast["difference"], contrast, COLOURS[contrast["contrast"].split(" ")[0]])
-    right.set_yticks(range(len(contrasts)), [contrast["contrast"] for contrast in contrasts])
-    right.set_xlabel("difference in AUROC, paired")
-    right.axvline(0, color="0.7", linewidth=1)
-    for axes in (left, right):
-        axes.invert_yaxis()
-        axes.margins(y=0.3)
-    return figure
-
-
-def roc_plot(records: Sequence[Record]) -> plt.Figure:
-    """ROC curve of every cell (binary) or of class 1 against the rest."""
-    figure, axes = plt.subplots(figsize=(4, 3.8), constrained_layout=True)
-    seen = set()
-    for record in records:
-        labels = np.array([row["label"] == 1 for row in record["predictions"]])
-        scores = np.array([row["probabilities"][1] for row in record["predictions"]])
-        false_rate, true_rate, _ = roc_curve(labels, scores)
-        regime = record["regime"]
-        label = None if regime in seen else regime
-        seen.add(regime)
-        axes.plot(false_rate, true_rate, STYLES[regime], color=COLOURS[regime], label=label, alpha=0.8, linewidth=1.3)
-    axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
-    axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
-    axes.legend(frameon=False, loc="lower right")
-    return figure
-
-
-def curve_plot(records: Sequence[Record]) -> plt.Figure:
-    """Validation loss of every cell; a dot marks the step that was chosen."""
-    figure, axes = plt.subplots(figsize=(4.6, 3.8), constrained_layout=True)
-    for record in records:
-        regime, history = record["regime"], record["history"]
-        steps, losses = [point["step"] for point in history], [point["val_loss"] for point in history]
-        axes.plot(steps, losses, STYLES[regime], color=COLOURS[regime], alpha=0.8, linewidth=1.3)
-        chosen = steps.index(record["chosen_step"])
-        axes.plot(steps[chosen], losses[chosen], "o", color=COLOURS[regime], markersize=4)
-    axes.set(xlabel="optimiser step", ylabel="validation cross-entropy (real patients)")
-    return figure
-
-
-def slice_plot(real: Sequence[tio.Subject], pool: SyntheticPool, images: Sequence[str], columns: int = 8) -> plt.Figure:
-    """Middle axial slices: a row of real and a row of synthetic volumes for each class."""
-    labels = pool.classes
-    figure, grid = plt.subplots(
-        2 * len(labels), columns, figsize=(9, 2.35 * len(labels)), squeeze=False, layout="compressed"
+def _pictures(summary: Mapping[str, Any], records: Sequence[Record], alpha: float) -> dict[str, list[Picture]]:
+    """By section; a section without figures has an empty list."""
+    effect_alt, auroc_alt = captions.effect_alt(summary, alpha), captions.auroc_alt(summary)
+    effects = effect_plots(summary, alpha=alpha) if summary["contrasts"] else ()
+    marks = (
+        "Filled markers: clear differences; hollow: not clear. Beside each its interval and its p, corrected by Holm."
     )
-    for place, label in enumerate(labels):
-        shown = [subject for subject in real if subject["label"] == label][:columns]
-        drawn = [pool.subject(label, index) for index in range(min(columns, pool.counts[label]))]
-        for row, subjects, name in ((2 * place, shown, "real"), (2 * place + 1, drawn, "synthetic")):
-            for axes in grid[row]:
-                axes.set_axis_off()
-            for axes, subject in zip(grid[row], subjects, strict=False):
-                draw_slice(axes, stack_images(subject, images)[0])
-            grid[row][0].set_title(f"class {label}, {name}", fontsize=8, loc="left")
-    return figure
+    found = {
+        "effect": [Picture(*_vector(figure), effect_alt, marks) for figure in effects],
+        "auroc": [Picture(*_vector(figure), auroc_alt, "Test AUROC of each arm.") for figure in auroc_plots(summary)],
+        "learning": [],
+    }
+    if has_sizes(summary):
+        caption = "Test AUROC by number of real training patients (logarithmic), with intervals."
+        found["learning"] = [Picture(*_vector(learning_plot(summary)), captions.learning_alt(summary), caption)]
+    return found | _panel_pictures(summary, records)
 
 
-def draw_slice(axes: plt.Axes, volume: torch.Tensor) -> None:
-    """The middle axial slice of a RAS volume (X, Y, Z) in [0, 1], the patient's right on the left, anterior up."""
-    axes.imshow(volume.flip(0)[:, :, volume.shape[2] // 2].T, cmap="gray", vmin=0, vmax=1, origin="lower")
-    axes.set_axis_off()
+def _panel_pictures(summary: Mapping[str, Any], records: Sequence[Record]) -> dict[str, list[Picture]]:
+    """Figures with a panel for each combination of settings; of very many the first are shown."""
+    panels = panels_of(records)
+    chosen = list(panels)[:MOST_SHOWN]
+    shown = records_of(panels, chosen)
+    left_out = len(panels) - len(chosen)
+    more = f" The first {len(chosen)} of {len(panels)} combinations of settings are shown." if left_out else ""
+    styles = styles_of(series_of(panels))
 
+    def picture(plot: Callable[..., Figure], alt: str, caption: str, **options: bool) -> Picture:
+        return Picture(*_vector(plot(shown, styles=styles, **options)), alt, caption + more)
 
-def _interval(axes: plt.Axes, place: int, value: float, ends: Mapping[str, float], colour: str) -> None:
-    axes.plot([ends["ci_low"], ends["ci_high"]], [place, place], color=colour, linewidth=2)
-    axes.plot(value, place, "o", color=colour)
-    axes.annotate(
-        f"{value:+.3f}" if ends.get("contrast") else f"{value:.3f}",
-        (value, place),
-        (0, 6),
-        textcoords="offset points",
-        ha="center",
-        fontsize=8,
+    before, after = (captions.reliability_alt(records, calibrated=calibrated) for calibrated in (False, True))
+    roc, precision = (
+        captions.curves_alt(name, metric, summary)
+        for name, metric in (("ROC", "auroc"), ("Precision-recall", "average_precision"))
     )
+    mean = "of each arm, mean over its trainings."
+    bins = "temperature scaling: predictions in bins of confidence; the marker's area is their share."
+    return {
+        "curves": [
+            picture(roc_plot, roc, f"ROC curve {mean}"),
+            picture(precision_plot, precision, f"Precision-recall curve {mean}"),
+        ],
+        "reliability": [
+            picture(reliability_plot, before, f"Before {bins}", calibrated=False),
+            picture(reliability_plot, after, f"After {bins}", calibrated=True),
+        ],
+        "training": [
+            picture(curve_plot, captions.training_alt(records), f"Validation loss {mean} Markers: chosen steps.")
+        ],
+    }
 
 
-def _figure(figure: plt.Figure) -> str:
-    """The figure as a data address."""
+def _images(summary: Mapping[str, Any], samples: Sequence[Samples], config: Config) -> dict[str, Any]:
+    """What the page says of the images."""
+    copies = [row for row in summary["image_metrics"] if row["metric"] == "copies"]
+    return {
+        "slices": _slices(samples, copies, config.data.images),
+        "slices_left_out": max(sum(len(each.pool.classes) for each in samples) - MOST_SLICES, 0),
+        "distances": [row for row in summary["image_metrics"] if row["metric"] != "copies"],
+        "meanings": captions.MEANINGS,
+        "copies": [(row, captions.copy_verdict(row)) for row in copies],
+        "copies_wanted": config.metrics.copies,
+    }
+
+
+def _slices(samples: Sequence[Samples], copies: Sequence[Mapping[str, Any]], images: Sequence[str]) -> list[Picture]:
+    nearest = {row["source"]: row.get("nearest", ()) for row in copies}
+    told = [replace(each, nearest=nearest.get(each.source, ())) for each in samples]
+    pairs = [(each, label) for each in told for label in each.pool.classes][:MOST_SLICES]
+    return [
+        Picture(
+            *_raster(slice_plot(each, label, images)),
+            captions.slices_alt(each, label),
+            f"Class {label}{', ' + each.source if each.source else ''}.",
+        )
+        for each, label in pairs
+    ]
+
+
+def _vector(figure: Figure) -> tuple[str, float]:
+    """Address and width."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=130)
-    plt.close(figure)
-    return html.escape("data:image/png;base64," + base64.b64encode(stream.getvalue()).decode())
+    with matplotlib.rc_context(PAPER):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return _address("image/svg+xml", stream.getvalue()), figure.get_figwidth()
+
+
+def _raster(figure: Figure) -> tuple[str, float]:
+    """Address and width of a figure in shades of grey."""
+    stream, grey = io.BytesIO(), io.BytesIO()
+    figure.savefig(stream, format="png", dpi=SLICE_DPI)
+    Image.open(stream).convert("L").save(grey, format="png", optimize=True)
+    return _address("image/png", grey.getvalue()), figure.get_figwidth()
+
+
+def _address(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

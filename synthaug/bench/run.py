@@ -15,6 +15,7 @@ from synthaug.augment.pool import SyntheticPool
 from synthaug.augment.verdicts import AUDIT
 from synthaug.bench.aggregate import count_statistics, image_metrics, summarise
 from synthaug.bench.cell import cell_path, weights_path
+from synthaug.bench.costs import CostMeter, total_costs
 from synthaug.bench.executors import Outcome, run_cells
 from synthaug.bench.grid import DATA, STAGES, Cell, cells_of
 from synthaug.bench.pool_audit import find_obstacle, measure_copies
@@ -22,6 +23,7 @@ from synthaug.bench.pools import describe_pool
 from synthaug.bench.preparation import Study
 from synthaug.bench.report import write_report, write_results
 from synthaug.bench.results import placed
+from synthaug.bench.slices import Samples
 from synthaug.bench.standing import inputs_of, mark_finished
 from synthaug.bench.store import make_store
 from synthaug.bench.studies import Studies
@@ -62,32 +64,39 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
         InputError: The input cannot be used.
         EveryCellFailed: There is nothing to compare.
     """
-    bars, inputs = Bars(), inputs_of(config, out)
+    bars, inputs, execution = Bars(), inputs_of(config, out), execution or ExecutionConfig()
     groups = subgroups_of(config)
     studies = Studies(out, bars.stage)
     cells = cells_of(config, studies.identify)
-    tracker = _begin(config, studies) if processes().is_main_process else None
-    studies.make(cells)  # before the bar of the classifiers begins
-    records, failed = _run_cells(cells, studies, tracker, bars, execution=execution or ExecutionConfig())
-    if not records:
-        first = f"{failed[0]['regime']} seed {failed[0]['seed']}: {failed[0]['error']}"
-        raise EveryCellFailed(f"each of the {len(failed)} cells failed; the first, {first}")
-    if tracker is None:
-        return {"failed": failed}
-    on_statistic = bars.stage("statistics", count_statistics(records))
-    summary = summarise(records, failed, config.metrics, on_statistic=on_statistic)
-    if groups:
-        summary["subgroups"] = slice_arms(records, groups, config.metrics)
-    summary |= _measure_sources(studies.with_synthetic(cells))
+    if not processes().is_main_process:
+        studies.make(cells)
+        return {"failed": _run_cells(cells, studies, None, bars, execution=execution)[1]}
+    tracker = _begin(config, studies)
+    with CostMeter(out, bars.seconds):
+        studies.make(cells)  # before the bar of the classifiers begins
+        records, failed = _run_cells(cells, studies, tracker, bars, execution=execution)
+        if not records:
+            first = f"{failed[0]['regime']} seed {failed[0]['seed']}: {failed[0]['error']}"
+            raise EveryCellFailed(f"each of the {len(failed)} cells failed; the first, {first}")
+        on_statistic = bars.stage("statistics", count_statistics(records))
+        summary = summarise(records, failed, config.metrics, on_statistic=on_statistic)
+        if groups:
+            summary["subgroups"] = slice_arms(records, groups, config.metrics)
+        summary |= _measure_sources(studies.with_synthetic(cells))
     with placed(out, asdict(config)):
-        files = _write_results(config, studies, cells, records, summary, seconds=bars.seconds)
+        files = _write_results(config, studies, cells, records, summary)
         sent = tracker.log_study(summary, artifacts=files)
         if sent and not failed:
-            made = [study.pool.path / name for study in studies.with_synthetic(cells).values() for name in POOL_FILES]
-            records_of = [cell_path(out, cell) for cell in cells]
-            # Of MLflow's file only that it is there: its interface and other studies write to it too.
-            mark_finished(out, inputs, [*files, *records_of, *made], present=_store_of(out))
+            _mark_finished(studies, cells, files, inputs)
     return summary
+
+
+def _mark_finished(studies: Studies, cells: Sequence[Cell], files: Sequence[Path], inputs: str | None) -> None:
+    out = studies.out
+    pools = [study.pool.path / name for study in studies.with_synthetic(cells).values() for name in POOL_FILES]
+    made = [path(out, cell) for cell in cells for path in (cell_path, weights_path)]
+    # Of MLflow's file only that it is there: its interface and other studies write to it too.
+    mark_finished(out, inputs, [*files, *made, *pools], present=_store_of(out))
 
 
 def _begin(config: Config, studies: Studies) -> Tracker:
@@ -131,8 +140,6 @@ def _write_results(
     cells: Sequence[Cell],
     records: Sequence[dict[str, Any]],
     summary: dict[str, Any],
-    *,
-    seconds: dict[str, float],
 ) -> list[Path]:
     """Write the study's files; returns them."""
     out, sources = studies.out, studies.with_synthetic(cells)
@@ -143,13 +150,12 @@ def _write_results(
     pool = base.pool if sources else None
     write_report(
         out / "report.html",
-        title=config.study.name,
+        config=config,
         summary=summary,
         records=records,
-        real=base.split.test,
-        pool=pool,
-        images=config.data.images,
-        facts=_facts(base, pool, seconds),
+        samples=[Samples(name, each.split.test, each.split.train, each.pool) for name, each in sources.items()],
+        costs=total_costs(out),
+        facts=_facts(base, pool),
     )
     return [out / name for name in ("report.html", "results.csv", "summary.json", "split.csv", "config.yaml")]
 
@@ -199,7 +205,7 @@ class Bars:
 
     def stage(self, name: str, total: int) -> Callable[..., None]:
         """Start a stage; the result is called after each step, or with the number of steps behind and the values."""
-        started = time.monotonic()
+        started, before = time.monotonic(), self.seconds.get(name, 0.0)  # a stage may come again: another generator
         quiet = not processes().is_main_process
         look = {"unit": "step", "dynamic_ncols": True, "mininterval": 0.5, "disable": quiet}
         bar = tqdm(total=total, desc=f"{name:<12}", file=sys.stderr, **look)
@@ -211,14 +217,14 @@ class Bars:
             advance = count - done if values is not None else count
             done += advance
             bar.update(advance)
-            self.seconds[name] = time.monotonic() - started
+            self.seconds[name] = before + time.monotonic() - started
             if done >= total:
                 bar.close()
 
         return step
 
 
-def _facts(study: Study, pool: SyntheticPool | None, seconds: dict[str, float]) -> dict[str, Any]:
+def _facts(study: Study, pool: SyntheticPool | None) -> dict[str, Any]:
     config = study.config
     sizes = "; ".join(f"{part} {len(group)} {class_counts(group)}" for part, group in study.split.parts())
     sampling = config.pool.sampling
@@ -232,6 +238,5 @@ def _facts(study: Study, pool: SyntheticPool | None, seconds: dict[str, float]) 
         "volumes": f"{config.preprocess.shape} voxels of {config.preprocess.spacing_mm} mm",
         "classifier": f"{config.classifier.network}, {config.classifier.training.steps} steps of "
         f"{config.classifier.training.batch_size}, {config.classifier.loss}",
-        "time": "; ".join(f"{name} {value:.0f} s" for name, value in seconds.items()) or "all found from earlier",
         "ids": f"data {study.data_id}, generator {study.generator_id}, pool {study.pool_id}",
     }

@@ -1,0 +1,490 @@
+"""The report: curves that can be counted by hand, figures that stay readable, a page that says everything in words."""
+
+import base64
+import json
+import os
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import product
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from conftest import IMAGES, TINY_PREPROCESSING
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_pool import build_pool
+
+from synthaug.augment.prompts import TrainingPrompts
+from synthaug.bench import captions
+from synthaug.bench.aggregate import summarise
+from synthaug.bench.arms import arms_of
+from synthaug.bench.costs import CostMeter, Costs, GpuMeter, ProcessorMeter, total_costs
+from synthaug.bench.curves import GRID, mean_precision, mean_roc, reliability
+from synthaug.bench.forest import ROWS, auroc_plots, effect_plot, effect_plots
+from synthaug.bench.panels import panels_of, series_of, split_label
+from synthaug.bench.plots import has_sizes, learning_plot, roc_plot
+from synthaug.bench.pool_audit import measure_copies
+from synthaug.bench.report import write_report
+from synthaug.bench.slices import Samples, slice_plot
+from synthaug.bench.styles import styles_of
+from synthaug.config import Config, MetricsConfig, StudyConfig
+from synthaug.data.phantom import make_subjects
+from synthaug.data.preprocess import preprocess
+from synthaug.metrics.classification import auroc, average_precision, calibration_error
+
+QUICK = MetricsConfig(bootstrap=10, permutations=10)
+CONFIG = Config(metrics=QUICK, study=StudyConfig(name="a study of <b>names</b>"))
+
+
+def record(regime="real", fraction=None, *, seed=0, classes=2, n=12, n_train=16, **axes):
+    """A cell with random predictions; settings with dots written as double underscores."""
+    told = {key.replace("__", "."): value for key, value in axes.items()}
+    rng = np.random.default_rng([seed, n_train, *f"{regime}{fraction}{told}".encode()])
+    labels = np.arange(n) % classes
+    scores = rng.dirichlet(np.ones(classes), size=n)
+    scores[np.arange(n), labels] += rng.uniform(0, 1, n)
+    rows = [
+        {"subject_id": f"s{i}", "patient_id": f"p{i}", "label": int(labels[i]), "probabilities": row}
+        for i, row in enumerate((scores / scores.sum(axis=1, keepdims=True)).tolist())
+    ]
+    return {
+        "regime": regime,
+        "seed": seed,
+        "synthetic_fraction": fraction,
+        "settings": told,
+        "id": "cell",
+        "n_train": n_train,
+        "n_train_real": n_train,
+        "n_train_synthetic": 0 if fraction is None else 16,
+        "protocol": "same cohort",
+        "predictions": rows,
+        "temperature": 1.5,
+        "chosen_step": 8,
+        "history": [{"step": step, "train_loss": 1 / step, "val_loss": 2 / step} for step in (4, 8)],
+        "seconds": 1.0,
+    }
+
+
+def many_records(seeds=(0,)):
+    """Four settings of five training sets: 16 differences to two baselines each, and 2 between these, 34 in all."""
+    regimes = [("real", None), ("synthetic", 1.0), *(("mixed", fraction) for fraction in (0.25, 0.5, 0.75))]
+    return [
+        record(regime, fraction=fraction, seed=seed, n_train=n, split__train=n, classifier__augment=augment)
+        for seed, n, augment, (regime, fraction) in product(seeds, (8, 32), (True, False), regimes)
+    ]
+
+
+def summary_of(records, **more):
+    return summarise(records, [], QUICK) | {"image_metrics": [], "image_metrics_left_out": []} | more
+
+
+def page_of(tmp_path, records, *, samples=(), config=CONFIG, costs=None, **more):
+    path = tmp_path / "report.html"
+    write_report(
+        path,
+        config=config,
+        summary=summary_of(records, **more),
+        records=records,
+        samples=samples,
+        costs=costs or Costs({"pool": 3.0}, wall_seconds=9.0, joules={}, measured_seconds={}),
+        facts={"data": "phantoms"},
+    )
+    return path.read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """What a screen reader meets."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.images, self.said = [], [], []
+        self.feed(text)
+        self.text = " ".join(" ".join(self.said).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "img":
+            self.images.append(dict(attrs))
+
+    def handle_data(self, data):
+        self.said.append(data)
+
+
+# --- curves
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([0, 1]), st.integers(0, 8)), min_size=2, max_size=30), st.booleans())
+def test_areas_under_mean_curves_are_the_means_of_the_metrics(rows, twice):
+    """Scores on a coarse grid, so that there are ties; classes are added so that both are there."""
+    labels = np.array([*(label for label, _ in rows), 0, 1])
+    scores = np.array([*(score / 8 for _, score in rows), 0.5, 0.5])
+    sets = [np.stack([1 - scores, scores], axis=1)]
+    if twice:
+        sets.append(sets[0][:, ::-1])
+    records = [
+        {"predictions": [{"label": int(label), "probabilities": p} for label, p in zip(labels, each, strict=True)]}
+        for each in sets
+    ]
+    area = np.trapezoid(mean_roc(records), GRID)
+    assert area == pytest.approx(np.mean([auroc(labels, each) for each in sets]), abs=2 / len(GRID))
+    height = mean_precision(records)[1:].mean()  # a step function: its value on (GRID[i - 1], GRID[i]]
+    assert height == pytest.approx(np.mean([average_precision(labels, each) for each in sets]), abs=0.03)
+
+
+def test_curves_of_several_classes_are_macro_one_against_rest():
+    one = record(classes=3, n=30)
+    labels = np.array([row["label"] for row in one["predictions"]])
+    scores = np.array([row["probabilities"] for row in one["predictions"]])
+    assert np.trapezoid(mean_roc([one]), GRID) == pytest.approx(auroc(labels, scores), abs=0.01)
+    assert mean_precision([one])[1:].mean() == pytest.approx(average_precision(labels, scores), abs=0.02)
+
+
+def test_reliability_has_the_calibration_error_of_the_metrics_and_the_temperature_tempers_it():
+    one = record(n=40)
+    labels = np.array([row["label"] for row in one["predictions"]])
+    scores = np.array([row["probabilities"] for row in one["predictions"]])
+    before, after = (reliability([one], calibrated=calibrated) for calibrated in (False, True))
+    assert before.error == pytest.approx(calibration_error(labels, scores))
+    assert before.share.sum() == pytest.approx(1)
+    assert (after.share * after.confidence).sum() < (before.share * before.confidence).sum()
+    # No decision changes.
+    assert (after.share * after.right).sum() == pytest.approx((before.share * before.right).sum())
+    assert reliability([one | {"temperature": 1.0}], calibrated=True).error == pytest.approx(before.error)
+
+
+# --- panels and styles
+
+
+def test_generators_stand_in_the_panel_of_the_real_arm_that_they_are_compared_with():
+    records = [record(split__train=n) for n in (8, 16)]
+    records += [
+        record("mixed", fraction=0.5, split__train=n, generator__variant=variant)
+        for n, variant in product((8, 16), ("ccella", "maisi"))
+    ]
+    panels = panels_of(records)
+    assert list(panels) == ["train 8", "train 16"]
+    assert series_of(panels) == ["real", "mixed variant ccella", "mixed variant maisi"]
+
+
+def test_no_arm_is_lost_in_the_panels_and_a_setting_is_not_taken_for_one_that_begins_alike():
+    records = many_records()
+    assert sum(len(series) for series in panels_of(records).values()) == len(arms_of(records)) == 20
+    assert split_label("real train 16", {"split.train": 1}) == ("real train 16", "")
+
+
+def test_series_are_told_apart_without_colour_and_unknown_regimes_have_a_style():
+    names = ["real", "synthetic", "finetuned", "a regime of tomorrow", *(f"mixed {share}" for share in range(6))]
+    styles = styles_of(names)
+    assert list(styles) == names
+    assert len({(style.line, style.marker) for style in styles.values()}) == len(names)
+    assert len({(style.colour, style.line) for style in styles_of([f"mixed {n}" for n in range(30)]).values()}) == 30
+    assert styles_of(["real"])["real"] == styles["real"]
+
+
+# --- figures
+
+
+def texts(figure):
+    return [text.get_text() for axes in figure.axes for text in (*axes.get_yticklabels(), *axes.texts)]
+
+
+def test_every_difference_has_its_row_and_figures_fit_a_page():
+    summary = summary_of(many_records())
+    contrasts = [row for row in summary["contrasts"] if row["metric"] == "auroc"]
+    assert len(contrasts) == 34
+    figures = list(effect_plots(summary))
+    assert len(figures) > 1
+    for figure in (*figures, *auroc_plots(summary)):
+        assert len(figure.axes[0].get_yticks()) <= ROWS
+        width, height = figure.get_size_inches() * 25.4
+        assert width <= 182
+        assert height <= 245
+    told = [text for figure in figures for text in texts(figure)]
+    for row in contrasts:
+        assert any(f"{row['difference']:+.3f}".replace("-", "−") in text for text in told)
+    assert len([text for text in told if " − real" in text]) == 34
+    assert {"train 8, augment True", "train 32, augment False"} <= set(told)
+    assert "mixed 0.25 − real (augment True)" in told  # of the panel without augmentation
+    assert len(effect_plot(summary).axes[0].get_yticks()) == 34 + 4
+
+
+def test_a_marker_is_filled_only_where_the_difference_is_clear():
+    summary = summary_of([record(), record("mixed", fraction=0.5)])
+    clear = {"ci_low": 0.1, "ci_high": 0.3, "difference": 0.2, "p_holm": 0.04}
+
+    def face(**changes):
+        rows = [row | clear | changes for row in summary["contrasts"]]
+        [marker] = [
+            line for line in effect_plot(summary | {"contrasts": rows}).axes[0].lines if line.get_marker() == "^"
+        ]
+        return marker.get_markerfacecolor()
+
+    assert face() == "#0072B2"
+    assert face(p_holm=0.06) == face(ci_low=-0.01) == "white"
+
+
+def test_learning_curves_have_a_point_for_each_size_and_a_panel_for_each_other_setting():
+    summary = summary_of(many_records())
+    assert has_sizes(summary)
+    figure = learning_plot(summary)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["augment True", "augment False"]
+    values = {regime["regime"]: regime["auroc"]["value"] for regime in summary["regimes"]}
+    drawn = [tuple(line.get_ydata()) for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
+    assert (values["real train 8 augment True"], values["real train 32 augment True"]) in drawn
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["8", "32"]
+    assert not has_sizes(summary_of([record(), record("mixed", fraction=0.5)]))
+
+
+def test_many_trainings_of_an_arm_are_one_line():
+    records = [
+        record(regime, fraction=f, seed=seed) for seed in range(5) for regime, f in (("real", None), ("mixed", 0.5))
+    ]
+    [axes] = roc_plot(records).axes
+    assert len(axes.lines) == 2 + 1  # and the diagonal
+
+
+# --- slices with neighbours
+
+
+@pytest.fixture(scope="module")
+def samples(tiny_pipeline, tiny_subjects, tmp_path_factory):
+    """A pool with its nearest training volumes."""
+    pool = build_pool(tiny_pipeline, [], tmp_path_factory.mktemp("pool"), reports=TrainingPrompts(tiny_subjects))
+    raw = make_subjects(20, seed=5, shape=(16, 16, 8), spacing_mm=(5.0, 5.0, 8.0))
+    held_out = preprocess(raw, TINY_PREPROCESSING, IMAGES)
+    for subject in held_out:
+        subject["patient_id"] = f"unseen-{subject['patient_id']}"
+    row = measure_copies(pool, tiny_subjects, held_out, QUICK)
+    return Samples("", held_out, tiny_subjects, pool, row["nearest"]), row
+
+
+CONFIG_OF_PHANTOMS = replace(
+    CONFIG, preprocess=replace(CONFIG.preprocess, spacing_mm=(5.0, 5.0, 8.0), shape=(16, 16, 8))
+)
+
+
+def test_each_synthetic_volume_stands_above_the_training_volume_most_like_it(samples, tiny_subjects):
+    shown, row = samples
+    assert [(near["label"], near["index"]) for near in row["nearest"]] == [
+        (label, index) for label in shown.pool.classes for index in range(shown.pool.counts[label])
+    ]
+    assert json.loads(json.dumps(row["nearest"])) == row["nearest"]
+    figure = slice_plot(shown, 0, IMAGES)
+    [axes] = figure.axes
+    titles = [text.get_text() for text in axes.texts if text.get_text().startswith(("r = ", "COPY"))]
+    near = [each for each in row["nearest"] if each["label"] == 0]
+    assert [f"{each['correlation']:.2f}" in title for each, title in zip(near, titles, strict=True)] == [True] * 3
+    known = {subject["subject_id"]: subject for subject in tiny_subjects}
+    for each, image in zip(near, axes.images[-3:], strict=True):
+        volume = known[each["nearest_subject"]]["t2w"].data[0]
+        volume = volume.flip(0) if each["mirrored"] else volume
+        assert np.array_equal(image.get_array(), volume.flip(0)[:, :, 4].T.numpy()[::-1])
+
+
+# --- the page
+
+
+def test_the_page_needs_no_network_and_its_pictures_say_their_numbers(tmp_path, samples):
+    shown, row = samples
+    records = [record(), record("mixed", fraction=0.5)]
+    text = page_of(tmp_path, records, samples=[shown], image_metrics=[row | {"source": ""}])
+    page = Page(text)
+    assert not re.search(r"https?://|<script|<link|@import", text)
+    assert dict(page.tags)["html"] == {"lang": "en"}
+    assert "a study of <b>names</b>" in page.text  # escaped
+    assert [tag for tag, _ in page.tags].count("h1") == 1
+    assert len(page.images) == 2 + 5 + 2  # effect and AUROC; ROC, PR, reliability twice, training; a class each
+    for image in page.images:
+        assert len(re.findall(r"\d\.\d|step \d", image["alt"])) >= 2
+        kind, data = re.fullmatch(r"data:image/(svg\+xml|png);base64,(.+)", image["src"]).groups()
+        content = base64.b64decode(data)
+        assert ElementTree.fromstring(content) is not None if kind != "png" else content.startswith(b"\x89PNG")
+    headers = [attrs for tag, attrs in page.tags if tag == "th"]
+    assert headers
+    assert all(attrs["scope"] in ("col", "row", "rowgroup") for attrs in headers)
+    ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    assert {attrs["href"][1:] for tag, attrs in page.tags if tag == "a"} <= ids
+    assert row["sentence"][1:] in page.text
+    assert captions.copy_verdict(row) in page.text
+
+
+def test_a_study_of_forty_differences_stays_small_and_tells_all_of_them(tmp_path):
+    records = many_records(seeds=(0, 1))
+    text = page_of(tmp_path, records)
+    assert len(text.encode()) < 1.5e6
+    page = Page(text)
+    rows = [row for row in summary_of(records)["contrasts"] if row["metric"] == "auroc"]
+    for row in rows:
+        assert f"{row['difference']:+.3f} {row['ci_low']:+.3f} to {row['ci_high']:+.3f}" in page.text
+    assert page.text.count("mixed 0.25 − real (augment True)") == 2  # at two sizes
+    assert [tag for tag, attrs in page.tags if attrs.get("scope") == "rowgroup"] == [
+        "th"
+    ] * 8  # four panels, two tables
+    assert "Holm: p is corrected over the 34 comparisons of each metric" in page.text
+    assert "the 2 trainings (seeds) of an arm" in page.text
+    assert "How much does it help with how many real patients?" in page.text
+
+
+def test_one_training_an_arm_says_what_its_interval_lacks(tmp_path):
+    page = Page(page_of(tmp_path, [record(), record("mixed", fraction=0.5)]))
+    assert "with one seed and one split nothing is known of training again" in page.text
+    assert "How much does it help with how many" not in page.text
+
+
+def test_a_study_without_synthetic_data_has_no_pictures_of_any(tmp_path):
+    page = Page(page_of(tmp_path, [record()]))
+    assert "No comparison" in page.text
+    assert "Copies of training patients" not in page.text
+    assert "A generator is trained once" not in page.text
+    assert "Holm" not in page.text
+
+
+def test_failed_cells_stand_before_the_verdict(tmp_path):
+    failed = [{"regime": "mixed", "seed": 1, "settings": {"split.train": 8}, "error": "out of <memory>", "id": "x"}]
+    text = page_of(tmp_path, [record(), record("mixed", fraction=0.5)], failed=failed)
+    page = Page(text)
+    assert "1 of 3 cells failed and are missing in all that follows" in page.text
+    assert "mixed seed 1, split.train 8: out of <memory>" in page.text
+    assert page.text.index("out of <memory>") < page.text.index("Adding synthetic data")
+
+
+def test_several_classes_say_what_the_curves_are(tmp_path):
+    records = [record(classes=3), record("mixed", fraction=0.5, classes=3)]
+    assert "mean over classes, each against the rest (macro one-vs-rest)" in Page(page_of(tmp_path, records)).text
+
+
+def test_regimes_not_yet_known_are_drawn(tmp_path):
+    records = [record(), record("finetuned", fraction=0.5), record("distilled", fraction=0.5)]
+    page = Page(page_of(tmp_path, records))
+    assert "distilled − real" in page.text
+
+
+def test_subgroups_and_copies_not_looked_for_are_told(tmp_path, samples):
+    shown, _ = samples
+    records = [record(), record("mixed", fraction=0.5)]
+    auroc_ends = {"value": 0.5, "ci_low": 0.25, "ci_high": 0.75}
+    groups = [
+        {"column": "site", "value": "a", "regime": "real", "n_test": 6, "auroc": auroc_ends},
+        {"column": "site", "value": "b", "regime": "real", "n_test": 2, "auroc": None},
+    ]
+    left_out = [{"metric": "copies", "reason": "3 held-out patients are too few", "source": ""}]
+    told = {"subgroups": groups, "image_metrics_left_out": left_out, "samples": [replace(shown, nearest=())]}
+    page = Page(page_of(tmp_path, records, **told))
+    assert "one class only" in page.text
+    assert "Not measured, copies: 3 held-out patients are too few" in page.text
+    assert "The nearest training volumes are not known: copies were not looked for" in page.text
+    off = replace(CONFIG, metrics=replace(QUICK, copies=False))
+    page = Page(page_of(tmp_path, records, samples=[replace(shown, nearest=())], config=off))
+    assert "Copies were not looked for: metrics.copies is off" in page.text
+
+
+def test_the_page_tells_costs_and_how_to_make_the_study_again(tmp_path):
+    costs = Costs(
+        {"generator": 400.0}, wall_seconds=500.0, joules={"processor": 3.6e6}, measured_seconds={"processor": 500}
+    )
+    page = Page(page_of(tmp_path, [record()], costs=costs))
+    assert "generator 7 min" in page.text
+    assert "energy of the processors (whole machine) 1 kWh" in page.text
+    assert "energy of the GPUs not known on this machine" in page.text
+    assert f"python -m synthaug.bench --config {tmp_path}/config.yaml --out {tmp_path}" in page.text
+    for name in ("synthaug", "torch", "monai", "torchio", "scikit-learn"):
+        assert re.search(rf"\b{name} \d+\.\d+", page.text)
+
+
+def test_the_same_study_draws_the_same_page(tmp_path):
+    records = [record(), record("mixed", fraction=0.5)]
+    assert page_of(tmp_path, records) == page_of(tmp_path, records)
+
+
+# --- words
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "answer"),
+    [
+        (0.0, 0.0, "No copies were found"),
+        (0.04, 0.0, "No more copies than chance"),
+        (0.2, 0.03, "the interval allows for chance"),
+        (0.2, 0.1, "The generator copies training patients"),
+    ],
+)
+def test_the_verdict_on_copies_is_no_bolder_than_its_interval(value, low, answer):
+    assert answer in captions.copy_verdict({"value": value, "ci_low": low, "ci_high": 0.5, "false_alarms": 0.05})
+
+
+def test_a_text_of_many_values_tells_the_ends_and_of_few_all():
+    summary = summary_of(many_records())
+    rows = [row for row in summary["contrasts"] if row["metric"] == "auroc"]
+    text = captions.effect_alt(summary, 0.05)
+    assert text.startswith("34 paired differences in AUROC")
+    assert f"{max(row['difference'] for row in rows):+.3f}" in text
+    assert "all 34 stand in the tables" in text
+    assert captions.auroc_alt(summary_of([record(), record("mixed", fraction=0.5)])).count(" to ") == 2
+
+
+# --- costs
+
+
+def test_energy_of_processors_counts_packages_once_and_past_the_end_of_their_counters(tmp_path):
+    counters = {"intel-rapl:0": 900, "intel-rapl:1": 0, "intel-rapl:0:0": 5}
+    for zone, value in counters.items():
+        (tmp_path / zone).mkdir()
+        (tmp_path / zone / "energy_uj").write_text(f"{value}\n")
+        (tmp_path / zone / "max_energy_range_uj").write_text("999\n")
+    meter = ProcessorMeter(tmp_path)
+    assert meter.read() == 0
+    (tmp_path / "intel-rapl:0/energy_uj").write_text("100\n")  # 200 on, past 999
+    (tmp_path / "intel-rapl:1/energy_uj").write_text("50\n")
+    (tmp_path / "intel-rapl:0:0/energy_uj").write_text("500\n")  # a part of package 0
+    assert meter.read() == pytest.approx(250e-6)
+
+
+def test_counters_that_cannot_be_read_are_not_known(tmp_path):
+    assert ProcessorMeter(tmp_path / "none").read() is None
+    (tmp_path / "intel-rapl:0").mkdir()  # no counter inside
+    assert ProcessorMeter(tmp_path).read() is None
+
+
+def test_power_is_what_the_program_tells(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 100.5\necho 99.5\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    meter = GpuMeter()
+    assert meter._power() == 200
+    assert meter.read() >= 0
+    program.write_text("#!/bin/sh\necho '[N/A]'\n")
+    assert GpuMeter().read() is None
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert GpuMeter().read() is None
+
+
+def test_costs_of_sessions_add_up_and_a_session_that_did_not_measure_is_told(tmp_path):
+    for number, joules in enumerate(({"gpu": 10.0}, {})):
+        spent = {"seconds": {"pool": 2.0, f"stage {number}": 1.0}, "wall_seconds": 10.0, "joules": joules}
+        (tmp_path / "costs").mkdir(exist_ok=True)
+        (tmp_path / f"costs/{number}.json").write_text(json.dumps(spent))
+    costs = total_costs(tmp_path)
+    assert costs.seconds == {"pool": 4.0, "stage 0": 1.0, "stage 1": 1.0}
+    assert (costs.wall_seconds, costs.joules, costs.measured_seconds) == (20.0, {"gpu": 10.0}, {"gpu": 10.0})
+    assert "50 % of the time" in costs.energy_words()["gpu"]
+    assert costs.energy_words()["processor"] == "not known on this machine"
+
+
+def test_a_session_that_fails_has_cost_what_it_cost(tmp_path):
+    seconds: dict[str, float] = {}
+
+    def fail():
+        with CostMeter(tmp_path, seconds):
+            seconds["generator"] = 5.0
+            raise RuntimeError("failed")
+
+    with pytest.raises(RuntimeError, match="failed"):
+        fail()
+    assert total_costs(tmp_path).seconds == {"generator": 5.0}
+    assert [path.parent.name for path in Path(tmp_path).rglob("*.json")] == ["costs"]
