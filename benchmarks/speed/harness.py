@@ -208,7 +208,8 @@ def measure_parts(one_seed: Config, short: Config, folder: Path, repeats: int) -
     found: dict[str, list[float]] = {"study_of_one_seed": [], "few": [], "many": []}
     for repeat in range(repeats):
         for name, config in (("few", one_seed), ("many", short)):
-            ours, _ = timed(lambda name=name, config=config: run_bench(config, folder / f"{name}-{repeat}"))
+            out = folder / f"{name}-{repeat}"
+            ours, _ = timed(lambda config=config, out=out: run_bench(config, out))
             bare, _ = timed(lambda config=config: run_loops(config))
             found[name].append(ours.cpu - bare.cpu)
             if name == "few":
