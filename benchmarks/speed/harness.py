@@ -74,10 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         short = replace(config, classifier=_of_one_step(config))
         one_seed = replace(short, study=replace(short.study, seeds=[0]))
         run_loops(one_seed)  # what both sides need is imported and warm
-        first, _ = timed(lambda: run_bench(one_seed, root / "first"))
+        first = None if options.quick else timed(lambda: run_bench(one_seed, root / "first"))[0]
         sides = in_turns(config, root / "full", options.repeats)
         parts = measure_parts(one_seed, short, root / "short", options.repeats)
-        parts["imports_once"] = max(first.cpu - parts.pop("study_of_one_seed"), 0.0)
+        again = parts.pop("study_of_one_seed")
+        parts["imports_once"] = max(first.cpu - again, 0.0) if first else None
         where = profile(short, root / "profile") if options.profile else None
     cells = len(config.study.seeds) * len(FRACTIONS)
     result = {
@@ -203,7 +204,7 @@ def require_same_work(ours: Scores, reference: Scores) -> None:
         raise InputError(f"The sides did not do the same work: {differing or set(ours) ^ set(reference)}.")
 
 
-def measure_parts(one_seed: Config, short: Config, folder: Path, repeats: int) -> dict[str, float]:
+def measure_parts(one_seed: Config, short: Config, folder: Path, repeats: int) -> dict[str, Any]:
     """What the bench costs once and for each cell, from studies of one step a cell and of two numbers of cells."""
     found: dict[str, list[float]] = {"study_of_one_seed": [], "few": [], "many": []}
     for repeat in range(repeats):
@@ -223,12 +224,12 @@ def measure_parts(one_seed: Config, short: Config, folder: Path, repeats: int) -
     }
 
 
-def expected_shares(parts: dict[str, float], bare_seconds: float) -> list[dict[str, float]]:
+def expected_shares(parts: dict[str, Any], bare_seconds: float) -> list[dict[str, float]]:
     """The bench's cost as a share of the bare loops' time, by the number of cells and the length of one."""
     rows = []
     for seconds in (bare_seconds, 60.0, 600.0):
         for cells in (9, 45):
-            cost = parts["once"] + parts["imports_once"] + cells * parts["a_cell"]
+            cost = parts["once"] + (parts["imports_once"] or 0.0) + cells * parts["a_cell"]
             rows.append({"cells": cells, "seconds_a_cell": seconds, "share": cost / (cells * seconds)})
     return rows
 
@@ -238,7 +239,7 @@ def profile(config: Config, folder: Path, *, shown: int = 24) -> dict[str, float
     watch = cProfile.Profile(time.process_time)
     watch.runcall(run_bench, config, folder)
     found = {}
-    for (file, _, name), (_, _, _, cumulative, _) in pstats.Stats(watch).stats.items():  # type: ignore[attr-defined]
+    for (file, _, name), (_, _, _, cumulative, _) in pstats.Stats(watch).stats.items():
         place = Path(file)
         if place.parent.name == "bench" and not name.startswith("<"):
             found[f"{place.stem}.{name}"] = round(cumulative, 3)
@@ -272,7 +273,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=0, help="steps of a classifier; 0 = as in the quickstart")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each side")
     parser.add_argument("--profile", action="store_true", help="tell where the time of the bench itself goes")
-    parser.add_argument("--quick", action="store_true", help="one run of small sides: within a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="one run of small sides, imports not told: within a minute"
+    )
     options = parser.parse_args(arguments)
     if options.seeds < 2:
         parser.error("--seeds must be 2 or more: what a cell costs is told from two sizes of study")
