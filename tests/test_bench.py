@@ -286,18 +286,6 @@ def test_two_processes_train_the_generator_that_one_trains(finished, config_file
     assert together.record["patients"] == alone.record["patients"]
 
 
-def test_the_notebook_runs_on_a_finished_study(finished, tmp_path, monkeypatch):
-    notebook = json.loads((ROOT / "notebooks/first_steps.ipynb").read_text())
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs/quickstart").symlink_to(finished)
-    monkeypatch.chdir(tmp_path)
-    names: dict = {}
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
-    assert names["replaced"]["synthetic"]
-
-
 @pytest.fixture(scope="module")
 def grid(config_file, tmp_path_factory):
     """A study of two splits, two sizes of training set and two baselines, with a generator for each training set."""

@@ -9,6 +9,7 @@ import torch
 from conftest import TINY_PREPROCESSING
 
 from synthaug.config import PreprocessConfig, TrainingConfig
+from synthaug.errors import InputError
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 CLAIM = {"claim", "ours", "reference", "ratio", "target", "holds", "machine"}
@@ -168,3 +169,25 @@ def test_training_prints_its_claim(script, capsys):
     assert set(record) >= CLAIM
     assert record["ratio"] == pytest.approx(record["reference"] / record["ours"])
     assert record["ratio"] > record["ratio_with_encoding_spread_over_400_epochs"] > 1
+
+
+def test_the_harness_prints_what_it_costs_over_loops_that_find_the_same(script, tiny_pipeline, tmp_path, capsys):
+    tiny_pipeline.save_pretrained(tmp_path / "tiny")
+    harness = script("speed", "harness")
+    harness.main(["--pipeline", str(tmp_path / "tiny"), "--quick", "--steps", "2"])
+    record = last_json(capsys.readouterr().out)
+    assert set(record) >= CLAIM
+    assert record["ratio"] == pytest.approx(record["ours"] / record["reference"])
+    assert record["holds"] == (record["ratio"] <= record["target"] == 1.03)
+    assert record["harness_seconds"]["once"] > 0
+    rows = {(row["cells"], row["seconds_a_cell"]): row["share"] for row in record["expected_share"]}
+    assert rows[9, 60.0] == pytest.approx(10 * rows[9, 600.0])
+
+
+def test_the_harness_refuses_sides_that_did_not_do_the_same_work(script):
+    harness = script("speed", "harness")
+    scores = {("real", 0): 0.5, ("mixed", 0): 0.75}
+    harness.require_same_work(scores, dict(scores))
+    for other in ({("real", 0): 0.5}, {**scores, ("mixed", 0): 0.7}):
+        with pytest.raises(InputError, match="did not do the same work"):
+            harness.require_same_work(scores, other)
