@@ -3,7 +3,7 @@
 A YAML file in ``configs/`` or ``--section.key value`` on the command line fills these; an unknown key is an error.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from synthaug.errors import InputError
@@ -120,11 +120,26 @@ class PreprocessConfig:
     spacing_mm: tuple[float, float, float] = (2.5, 2.5, 4.0)
     """Voxel size after resampling, RAS axes."""
     shape: tuple[int, int, int] = (32, 32, 16)
-    """Voxels after central cropping and padding."""
+    """Voxels after cropping and padding around ``centre``."""
     percentiles: tuple[float, float] = (0.0, 99.5)
     """These intensity percentiles become 0 and 1; what lies outside is clipped."""
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Images with a physical scale, by name: {"adc": [0, 3000]} becomes [0, 1] in place of percentiles."""
+    centre: Literal["volume", "prostate"] = "volume"
+    """What the crop is centred on: the middle of the first image, or the prostate that the taps network sees there
+    (T2, needs ``synthaug[taps]``)."""
+
+    def recorded(self) -> dict[str, Any]:
+        """As checkpoints and pools keep it: a crop around the middle stands for itself, as before there was a choice.
+
+        Example:
+            >>> sorted(PreprocessConfig().recorded())
+            ['percentiles', 'ranges', 'shape', 'spacing_mm']
+            >>> PreprocessConfig(centre="prostate").recorded()["centre"]
+            'prostate'
+        """
+        settings = asdict(self)
+        return settings if self.centre != "volume" else {k: v for k, v in settings.items() if k != "centre"}
 
     def __post_init__(self) -> None:
         _require(min(self.spacing_mm) > 0, f"preprocess.spacing_mm={self.spacing_mm} must be positive.")

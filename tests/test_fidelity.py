@@ -119,8 +119,17 @@ def test_both_images_of_a_pair_are_drawn_from_the_same_noise(tiny_pipeline, tiny
     scores = swap_agreements(draw, [tuple(reports)] * 2, lambda volume, report: float(volume.mean()), seed=3)
     assert scores.shape == (2, 2, 2)
     assert np.isfinite(scores).all()
-    assert [len(set(seeds)) for seeds in seen] == [1, 1]
-    assert seen[0] != seen[1]
+    [(one, same, two, again)] = seen
+    assert (one, two) == (same, again)
+    assert one != two
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_pairs_drawn_together_score_as_each_alone(calls, monkeypatch):
+    pairs = [(f"{place / 10}", f"{place / 20 + 0.3}") for place in range(5)]
+    together = swap_agreements(obedient, pairs, brightness)
+    monkeypatch.setattr(fidelity, "PAIRS_A_CALL", calls)
+    np.testing.assert_array_equal(swap_agreements(obedient, pairs, brightness), together)
 
 
 def test_unusable_swaps_are_named():

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import IMAGES
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
 
 from synthaug.config import PreprocessConfig
 from synthaug.data.manifest import stack_images
@@ -11,7 +14,7 @@ from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.errors import InputError
 from synthaug.metrics.features import seeded_extractor
-from synthaug.metrics.memorisation import CopyDetector
+from synthaug.metrics.memorisation import CopyDetector, tail_limit
 
 SIZES = {"training": 60, "held out": 199, "other": 100}
 
@@ -73,7 +76,54 @@ def test_the_audit_does_not_depend_on_the_neighbours(detector, phantoms):
 def test_few_held_out_patients_promise_less_and_say_so(phantoms):
     few = CopyDetector(phantoms["training"][:8], phantoms["held out"][:19], seeded_extractor(), false_alarms=0.01)
     assert few.false_alarms == pytest.approx(2 / 20)
-    assert few.audit(phantoms["held out"][:19]).copies.sum() == 0  # the limits are the extremes of these
+    assert few.audit(phantoms["held out"][:19]).copies.sum() == 0  # the limits lie beyond these
+    audit = few.audit(PLANTED["noisy"](volume) for volume in phantoms["training"][:8])
+    assert audit.copies.all()
+    assert (audit.false_alarms, audit.expected_false_alarms) == (few.false_alarms, 0.01)
+
+
+def test_few_held_out_patients_keep_to_the_false_alarms_that_were_asked_for(phantoms):
+    others, shares = phantoms["other"], []
+    for start in range(0, 60, 20):
+        few = phantoms["held out"][start : start + 20]
+        shares.append(CopyDetector(phantoms["training"], few, seeded_extractor()).audit(others).copies.mean())
+    # Limits at the extremes of twenty would call one in ten a copy.
+    assert np.mean(shares) <= 0.02
+
+
+def test_a_held_out_volume_that_is_a_training_volume_is_named(phantoms):
+    held_out = [*phantoms["held out"][:9], phantoms["training"][3].flip(1) * 0.5]
+    with pytest.raises(InputError, match="Held-out volume 9 is training volume 3"):
+        CopyDetector(phantoms["training"], held_out, seeded_extractor())
+
+
+@pytest.mark.parametrize("n", [2, 9, 40, 199])
+def test_a_further_draw_passes_the_tail_limit_as_often_as_asked(n):
+    rng = np.random.default_rng(0)
+    passed = {"exponential": 0.0, "gaussian": 0.0, "uniform": 0.0}
+    for name in passed:
+        draws = {"exponential": rng.exponential, "gaussian": rng.normal, "uniform": rng.uniform}[name](size=(1000, n))
+        limits = np.array([tail_limit(row, 0.02) for row in draws])
+        # The shares of a further draw beyond each limit, exactly.
+        beyond = {"exponential": stats.expon.sf, "gaussian": stats.norm.sf, "uniform": stats.uniform.sf}[name](limits)
+        passed[name] = beyond.mean()
+    assert passed["exponential"] == pytest.approx(0.02, abs=0.003)
+    if n > 2:  # of two draws one would be the tail
+        assert max(passed["gaussian"], passed["uniform"]) <= 0.021
+
+
+@settings(deadline=None)
+@given(
+    values=st.lists(st.floats(-5, 5), min_size=2, max_size=30, unique=True).map(np.array),
+    share=st.floats(1e-3, 0.5),
+    scale=st.floats(0.1, 10),
+    shift=st.floats(-10, 10),
+)
+def test_the_tail_limit_moves_with_its_values_and_out_with_its_share(values, share, scale, shift):
+    limit = tail_limit(values, share)
+    assert tail_limit(scale * values + shift, share) == pytest.approx(scale * limit + shift, rel=1e-6, abs=1e-6)
+    assert tail_limit(values, share / 2) >= limit
+    assert tail_limit(np.random.default_rng(0).permutation(values), share) == limit
 
 
 @pytest.mark.parametrize(
@@ -88,8 +138,8 @@ def test_few_held_out_patients_promise_less_and_say_so(phantoms):
     ],
 )
 def test_unusable_input(change, message):
-    two = [torch.rand(1, 16, 16, 8) for _ in range(2)]
+    two, others = ([torch.rand(1, 16, 16, 8) for _ in range(2)] for _ in range(2))
     with pytest.raises(InputError, match=message):
-        CopyDetector(**({"training": two, "held_out": two, "extractor": seeded_extractor()} | change))
+        CopyDetector(**({"training": two, "held_out": others, "extractor": seeded_extractor()} | change))
     with pytest.raises(InputError, match="no volumes to audit"):
-        CopyDetector(two, two, seeded_extractor()).audit([])
+        CopyDetector(two, others, seeded_extractor()).audit([])

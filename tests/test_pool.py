@@ -18,6 +18,7 @@ from small_pool import PER_CLASS, SAMPLING, build_pool, tree
 from synthaug.augment.ledger import Ledger
 from synthaug.augment.pool import HEADER, MANIFEST, SyntheticPool, _require_preprocessing, reports_by_class
 from synthaug.augment.prompts import WriterPrompts
+from synthaug.bench.pools import preprocessing_of
 from synthaug.config import SamplingConfig
 from synthaug.data.manifest import CONVENTION
 from synthaug.errors import InputError
@@ -338,9 +339,19 @@ def test_a_reader_sees_a_pool_grow_and_what_it_had_keeps_its_place(build, tmp_pa
 
 def test_a_pool_is_refused_under_another_preprocessing(pool):
     SyntheticPool.open(pool.path, preprocessing=TINY_PREPROCESSING)
-    for change in ({"spacing_mm": (5.0, 5.0, 7.0)}, {"shape": (16, 16, 16)}, {"percentiles": (1.0, 99.0)}):
+    changes = ({"spacing_mm": (5.0, 5.0, 7.0)}, {"shape": (16, 16, 16)}, {"percentiles": (1.0, 99.0)})
+    for change in (*changes, {"centre": "prostate"}):
         with pytest.raises(InputError, match=f"born with preprocessing {next(iter(change))}"):
             SyntheticPool.open(pool.path, preprocessing=replace(TINY_PREPROCESSING, **change))
+
+
+def test_a_pool_of_prostate_crops_is_compared_with_such_crops_only(pool):
+    centred = replace(TINY_PREPROCESSING, centre="prostate")
+    header = pool.header | {"preprocessing": json.loads(json.dumps(centred.recorded()))}
+    _require_preprocessing(SyntheticPool(pool.path, header, []), centred)
+    with pytest.raises(InputError, match="born with preprocessing centre prostate, not volume"):
+        _require_preprocessing(SyntheticPool(pool.path, header, []), TINY_PREPROCESSING)
+    assert preprocessing_of(SyntheticPool(pool.path, header, [])) == centred
 
 
 def test_a_pool_of_a_generator_without_a_record_is_compared_by_shape_and_spacing(pool):

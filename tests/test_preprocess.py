@@ -1,5 +1,7 @@
 """The one preprocessing: orientation, grid, window, shape."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torchio as tio
 import synthaug as sa
 from synthaug.data.manifest import make_subject, stack_images
 from synthaug.errors import InputError
+from synthaug.files import content_hash
 
 
 def subject(**images):
@@ -86,6 +89,19 @@ def test_the_crop_is_central_unless_a_centre_is_given():
     same = sa.preprocess(subjects, config, ["t2w"], centre=lambda image: middle)[0]["t2w"]
     assert torch.equal(same.data, plain.data)
     np.testing.assert_allclose(same.affine, plain.affine)
+
+
+def test_the_setting_needs_what_finds_the_prostate_and_is_recorded_only_when_set():
+    plain = sa.PreprocessConfig(spacing_mm=(1, 1, 1), shape=(6, 6, 6))
+    wanted = replace(plain, centre="prostate")
+    subjects = [subject(t2w=image(torch.rand(1, 12, 12, 12)))]
+    with pytest.raises(InputError, match=r"centre=synthaug\.models\.taps\.crop_centre"):
+        sa.preprocess(subjects, wanted, ["t2w"])
+    corner = sa.preprocess(subjects, wanted, ["t2w"], centre=lambda image: (2.5, 2.5, 2.5))[0]["t2w"]
+    np.testing.assert_allclose(corner.affine[:3, 3], 0)
+    # The hash that pools and generators made before the setting existed are found by.
+    assert content_hash(plain.recorded()) == "9ad36325949c375a"
+    assert wanted.recorded() == plain.recorded() | {"centre": "prostate"}
 
 
 @pytest.mark.parametrize("voxel", [(5, 9, 12), (0, 19, 0), (11.5, 9.5, 7.5)])

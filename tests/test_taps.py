@@ -1,17 +1,34 @@
 """The prostate network rebuilt from the wheel: equal to its ONNX graph, on a standard grid, right on real glands."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torchio as tio
+from conftest import TINY_PREPROCESSING, tiny_generator_config
+from small_pool import build_pool
 from taps_wheel import needs_taps, real_data
 
 import synthaug as sa
+from synthaug.augment.pool import SyntheticPool
+from synthaug.bench.pools import preprocessing_of
+from synthaug.bench.preparation import Study
+from synthaug.config import Config, DataConfig, PhantomConfig
 from synthaug.errors import InputError
+from synthaug.generate.training import train_ldm
 from synthaug.metrics.fidelity import gland_volume_fidelity
 from synthaug.models import taps
-from synthaug.models.taps import FIELD, SPACING_MM, ProstateNetwork, gland_centre_mm, load_taps, measure_glands_ml
+from synthaug.models.taps import (
+    FIELD,
+    SPACING_MM,
+    ProstateNetwork,
+    crop_centre,
+    gland_centre_mm,
+    load_taps,
+    measure_glands_ml,
+)
 
 
 class Threshold(torch.nn.Module):
@@ -64,6 +81,10 @@ def test_without_the_wheel_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(taps.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install --no-deps lavlab-taps"):
         load_taps()
+    taps._shared_network.cache_clear()
+    with pytest.raises(InputError, match="pip install --no-deps lavlab-taps"):
+        crop_centre(sa.PreprocessConfig(centre="prostate"))
+    assert crop_centre(sa.PreprocessConfig()) is None
 
 
 @pytest.mark.parametrize(
@@ -124,6 +145,28 @@ def test_crops_around_the_gland_that_the_network_sees(monkeypatch):
         gland_centre_mm(tio.ScalarImage(tensor=torch.full((1, 16, 16, 8), 0.5)))
 
 
+def test_the_setting_goes_through_study_generator_and_pool(monkeypatch, tiny_autoencoder, tmp_path):
+    monkeypatch.setattr(taps, "_shared_network", Threshold)
+    phantoms = PhantomConfig(n=20, shape=(24, 24, 8), spacing_mm=(5.0, 5.0, 8.0))
+    plain = Config(data=DataConfig(phantom=phantoms), preprocess=TINY_PREPROCESSING)
+    centred = replace(plain, preprocess=replace(TINY_PREPROCESSING, centre="prostate"))
+    studies = [Study.read(each, tmp_path, lambda name, total: lambda *_: None) for each in (plain, centred)]
+    one, other = (study.split.train[0] for study in studies)
+    assert one["patient_id"] == other["patient_id"]
+    assert not np.allclose(one["t2w"].affine, other["t2w"].affine)
+    off_voxels = np.subtract(gland_centre_mm(other["t2w"]), other["t2w"].get_center()) / other["t2w"].spacing
+    assert np.abs(off_voxels).max() < 1  # not 0.5: what the crop leaves out was part of the gland
+    assert studies[0].generator_id != studies[1].generator_id
+
+    settings = {"preprocessing": centred.preprocess, "images": ["t2w"], "micro_batch": 2}
+    pipeline = train_ldm(studies[1].split.train, tiny_autoencoder, tiny_generator_config(), **settings)
+    pool = build_pool(pipeline, studies[1].split.train, tmp_path / "pool")
+    assert preprocessing_of(pool) == centred.preprocess
+    SyntheticPool.open(pool.path, preprocessing=centred.preprocess)
+    with pytest.raises(InputError, match="born with preprocessing centre prostate, not volume"):
+        SyntheticPool.open(pool.path, preprocessing=plain.preprocess)
+
+
 @needs_taps
 @pytest.mark.slow
 def test_measures_real_glands_near_their_records():
@@ -142,8 +185,8 @@ def test_a_real_gland_lies_in_the_middle_of_its_crop_and_measures_the_same_there
     folder = real_data("prostatex")
     file = pd.read_csv(folder / "manifest.csv")["t2w"][1]
     subject = tio.Subject(t2w=tio.ScalarImage(folder / file), subject_id="real")
-    config = sa.PreprocessConfig(spacing_mm=(0.8, 0.8, 3.0), shape=(96, 96, 16))
-    cropped = sa.preprocess([subject], config, ["t2w"], centre=gland_centre_mm)[0]["t2w"]
+    config = sa.PreprocessConfig(spacing_mm=(0.8, 0.8, 3.0), shape=(96, 96, 16), centre="prostate")
+    cropped = sa.preprocess([subject], config, ["t2w"], centre=crop_centre(config))[0]["t2w"]
     off_mm = np.subtract(gland_centre_mm(cropped), cropped.get_center())
     assert np.abs(off_mm).max() < 3
     assert measure_glands_ml([cropped.data], cropped.spacing)[0] == pytest.approx(30, rel=0.15)

@@ -7,6 +7,7 @@ the log-sum-exp over the places the logit of the class. So both answers come fro
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from patients import PLACES, draw_patients, labels_of, places_of, volumes_of
@@ -88,7 +89,7 @@ class _Objective(nn.Module):
 def load_or_train(config: AuditorConfig, *, cache: Path | None) -> Auditor:
     """The auditor of ``config``, from ``cache`` if its weights are there; else trained, and kept there."""
     auditor = _new(config)
-    path = None if cache is None else cache / f"auditor-{content_hash(asdict(config))}.safetensors"
+    path = None if cache is None else cache / f"auditor-{content_hash(_identity(config))}.safetensors"
     if path is not None and path.is_file():
         load_strictly(auditor, load_file(path), source=str(path))
         return auditor.eval()
@@ -97,6 +98,10 @@ def load_or_train(config: AuditorConfig, *, cache: Path | None) -> Auditor:
         with atomic_path(path) as temporary:
             save_file({name: value.contiguous() for name, value in auditor.state_dict().items()}, temporary)
     return auditor
+
+
+def _identity(config: AuditorConfig) -> dict[str, Any]:
+    return asdict(config) | {"preprocess": config.preprocess.recorded()}
 
 
 @torch.no_grad()

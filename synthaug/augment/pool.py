@@ -265,7 +265,11 @@ def _read_entries(folder: Path) -> list[Entry]:
 
 def _require_preprocessing(pool: SyntheticPool, preprocessing: PreprocessConfig) -> None:
     """Compare all that the pool knows: released generators record shape and spacing only."""
-    born = pool.header.get("preprocessing") or {name: pool.header[name] for name in ("shape", "spacing_mm")}
+    born = pool.header.get("preprocessing")
+    if born:
+        born = {"centre": PreprocessConfig.centre} | born  # only another one is recorded
+    else:
+        born = {name: pool.header[name] for name in ("shape", "spacing_mm")}
     wanted = json.loads(json.dumps(asdict(preprocessing)))  # as it reads back: tuples are lists
     for key, value in born.items():
         if wanted.get(key) != value:

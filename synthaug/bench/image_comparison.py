@@ -15,10 +15,9 @@ from synthaug.errors import InputError
 from synthaug.files import usable_folder, write_json, write_text
 from synthaug.metrics.comparison import ImageReport, compare_images
 from synthaug.metrics.extractors import build_extractor
-from synthaug.models.taps import gland_centre_mm
+from synthaug.models.taps import crop_centre
 
 MANIFEST = "manifest.csv"
-CENTRES = {"volume": None, "prostate": gland_centre_mm}
 
 
 def compare_folders(
@@ -61,9 +60,9 @@ def compare_folders(
     names = images or ["t2w"]
     if out is not None:
         usable_folder(Path(out))
-    config = PreprocessConfig(shape=shape, spacing_mm=spacing_mm)
+    config = PreprocessConfig(shape=shape, spacing_mm=spacing_mm, centre=centre)
     chosen = build_extractor(extractor, channels=len(names), spacing_mm=spacing_mm, weights=weights, seed=seed)
-    read = partial(_lazily, images=names, transform=build_preprocessing(config, names, centre=CENTRES[centre]))
+    read = partial(_lazily, images=names, transform=build_preprocessing(config, names, centre=crop_centre(config)))
     report = compare_images(
         read(real),
         read(synthetic),

@@ -20,7 +20,7 @@ from synthaug.metrics.memorisation import LEFT_RIGHT, CopyAudit, CopyDetector
 from synthaug.metrics.volumes import VolumeSet
 
 LEAST_HELD_OUT = 9
-"""Limits from n held-out patients call up to 2 / (n + 1) of unseen ones copies: with fewer, more than a fifth."""
+"""n held-out patients can promise that at most 2 / (n + 1) of unseen ones are called copies: fewer, a fifth."""
 
 
 def audit_pool(
@@ -123,6 +123,7 @@ def measure_copies(
         "ci_low": low,
         "ci_high": high,
         "false_alarms": audit.false_alarms,
+        "expected_false_alarms": audit.expected_false_alarms,
         "n_real": audit.n_training,
         "n_held_out": audit.n_held_out,
         "n_synthetic": len(audit.copies),
@@ -162,7 +163,8 @@ def tell_copies(
     return (
         f"{audit.copies.sum()} of {len(audit.copies)} volumes ({share:.1%}, {100 * confidence:g} % interval {low:.1%} "
         f"to {high:.1%}) are called copies of one of {audit.n_training} training volumes; of unseen real patients "
-        f"{audit.false_alarms:.1%} at most would be ({audit.n_held_out} held out){gap}"
+        f"about {audit.expected_false_alarms:.1%} would be, {audit.false_alarms:.1%} at most "
+        f"({audit.n_held_out} held out){gap}"
     )
 
 
@@ -222,6 +224,7 @@ def _record(
         "extractor": extractor.name,
         "fingerprint": audit.fingerprint,
         "false_alarms": audit.false_alarms,
+        "expected_false_alarms": audit.expected_false_alarms,
         "correlation_limit": audit.correlation_limit,
         "distance_limit": audit.distance_limit,
         "n_training": audit.n_training,

@@ -26,6 +26,7 @@ from synthaug.data.manifest import class_counts
 from synthaug.data.preprocess import preprocess
 from synthaug.errors import InputError
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.models.taps import crop_centre
 
 Executor = Literal["local", "ray"]
 
@@ -130,8 +131,10 @@ def audit(
     require_images(opened, data.images)
     drawn = draw_split(split, load_subjects(data))
     refuse_generator_leaks(opened, drawn)
+    born = preprocessing_of(opened)
     training, held_out = (
-        preprocess(part, preprocessing_of(opened), opened.images) for part in (drawn.train, [*drawn.val, *drawn.test])
+        preprocess(part, born, opened.images, centre=crop_centre(born))
+        for part in (drawn.train, [*drawn.val, *drawn.test])
     )
     found = audit_pool(opened, training, held_out, false_alarms=false_alarms, drop=drop, pictures=pictures)
     left_out = SyntheticPool.open(pool).dropped

@@ -39,6 +39,7 @@ from synthaug.generate.training import pretrained_generator, train_autoencoder, 
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.classifier import build_classifier
 from synthaug.models.optimisation import PACE, processes
+from synthaug.models.taps import crop_centre
 from synthaug.models.variants import VARIANTS
 
 Progress = Callable[[str, int], Callable[..., None]]
@@ -82,8 +83,9 @@ class Study:
             open_given_pool(config, drawn)
         else:
             _refuse_classes_without_reports(config, drawn.train)
-        images = config.data.images
-        study.split = Split(*(preprocess(part, config.preprocess, images) for _, part in drawn.parts()))
+        images, centre = config.data.images, crop_centre(config.preprocess)
+        parts = (preprocess(part, config.preprocess, images, centre=centre) for _, part in drawn.parts())
+        study.split = Split(*parts)
         refuse_duplicate_images(study.split, images)
         return study
 
@@ -123,7 +125,7 @@ class Study:
     def generator_id(self) -> str:
         """Hash of what the generator depends on."""
         generator = _without_pace(asdict(self.config.generator))
-        return content_hash([self.autoencoder_id, generator, asdict(self.config.preprocess)])
+        return content_hash([self.autoencoder_id, generator, self.config.preprocess.recorded()])
 
     @cached_property
     def pool_folder(self) -> Path:

@@ -23,11 +23,14 @@ def build_preprocessing(
     Args:
         config: Spacing, shape and intensity windows.
         images: Image names; the others are resampled onto the grid of the first.
-        centre: What the crop is centred on, such as :func:`synthaug.models.taps.gland_centre_mm`; None = the middle of
-            the first image.
+        centre: What the crop is centred on: :func:`synthaug.models.taps.gland_centre_mm` where ``config.centre`` is
+            "prostate"; None = the middle of the first image.
 
     Returns:
         A torchio transform from a subject to one whose images are (1, *config.shape) in [0, 1].
+
+    Raises:
+        InputError: ``config.centre`` is "prostate", and no ``centre`` finds it.
 
     Example:
         >>> import torch
@@ -35,6 +38,12 @@ def build_preprocessing(
         >>> transform(tio.Subject(t2w=tio.ScalarImage(tensor=torch.rand(1, 6, 9, 8))))["t2w"].shape
         (1, 8, 8, 8)
     """
+    if config.centre == "prostate" and centre is None:
+        # This room stands below the networks, so that whoever calls has to hand one down.
+        raise InputError(
+            "preprocess.centre=prostate needs what finds the prostate; give centre=synthaug.models.taps."
+            "crop_centre(config)."
+        )
     first, *others = images
     steps: list[tio.Transform] = [tio.ToCanonical(), tio.Resample(config.spacing_mm, include=[first])]
     if others:
@@ -69,10 +78,12 @@ def preprocess(
         subjects: As :func:`~synthaug.data.manifest.load_manifest` gives them.
         config: Spacing, shape and intensity windows.
         images: Image names; the others are resampled onto the grid of the first.
-        centre: What crops are centred on; None = the middle of the first image.
+        centre: As :func:`build_preprocessing` takes it; :func:`synthaug.models.taps.crop_centre` gives what
+            ``config`` asks for.
 
     Raises:
-        InputError: An image becomes constant, as when all its content lies outside the crop.
+        InputError: An image becomes constant, as when all its content lies outside the crop, or no ``centre`` finds
+            the prostate that ``config`` asks for.
     """
     transform = build_preprocessing(config, images, centre=centre)
     done = []

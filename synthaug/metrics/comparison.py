@@ -103,7 +103,8 @@ class ImageReport:
             share, low, high = self.copies.share()
             lines.append(
                 f"Copies of training volumes: {self.copies.copies.sum()} of {len(self.copies.copies)}, {share:.1%} "
-                f"({low:.1%} to {high:.1%}), with at most {self.copies.false_alarms:.1%} false alarms."
+                f"({low:.1%} to {high:.1%}), with about {self.copies.expected_false_alarms:.1%} false alarms, at most "
+                f"{self.copies.false_alarms:.1%}."
             )
         lines += [
             f"Too few volumes ({_words(group)}) for {', '.join(names)}." for group, names in self.left_out.items()

@@ -19,6 +19,8 @@ Draw = Callable[[Sequence[str], Sequence[int]], torch.Tensor]
 Agreement = Callable[[torch.Tensor, str], float]
 """A volume (C, X, Y, Z) and a report to how well they agree; larger is better, any scale."""
 
+PAIRS_A_CALL = 4
+"""Pairs that are drawn together: their eight volumes fill the micro-batch that generators compute at by default."""
 VOLUME = re.compile(
     r"\b(?:gland|prostate|prostatic|volume)\b[^.;\n]{0,60}?(?<![\d.])(\d+(?:\.\d+)?)\s*(?:ml|cc|cm3|cm\^3|cm³)(?![\w/])",
     re.IGNORECASE,
@@ -141,12 +143,17 @@ def swap_agreements(draw: Draw, pairs: Sequence[tuple[str, str]], agreement: Agr
     Raises:
         InputError: A pair of equal reports.
     """
-    scores = np.zeros((len(pairs), 2, 2))
     for place, pair in enumerate(pairs):
         if pair[0] == pair[1]:
             raise InputError(f"Pair {place} holds one report twice, so that there is nothing to swap.")
-        volumes = draw(list(pair), [derive_seed("swap", seed, place)] * 2)
-        scores[place] = [[agreement(volume, report) for report in pair] for volume in volumes]
+    scores = np.zeros((len(pairs), 2, 2))
+    for start in range(0, len(pairs), PAIRS_A_CALL):
+        part = range(start, min(start + PAIRS_A_CALL, len(pairs)))
+        seeds = [derive_seed("swap", seed, place) for place in part for _ in range(2)]
+        volumes = draw([report for place in part for report in pairs[place]], seeds)
+        for row, volume in enumerate(volumes):
+            place, image = start + row // 2, row % 2
+            scores[place, image] = [agreement(volume, report) for report in pairs[place]]
     return scores
 
 

@@ -22,6 +22,10 @@ BATCH = 8
 """Volumes that are held at a time."""
 LEFT_RIGHT = 2
 """Axis of a batch (B, C, X, Y, Z) in RAS+ that runs from left to right."""
+TAIL = 4
+"""One held-out volume in so many, the nearest ones, tells how the nearness of real patients tails off."""
+SAME = 1 - 1e-5
+"""A correlation above it is that of one and the same volume."""
 SIDE = 32
 """Volumes are averaged down to at most so many voxels a side: copies show there too, and memory stays small."""
 
@@ -45,7 +49,9 @@ class CopyAudit:
     distance_limit: float
     """Below it a feature distance is a copy's."""
     false_alarms: float
-    """Share of real held-out patients that the two limits together call copies, at most."""
+    """Share of unseen real patients that the two limits together call copies, at most, however they are spread."""
+    expected_false_alarms: float
+    """The share that was asked for: what to expect where their nearness tails off exponentially."""
     n_training: int
     n_held_out: int
     fingerprint: str
@@ -73,14 +79,16 @@ class CopyDetector:
 
     Args:
         training: The generator's training volumes (C, X, Y, Z) in [0, 1], preprocessed.
-        held_out: Real volumes of other patients, preprocessed alike. The limits lie where at most ``false_alarms`` of
-            such patients are called copies; n of them cannot promise less than 2 / (n + 1), which is then the promise.
+        held_out: Real volumes of other patients, preprocessed alike, that set the limits. n of them cannot promise,
+            however patients are spread, that fewer than 2 / (n + 1) of others are called copies; the limits of fewer
+            are read off their tail (:func:`tail_limit`).
         extractor: Where feature distances are measured.
         false_alarms: Share of unseen real patients that may be called copies, in (0, 1).
         mirror: Whether left-right mirror images of training volumes are looked for too.
 
     Raises:
-        InputError: Too few volumes, unlike shapes, constant volumes, or values outside [0, 1].
+        InputError: Too few volumes, unlike shapes, constant volumes, values outside [0, 1], or a held-out volume that
+            is one of the training volumes.
 
     Example:
         >>> from synthaug.metrics.features import seeded_extractor
@@ -113,15 +121,8 @@ class CopyDetector:
             self._known.append(_directions(known.flip(LEFT_RIGHT) - self._shared))
         self._spread = np.maximum(features.std(axis=0), 1e-12) * np.sqrt(features.shape[1])
         self._features = features / self._spread
-        reference = self._nearest(held_out)
-        n = len(reference["correlation"])
-        if n < 2:
-            raise InputError("There are fewer than two held-out volumes to set the limits by.")
-        self.false_alarms, self.n_held_out = max(false_alarms, 2 / (n + 1)), n
-        # The order statistic that a further volume exceeds with at most half of the false alarms (split conformal).
-        rank = min(n, int(np.ceil((n + 1) * (1 - self.false_alarms / 2) - 1e-9)))
-        self.correlation_limit = float(np.sort(reference["correlation"])[rank - 1])
-        self.distance_limit = float(np.sort(reference["feature_distance"])[n - rank])
+        self.expected_false_alarms = false_alarms
+        self._set_limits(self._nearest(held_out))
 
     def audit(self, volumes: Iterable[torch.Tensor]) -> CopyAudit:
         """Look for each volume (C, X, Y, Z) among the training volumes; one batch of them is held at a time."""
@@ -130,10 +131,31 @@ class CopyDetector:
             correlation_limit=self.correlation_limit,
             distance_limit=self.distance_limit,
             false_alarms=self.false_alarms,
+            expected_false_alarms=self.expected_false_alarms,
             n_training=len(self._features),
             n_held_out=self.n_held_out,
             fingerprint=self.extractor.fingerprint,
         )
+
+    def _set_limits(self, held_out: dict[str, np.ndarray]) -> None:
+        """Each limit may be passed by half of the false alarms."""
+        correlation, distance = held_out["correlation"], held_out["feature_distance"]
+        n, half = len(correlation), self.expected_false_alarms / 2
+        if n < 2:
+            raise InputError("There are fewer than two held-out volumes to set the limits by.")
+        if correlation.max() > SAME:
+            place = int(correlation.argmax())
+            raise InputError(
+                f"Held-out volume {place} is training volume {held_out['nearest'][place]}, so that no copy could be "
+                "told from it; hold out other patients."
+            )
+        self.false_alarms, self.n_held_out = max(2 * half, 2 / (n + 1)), n
+        # The order statistic that a further volume exceeds with at most half of the promise (split conformal).
+        rank = min(n, int(np.ceil((n + 1) * (1 - self.false_alarms / 2) - 1e-9)))
+        # The tails are read where likeness has no end: Fisher's z, and the logarithm of a distance.
+        tails = tail_limit(np.arctanh(correlation), half), tail_limit(-np.log(np.maximum(distance, 1e-12)), half)
+        self.correlation_limit = max(float(np.sort(correlation)[rank - 1]), float(np.tanh(tails[0])))
+        self.distance_limit = min(float(np.sort(distance)[n - rank]), float(np.exp(-tails[1])))
 
     def _nearest(self, volumes: Iterable[torch.Tensor]) -> dict[str, np.ndarray]:
         stream, found = iter(volumes), []
@@ -157,6 +179,29 @@ class CopyDetector:
         if not found:
             raise InputError("There are no volumes to audit.")
         return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+
+def tail_limit(values: np.ndarray, share: float) -> float:
+    """The value that a further draw exceeds with a probability of ``share``, read off the largest draws.
+
+    Peaks over a threshold (Pickands 1975) with an exponential tail, to which the largest of many likenesses tends: the
+    excess of a further draw over the threshold, divided by the mean of the k known ones, follows F(2, 2k). The fewer
+    there are, the farther out the limit. Where the tail is lighter, as a Gaussian's is, fewer exceed it.
+
+    Args:
+        values: (n,), n >= 2; the largest quarter make up the tail.
+        share: In (0, 1).
+
+    Example:
+        Of four, one exceeds the threshold 3, by 1; two in five draws would, one in ten by more than 3.
+
+        >>> tail_limit(np.array([1.0, 2, 3, 4]), 0.1)
+        6.0
+    """
+    ordered, n = np.sort(values)[::-1], len(values)
+    k = -(-n // TAIL)
+    mean_excess = (ordered[:k] - ordered[k]).mean()
+    return float(ordered[k] + mean_excess * stats.f.isf(min(share * (n + 1) / (k + 1), 1), 2, 2 * k))
 
 
 def _read(volumes: Iterable[torch.Tensor], extractor: Extractor) -> tuple[torch.Tensor, np.ndarray]:

@@ -6,7 +6,7 @@ neither the wheel's code nor an ONNX runtime is needed.
 
 import functools
 import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from monai.networks.nets import SegResNetDS
 from scipy import ndimage
 from torch import Tensor, nn
 
+from synthaug.config import PreprocessConfig
 from synthaug.errors import InputError
 from synthaug.models.pretrained import load_strictly
 
@@ -165,6 +166,22 @@ def measure_glands_ml(
         masks, affine = measured.glands(volume[None])
         found.append(masks.sum() * np.prod(np.diag(affine)[:3]) / 1000)
     return np.array(found, dtype=np.float64)
+
+
+def crop_centre(config: PreprocessConfig) -> Callable[[tio.ScalarImage], tuple[float, float, float]] | None:
+    """What ``preprocess`` has to be given for the centre that a config asks for; None = the middle of the volume.
+
+    Raises:
+        InputError: The config asks for the prostate, and taps is not installed.
+
+    Example:
+        >>> crop_centre(PreprocessConfig()) is None
+        True
+    """
+    if config.centre == "volume":
+        return None
+    _shared_network()  # what is missing is said before any image is read
+    return gland_centre_mm
 
 
 def gland_centre_mm(image: tio.ScalarImage) -> tuple[float, float, float]:

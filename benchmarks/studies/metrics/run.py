@@ -1,32 +1,36 @@
 """Every image metric on real volumes: real against real, and against versions that it should tell from real.
 
-    python benchmarks/studies/metrics/run.py --data DATA --cache FOLDER [--extractors seeded]
+    python benchmarks/studies/metrics/run.py --data DATA --cache FOLDER [--extractors seeded] [--parts metrics gate]
 
 DATA holds ``hippocampus``, ``promise12`` and ``prostatex`` with their manifests; taps, where asked for, is installed.
-Writes metrics.csv, gate.csv, glands.csv and summary.json beside this script: figures only.
+Writes metrics.csv, classes.csv, gate.csv, glands.csv and summary.json beside this script: figures only. A part or an
+extractor that is not asked for keeps the rows that it has.
 """
 
 import argparse
 import datetime
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from classes import tell_classes
 from cohorts import COHORTS, Cohort, Remembering, read_cohort
 from gate import try_gate
 from glands import compare_glands
 from versions import VERSIONS, as_subjects
 
 import synthaug as sa
-from synthaug.files import write_json, write_text
+from synthaug.files import read_json, write_json, write_text
 from synthaug.metrics.comparison import ALL, ImageReport
 from synthaug.metrics.extractors import build_extractor
 from synthaug.seeding import numpy_generator
 
 HERE = Path(__file__).parent
+PARTS = ("metrics", "classes", "gate", "glands")
 SWAPPED = "swapped classes"
 WORSE = {"fid": 1, "kid": 1, "mmd": 1, "precision": -1, "recall": -1, "density": -1, "coverage": -1}
 """Which way a metric should move for every version."""
@@ -48,9 +52,9 @@ def halves(labels: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def compare_versions(
-    cohort: Cohort, volumes: list[torch.Tensor], labels: np.ndarray, extractor: Remembering, *, seed: int
+    cohort: Cohort, volumes: list[torch.Tensor], labels: np.ndarray, extractor: Remembering, *, seed: int, pairs: int
 ) -> dict[str, ImageReport]:
-    """A report for each version of the second half, all against the first half."""
+    """A report for each version of the second half, all against the first half; ``pairs`` behind an MS-SSIM."""
     first, second = halves(labels, seed=seed)
     spacing = cohort.preprocess.spacing_mm
     real = as_subjects([volumes[place] for place in first], labels[first], spacing)
@@ -59,13 +63,13 @@ def compare_versions(
         change = VERSIONS.get(name, VERSIONS["real"])
         classes = 1 - labels[second] if name == SWAPPED else labels[second]
         changed = as_subjects([change(volumes[place], int(place)) for place in second], classes, spacing)
-        reports[name] = sa.compare_images(real, changed, extractor, seed=seed, resamples=500)
+        reports[name] = sa.compare_images(real, changed, extractor, seed=seed, resamples=500, pairs=pairs)
         extractor.save()
         print(cohort.name, extractor.name, name, flush=True)
     return reports
 
 
-def tabulate(cohort: Cohort, reports: dict[str, ImageReport]) -> list[dict[str, Any]]:
+def tabulate(cohort: Cohort, reports: dict[str, ImageReport], *, similarities: bool) -> list[dict[str, Any]]:
     """One row a version, group and metric, with the real-real value and whether it moved as it should."""
     rows = []
     for version, report in reports.items():
@@ -78,7 +82,7 @@ def tabulate(cohort: Cohort, reports: dict[str, ImageReport]) -> list[dict[str, 
                 rows.append(
                     _row(cohort, report, version, group, name, numbers, (base.ci_low, base.ci_high, base.value))
                 )
-        for name, expected in SIMILARITY.items():
+        for name, expected in SIMILARITY.items() if similarities else ():
             key = name.removeprefix("ms_ssim_").replace("_", " ")
             one, base = report.similarities[ALL][key], reports["real"].similarities[ALL][key]
             numbers = {"value": one.value, "ci_low": one.ci_low, "ci_high": one.ci_high}
@@ -100,29 +104,61 @@ def _row(cohort, report, version, group, metric, numbers, base, expected=None) -
     }
 
 
+def keep(file: Path, rows: list[dict[str, Any]], *, by: Sequence[str]) -> None:
+    """Write rows to a table in place of those that it has of the same ``by``."""
+    found = pd.DataFrame(rows)
+    if file.is_file():
+        earlier = pd.read_csv(file, dtype={"moved": object, "clear": object, "group": str})
+        new = set(found[list(by)].itertuples(index=False, name=None))
+        stays = [row not in new for row in earlier[list(by)].itertuples(index=False, name=None)]
+        found = pd.concat([earlier[stays], found])
+    # Stable, so that rows stay in the order in which they were measured.
+    found = found.sort_values(list(by), kind="stable")
+    write_text(file, found.to_csv(index=False, float_format="%.6g"))
+
+
+def measure(cohort: Cohort, options: argparse.Namespace) -> dict[str, str]:
+    """The tables of a cohort; the fingerprints that they were measured with."""
+    volumes, labels, _ = read_cohort(cohort, options.data)
+    fingerprints = {}
+    for name in [name for name in cohort.extractors if name in options.extractors]:
+        built = build_extractor(name, spacing_mm=cohort.preprocess.spacing_mm)
+        extractor = Remembering.of(built, options.cache)
+        fingerprints[f"{cohort.name}, {name}"] = extractor.fingerprint
+        # MS-SSIM has no extractor, and voxels decide nearly every verdict of the gate: once a cohort is enough.
+        first = name == cohort.extractors[0]
+        if "metrics" in options.parts:
+            pairs = 200 if first else 2
+            reports = compare_versions(cohort, volumes, labels, extractor, seed=options.seed, pairs=pairs)
+            rows = tabulate(cohort, reports, similarities=first)
+            keep(options.out / "metrics.csv", rows, by=("cohort", "extractor"))
+        if "classes" in options.parts:
+            rows = tell_classes(cohort, volumes, extractor, data=options.data, seed=options.seed)
+            keep(options.out / "classes.csv", rows, by=("cohort", "extractor"))
+        if "gate" in options.parts and first:
+            rows = try_gate(cohort, volumes, extractor, splits=options.splits, seed=options.seed)
+            extractor.save()
+            keep(options.out / "gate.csv", rows, by=("cohort", "extractor"))
+    return fingerprints
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the cohorts")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the results")
     parser.add_argument("--cache", type=Path, required=True, help="folder that features are kept in between runs")
-    parser.add_argument("--extractors", nargs="+", default=["seeded", "taps"], help="taps also measures glands")
+    parser.add_argument("--cohorts", nargs="+", default=[cohort.name for cohort in COHORTS])
+    parser.add_argument("--extractors", nargs="+", default=["seeded", "taps"])
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="glands needs taps")
     parser.add_argument("--splits", type=int, default=20, help="splits that the gate is tried on")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    metrics, gate, fingerprints = [], [], {}
+    summary_file = options.out / "summary.json"
+    fingerprints = read_json(summary_file)["fingerprints"] if summary_file.is_file() else {}
     for cohort in COHORTS:
-        volumes, labels, _ = read_cohort(cohort, options.data)
-        for name in [name for name in cohort.extractors if name in options.extractors]:
-            built = build_extractor(name, spacing_mm=cohort.preprocess.spacing_mm)
-            extractor = Remembering.of(built, options.cache)
-            fingerprints[f"{cohort.name}, {name}"] = extractor.fingerprint
-            metrics += tabulate(cohort, compare_versions(cohort, volumes, labels, extractor, seed=options.seed))
-            write_text(options.out / "metrics.csv", pd.DataFrame(metrics).to_csv(index=False, float_format="%.6g"))
-            if name == cohort.extractors[0]:  # voxels decide nearly every verdict, whatever the features
-                gate += try_gate(cohort, volumes, extractor, splits=options.splits, seed=options.seed)
-                extractor.save()
-            write_text(options.out / "gate.csv", pd.DataFrame(gate).to_csv(index=False, float_format="%.6g"))
-    if "taps" in options.extractors:
+        if cohort.name in options.cohorts:
+            fingerprints |= measure(cohort, options)
+    if "glands" in options.parts:
         glands = compare_glands(options.data, cache=options.cache, seed=options.seed)
         write_text(options.out / "glands.csv", pd.DataFrame(glands).to_csv(index=False, float_format="%.6g"))
     summary = {
@@ -131,7 +167,7 @@ def main() -> None:
         "machine": f"{platform.machine()}, {torch.get_num_threads()} thread, torch {torch.__version__}",
         "fingerprints": fingerprints,
     }
-    write_json(options.out / "summary.json", summary)
+    write_json(summary_file, summary)
 
 
 if __name__ == "__main__":
