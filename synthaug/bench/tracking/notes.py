@@ -37,12 +37,13 @@ def headline_of(summary: Mapping[str, Any]) -> str:
 
 
 def note_of(summary: Mapping[str, Any]) -> str:
-    """The verdict, each arm's metrics and each difference in AUROC, as Markdown."""
+    """The verdict, each difference in AUROC and each arm's metrics, as Markdown."""
     failed = summary["failed"]
     lines = [f"**{summary['verdict']}**", ""]
     if failed:
         lines += [f"{len(failed)} of {len(failed) + summary['cells']} cells failed and are missing.", ""]
-    lines += [*_arms(summary["regimes"]), "", *_contrasts(summary["contrasts"]), ""]
+    # The interface folds a description to its first lines: the answer comes before the arms behind it.
+    lines += [*_contrasts(summary["contrasts"]), "", *_arms(summary["regimes"]), ""]
     lines.append("The artifacts hold `report.html` and its `plots`.")
     return "\n".join(lines)
 

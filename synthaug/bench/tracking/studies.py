@@ -66,7 +66,7 @@ class Tracker:
     def _begin(self) -> Run:
         """The parent run, found or made, and what the experiment already holds."""
         if self._parent is None:
-            [*found] = self.connection.runs(study_id=self.study_id, kind="study")
+            found = self.connection.runs(study_id=self.study_id, kind="study")
             parent = found[-1] if found else self._create_parent()  # the earliest, should two machines have made it
             self._known = {run.data.tags["cell_id"]: run for run in self.connection.runs(kind="cell")}
             self._parent = parent
