@@ -285,4 +285,4 @@ def test_two_processes_train_one_cell_together_and_the_main_one_writes(pool_fold
     for ours, theirs in zip(first[0], second[0], strict=True):
         assert ours["predictions"] == theirs["predictions"]
         assert ours["history"] == theirs["history"]
-        assert len(ours["predictions"]) == 7
+        assert len(ours["predictions"]) == 8
