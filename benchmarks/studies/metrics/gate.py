@@ -35,7 +35,8 @@ def try_gate(
             "promised_false_alarms": detector.false_alarms,
             "others": len(others),
             "false_alarms": int(real.copies.sum()),
-            "largest_correlation_of_real": float(max(real.correlation.max(), detector.correlation_limit)),
+            "correlation_limit": detector.correlation_limit,
+            "largest_correlation_of_real": float(real.correlation.max()),
         }
         lowest = []
         for kind, plant in PLANTED.items():
