@@ -1,0 +1,77 @@
+"""Every setting of a study, typed, each with its meaning underneath.
+
+A YAML file in ``configs/`` or ``--section.key value`` on the command line fills these; an unknown key is an error.
+"""
+
+from dataclasses import dataclass, field
+
+from synthaug.config.checks import require
+from synthaug.config.data import DataConfig, MeasurementConfig, PhantomConfig, PreprocessConfig, SplitConfig
+from synthaug.config.generator import (
+    AdapterConfig,
+    AutoencoderConfig,
+    DenoiserConfig,
+    GeneratorConfig,
+    TextEncoderConfig,
+    Variant,
+)
+from synthaug.config.optimisation import TrainingConfig
+from synthaug.config.pool import LabelPolicy, PoolConfig, PromptPolicy, SamplingConfig
+from synthaug.config.study import ClassifierConfig, ExecutionConfig, MetricsConfig, Regime, StudyConfig
+
+__all__ = [
+    "AdapterConfig",
+    "AutoencoderConfig",
+    "ClassifierConfig",
+    "Config",
+    "DataConfig",
+    "DenoiserConfig",
+    "ExecutionConfig",
+    "GeneratorConfig",
+    "LabelPolicy",
+    "MeasurementConfig",
+    "MetricsConfig",
+    "PhantomConfig",
+    "PoolConfig",
+    "PreprocessConfig",
+    "PromptPolicy",
+    "Regime",
+    "SamplingConfig",
+    "SplitConfig",
+    "StudyConfig",
+    "TextEncoderConfig",
+    "TrainingConfig",
+    "Variant",
+]
+
+
+@dataclass
+class Config:
+    """A whole study: data, generator, pool, classifiers, statistics."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    """Where the subjects come from."""
+    split: SplitConfig = field(default_factory=SplitConfig)
+    """Train, validation and test patients."""
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    """The one preprocessing."""
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    """The image autoencoder."""
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    """The latent diffusion model."""
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    """The synthetic volumes."""
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    """The downstream classifier."""
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    """Statistics."""
+    study: StudyConfig = field(default_factory=StudyConfig)
+    """What is compared."""
+
+    def __post_init__(self) -> None:
+        factor = self.autoencoder.factor * self.generator.denoiser.factor
+        require(
+            all(side % factor == 0 for side in self.preprocess.shape),
+            f"preprocess.shape={self.preprocess.shape}: each side must be a multiple of {factor} "
+            f"(autoencoder {self.autoencoder.factor} x denoiser {self.generator.denoiser.factor}).",
+        )

@@ -1,0 +1,9 @@
+"""What a setting must satisfy."""
+
+from synthaug.errors import InputError
+
+
+def require(holds: bool, message: str) -> None:
+    """InputError with the message, unless it holds."""
+    if not holds:
+        raise InputError(message)

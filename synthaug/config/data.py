@@ -1,0 +1,142 @@
+"""Settings of the data: where subjects come from, how they are dealt out, the one preprocessing."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from synthaug.config.checks import require
+
+
+@dataclass
+class PhantomConfig:
+    """Generated prostates, for trying the product without data."""
+
+    n: int = 96
+    """Number of phantom patients."""
+    positive_fraction: float = 0.5
+    """Share with a PI-RADS >= 3 lesion, in (0, 1)."""
+    shape: tuple[int, int, int] = (32, 32, 16)
+    """Voxels."""
+    spacing_mm: tuple[float, float, float] = (2.5, 2.5, 4.0)
+    """Voxel size."""
+    difficulty: float = 0.5
+    """0: lesions stand out; 1: lesions are faint and small among benign mimics."""
+    seed: int = 0
+    """Another seed, other patients."""
+
+
+@dataclass
+class MeasurementConfig:
+    """One manifest column that the report writer puts into words."""
+
+    name: str
+    """What is measured, as a report would say it: "hippocampal volume"."""
+    unit: str = ""
+    """Unit written behind the number."""
+    bands: dict[str, float] = field(default_factory=dict)
+    """Upper bound of each word, rising: {"small": 2800, "average": 3400}; larger values get ``above``."""
+    above: str = "large"
+    """Word for values beyond the last band."""
+
+
+@dataclass
+class DataConfig:
+    """Where the subjects come from."""
+
+    root: str | None = None
+    """Folder that holds the manifest; none = phantom prostates."""
+    manifest: str = "manifest.csv"
+    """CSV with one row a subject; image columns are paths inside ``root``."""
+    images: list[str] = field(default_factory=lambda: ["t2w"])
+    """Image columns, in channel order."""
+    label: str = "label"
+    """Column with the class, an integer from 0."""
+    report: str | None = None
+    """Column with the report text; none = written from ``measurements``, or empty."""
+    measurements: dict[str, MeasurementConfig] = field(default_factory=dict)
+    """Columns that the report writer puts into words, when there is no report column."""
+    subject: str = "subject_id"
+    """Column that names the subject."""
+    patient: str = "patient_id"
+    """Column that names the patient; without it each subject is a patient."""
+    phantom: PhantomConfig = field(default_factory=PhantomConfig)
+    """Used when ``root`` is none."""
+
+
+@dataclass
+class SplitConfig:
+    """Train, validation and test patients."""
+
+    test: float = 0.3
+    """Share of patients kept for the test."""
+    val: float = 0.15
+    """Share of patients that choose the epoch."""
+    train: float = 1.0
+    """Training patients that are used: a share in (0, 1], or, above 1, a number; smaller sets lie inside larger ones
+    of the same seed, and the generator is trained on these patients too."""
+    seed: int = 0
+    """Another seed, another split."""
+    folds: int = 0
+    """Above 0: cross-validation by patient with so many folds, in place of ``test``; the axis {"split.fold": [0, 1,
+    2]} of three folds tests every patient once."""
+    fold: int = 0
+    """The fold that is tested, from 0."""
+    file: str | None = None
+    """A saved split to use instead of drawing one."""
+
+    def __post_init__(self) -> None:
+        tested, name = (1 / self.folds, f"1/split.folds={self.folds}") if self.folds else (self.test, "split.test")
+        require(
+            tested > 0 and self.val > 0 and tested + self.val < 1,
+            f"{name}{'' if self.folds else f'={self.test}'} and split.val={self.val} must be positive and leave "
+            "patients to train on.",
+        )
+        require(
+            self.folds == 0 or (self.folds >= 2 and self.file is None),
+            f"split.folds={self.folds} must be at least 2 (or 0, none), and stands in place of split.file.",
+        )
+        require(
+            0 <= self.fold < max(self.folds, 1),
+            f"split.fold={self.fold} must lie in 0..{max(self.folds, 1) - 1}; split.folds={self.folds} says how many "
+            "folds there are.",
+        )
+        require(
+            0 < self.train <= 1 or self.train == int(self.train) > 1,
+            f"split.train={self.train} must be a share in (0, 1] or a whole number of patients above 1.",
+        )
+
+
+@dataclass
+class PreprocessConfig:
+    """The one preprocessing, for real and synthetic images alike."""
+
+    spacing_mm: tuple[float, float, float] = (2.5, 2.5, 4.0)
+    """Voxel size after resampling, RAS axes."""
+    shape: tuple[int, int, int] = (32, 32, 16)
+    """Voxels after cropping and padding around ``centre``."""
+    percentiles: tuple[float, float] = (0.0, 99.5)
+    """These intensity percentiles become 0 and 1; what lies outside is clipped."""
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Images with a physical scale, by name: {"adc": [0, 3000]} becomes [0, 1] in place of percentiles."""
+    centre: Literal["volume", "prostate"] = "volume"
+    """What the crop is centred on: the middle of the first image, or the prostate that the taps network sees there
+    (T2, needs ``synthaug[taps]``)."""
+
+    def recorded(self) -> dict[str, Any]:
+        """As checkpoints and pools keep it: a crop around the middle stands for itself, as before there was a choice.
+
+        Example:
+            >>> sorted(PreprocessConfig().recorded())
+            ['percentiles', 'ranges', 'shape', 'spacing_mm']
+            >>> PreprocessConfig(centre="prostate").recorded()["centre"]
+            'prostate'
+        """
+        settings = asdict(self)
+        return settings if self.centre != "volume" else {k: v for k, v in settings.items() if k != "centre"}
+
+    def __post_init__(self) -> None:
+        require(min(self.spacing_mm) > 0, f"preprocess.spacing_mm={self.spacing_mm} must be positive.")
+        require(min(self.shape) > 1, f"preprocess.shape={self.shape} must be at least 2 voxels a side.")
+        require(
+            0 <= self.percentiles[0] < self.percentiles[1] <= 100,
+            f"preprocess.percentiles={self.percentiles} must rise within [0, 100].",
+        )

@@ -1,0 +1,44 @@
+"""Settings of any training."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from synthaug.config.checks import require
+
+
+@dataclass
+class TrainingConfig:
+    """An optimisation loop."""
+
+    steps: int = 500
+    """Optimiser steps."""
+    batch_size: int = 8
+    """Volumes a step, over all processes."""
+    accumulate: int = 1
+    """Parts in which each process computes its share of the batch, to bound memory; the step is the same."""
+    learning_rate: float = 1e-4
+    """Peak learning rate of AdamW."""
+    schedule: Literal["polynomial", "one_cycle"] = "polynomial"
+    """How the rate falls: polynomially with power 2 (published), or as one cycle of cosines (Smith & Topin 2019)."""
+    warmup: int = 0
+    """Steps in which the rate rises: linearly before the polynomial decay; the cycle's rise, 0 = 30 % of the steps."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of AdamW."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    ema: float = 0.0
+    """Decay of the averaged weights that are kept; 0 = keep the last weights (published)."""
+    checkpoint_minutes: float = 2.0
+    """A killed training loses at most this much."""
+    seed: int = 0
+    """Names every random draw of the loop."""
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, f"steps={self.steps} must be at least 1.")
+        require(0 <= self.warmup < self.steps, f"warmup={self.warmup} must be below steps={self.steps}.")
+        require(
+            self.batch_size >= 1 and self.accumulate >= 1 and self.batch_size % self.accumulate == 0,
+            f"batch_size={self.batch_size} must be a positive multiple of accumulate={self.accumulate}.",
+        )
+        require(0 <= self.ema < 1, f"ema={self.ema} must lie in [0, 1).")
+        require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} must not be negative.")

@@ -1,0 +1,62 @@
+"""Settings of sampling and of the pool of synthetic volumes."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from synthaug.config.checks import require
+
+
+@dataclass
+class SamplingConfig:
+    """How volumes are drawn."""
+
+    steps: int = 20
+    """Denoising steps."""
+    scheduler: Literal["ddpm", "ddim", "dpm_solver", "unipc", "flow_euler"] = "dpm_solver"
+    """A diffusers scheduler (published: ddpm with 1,000 steps); flow_euler samples rectified flows only, ddpm and
+    ddim the others only."""
+    guidance: float = 1.0
+    """Classifier-free guidance; 1 = none (published). Needs ``generator.report_dropout`` > 0."""
+    micro_batch: int = 8
+    """The U-Net always runs at this batch size, padded, so that a volume's bytes do not depend on its neighbours."""
+
+
+PromptPolicy = Literal["training", "writer", "override"]
+LabelPolicy = Literal["requested", "predicted", "agreed"]
+
+
+@dataclass
+class PoolConfig:
+    """The synthetic volumes of a study."""
+
+    path: str | None = None
+    """Folder of a pool that was built before, with this preprocessing and from training patients only; the rest of
+    this section then says nothing. None = built here."""
+    per_class: int = 40
+    """Volumes of each class."""
+    seed: int = 0
+    """Names the prompts and the noise."""
+    prompts: PromptPolicy = "training"
+    """Where reports come from: training: the training subjects' of the class; writer: the report writer, from
+    structured findings; override: as training, and the requested class takes the place of the one read from the
+    report."""
+    marksheet: str | None = None
+    """CSV with PI-CAI's columns, whose findings the writer words; patients to validate and test by are left out.
+    None = findings are drawn."""
+    labels: LabelPolicy = "requested"
+    """Class that a volume counts as: requested; predicted by the generator from the report; agreed: both are the same,
+    other volumes are turned down and made anew from another report."""
+    attempts: int = 4
+    """Volumes made at most for one that is agreed."""
+    threads: int | None = None
+    """Threads to compute with, on which the bytes of volumes depend; None = those of the pool, or of the machine."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """How they are drawn."""
+
+    def __post_init__(self) -> None:
+        require(self.per_class >= 1, f"pool.per_class={self.per_class} must be at least 1.")
+        require(self.attempts >= 1, f"pool.attempts={self.attempts} must be at least 1.")
+        require(
+            self.marksheet is None or self.prompts == "writer",
+            f"pool.marksheet is worded by the report writer; set pool.prompts to writer, not {self.prompts}.",
+        )

@@ -1,0 +1,141 @@
+"""Settings of classifiers, statistics, what is compared and where it runs."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from synthaug.config.checks import require
+from synthaug.config.optimisation import TrainingConfig
+
+
+@dataclass
+class ClassifierConfig:
+    """The downstream classifier. Equal optimiser steps in every regime, so that more data is not more training."""
+
+    network: Literal["resnet10", "resnet18", "resnet50", "densenet121", "efficientnet-b0", "seresnet50"] = "resnet10"
+    """A MONAI network."""
+    channels: tuple[int, int, int, int] = (8, 16, 32, 64)
+    """Channels of a ResNet's four levels."""
+    loss: Literal["cross_entropy", "focal"] = "focal"
+    """Focal has gamma 2 (published)."""
+    balance: Literal["oversampled", "weighted", "none"] = "oversampled"
+    """What is done about rare classes: every batch holds as many of each class, rarer ones repeated; or batches come
+    as the training set is and the loss is weighted; or nothing."""
+    class_weights: list[float] | None = None
+    """Loss weight of each class where ``balance`` is weighted; none = scikit-learn's "balanced", 1 / frequency."""
+    augment: bool = True
+    """Classical augmentation, as published: flip left-right, rotate, translate, zoom."""
+    test_flips: bool = False
+    """Average the logits of a volume and of its left-right mirror image when predicting."""
+    evaluate_every: int = 20
+    """Steps between validations; the step with the lowest validation loss is kept."""
+    patience: int = 0
+    """Validations without a lower loss after which the training stops early; 0 = all steps (equal in every regime)."""
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(steps=120, batch_size=8, learning_rate=1e-3, warmup=10)
+    )
+    """Its optimisation."""
+
+    def __post_init__(self) -> None:
+        require(self.evaluate_every >= 1, f"classifier.evaluate_every={self.evaluate_every} must be at least 1.")
+        require(self.patience >= 0, f"classifier.patience={self.patience} must not be negative.")
+        weights = self.class_weights
+        require(
+            weights is None or (self.balance == "weighted" and min(weights, default=0) > 0),
+            f"classifier.class_weights={weights} must be positive and stand beside classifier.balance=weighted.",
+        )
+
+
+@dataclass
+class MetricsConfig:
+    """Statistics and image metrics."""
+
+    extractor_seed: int = 0
+    """Weights of the seeded extractor."""
+    bootstrap: int = 1000
+    """Resamples behind an interval."""
+    permutations: int = 1999
+    """Random swaps of two classifiers' predictions behind a p-value."""
+    confidence: float = 0.95
+    """Coverage of the intervals."""
+    subgroups: list[str] = field(default_factory=list)
+    """Manifest columns (sex, site, ...) for whose values every metric is told by itself too."""
+    copies: bool = True
+    """Tell the share of synthetic volumes that are copies of training patients (nine held-out patients needed)."""
+
+    def __post_init__(self) -> None:
+        require(self.bootstrap >= 1, f"metrics.bootstrap={self.bootstrap} must be at least 1.")
+        require(self.permutations >= 1, f"metrics.permutations={self.permutations} must be at least 1.")
+        require(0 < self.confidence < 1, f"metrics.confidence={self.confidence} must lie in (0, 1).")
+
+
+Regime = Literal["real", "synthetic", "mixed", "finetuned"]
+
+
+@dataclass
+class StudyConfig:
+    """What is compared."""
+
+    name: str = "quickstart"
+    """Name of the MLflow experiment."""
+    regimes: list[Regime] = field(default_factory=lambda: ["real", "synthetic", "mixed"])
+    """Which ways to train are compared: on real data, on synthetic data, on both at once, or on both one after the
+    other (finetuned: pre-trained on the pool, then fine-tuned on the real training set)."""
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    """Classifier seeds; each regime runs once a seed."""
+    synthetic_fraction: list[float] = field(default_factory=lambda: [0.5])
+    """Synthetic share of the mixed regime's training set, in (0, 1); several = as many mixed regimes."""
+    pretrain_share: list[float] = field(default_factory=lambda: [0.5])
+    """Share of the optimiser steps, in (0, 1), that the regime finetuned makes on synthetic data before those on real
+    data; several = as many such regimes. All steps together are those of every regime, on one schedule."""
+    axes: dict[str, list[Any]] = field(default_factory=dict)
+    """Other settings to compare, in every combination: {"classifier.augment": [true, false], "split.train": [1, 0.5,
+    16], "split.seed": [0, 1]}. Splits and folds are repeats, over which the statistics go as over seeds."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.regimes) and bool(self.seeds), "study.regimes and study.seeds must not be empty.")
+        require(
+            all(0 < fraction < 1 for fraction in self.synthetic_fraction),
+            f"study.synthetic_fraction={self.synthetic_fraction} must lie between 0 and 1.",
+        )
+        require(
+            bool(self.synthetic_fraction) or "mixed" not in self.regimes,
+            "study.synthetic_fraction must not be empty where study.regimes has 'mixed'.",
+        )
+        require(
+            all(0 < share < 1 for share in self.pretrain_share)
+            and (bool(self.pretrain_share) or "finetuned" not in self.regimes),
+            f"study.pretrain_share={self.pretrain_share} must hold shares between 0 and 1, at least one where "
+            "study.regimes has 'finetuned'.",
+        )
+        for name in ("regimes", "seeds", "synthetic_fraction", "pretrain_share"):
+            values = getattr(self, name)
+            require(len(set(values)) == len(values), f"study.{name}={values} holds a value twice.")
+        for key, values in self.axes.items():
+            require(
+                bool(values) and all(values.count(value) == 1 for value in values),
+                f"study.axes.{key}={values} must hold at least one value, and none twice.",
+            )
+            require(
+                "." in key and key.split(".")[0] not in ("study", "metrics"),
+                f"study.axes: {key!r} is no axis; name a setting of data, split, generator, pool, classifier, ...",
+            )
+
+
+@dataclass
+class ExecutionConfig:
+    """Where the cells of a study run; no result depends on it."""
+
+    executor: Literal["local", "ray"] = "local"
+    """local: one after another in this process; ray: as tasks on the cluster of RAY_ADDRESS, or on a local one, each
+    with the threads that this process has (OMP_NUM_THREADS)."""
+    workers: int = 2
+    """Cells at a time on Ray."""
+    gpus_per_cell: float | None = None
+    """Share of a GPU for each cell on Ray; none = a quarter. Nothing where the cluster has no GPU."""
+
+    def __post_init__(self) -> None:
+        require(self.workers >= 1, f"workers={self.workers} must be at least 1.")
+        require(
+            self.gpus_per_cell is None or self.gpus_per_cell >= 0,
+            f"gpus_per_cell={self.gpus_per_cell} must not be negative.",
+        )
