@@ -211,15 +211,18 @@ def test_the_classifier_of_the_metrics_study_never_saw_whom_it_measures(script, 
     monkeypatch.setattr(trained, "CONFIG", short)
     cohort, everyone = a_cohort_of_pairs(cohorts, n_people=20)
     split = trained.deal_people(everyone, (1.0, 1.0, 1.0), seed=0)
-    extractor, measured = trained.classifier_extractor(cohort, everyone, cache=tmp_path, seed=0)
+    extractor, measured = trained.classifier_extractor(cohort, everyone, logits=False, cache=tmp_path, seed=0)
     seen = {subject["person"] for subject in (*split.train, *split.val)}
     assert not seen & set(measured.people.tolist())
     assert len(measured.volumes) == 20
     assert extractor.name == "classifier-resnet10, trained on 20 other volumes"
     features = extractor.features(measured.volumes)
     assert features.shape == (20, short.channels[-1])
-    again, _ = trained.classifier_extractor(cohort, everyone, cache=tmp_path, seed=0)
+    again, _ = trained.classifier_extractor(cohort, everyone, logits=False, cache=tmp_path, seed=0)
     assert again.fingerprint == extractor.fingerprint
+    logits, _ = trained.classifier_extractor(cohort, everyone, logits=True, cache=tmp_path, seed=0)
+    assert logits.features(measured.volumes).shape == (20, 2)
+    assert logits.name != extractor.name
     assert len(list(tmp_path.iterdir())) == 1
 
 

@@ -39,7 +39,7 @@ COHORTS = (
         "hippocampus",
         "t1",
         PreprocessConfig((1.0, 1.0, 1.0), (32, 40, 24)),
-        ("seeded", "classifier"),
+        ("seeded", "classifier", "logits"),
         40,
         199,
         two_sides=True,

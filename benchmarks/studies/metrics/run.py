@@ -123,8 +123,9 @@ def keep(file: Path, rows: list[dict[str, Any]], *, by: Sequence[str]) -> None:
 
 def build(name: str, cohort: Cohort, everyone: Sample, options: argparse.Namespace) -> tuple[Extractor, Sample]:
     """An extractor, and the part of the cohort that is measured in its features."""
-    if name == "classifier":
-        return classifier_extractor(cohort, everyone, cache=options.cache, seed=options.seed)
+    if name in ("classifier", "logits"):
+        logits = name == "logits"
+        return classifier_extractor(cohort, everyone, logits=logits, cache=options.cache, seed=options.seed)
     return build_extractor(name, spacing_mm=cohort.preprocess.spacing_mm), everyone
 
 
@@ -159,7 +160,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the results")
     parser.add_argument("--cache", type=Path, required=True, help="folder that features are kept in between runs")
     parser.add_argument("--cohorts", nargs="+", default=[cohort.name for cohort in COHORTS])
-    parser.add_argument("--extractors", nargs="+", default=["seeded", "taps", "classifier"])
+    parser.add_argument("--extractors", nargs="+", default=["seeded", "taps", "classifier", "logits"])
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="glands needs taps")
     parser.add_argument("--splits", type=int, default=20, help="splits that the gate is tried on")
     parser.add_argument("--seed", type=int, default=0)

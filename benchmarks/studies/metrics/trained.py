@@ -27,13 +27,19 @@ CONFIG = ClassifierConfig(
 """As configs/hippocampus.yaml trains its classifier."""
 
 
-def classifier_extractor(cohort: Cohort, everyone: Sample, *, cache: Path, seed: int) -> tuple[Extractor, Sample]:
-    """The features before the last layer of a classifier, and the people it has never seen, neither side of them."""
+def classifier_extractor(
+    cohort: Cohort, everyone: Sample, *, logits: bool, cache: Path, seed: int
+) -> tuple[Extractor, Sample]:
+    """What a classifier computes for a volume, and the people it has never seen, neither side of them.
+
+    ``logits`` are its last layer, which knows the class and nothing else; else it is the layer before.
+    """
     split = deal_people(everyone, cohort.preprocess.spacing_mm, seed=seed)
     seen = [*split.train, *split.val]
     classifier = remembered_classifier(cohort, split, cache=cache, seed=seed)
-    classifier.network.fc = nn.Identity()
-    name = f"classifier-{CONFIG.network}, trained on {len(seen)} other volumes"
+    if not logits:
+        classifier.network.fc = nn.Identity()
+    name = f"classifier-{CONFIG.network}{' logits' if logits else ''}, trained on {len(seen)} other volumes"
     extractor = module_extractor(classifier.network, name, preprocessing=content_hash(cohort.preprocess))
     return extractor, everyone.at([subject["place"] for subject in split.test])
 
