@@ -12,6 +12,7 @@ from conftest import TINY_PREPROCESSING
 
 from synthaug.config import PreprocessConfig, TrainingConfig
 from synthaug.errors import InputError
+from synthaug.metrics.features import module_extractor
 from synthaug.seeding import torch_generator
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -227,9 +228,20 @@ def test_the_classifier_of_the_metrics_study_never_saw_whom_it_measures(script, 
 
 
 def test_halves_of_the_metrics_study_part_no_person(script):
-    run = script("studies/metrics", "run")
     people = np.repeat(np.arange(30), 2)
-    first, second = run.halves((people % 3 == 0).astype(int), people, seed=0)
+    first, second = script("studies/metrics", "cohorts").halves((people % 3 == 0).astype(int), people, seed=0)
     assert sorted([*first, *second]) == list(range(60))
     assert not set(people[first]) & set(people[second])
     assert abs(len(first) - len(second)) <= 4
+
+
+def test_swapped_classes_are_told_in_every_deal_where_the_features_know_them(script):
+    cohorts, swaps = (script("studies/metrics", name) for name in ("cohorts", "swaps"))
+    cohort, everyone = a_cohort_of_pairs(cohorts, n_people=24)
+    apart = [volume / 2 + 0.5 * int(label) for volume, label in zip(everyone.volumes, everyone.labels, strict=True)]
+    knowing = module_extractor(torch.nn.Flatten(), "voxels")
+    rows = swaps.swap_often(cohort, replace(everyone, volumes=apart), knowing)
+    assert len(rows) == 14
+    assert {row["share_of_deals"] for row in rows} == {1.0}
+    blind = swaps.swap_often(cohort, everyone, knowing)
+    assert sum(row["share_of_deals"] for row in blind) / 14 < 0.8

@@ -13,6 +13,7 @@ from synthaug.data.manifest import load_manifest
 from synthaug.data.preprocess import preprocess
 from synthaug.files import atomic_path
 from synthaug.metrics.features import Extractor
+from synthaug.seeding import numpy_generator
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,17 @@ def read_cohort(cohort: Cohort, data: Path) -> Sample:
     if cohort.two_sides:
         people = np.array([(int(subject["subject_id"].rpartition("_")[2]) + 1) // 2 for subject in done])
     return Sample(volumes, np.array([subject["label"] for subject in done]), people, places)
+
+
+def halves(labels: np.ndarray, people: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places of two halves of the people, class by class (a person's class is that of the first volume)."""
+    names, firsts = np.unique(people, return_index=True)
+    parts = []
+    for label in np.unique(labels[firsts]):
+        drawn = numpy_generator("metrics study", seed, int(label)).permutation(names[labels[firsts] == label])
+        parts.append(np.array_split(drawn, 2))
+    first, second = (np.flatnonzero(np.isin(people, np.concatenate(part))) for part in zip(*parts, strict=True))
+    return first, second
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
     python benchmarks/studies/metrics/run.py --data DATA --cache FOLDER [--extractors seeded] [--parts metrics gate]
 
 DATA holds ``hippocampus``, ``promise12`` and ``prostatex`` with their manifests; taps, where asked for, is installed.
-Writes metrics.csv, classes.csv, gate.csv, glands.csv and summary.json beside this script: figures only. A part or an
-extractor that is not asked for keeps the rows that it has.
+Writes metrics.csv, classes.csv, swaps.csv, gate.csv, glands.csv and summary.json beside this script: figures only. A
+part or an extractor that is not asked for keeps the rows that it has.
 """
 
 import argparse
@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from classes import tell_classes
-from cohorts import COHORTS, Cohort, Remembering, Sample, read_cohort
+from cohorts import COHORTS, Cohort, Remembering, Sample, halves, read_cohort
 from gate import try_gate
 from glands import compare_glands
+from swaps import WORSE, swap_often
 from trained import classifier_extractor
 from versions import VERSIONS, as_subjects
 
@@ -29,29 +29,15 @@ from synthaug.files import read_json, write_json, write_text
 from synthaug.metrics.comparison import ALL, ImageReport
 from synthaug.metrics.extractors import build_extractor
 from synthaug.metrics.features import Extractor
-from synthaug.seeding import numpy_generator
 
 HERE = Path(__file__).parent
-PARTS = ("metrics", "classes", "gate", "glands")
+PARTS = ("metrics", "classes", "swaps", "gate", "glands")
 SWAPPED = "swapped classes"
-WORSE = {"fid": 1, "kid": 1, "mmd": 1, "precision": -1, "recall": -1, "density": -1, "coverage": -1}
-"""Which way a metric should move for every version."""
 SIMILARITY = {
     "ms_ssim_synthetic": {"blurred": 1, "noisy": -1, "shuffled slices": -1, SWAPPED: 0},
     "ms_ssim_real_to_synthetic": {"blurred": 1, "noisy": -1, "shuffled slices": -1, SWAPPED: 0},
 }
 """MS-SSIM measures likeness, not truth: blur makes volumes alike, noise and shuffling unlike."""
-
-
-def halves(labels: np.ndarray, people: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places of two halves of the people, class by class (a person's class is that of the first volume)."""
-    names, firsts = np.unique(people, return_index=True)
-    parts = []
-    for label in np.unique(labels[firsts]):
-        drawn = numpy_generator("metrics study", seed, int(label)).permutation(names[labels[firsts] == label])
-        parts.append(np.array_split(drawn, 2))
-    first, second = (np.flatnonzero(np.isin(people, np.concatenate(part))) for part in zip(*parts, strict=True))
-    return first, second
 
 
 def compare_versions(
@@ -147,6 +133,8 @@ def measure(cohort: Cohort, options: argparse.Namespace) -> dict[str, str]:
         if "classes" in options.parts:
             rows = tell_classes(cohort, sample, extractor, data=options.data, seed=options.seed)
             keep(options.out / "classes.csv", rows, by=("cohort", "extractor"))
+        if "swaps" in options.parts:
+            keep(options.out / "swaps.csv", swap_often(cohort, sample, extractor), by=("cohort", "extractor"))
         if "gate" in options.parts and first:
             rows = try_gate(cohort, sample.volumes, extractor, splits=options.splits, seed=options.seed)
             extractor.save()
