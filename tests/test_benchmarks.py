@@ -2,14 +2,18 @@
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY_PREPROCESSING
 
 from synthaug.config import PreprocessConfig, TrainingConfig
 from synthaug.errors import InputError
+from synthaug.metrics.features import module_extractor
+from synthaug.seeding import torch_generator
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 CLAIM = {"claim", "ours", "reference", "ratio", "target", "holds", "machine"}
@@ -191,3 +195,53 @@ def test_the_harness_refuses_sides_that_did_not_do_the_same_work(script):
     for other in ({("real", 0): 0.5}, {**scores, ("mixed", 0): 0.7}):
         with pytest.raises(InputError, match="did not do the same work"):
             harness.require_same_work(scores, other)
+
+
+def a_cohort_of_pairs(cohorts, n_people: int):
+    """Two volumes of noise a person, and a cohort for them."""
+    people = np.repeat(np.arange(n_people), 2)
+    generator = torch_generator("a cohort of pairs")
+    volumes = [torch.rand((1, *TINY_PREPROCESSING.shape), generator=generator) for _ in people]
+    cohort = cohorts.Cohort("pairs", "t1", TINY_PREPROCESSING, ("classifier",), 1, 1, two_sides=True)
+    return cohort, cohorts.Sample(volumes, people % 2, people, np.arange(len(people)))
+
+
+def test_the_classifier_of_the_metrics_study_never_saw_whom_it_measures(script, tmp_path, monkeypatch):
+    cohorts, trained = (script("studies/metrics", name) for name in ("cohorts", "trained"))
+    short = replace(trained.CONFIG, evaluate_every=1, training=TrainingConfig(steps=2, batch_size=4))
+    monkeypatch.setattr(trained, "CONFIG", short)
+    cohort, everyone = a_cohort_of_pairs(cohorts, n_people=20)
+    split = trained.deal_people(everyone, (1.0, 1.0, 1.0), seed=0)
+    extractor, measured = trained.classifier_extractor(cohort, everyone, logits=False, cache=tmp_path, seed=0)
+    seen = {subject["person"] for subject in (*split.train, *split.val)}
+    assert not seen & set(measured.people.tolist())
+    assert len(measured.volumes) == 20
+    assert extractor.name == "classifier-resnet10, trained on 20 other volumes"
+    features = extractor.features(measured.volumes)
+    assert features.shape == (20, short.channels[-1])
+    again, _ = trained.classifier_extractor(cohort, everyone, logits=False, cache=tmp_path, seed=0)
+    assert again.fingerprint == extractor.fingerprint
+    logits, _ = trained.classifier_extractor(cohort, everyone, logits=True, cache=tmp_path, seed=0)
+    assert logits.features(measured.volumes).shape == (20, 2)
+    assert logits.name != extractor.name
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_halves_of_the_metrics_study_part_no_person(script):
+    people = np.repeat(np.arange(30), 2)
+    first, second = script("studies/metrics", "cohorts").halves((people % 3 == 0).astype(int), people, seed=0)
+    assert sorted([*first, *second]) == list(range(60))
+    assert not set(people[first]) & set(people[second])
+    assert abs(len(first) - len(second)) <= 4
+
+
+def test_swapped_classes_are_told_in_every_deal_where_the_features_know_them(script):
+    cohorts, swaps = (script("studies/metrics", name) for name in ("cohorts", "swaps"))
+    cohort, everyone = a_cohort_of_pairs(cohorts, n_people=24)
+    apart = [volume / 2 + 0.5 * int(label) for volume, label in zip(everyone.volumes, everyone.labels, strict=True)]
+    knowing = module_extractor(torch.nn.Flatten(), "voxels")
+    rows = swaps.swap_often(cohort, replace(everyone, volumes=apart), knowing)
+    assert len(rows) == 14
+    assert {row["share_of_deals"] for row in rows} == {1.0}
+    blind = swaps.swap_often(cohort, everyone, knowing)
+    assert sum(row["share_of_deals"] for row in blind) / 14 < 0.8

@@ -1,13 +1,11 @@
-"""Do an extractor's features know the class at all? All real volumes of one class against those of the other."""
+"""Do an extractor's features know the class at all? The real volumes of one class against those of the other."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from cohorts import Cohort
+from cohorts import Cohort, Sample
 
 from synthaug.metrics.features import Extractor
 from synthaug.metrics.kernels import mmd_of_rows
@@ -19,11 +17,13 @@ PERMUTATIONS = 999
 
 
 def tell_classes(
-    cohort: Cohort, volumes: Sequence[torch.Tensor], extractor: Extractor, *, data: Path, seed: int
+    cohort: Cohort, sample: Sample, extractor: Extractor, *, data: Path, seed: int
 ) -> list[dict[str, Any]]:
     """One row a class column: MMD between its classes, its mean over shuffled classes, and how many reach it."""
-    manifest, rows = pd.read_csv(data / cohort.name / "manifest.csv"), []
-    features = extractor.features(volumes)
+    # Two sides of a person are no two observations, and shuffling would take them for such.
+    sample = sample.at(np.unique(sample.people, return_index=True)[1])
+    manifest, rows = pd.read_csv(data / cohort.name / "manifest.csv").iloc[sample.places], []
+    features = extractor.features(sample.volumes)
     for column in ("label", *HALVED.get(cohort.name, ())):
         values = manifest[column].to_numpy(float)
         known = np.isfinite(values)

@@ -3,8 +3,8 @@
     python benchmarks/studies/metrics/run.py --data DATA --cache FOLDER [--extractors seeded] [--parts metrics gate]
 
 DATA holds ``hippocampus``, ``promise12`` and ``prostatex`` with their manifests; taps, where asked for, is installed.
-Writes metrics.csv, classes.csv, gate.csv, glands.csv and summary.json beside this script: figures only. A part or an
-extractor that is not asked for keeps the rows that it has.
+Writes metrics.csv, classes.csv, swaps.csv, gate.csv, glands.csv and summary.json beside this script: figures only. A
+part or an extractor that is not asked for keeps the rows that it has.
 """
 
 import argparse
@@ -14,26 +14,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from classes import tell_classes
-from cohorts import COHORTS, Cohort, Remembering, read_cohort
+from cohorts import COHORTS, Cohort, Remembering, Sample, halves, read_cohort
 from gate import try_gate
 from glands import compare_glands
+from swaps import WORSE, swap_often
+from trained import classifier_extractor
 from versions import VERSIONS, as_subjects
 
 import synthaug as sa
 from synthaug.files import read_json, write_json, write_text
 from synthaug.metrics.comparison import ALL, ImageReport
 from synthaug.metrics.extractors import build_extractor
-from synthaug.seeding import numpy_generator
+from synthaug.metrics.features import Extractor
 
 HERE = Path(__file__).parent
-PARTS = ("metrics", "classes", "gate", "glands")
+PARTS = ("metrics", "classes", "swaps", "gate", "glands")
 SWAPPED = "swapped classes"
-WORSE = {"fid": 1, "kid": 1, "mmd": 1, "precision": -1, "recall": -1, "density": -1, "coverage": -1}
-"""Which way a metric should move for every version."""
 SIMILARITY = {
     "ms_ssim_synthetic": {"blurred": 1, "noisy": -1, "shuffled slices": -1, SWAPPED: 0},
     "ms_ssim_real_to_synthetic": {"blurred": 1, "noisy": -1, "shuffled slices": -1, SWAPPED: 0},
@@ -41,28 +40,19 @@ SIMILARITY = {
 """MS-SSIM measures likeness, not truth: blur makes volumes alike, noise and shuffling unlike."""
 
 
-def halves(labels: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two disjoint halves of the places, class by class."""
-    parts = []
-    for label in np.unique(labels):
-        places = numpy_generator("metrics study", seed, int(label)).permutation(np.flatnonzero(labels == label))
-        parts.append(np.array_split(places, 2))
-    first, second = (np.sort(np.concatenate(part)) for part in zip(*parts, strict=True))
-    return first, second
-
-
 def compare_versions(
-    cohort: Cohort, volumes: list[torch.Tensor], labels: np.ndarray, extractor: Remembering, *, seed: int, pairs: int
+    cohort: Cohort, sample: Sample, extractor: Remembering, *, seed: int, pairs: int
 ) -> dict[str, ImageReport]:
     """A report for each version of the second half, all against the first half; ``pairs`` behind an MS-SSIM."""
-    first, second = halves(labels, seed=seed)
+    first, second = (sample.at(half) for half in halves(sample.labels, sample.people, seed=seed))
     spacing = cohort.preprocess.spacing_mm
-    real = as_subjects([volumes[place] for place in first], labels[first], spacing)
+    real = as_subjects(first.volumes, first.labels, spacing)
     reports = {}
     for name in (*VERSIONS, SWAPPED):
         change = VERSIONS.get(name, VERSIONS["real"])
-        classes = 1 - labels[second] if name == SWAPPED else labels[second]
-        changed = as_subjects([change(volumes[place], int(place)) for place in second], classes, spacing)
+        classes = 1 - second.labels if name == SWAPPED else second.labels
+        volumes = [change(*one) for one in zip(second.volumes, second.places.tolist(), strict=True)]
+        changed = as_subjects(volumes, classes, spacing)
         reports[name] = sa.compare_images(real, changed, extractor, seed=seed, resamples=500, pairs=pairs)
         extractor.save()
         print(cohort.name, extractor.name, name, flush=True)
@@ -117,26 +107,36 @@ def keep(file: Path, rows: list[dict[str, Any]], *, by: Sequence[str]) -> None:
     write_text(file, found.to_csv(index=False, float_format="%.6g"))
 
 
+def build(name: str, cohort: Cohort, everyone: Sample, options: argparse.Namespace) -> tuple[Extractor, Sample]:
+    """An extractor, and the part of the cohort that is measured in its features."""
+    if name in ("classifier", "logits"):
+        logits = name == "logits"
+        return classifier_extractor(cohort, everyone, logits=logits, cache=options.cache, seed=options.seed)
+    return build_extractor(name, spacing_mm=cohort.preprocess.spacing_mm), everyone
+
+
 def measure(cohort: Cohort, options: argparse.Namespace) -> dict[str, str]:
     """The tables of a cohort; the fingerprints that they were measured with."""
-    volumes, labels, _ = read_cohort(cohort, options.data)
+    everyone = read_cohort(cohort, options.data)
     fingerprints = {}
     for name in [name for name in cohort.extractors if name in options.extractors]:
-        built = build_extractor(name, spacing_mm=cohort.preprocess.spacing_mm)
+        built, sample = build(name, cohort, everyone, options)
         extractor = Remembering.of(built, options.cache)
         fingerprints[f"{cohort.name}, {name}"] = extractor.fingerprint
         # MS-SSIM has no extractor, and voxels decide nearly every verdict of the gate: once a cohort is enough.
         first = name == cohort.extractors[0]
         if "metrics" in options.parts:
             pairs = 200 if first else 2
-            reports = compare_versions(cohort, volumes, labels, extractor, seed=options.seed, pairs=pairs)
+            reports = compare_versions(cohort, sample, extractor, seed=options.seed, pairs=pairs)
             rows = tabulate(cohort, reports, similarities=first)
             keep(options.out / "metrics.csv", rows, by=("cohort", "extractor"))
         if "classes" in options.parts:
-            rows = tell_classes(cohort, volumes, extractor, data=options.data, seed=options.seed)
+            rows = tell_classes(cohort, sample, extractor, data=options.data, seed=options.seed)
             keep(options.out / "classes.csv", rows, by=("cohort", "extractor"))
+        if "swaps" in options.parts:
+            keep(options.out / "swaps.csv", swap_often(cohort, sample, extractor), by=("cohort", "extractor"))
         if "gate" in options.parts and first:
-            rows = try_gate(cohort, volumes, extractor, splits=options.splits, seed=options.seed)
+            rows = try_gate(cohort, sample.volumes, extractor, splits=options.splits, seed=options.seed)
             extractor.save()
             keep(options.out / "gate.csv", rows, by=("cohort", "extractor"))
     return fingerprints
@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the results")
     parser.add_argument("--cache", type=Path, required=True, help="folder that features are kept in between runs")
     parser.add_argument("--cohorts", nargs="+", default=[cohort.name for cohort in COHORTS])
-    parser.add_argument("--extractors", nargs="+", default=["seeded", "taps"])
+    parser.add_argument("--extractors", nargs="+", default=["seeded", "taps", "classifier", "logits"])
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="glands needs taps")
     parser.add_argument("--splits", type=int, default=20, help="splits that the gate is tried on")
     parser.add_argument("--seed", type=int, default=0)
