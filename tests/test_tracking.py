@@ -266,7 +266,7 @@ def test_the_study_s_run_answers_at_a_glance(finished):
     )
     plots = [item.path for item in client.list_artifacts(parent.info.run_id, "plots")]
     assert len(plots) >= 3
-    assert plots[0].startswith("plots/01-auroc")
+    assert "auroc" in plots[0]
     description = client.get_experiment_by_name("tiny").tags["mlflow.note.content"]
     assert summary["verdict"] in description
     [autoencoder] = runs_of(client, "autoencoder")
