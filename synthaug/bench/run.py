@@ -1,6 +1,5 @@
 """A whole study from config to report: prepare, run the cells, aggregate, track, report."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,10 +24,9 @@ from synthaug.bench.report import write_report, write_results
 from synthaug.bench.results import placed
 from synthaug.bench.slices import Samples
 from synthaug.bench.standing import inputs_of, mark_finished
-from synthaug.bench.store import make_store
 from synthaug.bench.studies import Studies
 from synthaug.bench.subgroups import slice_arms, subgroups_of
-from synthaug.bench.tracking import Tracker, flatten
+from synthaug.bench.tracking import Tracker, flatten, stores_of
 from synthaug.config import Config, ExecutionConfig
 from synthaug.data.manifest import class_counts
 from synthaug.files import content_hash, write_json
@@ -96,7 +94,7 @@ def _mark_finished(studies: Studies, cells: Sequence[Cell], files: Sequence[Path
     pools = [study.pool.path / name for study in studies.with_synthetic(cells).values() for name in POOL_FILES]
     made = [path(out, cell) for cell in cells for path in (cell_path, weights_path)]
     # Of MLflow's file only that it is there: its interface and other studies write to it too.
-    mark_finished(out, inputs, [*files, *made, *pools], present=_store_of(out))
+    mark_finished(out, inputs, [*files, *made, *pools], present=stores_of(out))
 
 
 def _begin(config: Config, studies: Studies) -> Tracker:
@@ -104,8 +102,6 @@ def _begin(config: Config, studies: Studies) -> Tracker:
     settings = asdict(config)
     with placed(studies.out, settings):
         studies.write_splits()
-        for store in _store_of(studies.out):
-            make_store(store)
         study_id = content_hash([[study.pool_id for study in studies], settings])
         return Tracker(studies.out, experiment=config.study.name, study_id=study_id, params=flatten(settings))
 
@@ -158,11 +154,6 @@ def _write_results(
         facts=_facts(base, pool),
     )
     return [out / name for name in ("report.html", "results.csv", "summary.json", "split.csv", "config.yaml")]
-
-
-def _store_of(out: Path) -> list[Path]:
-    """MLflow's file in the folder, or nothing where a server is named."""
-    return [] if os.environ.get("MLFLOW_TRACKING_URI") else [out / "mlflow.db"]
 
 
 def _measure_sources(sources: Mapping[str, Study]) -> dict[str, list[dict[str, Any]]]:

@@ -8,8 +8,9 @@ import os
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import, which reads it
 
+from synthaug.bench.tracking.connection import stores_of
 from synthaug.bench.tracking.entries import flatten
 from synthaug.bench.tracking.studies import Tracker
 from synthaug.bench.tracking.trainings import TrainingRun
 
-__all__ = ["Tracker", "TrainingRun", "flatten"]
+__all__ = ["Tracker", "TrainingRun", "flatten", "stores_of"]

@@ -17,9 +17,12 @@ from mlflow.tracking import MlflowClient
 from tqdm import tqdm
 
 from synthaug.errors import InputError
+from synthaug.files import atomic_path
 
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 """MLflow's own would wait for minutes; what cannot be sent now is sent by the next run. The user's values stand."""
+STORE = "mlflow.db"
+"""MLflow's SQLite file in a study's folder."""
 PASSING = (408, 429)
 """Refusals that a server gives only for a while."""
 
@@ -34,7 +37,7 @@ class Connection:
 
     def __init__(self, out: Path, name: str, server: str | None) -> None:
         self.out, self.name, self.server = out.resolve(), name, server
-        self.uri = server or f"sqlite:///{self.out / 'mlflow.db'}"
+        self.uri = server or _address(self.out / STORE)
         self.lost = False
         """Whether MLflow was found away; nothing more is tried then until :meth:`renew`."""
         self._told = False
@@ -43,6 +46,8 @@ class Connection:
     @functools.cached_property
     def client(self) -> MlflowClient:
         """Made at the first call: for SQLite that makes the tables."""
+        if not self.server:
+            _make_store(self.out / STORE)
         return MlflowClient(self.uri)
 
     @property
@@ -121,6 +126,23 @@ class Connection:
                 "and the same command uploads what is missing.",
                 file=sys.stderr,
             )
+
+
+def stores_of(out: Path) -> list[Path]:
+    """MLflow's file in a study's folder, or nothing where a server is named."""
+    return [] if os.environ.get("MLFLOW_TRACKING_URI") else [out / STORE]
+
+
+def _make_store(path: Path) -> None:
+    """Make MLflow's tables where there are none: beside their place first, as a killed migration cannot go on."""
+    if path.is_file():
+        return
+    with atomic_path(path) as temporary:
+        MlflowClient(_address(temporary)).search_experiments(max_results=1)
+
+
+def _address(store: Path) -> str:
+    return f"sqlite:///{store}"
 
 
 @functools.cache
