@@ -12,7 +12,7 @@ class SamplingConfig:
 
     steps: int = 20
     """Denoising steps."""
-    scheduler: Literal["ddpm", "ddim", "dpm_solver", "unipc", "flow_euler"] = "dpm_solver"
+    scheduler: Literal["ddpm", "ddim", "dpm_solver", "dpm_solver_sde", "unipc", "flow_euler"] = "dpm_solver_sde"
     """A diffusers scheduler (published: ddpm with 1,000 steps); flow_euler samples rectified flows only, ddpm and
     ddim the others only."""
     guidance: float = 1.0

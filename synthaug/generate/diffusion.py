@@ -18,16 +18,45 @@ from synthaug.errors import InputError
 Prediction = Literal["epsilon", "v_prediction", "flow_prediction"]
 TRAIN_TIMESTEPS = 1000
 
+
+class SDESolverScheduler(DPMSolverMultistepScheduler):
+    """SDE-DPM-Solver++ (Lu et al. 2022) over the noise levels of Karras et al. (2022), for diffusion and for flows.
+
+    Fresh noise at every step lets later steps mend the errors of earlier ones, as the published ancestral sampler does.
+    Ours: flows get these levels too, as far as the published noise schedule reaches; diffusers would space their steps
+    evenly in time, where most of them change nothing.
+
+    Example:
+        >>> flow = swap_scheduler(training_scheduler("flow_prediction"), "dpm_solver_sde")
+        >>> flow.set_timesteps(4)
+        >>> [round(time) for time in flow.timesteps.tolist()]
+        [988, 935, 579, 37]
+    """
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
+        """Lay out the steps of one drawing."""
+        super().set_timesteps(num_inference_steps, device=device)
+        if not is_flow(self):
+            return
+        kept = published_signal()
+        ratios = ((1 - kept) / kept).sqrt().flip(0)  # of noise to signal
+        levels = torch.from_numpy(self._convert_to_karras(ratios, num_inference_steps))
+        shares = (levels / (1 + levels)).float()
+        self.sigmas = torch.cat([shares, torch.zeros(1)])
+        self.timesteps = (shares * self.config.num_train_timesteps).to(device)
+
+
 SCHEDULERS: dict[str, type[SchedulerMixin]] = {
     "ddpm": DDPMScheduler,
     "ddim": DDIMScheduler,
     "dpm_solver": DPMSolverMultistepScheduler,
+    "dpm_solver_sde": SDESolverScheduler,
     "unipc": UniPCMultistepScheduler,
     "flow_euler": FlowMatchEulerDiscreteScheduler,
 }
-SAMPLERS_OF_FLOWS = ("flow_euler", "dpm_solver", "unipc")
+SAMPLERS_OF_FLOWS = ("flow_euler", "dpm_solver", "dpm_solver_sde", "unipc")
 """Schedulers that can follow a rectified flow."""
-SAMPLERS_OF_DIFFUSION = ("ddpm", "ddim", "dpm_solver", "unipc")
+SAMPLERS_OF_DIFFUSION = ("ddpm", "ddim", "dpm_solver", "dpm_solver_sde", "unipc")
 """Schedulers that can undo the published noise schedule."""
 NOISE_SCHEDULE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
 """What every scheduler of a trained diffusion model shares."""
@@ -105,20 +134,31 @@ def network_time(scheduler: SchedulerMixin, timesteps: torch.Tensor) -> torch.Te
     return flow_time(timesteps) if is_flow(scheduler) else timesteps
 
 
-def image_left(scheduler: SchedulerMixin) -> float:
-    """Share of the variance that the image still has at the first of a sampler's timesteps, beside the noise's.
+def published_signal() -> torch.Tensor:
+    """Share of the variance that is the image's at each timestep of the published schedule (1000,), float64."""
+    betas = torch.linspace(0.0015**0.5, 0.0195**0.5, TRAIN_TIMESTEPS, dtype=torch.float64) ** 2
+    return (1 - betas).cumprod(0)
 
-    0 for flows, which start from noise alone, and for samplers that count noise in another unit than the network's.
+
+def first_shares(scheduler: SchedulerMixin) -> tuple[float, float]:
+    """What image and noise are multiplied by at the first of a sampler's timesteps.
+
+    Samplers that count noise in another unit than the network's start from noise alone.
 
     Example:
         >>> sampler = swap_scheduler(training_scheduler("v_prediction"), "dpm_solver")
         >>> sampler.set_timesteps(20)
-        >>> round(image_left(sampler), 5)
-        0.00014
+        >>> [round(share, 3) for share in first_shares(sampler)]
+        [0.012, 1.0]
     """
-    if is_flow(scheduler) or getattr(scheduler, "init_noise_sigma", 1.0) != 1.0:
-        return 0.0
-    return float(scheduler.alphas_cumprod[int(scheduler.timesteps[0])])
+    unit = getattr(scheduler, "init_noise_sigma", 1.0)
+    if is_flow(scheduler):
+        noise = float(scheduler.timesteps[0]) / scheduler.config.num_train_timesteps
+        return 1 - noise, noise
+    if unit != 1.0:
+        return 0.0, float(unit)
+    kept = float(scheduler.alphas_cumprod[int(scheduler.timesteps[0])])
+    return kept**0.5, (1 - kept) ** 0.5
 
 
 def swap_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
@@ -132,10 +172,14 @@ def swap_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
     """
     if name not in SCHEDULERS:
         raise InputError(f"Unknown scheduler {name!r}; the schedulers are {', '.join(SCHEDULERS)}.")
-    _require_suited(name, flow=is_flow(scheduler))
+    flow = is_flow(scheduler)
+    _require_suited(name, flow=flow)
     known = inspect.signature(SCHEDULERS[name].__init__).parameters
     trained = {key: scheduler.config[key] for key in TRAINED if key in scheduler.config}
-    swapped = SCHEDULERS[name](**{key: value for key, value in trained.items() if key in known})
+    shared = {key: value for key, value in trained.items() if key in known}
+    if SCHEDULERS[name] is SDESolverScheduler:
+        shared |= {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": not flow}
+    swapped = SCHEDULERS[name](**shared)
     # What this sampler has no use for stays in its config, so that the next swap still finds it.
     swapped.register_to_config(**{key: value for key, value in trained.items() if key not in known})
     return swapped

@@ -9,7 +9,7 @@ from monai.losses import FocalLoss
 from torch import nn
 
 from synthaug.generate.diffusion import corrupt, network_time
-from synthaug.generate.preconditioning import balance, denoise
+from synthaug.generate.preconditioning import balance, denoise, told_time
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.text_encoder import encode_tokens
@@ -106,6 +106,7 @@ class DiffusionObjective(nn.Module):
 
     def read(self, text: torch.Tensor, time: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Context and class logits of token ids where the text encoder is trained, else of hidden states."""
+        time = told_time(self.scheduler, self.deviations, time)
         if self.text_encoder is not None:
             text = encode_tokens(self.text_encoder, text)
         return self.denoiser.read(text, time)

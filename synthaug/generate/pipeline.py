@@ -18,9 +18,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from synthaug.errors import InputError
 from synthaug.files import content_hash, read_json, write_json, write_text
-from synthaug.generate.diffusion import image_left, noise_schedule, require_suited, swap_scheduler
+from synthaug.generate.diffusion import SCHEDULERS, first_shares, noise_schedule, require_suited, swap_scheduler
 from synthaug.generate.encode import encode_reports
-from synthaug.generate.preconditioning import denoise
+from synthaug.generate.preconditioning import denoise, told_time
 from synthaug.generate.record import model_card
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
@@ -220,15 +220,15 @@ class CCELLAPipeline(DiffusionPipeline):
         Gaussian over the layout's components about what the report lets expect.
         """
         noise = [torch.randn(self.autoencoder.latent_channels, *sides, generator=g) for g in generators]
-        latents = torch.stack(noise).to(self.device) * getattr(self.scheduler, "init_noise_sigma", 1.0)
-        kept = image_left(self.scheduler)
-        if context is None or not self.denoiser.config.layout_shape or not kept:
-            return latents
+        latents = torch.stack(noise).to(self.device)
+        if context is None or not self.denoiser.config.layout_shape:
+            return latents * getattr(self.scheduler, "init_noise_sigma", 1.0)
         expected = self.denoiser.expected_layout(context).float()
         drawn = torch.stack([torch.randn(expected.shape[1], generator=g) for g in generators]).to(self.device)
         image = self.denoiser.latents_of(expected + drawn, sides)
         deviations = torch.tensor(list(self.config.latent_deviations) or [1.0], device=self.device)
-        return kept**0.5 * image * deviations.view(1, -1, 1, 1, 1) + (1 - kept) ** 0.5 * latents
+        of_image, of_noise = first_shares(self.scheduler)
+        return of_image * image * deviations.view(1, -1, 1, 1, 1) + of_noise * latents
 
     def _scaled(self, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         """What the network sees; samplers of flows scale nothing and lack the method."""
@@ -245,7 +245,8 @@ class CCELLAPipeline(DiffusionPipeline):
 
     def _read(self, states: torch.Tensor, timesteps: torch.Tensor):
         """Context and class logits of one report at each of the timesteps."""
-        return self.denoiser.read(states.expand(len(timesteps), *states.shape), timesteps)
+        told = told_time(self.scheduler, self.config.latent_deviations, timesteps)
+        return self.denoiser.read(states.expand(len(timesteps), *states.shape), told)
 
     def with_scheduler(self, name: str) -> Self:
         """Swap the scheduler by name (keys of ``SCHEDULERS``), keeping the trained noise schedule; returns self."""
@@ -299,7 +300,8 @@ class CCELLAPipeline(DiffusionPipeline):
             raise InputError(f"{folder}: no saved pipeline there ({cls.config_name} is missing).")
         config = read_json(index)
         try:
-            scheduler = getattr(diffusers, config["scheduler"][1])
+            kinds = {kind.__name__: kind for kind in SCHEDULERS.values()}
+            scheduler = kinds.get(config["scheduler"][1]) or getattr(diffusers, config["scheduler"][1])
             encoder = getattr(transformers, config["text_encoder"][1])
             settings = {name: config[name] for name in ("images", "spacing_mm", "shape", "micro_batch")}
             settings["latent_deviations"] = config.get("latent_deviations", ())

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from diffusers import SchedulerMixin
 
-from synthaug.generate.diffusion import is_flow
+from synthaug.generate.diffusion import is_flow, published_signal
 from synthaug.models.denoiser import CCELLADenoiser
 
 
@@ -28,14 +28,41 @@ def denoise(
         scheduler: Any sampler of it, or the scheduler it was trained with.
         deviations: Standard deviation of each clean latent channel; empty = the network alone, as published.
         latents: Noisy latents (B, c, x, y, z).
-        time: What the network is told of the time (B,).
+        time: In the scheduler's count (B,).
         conditions: Its other arguments.
     """
+    told = told_time(scheduler, deviations, time)
     if not len(deviations):
-        return denoiser(latents.to(denoiser.dtype), time, **conditions).float()
+        return denoiser(latents.to(denoiser.dtype), told, **conditions).float()
     inward, skip, outward = coefficients(scheduler, deviations, time)
-    answer = denoiser((inward * latents).to(denoiser.dtype), time, **conditions)
+    answer = denoiser((inward * latents).to(denoiser.dtype), told, **conditions)
     return skip * latents + outward * answer.float()
+
+
+def told_time(scheduler: SchedulerMixin, deviations: Sequence[float], time: torch.Tensor) -> torch.Tensor:
+    """What the network, and the adapter, is told of the time (B,).
+
+    The time itself; behind a linear predictor of a flow, the published schedule's timestep of equal signal-to-noise
+    ratio, continued in a straight line where that schedule has no ratio so high or low. What the network sees and has
+    to answer is then the same whether it is trained by velocity or by flow, and either can go on from the other.
+
+    Example:
+        Image and noise weigh alike at half of a flow's time.
+
+        >>> from synthaug.generate.diffusion import training_scheduler
+        >>> flow, half = training_scheduler("flow_prediction"), torch.tensor([500.0])
+        >>> told_time(flow, [], half).tolist(), [round(t) for t in told_time(flow, [1.0], half).tolist()]
+        ([500.0], [254])
+    """
+    if not len(deviations) or not is_flow(scheduler):
+        return time
+    kept = published_signal().to(time.device)
+    log_ratios = torch.logit(kept).neg()  # of noise to signal: ascending
+    share = time.double() / scheduler.config.num_train_timesteps
+    wanted = 2 * torch.logit(share)
+    below = (torch.searchsorted(log_ratios, wanted) - 1).clamp(0, len(kept) - 2)
+    low, high = log_ratios[below], log_ratios[below + 1]
+    return (below + (wanted - low) / (high - low)).float()
 
 
 def coefficients(

@@ -157,7 +157,7 @@ def train_ldm(
         spacing_mm=list(preprocessing.spacing_mm),
         shape=list(preprocessing.shape),
         micro_batch=micro_batch,
-    ).with_scheduler("dpm_solver")
+    ).with_scheduler("dpm_solver_sde")
     pipeline.record = training_record(subjects, config, preprocessing, images=images, begun=begun)
 
     def encode(part: Sequence[tio.Subject], *, copies: int) -> EncodedSubjects:
