@@ -125,7 +125,7 @@ def test_sampling_prints_its_claim(script, pipeline_folder, capsys):
     assert record["ratio"] == pytest.approx(record["ours"] / record["reference"])
     assert sum(record["shares_of_our_time"].values()) == pytest.approx(1)
     assert min(record["shares_of_our_time"].values()) >= 0
-    assert record["few_step"]["procedure"] == {"scheduler": "dpm_solver", "steps": 4}
+    assert record["few_step"]["procedure"] == {"scheduler": "dpm_solver_sde", "steps": 4}
     assert record["fid"] is None
 
 
@@ -137,7 +137,7 @@ def test_the_published_procedure_draws_what_the_pipeline_draws_with_its_sampler(
         published = sampling.draw_published(tiny_pipeline, reports, seeds)
         ours = sampling.draw_ours(tiny_pipeline, reports, seeds, scheduler="ddpm", steps=10)
     finally:
-        tiny_pipeline.with_scheduler("dpm_solver")
+        tiny_pipeline.with_scheduler("dpm_solver_sde")
     torch.testing.assert_close(published.volumes, ours.volumes, atol=1e-3, rtol=0)
 
 

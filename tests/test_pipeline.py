@@ -316,7 +316,7 @@ def test_unusable_calls_are_refused(change, message, pipeline):
 
 
 def test_an_unknown_scheduler_is_refused_by_name(pipeline):
-    with pytest.raises(InputError, match=r"'euler'.*ddpm, ddim, dpm_solver, unipc"):
+    with pytest.raises(InputError, match=r"'euler'.*ddpm, ddim, dpm_solver, dpm_solver_sde, unipc"):
         pipeline.with_scheduler("euler")
 
 

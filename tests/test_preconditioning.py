@@ -1,12 +1,15 @@
 """The linear predictor in front of the network: unit variances, exact Gaussians, and nothing at all where it is off."""
 
+import math
+
 import pytest
 import torch
 from conftest import IMAGES, TINY_PREPROCESSING, tiny_generator_config
 
-from synthaug.generate.diffusion import SCHEDULERS, corrupt, network_time, training_scheduler
+from synthaug.config import TrainingConfig
+from synthaug.generate.diffusion import SCHEDULERS, corrupt, network_time, published_signal, training_scheduler
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.preconditioning import balance, coefficients, denoise
+from synthaug.generate.preconditioning import balance, coefficients, denoise, told_time
 from synthaug.generate.training import train_ldm
 
 PREDICTIONS = ["epsilon", "v_prediction", "flow_prediction"]
@@ -98,3 +101,42 @@ def test_a_trained_pipeline_keeps_the_deviations_and_draws_the_same_after_saving
     again._fingerprint = None
     assert again.fingerprint != pipeline.fingerprint
     assert not torch.equal(again(["PI-RADS 5"], seeds=[3], num_inference_steps=3).volumes, one)
+
+
+def test_a_network_of_velocities_is_a_flow_that_is_told_the_time_of_equal_noise(tiny_subjects, tiny_autoencoder):
+    config = tiny_generator_config(
+        prediction="v_prediction", preconditioned=True, training=TrainingConfig(steps=30, batch_size=4)
+    )
+    pipeline = train_ldm(
+        tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES, micro_batch=2
+    )
+    pipeline.set_progress_bar_config(disable=True)
+
+    def draw() -> torch.Tensor:
+        pipeline.with_scheduler("dpm_solver_sde")
+        return pipeline(["PI-RADS 5", ""], seeds=[3, 4], num_inference_steps=20).volumes
+
+    as_velocity = draw()
+    pipeline.scheduler = training_scheduler("flow_prediction")
+    # The steps of the diffusion sampler are rounded to whole timesteps, the flow's are not.
+    torch.testing.assert_close(draw(), as_velocity, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("time", [1, 40, 500, 999])
+def test_the_told_time_of_a_flow_has_the_same_ratio_of_signal_to_noise(time):
+    share = torch.tensor([float(time)])
+    told = told_time(training_scheduler("flow_prediction"), DEVIATIONS, share).item()
+    kept = published_signal()
+    wanted = ((1000 - time) / time) ** 2
+    ratios = kept / (1 - kept)
+    if 0 <= told <= 999:
+        assert ratios[math.ceil(told)] <= wanted * 1.001
+        assert ratios[math.floor(told)] >= wanted * 0.999
+    else:  # beyond the schedule: continued, in order
+        assert (wanted > ratios[0]) if told < 0 else (wanted < ratios[-1])
+
+
+def test_the_time_told_rises_with_the_flows_own():
+    told = told_time(training_scheduler("flow_prediction"), DEVIATIONS, torch.arange(1.0, 1000.0))
+    assert (told.diff() > 0).all()
+    assert told[0] < 0 < 999 < told[-1]

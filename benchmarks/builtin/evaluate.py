@@ -51,7 +51,7 @@ class Settings:
     """Denoising steps."""
     guidance: float = 1.0
     """Classifier-free guidance; 1 = none."""
-    scheduler: str = "dpm_solver"
+    scheduler: str = "dpm_solver_sde"
     """Key of ``synthaug.generate.diffusion.SCHEDULERS``."""
     difficulty: float = 0.5
     """Of all phantoms."""

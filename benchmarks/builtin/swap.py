@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--auditor-cache", type=Path, help="folder that keeps the auditor's weights")
     options = parser.parse_args()
-    pipeline = CCELLAPipeline.from_pretrained(options.pipeline).with_scheduler("dpm_solver")
+    pipeline = CCELLAPipeline.from_pretrained(options.pipeline).with_scheduler("dpm_solver_sde")
     pipeline.set_progress_bar_config(disable=True)
     config = PreprocessConfig(spacing_mm=tuple(pipeline.config.spacing_mm), shape=tuple(pipeline.config.shape))
     auditor = load_or_train(AuditorConfig(preprocess=config, difficulty=DIFFICULTY), cache=options.auditor_cache)
@@ -135,7 +135,7 @@ def main() -> None:
         "fingerprint": pipeline.fingerprint,
         "date": date.today().isoformat(),
         "versions": versions(),
-        "settings": settings | {"steps": 20, "scheduler": "dpm_solver", "difficulty": DIFFICULTY},
+        "settings": settings | {"steps": 20, "scheduler": "dpm_solver_sde", "difficulty": DIFFICULTY},
         "swaps": try_swaps(pipeline, auditor, config, **settings),
     }
     write_json(options.out, record)

@@ -3,9 +3,9 @@
     python benchmarks/speed/sampling.py [--pipeline FOLDER] [--few-steps N --few-pipeline FOLDER] [--quick]
 
 Published (Grabke et al., arXiv 2506.10230): 1,000 ancestral DDPM steps, one volume at a time, adapter and U-Net at
-every step. Ours: DPM-Solver++ with 20 steps, micro-batches of 8, each distinct report read once for many timesteps.
-Speed alone would be cheap to gain, so beside it stands the FID of both to the same held-out phantoms. The last line
-printed is JSON.
+every step. Ours: stochastic DPM-Solver++ with 20 steps, micro-batches of 8, each distinct report read once for many
+timesteps. Speed alone would be cheap to gain, so beside it stands the FID of both to the same held-out phantoms. The
+last line printed is JSON.
 """
 
 import argparse
@@ -246,14 +246,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pipeline", default="builtin/ccella-tiny", help="folder or builtin name")
     parser.add_argument("--steps", type=int, default=20, help="our denoising steps")
-    parser.add_argument("--scheduler", default="dpm_solver", help="our scheduler")
+    parser.add_argument("--scheduler", default="dpm_solver_sde", help="our scheduler")
     parser.add_argument("--micro-batch", type=int, default=8, help="our micro-batch")
     parser.add_argument("--n", type=int, default=32, help="volumes of ours")
     parser.add_argument("--published-n", type=int, default=32, help="volumes of the published procedure, at most n")
     parser.add_argument("--n-real", type=int, default=200, help="held-out phantoms behind the FID")
     parser.add_argument("--few-steps", type=int, help="also measure a call with so few steps")
     parser.add_argument("--few-pipeline", help="the pipeline of --few-steps, default --pipeline")
-    parser.add_argument("--few-scheduler", default="dpm_solver", help="the scheduler of --few-steps")
+    parser.add_argument("--few-scheduler", default="dpm_solver_sde", help="the scheduler of --few-steps")
     parser.add_argument(
         "--quick", action="store_true", help=f"time {QUICK_STEPS} of the published steps, no FID: within a minute"
     )
