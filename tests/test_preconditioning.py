@@ -137,6 +137,7 @@ def test_the_told_time_of_a_flow_has_the_same_ratio_of_signal_to_noise(time):
 
 
 def test_the_time_told_rises_with_the_flows_own():
-    told = told_time(training_scheduler("flow_prediction"), DEVIATIONS, torch.arange(1.0, 1000.0))
+    told = told_time(training_scheduler("flow_prediction"), DEVIATIONS, torch.arange(1.0, 1001.0))
+    assert torch.isfinite(told).all()
     assert (told.diff() > 0).all()
     assert told[0] < 0 < 999 < told[-1]
