@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--evaluation", type=Path, help="JSON that evaluate.py wrote for the packaged weights")
     options = parser.parse_args()
     folder = Path(synthaug.__file__).parent / "builtin" / options.name
-    pipeline = CCELLAPipeline.from_pretrained(options.pipeline)
+    pipeline = CCELLAPipeline.from_pretrained(options.pipeline).with_scheduler("dpm_solver_sde")
     # The byte-level text encoder is small; it stays as it is.
     pipeline.autoencoder.half()
     pipeline.denoiser.half()
