@@ -21,6 +21,7 @@ from cohorts import COHORTS, Cohort, Remembering, Sample, halves, read_cohort
 from gate import try_gate
 from glands import compare_glands
 from swaps import WORSE, swap_often
+from thirds import classings
 from trained import classifier_extractor
 from versions import VERSIONS, as_subjects
 
@@ -134,7 +135,9 @@ def measure(cohort: Cohort, options: argparse.Namespace) -> dict[str, str]:
             rows = tell_classes(cohort, sample, extractor, data=options.data, seed=options.seed)
             keep(options.out / "classes.csv", rows, by=("cohort", "extractor"))
         if "swaps" in options.parts:
-            keep(options.out / "swaps.csv", swap_often(cohort, sample, extractor), by=("cohort", "extractor"))
+            choices = classings(cohort, sample, options.data)
+            rows = [row for key, part in choices.items() for row in swap_often(cohort, part, extractor, classes=key)]
+            keep(options.out / "swaps.csv", rows, by=("cohort", "extractor"))
         if "gate" in options.parts and first:
             rows = try_gate(cohort, sample.volumes, extractor, splits=options.splits, seed=options.seed)
             extractor.save()

@@ -13,8 +13,11 @@ WORSE = {"fid": 1, "kid": 1, "mmd": 1, "precision": -1, "recall": -1, "density":
 DEALS = 100
 
 
-def swap_often(cohort: Cohort, sample: Sample, extractor: Extractor) -> list[dict[str, Any]]:
-    """One row a class and metric: its means, and the share of deals in which swapping moves it the right way."""
+def swap_often(cohort: Cohort, sample: Sample, extractor: Extractor, *, classes: str) -> list[dict[str, Any]]:
+    """One row a class and metric: its means, and the share of deals in which swapping moves it the right way.
+
+    ``classes`` says what the labels of the sample are.
+    """
     features = extractor.features(sample.volumes)
     deals = [halves(sample.labels, sample.people, seed=seed) for seed in range(DEALS)]
     rows = []
@@ -27,8 +30,10 @@ def swap_often(cohort: Cohort, sample: Sample, extractor: Extractor) -> list[dic
                 {
                     "cohort": cohort.name,
                     "extractor": extractor.name,
+                    "classes": classes,
                     "group": group,
                     "metric": name,
+                    "volumes": int((sample.labels == group).sum()),
                     "deals": DEALS,
                     "real_real": of_metric[:, 0].mean(),
                     "swapped": of_metric[:, 1].mean(),
