@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from cohorts import Cohort, Sample
+from sklearn.metrics import roc_auc_score
 from thirds import LABEL, classings
 
 from synthaug.metrics.features import Extractor
@@ -20,7 +21,10 @@ PERMUTATIONS = 999
 def tell_classes(
     cohort: Cohort, sample: Sample, extractor: Extractor, *, data: Path, seed: int
 ) -> list[dict[str, Any]]:
-    """One row a way to class: MMD between its classes, its mean over shuffled classes, and how many reach it."""
+    """One row a way to class: MMD between its classes, its mean over shuffled classes, and how many reach it.
+
+    Two features are a classifier's logits: also the AUROC of their difference.
+    """
     manifest, rows = pd.read_csv(data / cohort.name / "manifest.csv"), []
     ways = classings(cohort, sample, data)
     for column in (*ways, *HALVED.get(cohort.name, ())):
@@ -47,6 +51,7 @@ def tell_classes(
                 "mmd": found[0],
                 "mmd_of_shuffled": found[1:].mean(),
                 "p": float((found >= found[0]).mean()),
+                "auroc": roc_auc_score(classes, np.diff(features[known])) if features.shape[1] == 2 else np.nan,
             }
         )
     return rows

@@ -3,8 +3,8 @@
     python benchmarks/studies/metrics/run.py --data DATA --cache FOLDER [--extractors seeded] [--parts metrics gate]
 
 DATA holds ``hippocampus``, ``promise12`` and ``prostatex`` with their manifests; taps, where asked for, is installed.
-Writes metrics.csv, classes.csv, swaps.csv, reaches.csv, gate.csv, glands.csv and summary.json beside this script: figures only. A
-part or an extractor that is not asked for keeps the rows that it has.
+Writes metrics.csv, classes.csv, swaps.csv, reaches.csv, gate.csv, glands.csv and summary.json beside this script:
+figures only. A part or an extractor that is not asked for keeps the rows that it has.
 """
 
 import argparse
