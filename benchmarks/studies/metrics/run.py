@@ -118,7 +118,9 @@ def build(name: str, cohort: Cohort, everyone: Sample, options: argparse.Namespa
     return build_extractor(name, spacing_mm=cohort.preprocess.spacing_mm), everyone
 
 
-def swap(cohort: Cohort, everyone: Sample, sample: Sample, extractor: Remembering, options: argparse.Namespace) -> None:
+def swap(
+    cohort: Cohort, extractor: Remembering, *, everyone: Sample, sample: Sample, options: argparse.Namespace
+) -> None:
     """Write the tables of swapped classes, also at the k that the people choose who are not measured, if there are."""
     others = everyone.at(np.setdiff1d(everyone.places, sample.places))
     of_others = classings(cohort, others, options.data) if others.volumes else {}
@@ -154,7 +156,7 @@ def measure(cohort: Cohort, options: argparse.Namespace) -> dict[str, str]:
             rows = tell_classes(cohort, sample, extractor, data=options.data, seed=options.seed)
             keep(options.out / "classes.csv", rows, by=("cohort", "extractor"))
         if "swaps" in options.parts:
-            swap(cohort, everyone, sample, extractor, options)
+            swap(cohort, extractor, everyone=everyone, sample=sample, options=options)
         if "gate" in options.parts and first:
             rows = try_gate(cohort, sample.volumes, extractor, splits=options.splits, seed=options.seed)
             extractor.save()

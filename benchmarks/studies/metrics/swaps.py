@@ -1,5 +1,6 @@
 """Swapped classes over many deals of the patients into halves: one deal of few patients says little."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -74,7 +75,10 @@ def try_reaches(cohort: Cohort, others: Sample, extractor: Extractor, *, classes
 
 
 def _both(
-    measures: list, features: np.ndarray, inside: np.ndarray, deal: tuple[np.ndarray, np.ndarray]
+    measures: list[Callable[..., Measure]],
+    features: np.ndarray,
+    inside: np.ndarray,
+    deal: tuple[np.ndarray, np.ndarray],
 ) -> list[list[float]]:
     """Every metric from a class in the first half to the same class, and to the other one, in the second."""
     first, second = deal
