@@ -235,13 +235,62 @@ def test_halves_of_the_metrics_study_part_no_person(script):
     assert abs(len(first) - len(second)) <= 4
 
 
+def test_the_outer_thirds_of_the_metrics_study_keep_both_sides_of_a_person(script):
+    """Seven people: the two with the largest mean trait are class 0, the two with the smallest class 1."""
+    cohorts, thirds = (script("studies/metrics", name) for name in ("cohorts", "thirds"))
+    _, everyone = a_cohort_of_pairs(cohorts, n_people=7)
+    means = np.array([40.0, 10.0, 70.0, 30.0, 60.0, 20.0, 50.0])
+    # Person 0 has the largest side of all and the smallest: it is their mean that counts.
+    sides = np.array([[-39, 39], [-5, 5], [0, 0], [0, 0], [-20, 20], [1, -1], [0, 0]])
+    part = thirds.outer_thirds(everyone, (means[:, None] + sides).ravel())
+    assert part.people.tolist() == [1, 1, 2, 2, 4, 4, 5, 5]
+    assert part.labels.tolist() == [1, 1, 0, 0, 0, 0, 1, 1]
+    assert part.places.tolist() == [2, 3, 4, 5, 8, 9, 10, 11]
+    assert torch.equal(part.volumes[2], everyone.volumes[4])
+
+
+def test_only_a_cohort_with_a_trait_is_classed_by_it(script, tmp_path):
+    cohorts, thirds = (script("studies/metrics", name) for name in ("cohorts", "thirds"))
+    cohort, everyone = a_cohort_of_pairs(cohorts, n_people=6)
+    (tmp_path / "pairs").mkdir()
+    lines = ["volume_mm3", *(str(100 - person) for person in everyone.people.tolist())]
+    (tmp_path / "pairs" / "manifest.csv").write_text("\n".join(lines))
+    assert list(thirds.classings(cohort, everyone, tmp_path)) == ["label"]
+    # A part of the cohort finds its own rows of the manifest.
+    part = everyone.at(range(6, 12))
+    found = thirds.classings(replace(cohort, trait="volume_mm3"), part, tmp_path)
+    assert found["label"] is part
+    assert found["outer thirds of volume_mm3"].people.tolist() == [3, 3, 5, 5]
+    assert found["outer thirds of volume_mm3"].labels.tolist() == [0, 0, 1, 1]
+
+
 def test_swapped_classes_are_told_in_every_deal_where_the_features_know_them(script):
     cohorts, swaps = (script("studies/metrics", name) for name in ("cohorts", "swaps"))
     cohort, everyone = a_cohort_of_pairs(cohorts, n_people=24)
     apart = [volume / 2 + 0.5 * int(label) for volume, label in zip(everyone.volumes, everyone.labels, strict=True)]
     knowing = module_extractor(torch.nn.Flatten(), "voxels")
-    rows = swaps.swap_often(cohort, replace(everyone, volumes=apart), knowing)
+    rows = swaps.swap_often(cohort, replace(everyone, volumes=apart), knowing, classes="label")
     assert len(rows) == 14
     assert {row["share_of_deals"] for row in rows} == {1.0}
-    blind = swaps.swap_often(cohort, everyone, knowing)
+    blind = swaps.swap_often(cohort, everyone, knowing, classes="label")
     assert sum(row["share_of_deals"] for row in blind) / 14 < 0.8
+
+
+def test_the_reach_is_the_one_at_which_most_deals_tell_the_swap(script, monkeypatch):
+    """Ten rows a class and half, one number a volume: with k = 8 of 9 the balls of one class reach over the other."""
+    cohorts, swaps = (script("studies/metrics", name) for name in ("cohorts", "swaps"))
+    cohort, everyone = a_cohort_of_pairs(cohorts, n_people=20)
+    draw = torch_generator("one number a volume")
+    numbers = (torch.rand(40, generator=draw) + 0.8 * torch.from_numpy(everyone.labels)) / 2
+    shape = torch.linspace(0, 1, 8).reshape(1, 2, 2, 2)
+    told = replace(everyone, volumes=[number * shape for number in numbers])
+    voxels = module_extractor(torch.nn.Flatten(), "voxels")
+    monkeypatch.setattr(swaps, "DEALS", 20)
+    rows = swaps.try_reaches(cohort, told, voxels, classes="label")
+    assert [row["k"] for row in rows] == list(swaps.REACHES)
+    shares = {row["k"]: row["share"] for row in rows}
+    chosen = [row["k"] for row in rows if row["chosen"]]
+    assert chosen == [max(k for k in shares if shares[k] == max(shares.values()))]
+    assert shares[8] < shares[chosen[0]]
+    at_8 = swaps.swap_often(cohort, told, voxels, classes="label", k=8)
+    assert {(row["metric"], row["k"]) for row in at_8} == {(name, 8.0) for name in swaps.BALLS}

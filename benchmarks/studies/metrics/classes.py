@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from cohorts import Cohort, Sample
+from sklearn.metrics import roc_auc_score
+from thirds import LABEL, classings
 
 from synthaug.metrics.features import Extractor
 from synthaug.metrics.kernels import mmd_of_rows
@@ -19,15 +21,22 @@ PERMUTATIONS = 999
 def tell_classes(
     cohort: Cohort, sample: Sample, extractor: Extractor, *, data: Path, seed: int
 ) -> list[dict[str, Any]]:
-    """One row a class column: MMD between its classes, its mean over shuffled classes, and how many reach it."""
-    # Two sides of a person are no two observations, and shuffling would take them for such.
-    sample = sample.at(np.unique(sample.people, return_index=True)[1])
-    manifest, rows = pd.read_csv(data / cohort.name / "manifest.csv").iloc[sample.places], []
-    features = extractor.features(sample.volumes)
-    for column in ("label", *HALVED.get(cohort.name, ())):
-        values = manifest[column].to_numpy(float)
-        known = np.isfinite(values)
-        classes = values[known].astype(int) if column == "label" else values[known] > np.median(values[known])
+    """One row a way to class: MMD between its classes, its mean over shuffled classes, and how many reach it.
+
+    Two features are a classifier's logits: also the AUROC of their difference.
+    """
+    manifest, rows = pd.read_csv(data / cohort.name / "manifest.csv"), []
+    ways = classings(cohort, sample, data)
+    for column in (*ways, *HALVED.get(cohort.name, ())):
+        part = ways.get(column, ways[LABEL])
+        # Two sides of a person are no two observations, and shuffling would take them for such.
+        part = part.at(np.unique(part.people, return_index=True)[1])
+        features, classes = extractor.features(part.volumes), part.labels
+        known = np.full(len(classes), True)
+        if column not in ways:
+            values = manifest[column].to_numpy(float)[part.places]
+            known = np.isfinite(values)
+            classes = values[known] > np.median(values[known])
         measure = mmd_of_rows(features[known], features[known])
         draw = numpy_generator("shuffled classes", cohort.name, column, seed)
         orders = [classes, *(draw.permutation(classes) for _ in range(PERMUTATIONS))]
@@ -42,6 +51,7 @@ def tell_classes(
                 "mmd": found[0],
                 "mmd_of_shuffled": found[1:].mean(),
                 "p": float((found >= found[0]).mean()),
+                "auroc": roc_auc_score(classes, np.diff(features[known])) if features.shape[1] == 2 else np.nan,
             }
         )
     return rows

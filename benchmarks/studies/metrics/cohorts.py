@@ -31,6 +31,8 @@ class Cohort:
     """Volumes that set the limits; the rest of the cohort tries the false alarms."""
     two_sides: bool = False
     """Whether subjects 1 and 2, 3 and 4, ... are the two sides of one person, although the manifest does not say so."""
+    trait: str = ""
+    """Column of the continuous trait whose median parts the classes; "" = the classes are apart by themselves."""
 
 
 COHORTS = (
@@ -44,6 +46,7 @@ COHORTS = (
         40,
         199,
         two_sides=True,
+        trait="volume_mm3",
     ),
     # Its true spacing was lost; the header's 1 x 1 x 3 mm is nominal.
     Cohort("promise12", "t2w", PreprocessConfig((1.0, 1.0, 3.0), (128, 128, 24)), ("seeded", "taps"), 20, 40),

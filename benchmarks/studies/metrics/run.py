@@ -3,8 +3,8 @@
     python benchmarks/studies/metrics/run.py --data DATA --cache FOLDER [--extractors seeded] [--parts metrics gate]
 
 DATA holds ``hippocampus``, ``promise12`` and ``prostatex`` with their manifests; taps, where asked for, is installed.
-Writes metrics.csv, classes.csv, swaps.csv, gate.csv, glands.csv and summary.json beside this script: figures only. A
-part or an extractor that is not asked for keeps the rows that it has.
+Writes metrics.csv, classes.csv, swaps.csv, reaches.csv, gate.csv, glands.csv and summary.json beside this script:
+figures only. A part or an extractor that is not asked for keeps the rows that it has.
 """
 
 import argparse
@@ -14,13 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from classes import tell_classes
 from cohorts import COHORTS, Cohort, Remembering, Sample, halves, read_cohort
 from gate import try_gate
 from glands import compare_glands
-from swaps import WORSE, swap_often
+from swaps import WORSE, swap_often, try_reaches
+from thirds import classings
 from trained import classifier_extractor
 from versions import VERSIONS, as_subjects
 
@@ -29,6 +31,7 @@ from synthaug.files import read_json, write_json, write_text
 from synthaug.metrics.comparison import ALL, ImageReport
 from synthaug.metrics.extractors import build_extractor
 from synthaug.metrics.features import Extractor
+from synthaug.metrics.manifold import NEIGHBOURS
 
 HERE = Path(__file__).parent
 PARTS = ("metrics", "classes", "swaps", "gate", "glands")
@@ -115,6 +118,25 @@ def build(name: str, cohort: Cohort, everyone: Sample, options: argparse.Namespa
     return build_extractor(name, spacing_mm=cohort.preprocess.spacing_mm), everyone
 
 
+def swap(
+    cohort: Cohort, extractor: Remembering, *, everyone: Sample, sample: Sample, options: argparse.Namespace
+) -> None:
+    """Write the tables of swapped classes, also at the k that the people choose who are not measured, if there are."""
+    others = everyone.at(np.setdiff1d(everyone.places, sample.places))
+    of_others = classings(cohort, others, options.data) if others.volumes else {}
+    rows, tried = [], []
+    for classes, part in classings(cohort, sample, options.data).items():
+        rows += swap_often(cohort, part, extractor, classes=classes)
+        if classes in of_others:
+            tried += try_reaches(cohort, of_others[classes], extractor, classes=classes)
+            chosen = next(row["k"] for row in reversed(tried) if row["chosen"])
+            rows += swap_often(cohort, part, extractor, classes=classes, k=chosen) if chosen != NEIGHBOURS else []
+    extractor.save()
+    keep(options.out / "swaps.csv", rows, by=("cohort", "extractor"))
+    if tried:
+        keep(options.out / "reaches.csv", tried, by=("cohort", "extractor"))
+
+
 def measure(cohort: Cohort, options: argparse.Namespace) -> dict[str, str]:
     """The tables of a cohort; the fingerprints that they were measured with."""
     everyone = read_cohort(cohort, options.data)
@@ -134,7 +156,7 @@ def measure(cohort: Cohort, options: argparse.Namespace) -> dict[str, str]:
             rows = tell_classes(cohort, sample, extractor, data=options.data, seed=options.seed)
             keep(options.out / "classes.csv", rows, by=("cohort", "extractor"))
         if "swaps" in options.parts:
-            keep(options.out / "swaps.csv", swap_often(cohort, sample, extractor), by=("cohort", "extractor"))
+            swap(cohort, extractor, everyone=everyone, sample=sample, options=options)
         if "gate" in options.parts and first:
             rows = try_gate(cohort, sample.volumes, extractor, splits=options.splits, seed=options.seed)
             extractor.save()
