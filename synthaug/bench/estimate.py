@@ -12,7 +12,7 @@ from synthaug.augment.sampler import SyntheticSampler
 from synthaug.bench.grid import DATA, Cell
 from synthaug.classify.training import classical_augmentation, train_classifier
 from synthaug.config import Config, TrainingConfig
-from synthaug.data.manifest import make_subject, stack_images
+from synthaug.data.manifest import class_counts, make_subject, stack_images
 from synthaug.files import content_hash
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training import train_autoencoder, train_ldm
@@ -39,7 +39,7 @@ def describe_time(cells: Sequence[Cell]) -> str:
         if known not in classifiers:
             classifiers[known] = _classifier_seconds(cell.config)
         seconds["classifiers"] += classifiers[known]
-        if cell.synthetic_fraction is not None:
+        if cell.synthetic_fraction is not None and not cell.config.pool.path:
             made = content_hash([settings[name] for name in (*DATA, "autoencoder", "generator", "pool")])
             stages[made] = cell.config
     for config in stages.values():
@@ -69,6 +69,7 @@ def _classifier_seconds(config: Config) -> float:
             images=config.data.images,
             shape=config.preprocess.shape,
             seed=0,
+            class_counts=class_counts(subjects),
             on_step=on_step,
         )
 

@@ -1,0 +1,45 @@
+"""The estimate of a study's time: whatever can be trained can be estimated."""
+
+from dataclasses import replace
+
+import pytest
+from conftest import tiny_generator_config
+
+from synthaug.bench.estimate import describe_time
+from synthaug.bench.grid import cells_of
+from synthaug.config import (
+    AutoencoderConfig,
+    ClassifierConfig,
+    Config,
+    PoolConfig,
+    PreprocessConfig,
+    StudyConfig,
+    TrainingConfig,
+)
+
+SHORT = TrainingConfig(steps=4, batch_size=4)
+
+
+def tiny(regime: str = "synthetic", balance: str = "oversampled") -> Config:
+    return Config(
+        preprocess=PreprocessConfig(shape=(16, 16, 8)),
+        autoencoder=AutoencoderConfig(channels=(8,), training=SHORT),
+        generator=tiny_generator_config(training=SHORT),
+        classifier=ClassifierConfig(balance=balance, channels=(4, 4, 4, 4), training=SHORT),
+        study=StudyConfig(regimes=[regime], seeds=[0, 1]),
+    )
+
+
+def estimate(config: Config) -> str:
+    return describe_time(cells_of(config, lambda _: ("data", "pool")))
+
+
+@pytest.mark.parametrize("balance", ["oversampled", "weighted", "none"])
+def test_every_way_to_balance_is_estimated(balance):
+    assert estimate(tiny("real", balance)).startswith("2 cells; about ")
+
+
+def test_a_pool_that_is_there_costs_no_generator():
+    config = tiny()
+    assert "generator" in estimate(config)
+    assert "generator" not in estimate(replace(config, pool=PoolConfig(path="pool")))
