@@ -183,7 +183,7 @@ class GeneratorConfig:
     """Steps between looks at the validation patients (loss, pictures, FID), logged to MLflow; 0 = none. No result
     depends on it."""
     training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(steps=300, batch_size=16, learning_rate=1e-3, warmup=20, ema=0.99)
+        default_factory=lambda: TrainingConfig(steps=250, batch_size=16, learning_rate=1e-3, warmup=20, ema=0.99)
     )
     """Its optimisation."""
 
