@@ -1,5 +1,6 @@
 """How an image becomes noise and back: the published DDPM schedule or a rectified flow, and the samplers of each."""
 
+import functools
 import inspect
 from typing import Literal
 
@@ -134,10 +135,10 @@ def network_time(scheduler: SchedulerMixin, timesteps: torch.Tensor) -> torch.Te
     return flow_time(timesteps) if is_flow(scheduler) else timesteps
 
 
+@functools.cache
 def published_signal() -> torch.Tensor:
     """Share of the variance that is the image's at each timestep of the published schedule (1000,), float64."""
-    betas = torch.linspace(0.0015**0.5, 0.0195**0.5, TRAIN_TIMESTEPS, dtype=torch.float64) ** 2
-    return (1 - betas).cumprod(0)
+    return training_scheduler("epsilon").alphas_cumprod.double()
 
 
 def first_shares(scheduler: SchedulerMixin) -> tuple[float, float]:
