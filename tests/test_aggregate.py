@@ -191,7 +191,7 @@ def test_the_verdict_of_many_comparisons_counts_them():
     ]
     verdict = write_verdict(rows, [record()], 0.95)
     assert "helped clearly in 1 and hurt clearly in 0 of 2 comparisons" in verdict
-    assert "AUROC -0.020 to +0.100" in verdict
+    assert "AUROC -0.020, mixed 0.5 - real, to +0.100, mixed 0.25 - real;" in verdict
 
 
 # --- subgroups

@@ -316,7 +316,9 @@ def test_a_study_goes_on_without_its_server_and_the_same_command_uploads_later(c
     assert not (copied / "mlflow.db").exists()
     server.start()
     assert rerun(copied) == 0
-    assert "warning" not in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "warning" not in printed.err
+    assert printed.out.splitlines()[-1] == "MLflow: on the server of MLFLOW_TRACKING_URI"
     client = MlflowClient(server.uri)
     [parent] = runs_of(client, "study")
     assert parent.info.status == "FINISHED"

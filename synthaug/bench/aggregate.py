@@ -184,10 +184,11 @@ def write_verdict(contrasts: Sequence[dict], records: Sequence[Record], confiden
     what = ANSWERS[regimes.pop()] if len(regimes) == 1 else "Adding or pre-training on synthetic data"
     helped, hurt = (sum(sign * c["difference"] > 0 and _is_clear(c, 1 - confidence) for c in added) for sign in (1, -1))
     if len(added) > 1:
-        gains = [c["difference"] for c in added]
+        worst, best = (choose(added, key=lambda c: c["difference"]) for choose in (min, max))
         return (
             f"{what} helped clearly in {helped} and hurt clearly in {hurt} of {len(added)} comparisons with real data "
-            f"(AUROC {min(gains):+.3f} to {max(gains):+.3f}; {100 * confidence:g} % intervals, p corrected by Holm)."
+            f"(AUROC {worst['difference']:+.3f}, {worst['contrast']}, to {best['difference']:+.3f}, {best['contrast']}; "
+            f"{100 * confidence:g} % intervals, p corrected by Holm)."
         )
     answer = "helped" if helped else "hurt" if hurt else "showed no clear effect"
     [only] = added

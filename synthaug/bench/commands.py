@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -156,8 +157,15 @@ def _run_bench(command: str, config: Config, out: Path, execution: ExecutionConf
         print(summary["verdict"])
         for cell in summary["failed"]:
             print(f"failed: {cell['regime']} seed {cell['seed']}: {cell['error']}", file=sys.stderr)
-        print(f"report: {out / 'report.html'}\nMLflow: mlflow ui --backend-store-uri sqlite:///{out / 'mlflow.db'}")
+        print(f"report: {out / 'report.html'}\nMLflow: {_where_in_mlflow(out)}")
     return 1 if summary["failed"] else 0
+
+
+def _where_in_mlflow(out: Path) -> str:
+    """Where a study's runs are seen; a server's address may hold a password, so its variable is named instead."""
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return "on the server of MLFLOW_TRACKING_URI"
+    return f"mlflow ui --backend-store-uri sqlite:///{out / 'mlflow.db'}"
 
 
 def _run_stage(command: str, config: Config, out: Path) -> int:
