@@ -187,8 +187,8 @@ def write_verdict(contrasts: Sequence[dict], records: Sequence[Record], confiden
         worst, best = (choose(added, key=lambda c: c["difference"]) for choose in (min, max))
         return (
             f"{what} helped clearly in {helped} and hurt clearly in {hurt} of {len(added)} comparisons with real data "
-            f"(AUROC {worst['difference']:+.3f}, {worst['contrast']}, to {best['difference']:+.3f}, {best['contrast']}; "
-            f"{100 * confidence:g} % intervals, p corrected by Holm)."
+            f"(AUROC {worst['difference']:+.3f}, {worst['contrast']}, to {best['difference']:+.3f}, {best['contrast']};"
+            f" {100 * confidence:g} % intervals, p corrected by Holm)."
         )
     answer = "helped" if helped else "hurt" if hurt else "showed no clear effect"
     [only] = added
