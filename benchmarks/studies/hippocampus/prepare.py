@@ -2,8 +2,8 @@
 
     python benchmarks/studies/hippocampus/prepare.py --data DATA/hippocampus [--out runs/hippocampus-data]
 
-The folder's manifest calls every crop a patient; crops 1 and 2, 3 and 4, ... are the two sides of one person. Of the 170
-people 90 have both sides there. They are dealt out so that the fewest crops are lost and sets of 64 people are possible:
+The folder's manifest calls every crop a patient; crops 1 and 2, 3 and 4, ... are the two sides of one person. Of the
+170 people 90 have both sides there. They are dealt out so that no crop is left over and 64 people can train:
 
 - the other cohort, 50 people with both sides, 100 crops: trains the generator, and no classifier ever sees it;
 - the test, the other 40 people with both sides, 80 crops, the same in every repeat;
@@ -30,8 +30,8 @@ COHORT, CHOOSING = 50, 16
 REPEATS = 10
 """Splits that are written; a study uses as many of the first as it names."""
 SIZE_STEP_MM3 = 200
-"""Volumes are told in steps of this. A report that one person alone has would teach a generator to copy that person; so
-told, the 100 crops of the other cohort share some ten sizes. One of the steps' limits, 3300, is near the classes' own."""
+"""Volumes are told in steps of this. A report that one person alone has would teach a generator to copy that person;
+so told, the 100 crops of the other cohort share some ten sizes. One limit between steps, 3300, is near the classes'."""
 
 
 def read_crops(data: Path) -> pd.DataFrame:
