@@ -213,3 +213,21 @@ def test_every_file_of_the_study_is_written(script, two_parts, tmp_path, capsys)
     assert json.loads((tmp_path / "summary.json").read_text())["cells"] == 20
     for name in ("auroc", "gain"):
         assert (tmp_path / f"{name}.svg").read_text().rstrip().endswith("</svg>")
+
+
+def test_the_table_tells_each_arm_with_its_difference_at_each_size(script, two_parts, monkeypatch):
+    summary, _ = script("collect").collect(two_parts, MetricsConfig(bootstrap=10, permutations=9))
+    monkeypatch.syspath_prepend(FOLDER.parent)
+    table = importlib.import_module("table").table({**summary, "image_metrics": []})
+    head, _, *rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert head == "| trained on | 16 people | 64 people |"
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == [
+        "real plain",
+        "real classical",
+        "synthetic",
+        "mixed 0.5",
+        "mixed 0.75",
+    ]
+    best = next(row for row in rows if "mixed 0.5" in row)
+    assert best.count("1.000; +0.") == 2
+    assert table.splitlines()[-1].startswith("Verdict: ")

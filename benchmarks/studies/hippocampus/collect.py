@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from gains import gain_plot
-from goals import judge_goals
+from goals import BASELINE, judge_goals
 from matplotlib.figure import Figure
 
 from synthaug.bench.aggregate import summarise
@@ -34,7 +34,7 @@ USUAL = {"classifier.augment": True, "classifier.balance": "oversampled"}
 NAMES = {
     ("real", False, "none"): "real plain",
     ("real", False, "oversampled"): "real oversampled",
-    ("real", True, "oversampled"): "real classical",
+    ("real", True, "oversampled"): BASELINE,
 }
 """Arms of real data: as it is; in class-balanced batches; in such batches with classical augmentation."""
 ORDER = ("real", "synthetic", "mixed", "finetuned")
@@ -106,6 +106,7 @@ def collect(folders: Sequence[Path], config: MetricsConfig) -> tuple[dict[str, A
     summary |= {
         "date": date.today().isoformat(),
         "machine": f"{platform.machine()}, one thread",
+        "baseline": BASELINE,
         "mixed_validation_losses": losses,
         "mixed_share_chosen_on_validation": chosen,
         "goals": judge_goals(summary["contrasts"], chosen),
