@@ -2,17 +2,21 @@
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+import torchio as tio
 import yaml
 from taps_wheel import real_data
 
 from synthaug.bench.commands import run_command
 from synthaug.bench.plots import learning_plot
 from synthaug.config import MetricsConfig
-from synthaug.data.manifest import load_manifest
+from synthaug.data.manifest import load_manifest, make_subject
 from synthaug.data.splits import load_split
 from synthaug.errors import InputError
 
@@ -231,3 +235,26 @@ def test_the_table_tells_each_arm_with_its_difference_at_each_size(script, two_p
     best = next(row for row in rows if "mixed 0.5" in row)
     assert best.count("1.000; +0.") == 2
     assert table.splitlines()[-1].startswith("Verdict: ")
+
+
+def test_a_ridge_regression_reads_the_size_it_was_trained_on(script):
+    ridge = script("ridge")
+    sizes = [3000.0 + 100 * place for place in range(12)]
+    subjects = []
+    for place, size in enumerate(sizes):
+        bright = torch.full((1, 4, 4, 4), 0.1)
+        bright[:, :2] = size / 5000
+        images = {"t1": tio.ScalarImage(tensor=bright)}
+        report = f"Hippocampal volume {size:.0f} mm3, small."
+        subjects.append(
+            make_subject(images, label=int(place < 6), subject_id=f"{place}", patient_id="p", report=report)
+        )
+    assert ridge.asked_sizes(subjects) == sizes
+    rows = ridge.Rows.of(subjects, sizes)
+    plain = replace(rows, values=1000 * rows.values)  # so that the penalty counts for little
+    read = ridge.read_size(plain, plain)
+    assert read["correlation"] == pytest.approx(1, abs=1e-3)
+    assert read["auroc"] == 1
+    assert read["deviation_mm3"] == pytest.approx(np.std(sizes), rel=1e-3)
+    # One of three steps along the first axis crosses from 0.1 to the brightness; the other two axes have none.
+    assert ridge.roughness(subjects[:1]) == pytest.approx((0.6 - 0.1) / 3 / 3)

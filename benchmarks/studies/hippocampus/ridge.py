@@ -8,6 +8,7 @@ was asked for, and as spread?), and trained on the pool and read on learners (do
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,10 +68,10 @@ def asked_sizes(subjects: Sequence[tio.Subject]) -> list[float]:
     """The size that each report tells.
 
     Example:
-        >>> asked_sizes([{"report": "Small hippocampal volume of 3200 mm3. Impression: small hippocampal volume."}])
+        >>> asked_sizes([{"report": "Small hippocampal volume (3200 mm3). Impression: small hippocampal volume."}])
         [3200.0]
     """
-    return [float(next(word for word in subject["report"].split() if word.isdigit())) for subject in subjects]
+    return [float(re.findall(r"\d+", subject["report"])[0]) for subject in subjects]
 
 
 def look(pool: SyntheticPool, data: Path) -> dict[str, Any]:
