@@ -1,0 +1,153 @@
+"""The cells of the study's parts become summary.json, results.csv, two figures and the table of the README.
+
+    python benchmarks/studies/hippocampus/collect.py --runs runs/hippocampus-other-cohort runs/hippocampus-treatments \\
+        --generator runs/hippocampus-generator
+
+Arms of all parts are compared with each other on the same people, splits and seeds, as one study. Writes beside this
+script: figures only.
+"""
+
+import argparse
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gains import gain_plot
+from goals import BASELINE, judge_goals
+from matplotlib.figure import Figure
+
+from synthaug.bench.aggregate import summarise
+from synthaug.bench.arms import Record
+from synthaug.bench.costs import total_costs
+from synthaug.bench.plots import learning_plot
+from synthaug.bench.report import write_results
+from synthaug.config import MetricsConfig
+from synthaug.errors import InputError
+from synthaug.files import atomic_path, read_json, write_json
+
+HERE = Path(__file__).parent
+USUAL = {"classifier.augment": True, "classifier.balance": "oversampled"}
+"""What the cells of parts without these axes have."""
+NAMES = {
+    ("real", False, "none"): "real plain",
+    ("real", False, "oversampled"): "real oversampled",
+    ("real", True, "oversampled"): BASELINE,
+}
+"""Arms of real data: as it is; in class-balanced batches; in such batches with classical augmentation."""
+ORDER = ("real", "synthetic", "mixed", "finetuned")
+
+
+def read_records(folders: Sequence[Path]) -> list[Record]:
+    """The finished cells of all folders, each once, ordered by size, regime and share.
+
+    Raises:
+        InputError: A folder has no finished cell.
+    """
+    found: dict[str, Record] = {}
+    for folder in folders:
+        files = sorted((folder / "cells").glob("*.json"))
+        if not files:
+            raise InputError(f"{folder}: no finished cell there; run the study's part first.")
+        for record in map(read_json, files):
+            settings = record["settings"]
+            treated = {key: settings.get(key, usual) for key, usual in USUAL.items()}
+            found[record["id"]] = {**record, "settings": {**settings, **treated}}
+    return sorted(found.values(), key=_place)
+
+
+def _place(record: Record) -> tuple[Any, ...]:
+    settings = record["settings"]
+    fraction, treated = record["synthetic_fraction"] or 0, [settings[key] for key in USUAL]
+    return settings["split.train"], ORDER.index(record["regime"]), treated, fraction, settings["split.file"]
+
+
+def rename(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary with short names of its arms: "mixed 0.5 train 16", "real plain train 16"."""
+    names = {}
+    for row in summary["regimes"]:
+        settings = row["settings"]
+        treated = (row["regime"].split(" ")[0], *(settings[key] for key in USUAL))
+        short = row["regime"].partition(" train ")[0]
+        names[row["regime"]] = f"{NAMES.get(treated, short)} train {settings['split.train']}"
+    regimes = [
+        {**row, "regime": names[row["regime"]], "settings": {"split.train": row["settings"]["split.train"]}}
+        for row in summary["regimes"]
+    ]
+    contrasts = [
+        {**row, "contrast": " - ".join(names[arm] for arm in row["contrast"].split(" - "))}
+        for row in summary["contrasts"]
+    ]
+    return {**summary, "regimes": regimes, "contrasts": contrasts}
+
+
+def validation_losses(records: Sequence[Record]) -> dict[int, dict[float, float]]:
+    """By size and synthetic share of the mixed arms: the mean over repeats of the lowest validation loss."""
+    losses: dict[int, dict[float, list[float]]] = {}
+    for record in records:
+        if record["regime"] == "mixed":
+            lowest = min(point["val_loss"] for point in record["history"])
+            shares = losses.setdefault(record["settings"]["split.train"], {})
+            shares.setdefault(record["synthetic_fraction"], []).append(lowest)
+    return {
+        size: {share: float(np.mean(values)) for share, values in shares.items()} for size, shares in losses.items()
+    }
+
+
+def collect(folders: Sequence[Path], config: MetricsConfig) -> tuple[dict[str, Any], list[Record]]:
+    """The summary of all parts, with what became of the goals, and the records behind it."""
+    records = read_records(folders)
+    summary = rename(summarise(records, [], config))
+    losses = validation_losses(records)
+    chosen = {size: min(shares, key=lambda share: shares[share]) for size, shares in losses.items()}
+    costs = {folder.name: total_costs(folder).seconds for folder in folders}
+    summary |= {
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, one thread",
+        "baseline": BASELINE,
+        "mixed_validation_losses": losses,
+        "mixed_share_chosen_on_validation": chosen,
+        "goals": judge_goals(summary["contrasts"], chosen),
+        "seconds": costs,
+    }
+    return summary, records
+
+
+def add_generator(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The summary with what the development of the generator says: image metrics, arms, seconds."""
+    developed = read_json(folder / "summary.json")
+    summary["seconds"][folder.name] = total_costs(folder).seconds
+    images = [{key: value for key, value in row.items() if key != "nearest"} for row in developed["image_metrics"]]
+    return {**summary, "image_metrics": images, "development": developed["regimes"]}
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the cells, reckon, and write the four files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="output folders of the study's parts")
+    parser.add_argument("--generator", type=Path, help="output folder of generator.yaml")
+    parser.add_argument("--out", type=Path, default=HERE)
+    parser.add_argument("--resamples", type=int, help="of bootstrap and permutations; default: those of the bench")
+    options = parser.parse_args(arguments)
+    several = options.resamples
+    config = MetricsConfig(bootstrap=several, permutations=several) if several else MetricsConfig()
+    summary, records = collect(options.runs, config)
+    if options.generator:
+        summary = add_generator(summary, options.generator)
+    write_json(options.out / "summary.json", summary)
+    write_results(records, options.out / "results.csv")
+    _save(learning_plot(summary), options.out / "auroc.svg")
+    _save(gain_plot(summary["contrasts"]), options.out / "gain.svg")
+    for goal in summary["goals"]:
+        print(goal)
+
+
+if __name__ == "__main__":
+    main()
