@@ -84,7 +84,7 @@ def grid(summary: dict) -> Iterator[Row]:
 def table(rows: list[Row]) -> list[str]:
     """Markdown: a line a difficulty, imbalance and loss."""
     real = ["real, oversampled", "real, weighted"]
-    mixed = ["mixed 0.5, oversampled", "synthetic, oversampled"]
+    mixed = ["mixed, oversampled", "synthetic, oversampled"]
     names = {row["arm"] for row in rows}
     mixed = [name for name in mixed if name in names] or sorted(name for name in names if "real" not in name)
     lines = [
