@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import (
@@ -55,6 +55,10 @@ SCHEDULERS: dict[str, type[SchedulerMixin]] = {
     "unipc": UniPCMultistepScheduler,
     "flow_euler": FlowMatchEulerDiscreteScheduler,
 }
+SETTINGS: dict[str, dict[str, Any]] = {
+    "dpm_solver_sde": {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True}
+}
+"""What a sampler sets beside diffusers' defaults."""
 SAMPLERS_OF_FLOWS = ("flow_euler", "dpm_solver", "dpm_solver_sde", "unipc")
 """Schedulers that can follow a rectified flow."""
 SAMPLERS_OF_DIFFUSION = ("ddpm", "ddim", "dpm_solver", "dpm_solver_sde", "unipc")
@@ -131,7 +135,7 @@ def flow_time(timesteps: torch.Tensor) -> torch.Tensor:
 
 
 def network_time(scheduler: SchedulerMixin, timesteps: torch.Tensor) -> torch.Tensor:
-    """The time that the network is told at a drawn training timestep."""
+    """A drawn training timestep in the scheduler's own count."""
     return flow_time(timesteps) if is_flow(scheduler) else timesteps
 
 
@@ -163,7 +167,7 @@ def first_shares(scheduler: SchedulerMixin) -> tuple[float, float]:
 
 
 def swap_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
-    """The scheduler called ``name`` for the same trained network, with diffusers' defaults for everything else.
+    """The scheduler called ``name`` for the same trained network, with ``SETTINGS`` and diffusers' other defaults.
 
     Only what belongs to the network is carried over: diffusers would hand on a setting of the sampler before (the
     spacing of its steps, say) once it has been saved, and one name would then mean two samplers.
@@ -173,14 +177,11 @@ def swap_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
     """
     if name not in SCHEDULERS:
         raise InputError(f"Unknown scheduler {name!r}; the schedulers are {', '.join(SCHEDULERS)}.")
-    flow = is_flow(scheduler)
-    _require_suited(name, flow=flow)
+    _require_suited(name, flow=is_flow(scheduler))
     known = inspect.signature(SCHEDULERS[name].__init__).parameters
     trained = {key: scheduler.config[key] for key in TRAINED if key in scheduler.config}
     shared = {key: value for key, value in trained.items() if key in known}
-    if SCHEDULERS[name] is SDESolverScheduler:
-        shared |= {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": not flow}
-    swapped = SCHEDULERS[name](**shared)
+    swapped = SCHEDULERS[name](**shared, **SETTINGS.get(name, {}))
     # What this sampler has no use for stays in its config, so that the next swap still finds it.
     swapped.register_to_config(**{key: value for key, value in trained.items() if key not in known})
     return swapped

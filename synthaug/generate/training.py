@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import torchio as tio
 
-from synthaug.config import AutoencoderConfig, GeneratorConfig, PreprocessConfig
+from synthaug.config import AutoencoderConfig, GeneratorConfig, PreprocessConfig, SamplingConfig
 from synthaug.data.manifest import class_counts, stack_images
 from synthaug.errors import InputError
 from synthaug.generate.diffusion import TRAIN_TIMESTEPS, is_flow, training_scheduler
@@ -157,7 +157,7 @@ def train_ldm(
         spacing_mm=list(preprocessing.spacing_mm),
         shape=list(preprocessing.shape),
         micro_batch=micro_batch,
-    ).with_scheduler("dpm_solver_sde")
+    ).with_scheduler(SamplingConfig.scheduler)
     pipeline.record = training_record(subjects, config, preprocessing, images=images, begun=begun)
 
     def encode(part: Sequence[tio.Subject], *, copies: int) -> EncodedSubjects:

@@ -111,8 +111,8 @@ def gains(rows: list[Row]) -> Figure:
     arms = sorted({(row["arm"], row["loss"]) for row in shown})
     styles = styles_of([f"{arm}, {loss}" for arm, loss in arms])
     figure = Figure(figsize=(WIDTH_IN, 3.0), layout="constrained")
-    panels = figure.subplots(1, len(difficulties), sharey=True)
-    for panel, difficulty in zip(np.atleast_1d(panels), difficulties, strict=True):
+    panels = figure.subplots(1, len(difficulties), sharey=True, squeeze=False)[0]
+    for panel, difficulty in zip(panels, difficulties, strict=True):
         panel.axhline(0, color="0.6", linewidth=1, zorder=0)
         for place, (arm, loss) in enumerate(arms):
             line = [
@@ -132,7 +132,7 @@ def gains(rows: list[Row]) -> Figure:
         panel.set_xticks(range(len(fractions)), [f"{fraction:.0%}" for fraction in fractions])
         panel.set_xlabel("positive training patients")
         panel.set_title(f"difficulty {difficulty}")
-    np.atleast_1d(panels)[0].set_ylabel("AUROC, mixed − stronger real")
+    panels[0].set_ylabel("AUROC, mixed − stronger real")
     figure.legend(loc="outside upper left", ncols=4, fontsize=7.5)
     return figure
 
