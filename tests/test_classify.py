@@ -222,6 +222,31 @@ def test_classical_augmentation_uses_each_of_flip_rotation_translation_and_zoom(
         assert 0.25 < sum(value not in ((0, 0, 0), (1, 1, 1)) for value in values) / n < 0.75
 
 
+def test_classical_augmentation_can_leave_moves_out_and_interpolates_once(tiny_subjects):
+    augment = classical_augmentation(PreprocessConfig(spacing_mm=(5.0, 5.0, 8.0), shape=SHAPE), ["rotate", "translate"])
+    kinds = set()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for subject in tiny_subjects * 4:
+            history = augment(subject).history
+            assert len(history) <= 1
+            for entry in history:
+                assert tuple(entry.scales) == (1, 1, 1)
+                kinds.add((any(entry.degrees), any(entry.translation)))
+    assert kinds == {(True, False), (False, True), (True, True)}
+
+
+@pytest.mark.parametrize(("augment", "moves"), [(True, 4), (False, 0), (["zoom", "flip"], 2)])
+def test_the_moves_are_those_of_the_setting(augment, moves):
+    assert len(ClassifierConfig(augment=augment).moves) == moves
+
+
+@pytest.mark.parametrize("augment", [[], ["flip", "flip"]])
+def test_moves_named_twice_or_not_at_all_are_refused(augment):
+    with pytest.raises(InputError, match=r"classifier\.augment"):
+        ClassifierConfig(augment=augment)
+
+
 def test_a_network_that_cannot_take_the_volume_is_refused():
     with pytest.raises(InputError, match="'efficientnet-b0' cannot take volumes"):
         train(replace(SHORT, network="efficientnet-b0"))

@@ -157,7 +157,7 @@ def a_cell(folder: Path, name: str, *, regime: str, size: int, repeat: int, righ
 def two_parts(tmp_path):
     """Folders of a part with synthetic data and of one with treatments; mixed 0.5 has the lower validation loss."""
     usual, plain = tmp_path / "usual", tmp_path / "plain"
-    untreated = {"classifier.augment": False, "classifier.balance": "none"}
+    untreated = {"classifier.augment": False}
     for repeat in range(2):
         for size in (16, 64):
             at = {"size": size, "repeat": repeat}
@@ -174,7 +174,7 @@ def test_parts_become_one_study_whose_mixture_was_chosen_on_validation(script, t
     summary, records = script("collect").collect(two_parts, MetricsConfig(bootstrap=50, permutations=19))
     assert len(records) == 20
     assert [row["regime"] for row in summary["regimes"][:5]] == [
-        "real plain train 16",
+        "real oversampled train 16",
         "real classical train 16",
         "synthetic train 16",
         "mixed 0.5 train 16",
@@ -189,7 +189,7 @@ def test_parts_become_one_study_whose_mixture_was_chosen_on_validation(script, t
     assert all(row["holds"] for (kind, _), row in goals.items() if kind == "mixed")
     assert not any(row["holds"] for (kind, _), row in goals.items() if kind == "synthetic")
     plain = [row["contrast"] for row in summary["contrasts"] if row["metric"] == "auroc"]
-    assert "mixed 0.75 train 64 - real plain train 64" in plain
+    assert "mixed 0.75 train 64 - real oversampled train 64" in plain
 
 
 def test_the_figures_show_every_arm_at_every_size(script, two_parts):
@@ -201,7 +201,7 @@ def test_the_figures_show_every_arm_at_every_size(script, two_parts):
     (axes,) = gains.gain_plot(summary["contrasts"]).axes
     assert [text.get_text() for text in axes.get_xticklabels()] == ["16", "64"]
     legend = [text.get_text() for text in learning_plot(summary).legends[0].get_texts()]
-    assert legend == ["real plain", "real classical", "synthetic", "mixed 0.5", "mixed 0.75"]
+    assert legend == ["real oversampled", "real classical", "synthetic", "mixed 0.5", "mixed 0.75"]
 
 
 def test_a_part_that_was_not_run_is_told(script, tmp_path):
@@ -226,7 +226,7 @@ def test_the_table_tells_each_arm_with_its_difference_at_each_size(script, two_p
     head, _, *rows = [line for line in table.splitlines() if line.startswith("|")]
     assert head == "| trained on | 16 people | 64 people |"
     assert [row.split(" | ")[0].strip("| ") for row in rows] == [
-        "real plain",
+        "real oversampled",
         "real classical",
         "synthetic",
         "mixed 0.5",

@@ -122,7 +122,7 @@ def _train(
     cell: Cell, study: Study, sampler: SyntheticSampler, first: SyntheticSampler | None, on_step: OnStep | None
 ) -> TrainedClassifier:
     config = cell.config.classifier
-    transform = classical_augmentation(study.config.preprocess) if config.augment else None
+    transform = classical_augmentation(study.config.preprocess, config.moves) if config.moves else None
     pretraining = None
     if first is not None:
         pretraining = Pretraining(first.loader(transform=transform), _pretraining_steps(cell), _counts(first))

@@ -58,7 +58,7 @@ def _classifier_seconds(config: Config) -> float:
     settings = config.classifier
     subjects = _noise(config)
     sampler = SyntheticSampler(subjects, None, batch_size=settings.training.batch_size)
-    transform = classical_augmentation(config.preprocess) if settings.augment else None
+    transform = classical_augmentation(config.preprocess, settings.moves) if settings.moves else None
     short = replace(settings, training=_short(settings.training), evaluate_every=settings.training.steps, patience=0)
 
     def train(on_step: OnStep) -> Any:

@@ -17,9 +17,10 @@ from synthaug.config.generator import (
 )
 from synthaug.config.optimisation import TrainingConfig
 from synthaug.config.pool import LabelPolicy, PoolConfig, PromptPolicy, SamplingConfig
-from synthaug.config.study import ClassifierConfig, ExecutionConfig, MetricsConfig, Regime, StudyConfig
+from synthaug.config.study import MOVES, ClassifierConfig, ExecutionConfig, MetricsConfig, Move, Regime, StudyConfig
 
 __all__ = [
+    "MOVES",
     "AdapterConfig",
     "AutoencoderConfig",
     "ClassifierConfig",
@@ -31,6 +32,7 @@ __all__ = [
     "LabelPolicy",
     "MeasurementConfig",
     "MetricsConfig",
+    "Move",
     "PhantomConfig",
     "PoolConfig",
     "PreprocessConfig",

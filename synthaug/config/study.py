@@ -6,6 +6,10 @@ from typing import Any, Literal
 from synthaug.config.checks import require
 from synthaug.config.optimisation import TrainingConfig
 
+Move = Literal["flip", "rotate", "translate", "zoom"]
+MOVES: tuple[Move, ...] = ("flip", "rotate", "translate", "zoom")
+"""Classical augmentation, as published."""
+
 
 @dataclass
 class ClassifierConfig:
@@ -22,8 +26,9 @@ class ClassifierConfig:
     as the training set is and the loss is weighted; or nothing."""
     class_weights: list[float] | None = None
     """Loss weight of each class where ``balance`` is weighted; none = scikit-learn's "balanced", 1 / frequency."""
-    augment: bool = True
-    """Classical augmentation, as published: flip left-right, rotate, translate, zoom."""
+    augment: bool | list[Move] = True
+    """Classical augmentation: true = as published, flip left-right, rotate, translate, zoom; false = none; or a list of
+    those to use. Zoom changes sizes, so leave it out where the class is a size."""
     test_flips: bool = False
     """Average the logits of a volume and of its left-right mirror image when predicting."""
     evaluate_every: int = 20
@@ -35,7 +40,18 @@ class ClassifierConfig:
     )
     """Its optimisation."""
 
+    @property
+    def moves(self) -> list[Move]:
+        """The classical augmentation that is used; none = []."""
+        if isinstance(self.augment, bool):
+            return list(MOVES) if self.augment else []
+        return self.augment
+
     def __post_init__(self) -> None:
+        require(
+            isinstance(self.augment, bool) or len(set(self.augment)) == len(self.augment) > 0,
+            f"classifier.augment={self.augment} must be true, false, or a list that names each of its moves once.",
+        )
         require(self.evaluate_every >= 1, f"classifier.evaluate_every={self.evaluate_every} must be at least 1.")
         require(self.patience >= 0, f"classifier.patience={self.patience} must not be negative.")
         weights = self.class_weights

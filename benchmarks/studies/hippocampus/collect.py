@@ -29,14 +29,13 @@ from synthaug.errors import InputError
 from synthaug.files import atomic_path, read_json, write_json
 
 HERE = Path(__file__).parent
-USUAL = {"classifier.augment": True, "classifier.balance": "oversampled"}
-"""What the cells of parts without these axes have."""
-NAMES = {
-    ("real", False, "none"): "real plain",
-    ("real", False, "oversampled"): "real oversampled",
-    ("real", True, "oversampled"): BASELINE,
-}
-"""Arms of real data: as it is; in class-balanced batches; in such batches with classical augmentation."""
+CHOSEN_MOVES = ["flip", "rotate", "translate"]
+"""Classical augmentation that was chosen on development."""
+USUAL = {"classifier.augment": CHOSEN_MOVES}
+"""What the cells of parts without this axis have, as base.yaml says."""
+TREATMENTS = {"False": "real oversampled", str(CHOSEN_MOVES): BASELINE, "True": "real published"}
+"""Arms of real data in class-balanced batches, by ``classifier.augment``: as it is; flipped, turned and shifted; and
+zoomed too, as published."""
 ORDER = ("real", "synthetic", "mixed", "finetuned")
 
 
@@ -60,18 +59,19 @@ def read_records(folders: Sequence[Path]) -> list[Record]:
 
 def _place(record: Record) -> tuple[Any, ...]:
     settings = record["settings"]
-    fraction, treated = record["synthetic_fraction"] or 0, [settings[key] for key in USUAL]
+    fraction, treated = record["synthetic_fraction"] or 0, [str(settings[key]) for key in USUAL]
     return settings["split.train"], ORDER.index(record["regime"]), treated, fraction, settings["split.file"]
 
 
 def rename(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The summary with short names of its arms: "mixed 0.5 train 16", "real plain train 16"."""
+    """The summary with short names of its arms: "mixed 0.5 train 16", "real oversampled train 16"."""
     names = {}
     for row in summary["regimes"]:
         settings = row["settings"]
-        treated = (row["regime"].split(" ")[0], *(settings[key] for key in USUAL))
         short = row["regime"].partition(" train ")[0]
-        names[row["regime"]] = f"{NAMES.get(treated, short)} train {settings['split.train']}"
+        if row["regime"].split(" ")[0] == "real":
+            short = TREATMENTS[str(settings["classifier.augment"])]
+        names[row["regime"]] = f"{short} train {settings['split.train']}"
     regimes = [
         {**row, "regime": names[row["regime"]], "settings": {"split.train": row["settings"]["split.train"]}}
         for row in summary["regimes"]
