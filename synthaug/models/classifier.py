@@ -38,7 +38,8 @@ def build_classifier(
             "use larger volumes or a smaller network."
         ) from error
     # Convolutions of the CPU are about 1.3 times faster so, and the volumes follow the weights.
-    return network.to(memory_format=torch.channels_last_3d).train()
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network.train()
 
 
 def _network(config: ClassifierConfig, in_channels: int, classes: int) -> nn.Module:
