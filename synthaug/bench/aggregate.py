@@ -12,14 +12,8 @@ from synthaug.data.manifest import stack_images
 from synthaug.metrics.distances import distance_report, metrics_for
 from synthaug.metrics.features import seeded_extractor
 from synthaug.metrics.intervals import Interval
-from synthaug.metrics.resampling import (
-    STATISTICS,
-    correct_holm,
-    draw_weights,
-    interval_of,
-    paired_permutation_p,
-    statistic_draws,
-)
+from synthaug.metrics.resampling import Resamples, correct_holm, interval_of, paired_permutation
+from synthaug.metrics.weighted import STATISTICS
 
 Record = dict[str, Any]
 ANSWERS = {
@@ -50,14 +44,14 @@ def summarise(
         to real, with interval, permutation p, and p_holm, corrected over the contrasts of the same metric), and the
         verdict in one sentence.
     """
-    arms = arms_of(records)
+    arms, resamples = arms_of(records), Resamples(config.bootstrap)
     regimes = []
     for arm in arms:
-        regimes.append(_regime(arm, config))
+        regimes.append(_regime(arm, config, resamples))
         on_statistic()
     contrasts = []
     for ours, theirs in _pairs(arms):
-        contrasts += _contrasts(ours, theirs, config)
+        contrasts += _contrasts(ours, theirs, config, resamples)
         on_statistic()
     for metric in STATISTICS:
         family = [contrast for contrast in contrasts if contrast["metric"] == metric]
@@ -103,7 +97,7 @@ def _pairs(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
     return [(ours, theirs) for ours, theirs in pairs if ours.repeats.keys() & theirs.repeats.keys()]
 
 
-def _regime(arm: Arm, config: MetricsConfig) -> dict[str, Any]:
+def _regime(arm: Arm, config: MetricsConfig, resamples: Resamples) -> dict[str, Any]:
     first = arm.records[0]
     return {
         "regime": arm.label,
@@ -115,38 +109,43 @@ def _regime(arm: Arm, config: MetricsConfig) -> dict[str, Any]:
         "n_train_synthetic": first["n_train_synthetic"],
         "protocol": first["protocol"],
         "n_test": len({row["patient_id"] for record in arm.records for row in record["predictions"]}),
-        **measure_arm(arm.records, config),
+        **measure_arm(arm.records, config, resamples),
     }
 
 
-def measure_arm(records: Sequence[Record], config: MetricsConfig) -> dict[str, dict[str, float]]:
+def measure_arm(
+    records: Sequence[Record], config: MetricsConfig, resamples: Resamples | None = None
+) -> dict[str, dict[str, float]]:
     """Each metric of an arm's records: value, ci_low, ci_high.
+
+    Args:
+        records: Of the arm.
+        config: Resamples and coverage.
+        resamples: Those of the arms measured before; None = new ones.
 
     Raises:
         InputError: The test subjects lack a class.
     """
-    patients, labels, scores = stack_scores(records)
-    weights, repeats = draw_weights(patients, labels, n_repeats=len(scores), resamples=config.bootstrap)
-    measured = {}
-    for metric in STATISTICS:
-        draws = statistic_draws(metric, labels=labels, scores=scores, weights=weights, repeats=repeats)
-        measured[metric] = _ends(interval_of(draws, confidence=config.confidence))
-    return measured
+    draws = (resamples or Resamples(config.bootstrap)).draws(*stack_scores(records))
+    return {
+        metric: _ends(interval_of(each, confidence=config.confidence))
+        for metric, each in zip(STATISTICS, draws.T, strict=True)
+    }
 
 
-def _contrasts(ours: Arm, theirs: Arm, config: MetricsConfig) -> list[dict[str, Any]]:
+def _contrasts(ours: Arm, theirs: Arm, config: MetricsConfig, resamples: Resamples) -> list[dict[str, Any]]:
     """Differences on the seeds and splits that both have."""
     shared = sorted(ours.repeats.keys() & theirs.repeats.keys())
     records = [arm.repeats[repeat] for arm in (ours, theirs) for repeat in shared]
     patients, labels, scores = stack_scores(records)
-    weights, repeats = draw_weights(patients, labels, n_repeats=len(shared), resamples=config.bootstrap)
     sets = scores[: len(shared)], scores[len(shared) :]
+    first, second = (resamples.draws(patients, labels, each) for each in sets)
+    p_values = paired_permutation(
+        patient_ids=patients, labels=labels, scores=sets[0], baseline=sets[1], resamples=config.permutations
+    )
     rows = []
-    for metric in STATISTICS:
-        first, second = (
-            statistic_draws(metric, labels=labels, scores=each, weights=weights, repeats=repeats) for each in sets
-        )
-        interval = _ends(interval_of(first - second, confidence=config.confidence))
+    for metric, draws in zip(STATISTICS, (first - second).T, strict=True):
+        interval = _ends(interval_of(draws, confidence=config.confidence))
         rows.append(
             {
                 "contrast": f"{ours.label} - {theirs.label}",
@@ -154,14 +153,7 @@ def _contrasts(ours: Arm, theirs: Arm, config: MetricsConfig) -> list[dict[str, 
                 "metric": metric,
                 "difference": interval.pop("value"),
                 **interval,
-                "p": paired_permutation_p(
-                    metric,
-                    patient_ids=patients,
-                    labels=labels,
-                    scores=sets[0],
-                    baseline=sets[1],
-                    resamples=config.permutations,
-                ),
+                "p": p_values[metric],
                 "seeds": sorted({record["seed"] for record in records}),
                 "repeats": len(shared),
                 "protocol": records[0]["protocol"],
