@@ -12,7 +12,14 @@ from synthaug.data.manifest import stack_images
 from synthaug.metrics.distances import distance_report, metrics_for
 from synthaug.metrics.features import seeded_extractor
 from synthaug.metrics.intervals import Interval
-from synthaug.metrics.resampling import Resamples, correct_holm, interval_of, paired_permutation
+from synthaug.metrics.resampling import (
+    Resamples,
+    correct_holm,
+    enough_swaps,
+    interval_of,
+    paired_permutation,
+    tell_limit,
+)
 from synthaug.metrics.weighted import STATISTICS
 
 Record = dict[str, Any]
@@ -41,28 +48,36 @@ def summarise(
 
     Returns:
         cells, failed, regimes (an arm each, with value, ci_low, ci_high of each metric), contrasts (paired differences
-        to real, with interval, permutation p, and p_holm, corrected over the contrasts of the same metric), and the
-        verdict in one sentence.
+        to real, with interval, permutation p, and p_holm, corrected over the contrasts of the same metric),
+        permutations (behind each p), p_limit (a sentence where no p can be small enough, else ""), and the verdict in
+        one sentence, followed by that.
     """
     arms, resamples = arms_of(records), Resamples(config.bootstrap)
+    pairs, alpha = _pairs(arms), 1 - config.confidence
+    swaps = config.permutations or enough_swaps(len(pairs), alpha=alpha)
     regimes = []
     for arm in arms:
         regimes.append(_regime(arm, config, resamples))
         on_statistic()
     contrasts = []
-    for ours, theirs in _pairs(arms):
-        contrasts += _contrasts(ours, theirs, config, resamples)
+    for ours, theirs in pairs:
+        contrasts += _contrasts(ours, theirs, config, resamples, swaps)
         on_statistic()
     for metric in STATISTICS:
         family = [contrast for contrast in contrasts if contrast["metric"] == metric]
         for contrast, corrected in zip(family, correct_holm([row["p"] for row in family]), strict=True):
             contrast["p_holm"] = corrected
+    patients = max((contrast["n_test"] for contrast in contrasts), default=0)
+    limit = tell_limit(len(pairs), swaps=swaps, patients=patients, alpha=alpha)
+    verdict = write_verdict(contrasts, records, config.confidence)
     return {
         "cells": len(records),
         "failed": list(failed),
         "regimes": regimes,
         "contrasts": contrasts,
-        "verdict": write_verdict(contrasts, records, config.confidence),
+        "permutations": swaps,
+        "p_limit": limit,
+        "verdict": f"{verdict} {limit}".rstrip(),
     }
 
 
@@ -133,7 +148,7 @@ def measure_arm(
     }
 
 
-def _contrasts(ours: Arm, theirs: Arm, config: MetricsConfig, resamples: Resamples) -> list[dict[str, Any]]:
+def _contrasts(ours: Arm, theirs: Arm, config: MetricsConfig, resamples: Resamples, swaps: int) -> list[dict[str, Any]]:
     """Differences on the seeds and splits that both have."""
     shared = sorted(ours.repeats.keys() & theirs.repeats.keys())
     records = [arm.repeats[repeat] for arm in (ours, theirs) for repeat in shared]
@@ -141,7 +156,7 @@ def _contrasts(ours: Arm, theirs: Arm, config: MetricsConfig, resamples: Resampl
     sets = scores[: len(shared)], scores[len(shared) :]
     first, second = (resamples.draws(patients, labels, each) for each in sets)
     p_values = paired_permutation(
-        patient_ids=patients, labels=labels, scores=sets[0], baseline=sets[1], resamples=config.permutations
+        patient_ids=patients, labels=labels, scores=sets[0], baseline=sets[1], resamples=swaps
     )
     rows = []
     for metric, draws in zip(STATISTICS, (first - second).T, strict=True):
@@ -156,6 +171,7 @@ def _contrasts(ours: Arm, theirs: Arm, config: MetricsConfig, resamples: Resampl
                 "p": p_values[metric],
                 "seeds": sorted({record["seed"] for record in records}),
                 "repeats": len(shared),
+                "n_test": len(set(patients)),
                 "protocol": records[0]["protocol"],
             }
         )

@@ -53,8 +53,9 @@ class MetricsConfig:
     """Weights of the seeded extractor."""
     bootstrap: int = 1000
     """Resamples behind an interval."""
-    permutations: int = 1999
-    """Random swaps of two classifiers' predictions behind a p-value."""
+    permutations: int | None = None
+    """Random swaps of two classifiers' predictions behind a p-value; none = 1999, or more where there are so many
+    comparisons that none could come out clear after Holm's correction."""
     confidence: float = 0.95
     """Coverage of the intervals."""
     subgroups: list[str] = field(default_factory=list)
@@ -64,7 +65,10 @@ class MetricsConfig:
 
     def __post_init__(self) -> None:
         require(self.bootstrap >= 1, f"metrics.bootstrap={self.bootstrap} must be at least 1.")
-        require(self.permutations >= 1, f"metrics.permutations={self.permutations} must be at least 1.")
+        require(
+            self.permutations is None or self.permutations >= 1,
+            f"metrics.permutations={self.permutations} must be at least 1.",
+        )
         require(0 < self.confidence < 1, f"metrics.confidence={self.confidence} must lie in (0, 1).")
 
 

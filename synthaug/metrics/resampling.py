@@ -4,6 +4,7 @@ A resample is a weighting of the rows (``metrics.weighted``), so that a thousand
 on the same patients is measured on the same resamples.
 """
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -19,6 +20,11 @@ DRAWN_AT_ONCE = 1000
 """Swaps drawn together, as ``scipy.stats.permutation_test(batch=1000)`` does: the number names the swaps."""
 DIGITS = 12
 """Decimals of a difference that count: what rounding sets apart is as large."""
+
+FEWEST_SWAPS, MOST_SWAPS = 1999, 99_999
+"""Of one comparison and of very many."""
+SPARE = 5
+"""How many times the fewest swaps with which a comparison can be clear: then some may give a difference as large."""
 
 
 class Resamples:
@@ -192,6 +198,46 @@ def _swapped_differences(
 def _ranks(scores: np.ndarray) -> np.ndarray:
     """Each column's ranks in (0, 1]."""
     return rankdata(scores, axis=0) / len(scores)
+
+
+def enough_swaps(comparisons: int, *, alpha: float) -> int:
+    """How many random swaps it takes for one of many comparisons to have a p that is small after Holm's correction.
+
+    At most ``MOST_SWAPS``; :func:`tell_limit` says where these, or few patients, are too few.
+
+    Example:
+        >>> [enough_swaps(comparisons, alpha=0.05) for comparisons in (1, 100, 10_000)]
+        [1999, 19999, 99999]
+    """
+    return min(max(math.ceil(SPARE * 2 * comparisons / alpha) - 1, FEWEST_SWAPS), MOST_SWAPS)
+
+
+def tell_limit(comparisons: int, *, swaps: int, patients: int, alpha: float) -> str:
+    """One sentence where no comparison's p can be small enough, however large its difference; else nothing.
+
+    Args:
+        comparisons: What Holm's correction is over.
+        swaps: Random swaps behind a p.
+        patients: Whose predictions are swapped.
+        alpha: What is small after the correction.
+
+    Example:
+        >>> tell_limit(2, swaps=1999, patients=600, alpha=0.05)
+        ''
+        >>> print(tell_limit(1, swaps=1999, patients=4, alpha=0.05))
+        No comparison can come out clear: all 16 swaps of 4 test patients give no p below 0.12; needed is 0.05.
+    """
+    every = 2**patients <= swaps
+    smallest = 2 / (2**patients if every else swaps + 1)
+    if comparisons * smallest <= alpha:
+        return ""
+    cause = f"all {2**patients} swaps of {patients} test patients" if every else f"{swaps} random swaps"
+    family = f" before Holm's correction over {comparisons} comparisons" if comparisons > 1 else ""
+    mend = "" if every else f" (metrics.permutations: at least {math.ceil(2 * comparisons / alpha) - 1})"
+    return (
+        f"No comparison can come out clear: {cause} give no p below {smallest:.2g}; needed is {alpha / comparisons:.2g}"
+        f"{family}{mend}."
+    )
 
 
 def correct_holm(p_values: Sequence[float]) -> list[float]:
