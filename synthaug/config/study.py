@@ -85,7 +85,8 @@ class StudyConfig:
     """Which ways to train are compared: on real data, on synthetic data, on both at once, or on both one after the
     other (finetuned: pre-trained on the pool, then fine-tuned on the real training set)."""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    """Classifier seeds; each regime runs once a seed."""
+    """Classifier seeds; each regime runs once a seed. Repeats over splits or folds train from other first weights and
+    batches each, the same for all arms of a repeat."""
     synthetic_fraction: list[float] = field(default_factory=lambda: [0.5])
     """Synthetic share of the mixed regime's training set, in (0, 1); several = as many mixed regimes."""
     pretrain_share: list[float] = field(default_factory=lambda: [0.5])
