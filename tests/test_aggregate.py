@@ -65,6 +65,59 @@ def test_p_values_of_a_metric_are_corrected_over_its_contrasts():
     ]
 
 
+def of_many_comparisons(count, *, patients=16):
+    """Real data wrong about everybody, and mixtures that are right about everybody, one a comparison."""
+    labels = [number % 2 for number in range(patients)]
+
+    def told(regime, scores, **options):
+        rows = [
+            {"patient_id": f"p{number}", "label": label, "probabilities": [1 - score, score]}
+            for number, (label, score) in enumerate(zip(labels, scores, strict=True))
+        ]
+        return record(regime, **options) | {"predictions": rows}
+
+    right, wrong = ([abs(label - error) for label in labels] for error in (0.1, 0.9))
+    return [told("real", wrong), *(told("mixed", right, fraction=(1 + k) / (1 + count)) for k in range(count))]
+
+
+def test_so_many_swaps_are_drawn_that_one_of_many_comparisons_can_be_clear():
+    records = of_many_comparisons(60)
+    summary = summarise(records, [], MetricsConfig(bootstrap=5))
+    assert (summary["permutations"], summary["p_limit"]) == (200 * 60 - 1, "")
+    rows = [row for row in summary["contrasts"] if row["metric"] == "auroc"]
+    assert all(row["p"] < 1e-3 for row in rows)  # 1999 swaps would give 60 * 2 / 2000 = 0.06
+    assert "helped clearly in 60 and hurt clearly in 0 of 60" in summary["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("patients", "permutations", "told"),
+    [
+        (
+            16,
+            1999,
+            "1999 random swaps give no p below 0.001; needed is 0.00083 before Holm's correction over 60 "
+            "comparisons (metrics.permutations: at least 2399).",
+        ),
+        (
+            10,
+            None,
+            "all 1024 swaps of 10 test patients give no p below 0.002; needed is 0.00083 before Holm's correction "
+            "over 60 comparisons.",
+        ),
+    ],
+)
+def test_where_no_comparison_can_be_clear_the_summary_and_the_verdict_say_so(patients, permutations, told):
+    config = MetricsConfig(bootstrap=5, permutations=permutations)
+    summary = summarise(of_many_comparisons(60, patients=patients), [], config)
+    assert summary["p_limit"] == f"No comparison can come out clear: {told}"
+    assert summary["verdict"].endswith(f"p corrected by Holm). {summary['p_limit']}")
+    assert "helped clearly in 0" in summary["verdict"]
+    one = summarise(of_many_comparisons(1), [], MetricsConfig(bootstrap=5, permutations=19))
+    assert one["p_limit"].endswith(
+        "19 random swaps give no p below 0.1; needed is 0.05 (metrics.permutations: at least 39)."
+    )
+
+
 def test_a_study_without_comparison_says_so():
     summary = summarise([record()], [{"regime": "mixed"}], MetricsConfig(bootstrap=5))
     assert summary["verdict"].startswith("No comparison")

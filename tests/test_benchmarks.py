@@ -294,3 +294,13 @@ def test_the_reach_is_the_one_at_which_most_deals_tell_the_swap(script, monkeypa
     assert shares[8] < shares[chosen[0]]
     at_8 = swaps.swap_often(cohort, told, voxels, classes="label", k=8)
     assert {(row["metric"], row["k"]) for row in at_8} == {(name, 8.0) for name in swaps.BALLS}
+
+
+def test_resampled_statistics_are_those_of_scikit_learn(script, capsys, monkeypatch):
+    resampling = script("speed", "resampling")
+    monkeypatch.setattr(resampling, "PATIENTS", 60)
+    resampling.main(["--quick"])
+    told = last_json(capsys.readouterr().out)
+    assert set(told) >= CLAIM
+    assert told["figures"] == 8 * (6 * 3 + 9 * 4)
+    assert told["largest_difference"] <= resampling.AGREEMENT

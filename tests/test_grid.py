@@ -1,10 +1,13 @@
 """A config becomes cells: every combination once, an identity that follows the result and nothing else."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from synthaug.bench.batches import ShuffledSampler
+from synthaug.bench.cell import _sampler, _train
 from synthaug.bench.grid import cells_of, settings_of
 from synthaug.config import ClassifierConfig, Config, SplitConfig, StudyConfig, TrainingConfig
 from synthaug.errors import InputError
@@ -135,12 +138,46 @@ def test_combinations_are_checked_together():
         cells(study(axes=axes))
 
 
+def test_each_repeat_trains_from_a_seed_of_its_own_which_all_its_arms_share():
+    axes = {"split.seed": [3, 4], "split.fold": [0, 1, 2], "split.train": [1, 0.5], "classifier.augment": [True, False]}
+    config = Config(split=SplitConfig(folds=3, val=0.2), study=StudyConfig(axes=axes, seeds=[0, 7]))
+    seeds = {}
+    for cell in cells(config):
+        repeat = (cell.seed, cell.settings["split.seed"], cell.settings["split.fold"])
+        seeds.setdefault(repeat, set()).add(cell.training_seed)
+    assert len(seeds) == 2 * 2 * 3
+    assert all(len(of_repeat) == 1 for of_repeat in seeds.values())
+    assert len(set.union(*seeds.values())) == len(seeds)
+    assert seeds[7, 3, 0] == {7}
+
+
+def test_cells_of_the_first_split_and_of_a_study_without_splits_are_as_before():
+    """The identity is the hash that it was when the seed alone named a training."""
+    [first, second] = cells(study(axes={"split.seed": [0, 1]}, regimes=["real"], seeds=[5]))
+    [alone] = cells(study(regimes=["real"], seeds=[5]))
+    assert first.id == alone.id == "4d6bc63088e75d01"
+    assert second.training_seed not in (5, alone.training_seed)
+
+
+def test_a_cell_trains_with_the_seed_of_its_repeat(monkeypatch):
+    monkeypatch.setattr("synthaug.bench.cell.train_classifier", lambda *given, seed, **options: seed)
+    subjects = [{"label": label, "patient_id": str(label)} for label in (0, 1)] * 4
+    config = study(axes={"split.seed": [0, 1]}, regimes=["real"], seeds=[0])
+    split = SimpleNamespace(train=subjects, val=subjects)
+    for cell in cells(config):
+        used = SimpleNamespace(split=split, config=config, out=Path())
+        sampler = _sampler(cell, used, None)
+        assert sampler.seed == cell.training_seed
+        assert _train(cell, used, sampler, None, None) == cell.training_seed
+
+
 def test_the_config_of_a_cell_says_all_but_the_regime():
     [cell, *_] = cells(study(axes={"classifier.augment": [False]}))
     assert asdict(cell.config.classifier) == asdict(ClassifierConfig(augment=False))
     assert cell.describe() == {
         "regime": "real",
         "seed": 0,
+        "training_seed": 0,
         "synthetic_fraction": None,
         "settings": {"classifier.augment": False},
         "id": cell.id,

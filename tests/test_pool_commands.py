@@ -59,6 +59,26 @@ def test_shards_built_one_by_one_are_the_pool_built_at_once(arguments, tmp_path)
     assert tree(tmp_path / "parts") == tree(tmp_path / "whole")
 
 
+def test_a_pool_is_built_from_the_config_of_a_whole_study(generator, arguments, tmp_path, capsys):
+    study = tmp_path / "study.yaml"
+
+    def build(name, text, *words):
+        study.write_text(text + "\nstudy: {axes: {classifier.balance: [weighted]}}\nmetrics: {bootstrap: 5}\n")
+        return main(["pool", "build", "--config", str(study), *words, *SMALL, "--out", str(tmp_path / name)])
+
+    own = "pool: {per_class: 2}\ngenerator: {variant: maisi}\nclassifier: {network: resnet18}"
+    assert build("named", own, "--generator", generator) == 0
+    assert build("pretrained", f"pool: {{per_class: 2}}\ngenerator: {{pretrained: {generator}}}") == 0
+    assert main([*arguments, "--pool.per_class", "2", "--out", str(tmp_path / "plain")]) == 0
+    assert tree(tmp_path / "named") == tree(tmp_path / "pretrained") == tree(tmp_path / "plain")
+    capsys.readouterr()
+    assert build("refused", own) == 2
+    assert "name a trained one by --generator" in capsys.readouterr().err
+    assert build("refused", "classifier: {netwrk: resnet18}") == 2
+    assert "netwrk" in capsys.readouterr().err
+    assert not (tmp_path / "refused").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

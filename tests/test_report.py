@@ -325,6 +325,9 @@ def test_a_study_of_forty_differences_stays_small_and_tells_all_of_them(tmp_path
         "th"
     ] * 8  # four panels, two tables
     assert "Holm: p is corrected over the 34 comparisons of each metric" in page.text
+    assert (
+        page.text.count("No comparison can come out clear: 10 random swaps give no p below") == 2
+    )  # verdict, footnote
     assert "the 2 trainings (seeds) of an arm" in page.text
     assert "How much does it help with how many real patients?" in page.text
 

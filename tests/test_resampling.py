@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
-from scipy.stats import rankdata
+from scipy.stats import permutation_test, rankdata
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -21,14 +21,15 @@ from synthaug.errors import InputError
 from synthaug.metrics.classification import auroc, average_precision, classification_metrics
 from synthaug.metrics.intervals import paired_difference, patient_bootstrap
 from synthaug.metrics.resampling import (
-    STATISTICS,
+    Resamples,
+    average_trainings,
     correct_holm,
-    draw_weights,
+    draw_swaps,
     interval_of,
-    paired_permutation_p,
-    statistic_draws,
-    weighted_statistic,
+    paired_permutation,
 )
+from synthaug.metrics.weighted import BLOCK, STATISTICS, weighted_statistics
+from synthaug.seeding import numpy_generator
 
 
 def cohort(seed, *, n=30, classes=2, digits=1):
@@ -45,10 +46,8 @@ def test_unit_weights_are_the_metrics_of_scikit_learn(seed, classes, digits):
     labels, probabilities, _ = cohort(seed, classes=classes, digits=digits)
     expected = classification_metrics(labels, probabilities)
     assert tuple(expected) == STATISTICS
-    ones = np.ones((1, len(labels)))
-    for name, value in expected.items():
-        [found] = weighted_statistic(name, labels=labels, probabilities=probabilities, weights=ones)
-        assert found == pytest.approx(value, abs=1e-9), name
+    [found] = weighted_statistics(labels, probabilities, np.ones((1, len(labels))))
+    assert found.tolist() == pytest.approx(list(expected.values()), abs=1e-9)
 
 
 @settings(max_examples=60, deadline=None)
@@ -67,19 +66,26 @@ def test_weights_are_scikit_learns_sample_weights(seed):
         "f1": lambda w: f1_score(labels, called, sample_weight=w, zero_division=0),
         "brier": lambda w: brier_score_loss(labels, scores, sample_weight=w),
     }
+    found = weighted_statistics(labels, probabilities, weights)
     for name, reference in references.items():
-        found = weighted_statistic(name, labels=labels, probabilities=probabilities, weights=weights)
-        np.testing.assert_allclose(found, [reference(w) for w in weights], atol=1e-12, err_msg=name)
+        column = found[:, STATISTICS.index(name)]
+        np.testing.assert_allclose(column, [reference(w) for w in weights], atol=1e-12, err_msg=name)
 
 
-@pytest.mark.parametrize("name", STATISTICS)
 @pytest.mark.parametrize("classes", [2, 3])
-def test_many_sets_of_probabilities_at_once_are_each_by_itself(name, classes):
-    sets = [cohort(seed, classes=classes)[1] for seed in range(3)]
-    labels, ones = cohort(0, classes=classes)[0], np.ones((1, 30))
-    together = weighted_statistic(name, labels=labels, probabilities=np.stack(sets), weights=ones)
-    alone = [weighted_statistic(name, labels=labels, probabilities=each, weights=ones)[0] for each in sets]
-    np.testing.assert_allclose(together, alone, atol=1e-12)
+def test_many_weightings_go_through_in_blocks_and_are_each_by_itself(classes):
+    labels, probabilities, rng = cohort(0, n=3000, classes=classes)
+    weights = rng.integers(0, 3, size=(BLOCK // 3000 + 5, 3000))
+    together = weighted_statistics(labels, probabilities, weights)
+    alone = [weighted_statistics(labels, probabilities, weights[[row]])[0] for row in (0, -1)]
+    np.testing.assert_allclose(together[[0, -1]], alone, atol=1e-12)
+    assert weighted_statistics(labels, probabilities, weights[:0]).shape == (0, len(STATISTICS))
+
+
+def test_rows_that_lack_a_class_have_no_statistic():
+    labels, probabilities, _ = cohort(0, classes=3)
+    weights = np.stack([labels != label for label in range(3)] + [np.ones(30, dtype=bool)])
+    assert np.isnan(weighted_statistics(labels, probabilities, weights)).all(axis=1).tolist() == [True] * 3 + [False]
 
 
 def test_a_weight_is_a_repeated_row():
@@ -87,9 +93,8 @@ def test_a_weight_is_a_repeated_row():
     weights = rng.integers(1, 4, size=30)
     repeated = np.repeat(np.arange(30), weights)
     expected = classification_metrics(labels[repeated], probabilities[repeated])
-    for name in STATISTICS:
-        [found] = weighted_statistic(name, labels=labels, probabilities=probabilities, weights=weights[None])
-        assert found == pytest.approx(expected[name], abs=1e-9), name
+    [found] = weighted_statistics(labels, probabilities, weights[None])
+    assert dict(zip(STATISTICS, found, strict=True)) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize(("name", "statistic"), [("auroc", auroc), ("average_precision", average_precision)])
@@ -98,11 +103,10 @@ def test_intervals_are_those_of_the_bootstrap_one_by_one(name, statistic):
     scores = [first, cohort(4)[1]]
     baseline = [cohort(5)[1], cohort(6)[1]]
     patient_ids = [f"p{row // 2}" for row in range(30)]
-    weights, repeats = draw_weights(patient_ids, labels, n_repeats=2, resamples=60)
     known = {"patient_ids": patient_ids, "labels": labels, "resamples": 60}
+    resamples = Resamples(60)
     ours, theirs = (
-        statistic_draws(name, labels=labels, scores=each, weights=weights, repeats=repeats)
-        for each in (scores, baseline)
+        resamples.draws(patient_ids, labels, each)[:, STATISTICS.index(name)] for each in (scores, baseline)
     )
     for draws, expected in (
         (ours, patient_bootstrap(statistic, **known, arrays=scores)),
@@ -117,14 +121,27 @@ def test_rows_that_a_training_was_not_tested_on_do_not_count():
     labels = np.array([0, 1, 0, 1, 0, 1])
     right, wrong = np.eye(2)[labels], np.eye(2)[[0, 1, 0, 1, 0, 0]]
     right[4:], wrong[:2] = np.nan, np.nan
-    every = np.ones((1, 6))
-    options = {"labels": labels, "scores": [right, wrong], "weights": every}
-    assert statistic_draws("accuracy", **options, repeats=np.ones((1, 2))) == [(1 + 0.75) / 2]
-    assert statistic_draws("accuracy", **options, repeats=np.array([[0, 2]])) == [0.75]
-    first_half = np.array([[1, 1, 0, 0, 0, 0]])  # the second training has none of these
-    assert statistic_draws("auroc", **options | {"weights": first_half}, repeats=np.ones((1, 2))) == [1.0]
-    none = np.array([[1, 0, 1, 0, 1, 0]])
-    assert np.isnan(statistic_draws("auroc", **options | {"weights": none}, repeats=np.ones((1, 2)))).all()
+    patient_ids = list("abcdef")
+    assert Resamples(1).draws(patient_ids, labels, [right, wrong])[0, 0] == (1 + 0.75) / 2
+    values = np.array([[[1.0], [np.nan], [np.nan]], [[0.75], [0.75], [np.nan]]])
+    found = average_trainings(values, np.array([[1, 2], [2, 1], [1, 1]]))[:, 0]
+    assert found[:2] == pytest.approx([(1 + 2 * 0.75) / 3, 0.75])  # the second lacks a class for the first training
+    assert np.isnan(found[2])
+
+
+def test_a_training_is_measured_once_and_alone_as_beside_others(monkeypatch):
+    labels, first, _ = cohort(3)
+    sets, patient_ids = [first, cohort(4)[1]], list(map(str, range(30)))
+    expected = Resamples(20).draws(patient_ids, labels, sets)
+    resamples, measured = Resamples(20), []
+    monkeypatch.setattr(
+        "synthaug.metrics.resampling.weighted_statistics",
+        lambda *given: measured.append(given) or weighted_statistics(*given),
+    )
+    for each in (sets, sets[::-1], sets):
+        found = resamples.draws(patient_ids, labels, each)
+    assert len(measured) == 2
+    assert (found == expected).all()
 
 
 def test_an_interval_that_does_not_exist_is_refused():
@@ -170,10 +187,10 @@ def test_p_counts_every_swap_of_whole_patients(name, statistic, seed):
 
     differences = [abs(difference(swaps)) for swaps in product([False, True], repeat=5)]
     expected = np.mean([each >= differences[0] - 1e-12 for each in differences])
-    found = paired_permutation_p(
-        name, patient_ids=list("aabbccddee"), labels=labels, scores=ours, baseline=theirs, resamples=1000
+    found = paired_permutation(
+        patient_ids=list("aabbccddee"), labels=labels, scores=ours, baseline=theirs, resamples=1000
     )
-    assert found == pytest.approx(expected)
+    assert found[name] == pytest.approx(expected)
 
 
 def test_p_is_one_for_equal_predictions_and_another_scale_is_no_difference():
@@ -181,20 +198,65 @@ def test_p_is_one_for_equal_predictions_and_another_scale_is_no_difference():
     squeezed = 0.5 + (probabilities - 0.5) / 10
     patient_ids = list(map(str, range(30)))
     for name, other in (("accuracy", probabilities), ("auroc", squeezed), ("average_precision", squeezed)):
-        found = paired_permutation_p(
-            name, patient_ids=patient_ids, labels=labels, scores=[probabilities], baseline=[other], resamples=99
+        found = paired_permutation(
+            patient_ids=patient_ids, labels=labels, scores=[probabilities], baseline=[other], resamples=99
         )
-        assert found == 1.0
+        assert found[name] == 1.0
+
+
+def test_swaps_and_p_are_those_of_scipy():
+    labels, first, _ = cohort(0, n=40)
+    second, patients = cohort(1, n=40)[1], np.arange(40)
+
+    def gain(mine, others, axis):
+        swapped = np.moveaxis(mine, axis, -1)[..., None] >= 40
+        pair = np.where(swapped, second, first), np.where(swapped, first, second)
+        errors = [((each[..., 1] - labels) ** 2).mean(axis=-1) for each in pair]
+        return errors[0] - errors[1]
+
+    expected = permutation_test(
+        (patients, patients + 40),
+        gain,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=1500,
+        batch=1000,
+        rng=numpy_generator("paired permutation", 0),
+    )
+    found = paired_permutation(
+        patient_ids=[f"{number:02d}" for number in patients],
+        labels=labels,
+        scores=[first],
+        baseline=[second],
+        resamples=1500,
+    )
+    assert found["brier"] == expected.pvalue
+    assert draw_swaps(40, 1500).shape == (1500, 5)
+    assert np.unpackbits(draw_swaps(3, 8), axis=1, count=3).sum(axis=0).tolist() == [4, 4, 4]  # all eight
+
+
+def test_differences_that_rounding_sets_apart_are_as_large():
+    """One classifier is right about 21 patients more, the other about 20: whichever swap gives a share of 1/600 more is
+    as large, though 390/600 - 389/600 and 380/600 - 379/600 are not one number."""
+    labels = np.arange(600) % 2
+    gains = np.repeat([1, -1, 0], [21, 20, 559])
+    ours, theirs = (np.eye(2)[np.where(gains == lost, 1 - labels, labels)] for lost in (-1, 1))
+    patient_ids = [f"{number:03d}" for number in range(600)]
+    options = {"patient_ids": patient_ids, "labels": labels, "scores": [ours], "baseline": [theirs], "resamples": 499}
+    swapped = np.unpackbits(draw_swaps(600, 499), axis=1)
+    differences = np.where(swapped, -gains, gains).sum(axis=1)
+    fewest = min((differences <= 1).sum(), (differences >= 1).sum())
+    assert paired_permutation(**options)["accuracy"] == min(2 * (1 + fewest) / 500, 1)
 
 
 def test_p_of_a_clear_difference_is_the_smallest_there_is_and_its_seed_names_the_swaps():
     labels = np.arange(40) % 2
     right, chance = np.eye(2)[labels] * 0.8 + 0.1, cohort(0, n=40)[1]
     options = {"patient_ids": list(map(str, range(40))), "labels": labels, "resamples": 199}
-    found = paired_permutation_p("auroc", **options, scores=[right], baseline=[1 - right])
-    assert found == pytest.approx(2 / 200)  # scipy counts the observed once on each side
+    found = paired_permutation(**options, scores=[right], baseline=[1 - right])
+    assert found["auroc"] == pytest.approx(2 / 200)  # scipy counts the observed once on each side
     first, again, other = (
-        paired_permutation_p("brier", **options, scores=[right * 0.1 + chance * 0.9], baseline=[chance], seed=seed)
+        paired_permutation(**options, scores=[right * 0.1 + chance * 0.9], baseline=[chance], seed=seed)["brier"]
         for seed in (0, 0, 1)
     )
     assert first == again
@@ -209,14 +271,13 @@ def test_p_is_uniform_where_there_is_no_difference():
         labels = np.arange(30) % 2
         scores, baseline = (softmax(rng.normal(size=(30, 2)) + np.eye(2)[labels], axis=1) for _ in range(2))
         below += (
-            paired_permutation_p(
-                "auroc",
+            paired_permutation(
                 patient_ids=list(map(str, range(30))),
                 labels=labels,
                 scores=[scores],
                 baseline=[baseline],
                 resamples=99,
-            )
+            )["auroc"]
             <= 0.1
         )
     assert 8 <= below <= 34

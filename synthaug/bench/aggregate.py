@@ -13,13 +13,14 @@ from synthaug.metrics.distances import distance_report, metrics_for
 from synthaug.metrics.features import seeded_extractor
 from synthaug.metrics.intervals import Interval
 from synthaug.metrics.resampling import (
-    STATISTICS,
+    Resamples,
     correct_holm,
-    draw_weights,
+    enough_swaps,
     interval_of,
-    paired_permutation_p,
-    statistic_draws,
+    paired_permutation,
+    tell_limit,
 )
+from synthaug.metrics.weighted import STATISTICS
 
 Record = dict[str, Any]
 ANSWERS = {
@@ -47,28 +48,36 @@ def summarise(
 
     Returns:
         cells, failed, regimes (an arm each, with value, ci_low, ci_high of each metric), contrasts (paired differences
-        to real, with interval, permutation p, and p_holm, corrected over the contrasts of the same metric), and the
-        verdict in one sentence.
+        to real, with interval, permutation p, and p_holm, corrected over the contrasts of the same metric),
+        permutations (behind each p), p_limit (a sentence where no p can be small enough, else ""), and the verdict in
+        one sentence, followed by that.
     """
-    arms = arms_of(records)
+    arms, resamples = arms_of(records), Resamples(config.bootstrap)
+    pairs, alpha = _pairs(arms), 1 - config.confidence
+    swaps = config.permutations or enough_swaps(len(pairs), alpha=alpha)
     regimes = []
     for arm in arms:
-        regimes.append(_regime(arm, config))
+        regimes.append(_regime(arm, config, resamples))
         on_statistic()
     contrasts = []
-    for ours, theirs in _pairs(arms):
-        contrasts += _contrasts(ours, theirs, config)
+    for ours, theirs in pairs:
+        contrasts += _contrasts(ours, theirs, config, resamples, swaps)
         on_statistic()
     for metric in STATISTICS:
         family = [contrast for contrast in contrasts if contrast["metric"] == metric]
         for contrast, corrected in zip(family, correct_holm([row["p"] for row in family]), strict=True):
             contrast["p_holm"] = corrected
+    patients = max((contrast["n_test"] for contrast in contrasts), default=0)
+    limit = tell_limit(len(pairs), swaps=swaps, patients=patients, alpha=alpha)
+    verdict = write_verdict(contrasts, records, config.confidence)
     return {
         "cells": len(records),
         "failed": list(failed),
         "regimes": regimes,
         "contrasts": contrasts,
-        "verdict": write_verdict(contrasts, records, config.confidence),
+        "permutations": swaps,
+        "p_limit": limit,
+        "verdict": f"{verdict} {limit}".rstrip(),
     }
 
 
@@ -103,7 +112,7 @@ def _pairs(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
     return [(ours, theirs) for ours, theirs in pairs if ours.repeats.keys() & theirs.repeats.keys()]
 
 
-def _regime(arm: Arm, config: MetricsConfig) -> dict[str, Any]:
+def _regime(arm: Arm, config: MetricsConfig, resamples: Resamples) -> dict[str, Any]:
     first = arm.records[0]
     return {
         "regime": arm.label,
@@ -115,38 +124,43 @@ def _regime(arm: Arm, config: MetricsConfig) -> dict[str, Any]:
         "n_train_synthetic": first["n_train_synthetic"],
         "protocol": first["protocol"],
         "n_test": len({row["patient_id"] for record in arm.records for row in record["predictions"]}),
-        **measure_arm(arm.records, config),
+        **measure_arm(arm.records, config, resamples),
     }
 
 
-def measure_arm(records: Sequence[Record], config: MetricsConfig) -> dict[str, dict[str, float]]:
+def measure_arm(
+    records: Sequence[Record], config: MetricsConfig, resamples: Resamples | None = None
+) -> dict[str, dict[str, float]]:
     """Each metric of an arm's records: value, ci_low, ci_high.
+
+    Args:
+        records: Of the arm.
+        config: Resamples and coverage.
+        resamples: Those of the arms measured before; None = new ones.
 
     Raises:
         InputError: The test subjects lack a class.
     """
-    patients, labels, scores = stack_scores(records)
-    weights, repeats = draw_weights(patients, labels, n_repeats=len(scores), resamples=config.bootstrap)
-    measured = {}
-    for metric in STATISTICS:
-        draws = statistic_draws(metric, labels=labels, scores=scores, weights=weights, repeats=repeats)
-        measured[metric] = _ends(interval_of(draws, confidence=config.confidence))
-    return measured
+    draws = (resamples or Resamples(config.bootstrap)).draws(*stack_scores(records))
+    return {
+        metric: _ends(interval_of(each, confidence=config.confidence))
+        for metric, each in zip(STATISTICS, draws.T, strict=True)
+    }
 
 
-def _contrasts(ours: Arm, theirs: Arm, config: MetricsConfig) -> list[dict[str, Any]]:
+def _contrasts(ours: Arm, theirs: Arm, config: MetricsConfig, resamples: Resamples, swaps: int) -> list[dict[str, Any]]:
     """Differences on the seeds and splits that both have."""
     shared = sorted(ours.repeats.keys() & theirs.repeats.keys())
     records = [arm.repeats[repeat] for arm in (ours, theirs) for repeat in shared]
     patients, labels, scores = stack_scores(records)
-    weights, repeats = draw_weights(patients, labels, n_repeats=len(shared), resamples=config.bootstrap)
     sets = scores[: len(shared)], scores[len(shared) :]
+    first, second = (resamples.draws(patients, labels, each) for each in sets)
+    p_values = paired_permutation(
+        patient_ids=patients, labels=labels, scores=sets[0], baseline=sets[1], resamples=swaps
+    )
     rows = []
-    for metric in STATISTICS:
-        first, second = (
-            statistic_draws(metric, labels=labels, scores=each, weights=weights, repeats=repeats) for each in sets
-        )
-        interval = _ends(interval_of(first - second, confidence=config.confidence))
+    for metric, draws in zip(STATISTICS, (first - second).T, strict=True):
+        interval = _ends(interval_of(draws, confidence=config.confidence))
         rows.append(
             {
                 "contrast": f"{ours.label} - {theirs.label}",
@@ -154,16 +168,10 @@ def _contrasts(ours: Arm, theirs: Arm, config: MetricsConfig) -> list[dict[str, 
                 "metric": metric,
                 "difference": interval.pop("value"),
                 **interval,
-                "p": paired_permutation_p(
-                    metric,
-                    patient_ids=patients,
-                    labels=labels,
-                    scores=sets[0],
-                    baseline=sets[1],
-                    resamples=config.permutations,
-                ),
+                "p": p_values[metric],
                 "seeds": sorted({record["seed"] for record in records}),
                 "repeats": len(shared),
+                "n_test": len(set(patients)),
                 "protocol": records[0]["protocol"],
             }
         )

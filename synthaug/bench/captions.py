@@ -128,14 +128,15 @@ def footnotes(summary: Mapping[str, Any], records: Sequence[Record], config: Met
     family = len(auroc_contrasts(summary))
     if family:
         notes.append(
-            f"p: share of {config.permutations} random swaps of two classifiers' predictions, patient by patient, that "
-            "give a difference as large (all swaps, where there are few patients). It takes the trainings as they are."
+            f"p: share of {summary['permutations']} random swaps of two classifiers' predictions, patient by patient, "
+            "that give a difference as large (all swaps, where there are few patients). It takes the trainings as they "
+            "are."
         )
         notes.append(
             f"Holm: p is corrected over the {family} comparison{'s' * (family > 1)} of each metric: without any true "
             f"difference, a corrected p ≤ {1 - config.confidence:.2g} appears anywhere among them in at most "
             f"{100 - 100 * config.confidence:.2g} % of studies. Metrics are not corrected for one another: AUROC is "
-            "the one that the verdict is about. Intervals are not corrected."
+            f"the one that the verdict is about. Intervals are not corrected. {summary['p_limit']}".rstrip()
         )
         notes.append(
             f"Clear: the interval leaves out zero and the corrected p is at most {1 - config.confidence:.2g}; its "

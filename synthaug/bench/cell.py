@@ -111,7 +111,7 @@ def _sampler(cell: Cell, study: Study, fraction: float | None) -> SyntheticSampl
         None if fraction is None else study.pool,
         batch_size=config.training.batch_size,
         synthetic_fraction=fraction,
-        seed=cell.seed,
+        seed=cell.training_seed,
         # Whole batches in every process: the training loop gives each its share of them.
         rank=0,
         ranks=1,
@@ -132,7 +132,7 @@ def _train(
         config,
         images=study.config.data.images,
         shape=study.config.preprocess.shape,
-        seed=cell.seed,
+        seed=cell.training_seed,
         class_counts=_counts(sampler),
         pretraining=pretraining,
         checkpoint=cell_path(study.out, cell).with_suffix(".checkpoint"),

@@ -7,10 +7,11 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, set_parsing_settings
 
 from synthaug.bench.standing import finished_summary
 from synthaug.config import Config, ExecutionConfig
@@ -114,8 +115,14 @@ def _run_pool(action: str, *arguments: str) -> int:
     parser.add_function_arguments(POOL_COMMANDS[action], as_positional=action != "build", skip=set(flags))
     for name, meaning in flags.items():
         parser.add_argument(f"--{name}", action="store_true", help=meaning)
+    asked = signature(POOL_COMMANDS[action]).parameters
+    if action == "build":
+        # A study's config says all that a pool needs: its other sections are checked and left aside.
+        for section in fields(Config):
+            if section.name not in asked:
+                parser.add_argument(f"--{section.name}", type=section.type | None, default=None, help=SUPPRESS)
     options = vars(parser.instantiate_classes(parser.parse_args(list(arguments))))
-    POOL_COMMANDS[action](**{name: value for name, value in options.items() if name != "config"})
+    POOL_COMMANDS[action](**{name: value for name, value in options.items() if name in asked})
     return 0
 
 

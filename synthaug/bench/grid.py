@@ -9,6 +9,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from synthaug.config import ClassifierConfig, Config
 from synthaug.errors import InputError
 from synthaug.files import content_hash
+from synthaug.seeding import derive_seed
 
 DATA = ("data", "split", "preprocess")
 """Sections that say which volumes train, choose and test."""
@@ -29,7 +30,9 @@ class Cell:
     regime: str
     """real, synthetic, mixed or finetuned."""
     seed: int
-    """Names the classifier's weights and batches."""
+    """The study's: names, with the split, the training that is repeated."""
+    training_seed: int
+    """Names the classifier's first weights and its batches: one for all arms of a repeat, another in another repeat."""
     synthetic_fraction: float | None
     """Share that is synthetic, of the training set or (finetuned) of the optimiser steps; None = none."""
     settings: dict[str, Any]
@@ -41,7 +44,8 @@ class Cell:
 
     def describe(self) -> dict[str, Any]:
         """What a record says of the cell."""
-        return {name: getattr(self, name) for name in ("regime", "seed", "synthetic_fraction", "settings", "id")}
+        names = ("regime", "seed", "training_seed", "synthetic_fraction", "settings", "id")
+        return {name: getattr(self, name) for name in names}
 
 
 def cells_of(config: Config, identify: Callable[[Config], tuple[str, str]]) -> list[Cell]:
@@ -69,6 +73,7 @@ def cells_of(config: Config, identify: Callable[[Config], tuple[str, str]]) -> l
     resolved = [(settings, each, *identify(each)) for settings, each in settings_of(config)]
     for seed in config.study.seeds:
         for settings, each, data_id, pool_id in resolved:
+            training_seed = _training_seed(seed, settings, config.study.axes)
             for regime in config.study.regimes:
                 for fraction in fractions[regime]:
                     told = settings
@@ -76,7 +81,7 @@ def cells_of(config: Config, identify: Callable[[Config], tuple[str, str]]) -> l
                         told = {key: value for key, value in settings.items() if key.split(".")[0] not in STAGES}
                     identity = {
                         "regime": regime,
-                        "seed": seed,
+                        "seed": training_seed,
                         "fraction": fraction,
                         "classifier": _without_pace(each.classifier),
                         "data": data_id,
@@ -84,7 +89,7 @@ def cells_of(config: Config, identify: Callable[[Config], tuple[str, str]]) -> l
                     }
                     name = content_hash(identity)
                     # Two generators side by side share their cells without synthetic data.
-                    cells.setdefault(name, Cell(regime, seed, fraction, told, each, name))
+                    cells.setdefault(name, Cell(regime, seed, training_seed, fraction, told, each, name))
     return list(cells.values())
 
 
@@ -112,6 +117,22 @@ def settings_of(config: Config) -> list[tuple[dict[str, Any], Config]]:
             for value, checked in zip(values, typed[key], strict=True)
         ]
     return combinations
+
+
+def _training_seed(seed: int, settings: dict[str, Any], axes: dict[str, list[Any]]) -> int:
+    """A seed of its own for each repeat, since splits that trained from the same first weights would not tell how much
+    training again changes: an arm that trains on the pool alone would be one training, told several times.
+
+    The first split of the axes keeps the study's seed, so that a study that gets more splits keeps its cells.
+
+    Example:
+        >>> axes = {"split.seed": [4, 5], "split.train": [0.5, 1]}
+        >>> seeds = [_training_seed(0, {"split.seed": split, "split.train": 1}, axes) for split in (4, 5)]
+        >>> seeds[0] == 0 != seeds[1]
+        True
+    """
+    places = {key: axes[key].index(settings[key]) for key in REPEATS if key in axes}
+    return derive_seed("repeat", seed, places) if any(places.values()) else seed
 
 
 def _typed(config: Config, key: str, value: Any, parser: ArgumentParser) -> Any:

@@ -21,7 +21,7 @@ from synthaug.bench.pools import (
     require_images,
 )
 from synthaug.bench.run import Bars
-from synthaug.config import DataConfig, PoolConfig, SplitConfig
+from synthaug.config import DataConfig, GeneratorConfig, PoolConfig, SplitConfig
 from synthaug.data.manifest import class_counts
 from synthaug.data.preprocess import preprocess
 from synthaug.errors import InputError
@@ -36,7 +36,7 @@ def build(
     data: DataConfig,
     split: SplitConfig,
     pool: PoolConfig,
-    generator: str = "builtin/ccella-tiny",
+    generator: str | GeneratorConfig = "builtin/ccella-tiny",
     executor: Executor = "local",
     workers: int = 2,
     gpus_per_worker: float = 0.0,
@@ -52,7 +52,8 @@ def build(
         data: Where the subjects come from, whose reports prompt the generator.
         split: Only its training part prompts.
         pool: What the pool holds.
-        generator: Folder, builtin name or hub id.
+        generator: Folder, builtin name or hub id; where a study's config says how a generator is made, its
+            ``pretrained``.
         executor: local: this process; ray: tasks on the cluster of RAY_ADDRESS, or on a local one.
         workers: Ray tasks at a time.
         gpus_per_worker: Share of a GPU for each Ray task; 0 = CPU.
@@ -62,6 +63,12 @@ def build(
         raise InputError("pool.path names a pool that is there already; give the folder to fill as --out.")
     if executor == "ray" and shard:
         raise InputError("shard is for several local builders; Ray deals out shards by itself.")
+    if isinstance(generator, GeneratorConfig):
+        if generator.pretrained is None:
+            raise InputError(
+                "the config says how to train a generator; name a trained one by --generator after --config."
+            )
+        generator = generator.pretrained
     parts = draw_split(split, load_subjects(data))
     pipe = CCELLAPipeline.from_pretrained(generator)
     labels = sorted(class_counts(parts.train))

@@ -27,7 +27,7 @@ from synthaug.bench.styles import PAPER, styles_of
 from synthaug.bench.tables import NAMES, arm_groups, contrast_groups, cost_rows
 from synthaug.config import Config
 from synthaug.files import atomic_path, write_text
-from synthaug.metrics.resampling import STATISTICS
+from synthaug.metrics.weighted import STATISTICS
 
 MOST_SLICES = 10
 """Figures of slices: classes times generators; they are most of the file's size."""

@@ -11,7 +11,7 @@ from synthaug.bench.arms import Arm, Record, arms_of
 from synthaug.config import Config, MetricsConfig
 from synthaug.data.manifest import read_columns
 from synthaug.errors import InputError
-from synthaug.metrics.resampling import STATISTICS
+from synthaug.metrics.weighted import STATISTICS
 
 MOST_VALUES = 10
 """A column with more values, such as a measurement, makes slices too small to say anything."""

@@ -69,8 +69,9 @@ class MetricsConfig:
     """Weights of the seeded extractor."""
     bootstrap: int = 1000
     """Resamples behind an interval."""
-    permutations: int = 1999
-    """Random swaps of two classifiers' predictions behind a p-value."""
+    permutations: int | None = None
+    """Random swaps of two classifiers' predictions behind a p-value; none = 1999, or more where there are so many
+    comparisons that none could come out clear after Holm's correction."""
     confidence: float = 0.95
     """Coverage of the intervals."""
     subgroups: list[str] = field(default_factory=list)
@@ -80,7 +81,10 @@ class MetricsConfig:
 
     def __post_init__(self) -> None:
         require(self.bootstrap >= 1, f"metrics.bootstrap={self.bootstrap} must be at least 1.")
-        require(self.permutations >= 1, f"metrics.permutations={self.permutations} must be at least 1.")
+        require(
+            self.permutations is None or self.permutations >= 1,
+            f"metrics.permutations={self.permutations} must be at least 1.",
+        )
         require(0 < self.confidence < 1, f"metrics.confidence={self.confidence} must lie in (0, 1).")
 
 
@@ -97,7 +101,8 @@ class StudyConfig:
     """Which ways to train are compared: on real data, on synthetic data, on both at once, or on both one after the
     other (finetuned: pre-trained on the pool, then fine-tuned on the real training set)."""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    """Classifier seeds; each regime runs once a seed."""
+    """Classifier seeds; each regime runs once a seed. Repeats over splits or folds train from other first weights and
+    batches each, the same for all arms of a repeat."""
     synthetic_fraction: list[float] = field(default_factory=lambda: [0.5])
     """Synthetic share of the mixed regime's training set, in (0, 1); several = as many mixed regimes."""
     pretrain_share: list[float] = field(default_factory=lambda: [0.5])

@@ -149,30 +149,53 @@ def patient_draws(
     patient_ids: Sequence[str], labels: np.ndarray, *, n_seeds: int, resamples: int, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs of row numbers and training seeds: first all of them, then the resamples."""
+    weights, repeats = draw_weights(patient_ids, labels, n_repeats=n_seeds, resamples=resamples, seed=seed)
+    for rows, seeds in zip(weights, repeats, strict=True):
+        yield np.repeat(np.arange(len(rows)), rows), np.repeat(np.arange(n_seeds), seeds)
+
+
+def draw_weights(
+    patient_ids: Sequence[str], labels: np.ndarray, *, n_repeats: int, resamples: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """How often each resample holds each row (1 + R, n) and each training (1 + R, n_repeats); the first holds all once.
+
+    Raises:
+        InputError: Unlike lengths, no rows, no resamples.
+
+    Example:
+        >>> rows, trainings = draw_weights(["a", "a", "b"], np.array([0, 0, 1]), n_repeats=1, resamples=1)
+        >>> rows.tolist(), trainings.tolist()
+        ([[1, 1, 1], [1, 1, 1]], [[1], [1]])
+    """
     if resamples < 1:
         raise InputError(f"resamples={resamples} must be at least 1.")
     if labels.shape != (len(patient_ids),) or not len(labels):
         raise InputError(f"Labels {labels.shape} and {len(patient_ids)} patients do not fit: needed is one each a row.")
-    yield np.arange(len(labels)), np.arange(n_seeds)
-    strata = _strata(patient_ids, labels)
+    numbers: dict[str, int] = {}
+    patient_of = np.array([numbers.setdefault(patient, len(numbers)) for patient in patient_ids])
+    strata = _strata(patient_of, labels)
     rng = numpy_generator("patient bootstrap", seed)
-    for _ in range(resamples):
-        drawn = [patients[i] for patients in strata for i in rng.integers(len(patients), size=len(patients))]
-        yield np.concatenate(drawn), rng.integers(n_seeds, size=n_seeds)
+    patients = np.ones((1 + resamples, len(numbers)), dtype=np.int32)
+    repeats = np.ones((1 + resamples, n_repeats), dtype=np.int32)
+    for resample in range(1, 1 + resamples):
+        drawn = np.concatenate([members[rng.integers(len(members), size=len(members))] for members in strata])
+        patients[resample] = np.bincount(drawn, minlength=len(numbers))
+        repeats[resample] = np.bincount(rng.integers(n_repeats, size=n_repeats), minlength=n_repeats)
+    return patients[:, patient_of], repeats
 
 
-def _strata(patient_ids: Sequence[str], labels: np.ndarray) -> list[list[np.ndarray]]:
-    """The row numbers of each patient, patients with the same SET of classes together.
+def _strata(patient_of: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    """The numbers of the patients, those with the same SET of classes together.
 
     The set and not the highest class: whichever patients are drawn from each stratum, every class is there.
     """
-    rows: dict[str, list[int]] = {}
-    for row, patient in enumerate(patient_ids):
-        rows.setdefault(patient, []).append(row)
-    strata: dict[tuple[int, ...], list[np.ndarray]] = {}
-    for of_patient in rows.values():
-        strata.setdefault(tuple(np.unique(labels[of_patient]).tolist()), []).append(np.array(of_patient))
-    return [strata[classes] for classes in sorted(strata)]
+    classes: dict[int, set[int]] = {}
+    for patient, label in zip(patient_of.tolist(), labels.tolist(), strict=True):
+        classes.setdefault(patient, set()).add(label)
+    strata: dict[tuple[int, ...], list[int]] = {}
+    for patient, found in classes.items():
+        strata.setdefault(tuple(sorted(found)), []).append(patient)
+    return [np.array(strata[found]) for found in sorted(strata)]
 
 
 def _percentile(

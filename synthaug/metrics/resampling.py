@@ -1,88 +1,99 @@
-"""Every statistic of every resample at once: patients as weights, so that a thousand resamples cost one sort.
+"""What resampled patients say of classifiers: intervals, p-values of paired differences, Holm's correction.
 
-Point values are scikit-learn's (``metrics.classification``); these are the same statistics with a weight a row, as
-scikit-learn's ``sample_weight``, over arrays of resamples, where a call for each of them would take minutes.
+A resample is a weighting of the rows (``metrics.weighted``), so that a thousand of them cost one sort; what is tested
+on the same patients is measured on the same resamples.
 """
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
-from scipy.stats import permutation_test, rankdata
+from scipy.stats import rankdata
 
 from synthaug.errors import InputError
-from synthaug.metrics.classification import BINS, bin_of
-from synthaug.metrics.intervals import Interval, patient_draws
+from synthaug.metrics.intervals import Interval, draw_weights
+from synthaug.metrics.weighted import BLOCK, STATISTICS, ScoredRows, weighted_statistics
 from synthaug.seeding import numpy_generator
 
-STATISTICS = ("accuracy", "auroc", "average_precision", "sensitivity", "specificity", "f1", "brier", "ece")
-"""In the order of tables."""
-RANKED = ("auroc", "average_precision")
-"""These ask for the order of the rows only."""
+DRAWN_AT_ONCE = 1000
+"""Swaps drawn together, as ``scipy.stats.permutation_test(batch=1000)`` does: the number names the swaps."""
+DIGITS = 12
+"""Decimals of a difference that count: what rounding sets apart is as large."""
+
+FEWEST_SWAPS, MOST_SWAPS = 1999, 99_999
+"""Of one comparison and of very many."""
+SPARE = 5
+"""How many times the fewest swaps with which a comparison can be clear: then some may give a difference as large."""
 
 
-def statistic_draws(
-    statistic: str, *, labels: np.ndarray, scores: Sequence[np.ndarray], weights: np.ndarray, repeats: np.ndarray
-) -> np.ndarray:
-    """A statistic on each resample, averaged over the trainings in it.
+class Resamples:
+    """The statistics of trainings on resampled patients.
+
+    All that is tested on the same rows is measured on the same resamples, and a training once: of each training
+    ``resamples`` times eight numbers are kept.
 
     Args:
-        statistic: One of ``STATISTICS``.
-        labels: Classes (n,).
-        scores: Probabilities (n, K) of each training; rows that it was not tested on are NaN.
-        weights: How often each resample holds each row (R, n).
-        repeats: How often each resample holds each training (R, len(scores)).
+        resamples: Bootstrap resamples.
+        seed: Names them.
+    """
 
-    Returns:
-        (R,); a training whose resampled rows lack a class does not count, and NaN stands where none counts.
+    def __init__(self, resamples: int, *, seed: int = 0) -> None:
+        self.resamples, self.seed = resamples, seed
+        self._weights: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
+        self._measured: dict[tuple, np.ndarray] = {}
+
+    def draws(self, patient_ids: Sequence[str], labels: np.ndarray, scores: Sequence[np.ndarray]) -> np.ndarray:
+        """Each statistic on all rows and on each resample, averaged over the trainings in it.
+
+        Args:
+            patient_ids: Patient of each row (n,).
+            labels: Classes (n,).
+            scores: Probabilities (n, K) of each training; rows that it was not tested on are NaN.
+
+        Returns:
+            (1 + R, len(STATISTICS)); a training whose resampled rows lack a class does not count, and NaN stands where
+            none counts.
+
+        Raises:
+            InputError: Patients and labels do not fit.
+
+        Example:
+            >>> scores = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
+            >>> Resamples(20).draws(list("abcd"), np.array([0, 0, 1, 1]), [scores])[0, :2].tolist()
+            [0.75, 1.0]
+        """
+        rows = (tuple(patient_ids), labels.tobytes(), len(scores))
+        if rows not in self._weights:
+            self._weights[rows] = draw_weights(
+                patient_ids, labels, n_repeats=len(scores), resamples=self.resamples, seed=self.seed
+            )
+        weights, repeats = self._weights[rows]
+        values = np.stack([self._measure(rows, labels, each, weights) for each in scores])
+        return average_trainings(values, repeats)
+
+    def _measure(self, rows: tuple, labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        key = (rows, scores.tobytes())
+        if key not in self._measured:
+            tested = np.isfinite(scores).all(axis=1)
+            self._measured[key] = weighted_statistics(labels[tested], scores[tested], weights[:, tested])
+        return self._measured[key]
+
+
+def average_trainings(values: np.ndarray, repeats: np.ndarray) -> np.ndarray:
+    """The mean of the trainings in each resample.
+
+    Args:
+        values: Statistics of each training on each resample (T, R, S); NaN does not count.
+        repeats: How often each resample holds each training (R, T).
 
     Example:
-        >>> scores = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
-        >>> drawn = np.array([[1, 1, 1], [2, 0, 1]])
-        >>> statistic_draws("accuracy", labels=np.array([0, 0, 1]), scores=[scores], weights=drawn,
-        ...                 repeats=np.ones((2, 1))).round(3).tolist()
-        [0.667, 1.0]
+        >>> average_trainings(np.array([[[1.0]], [[0.25]], [[np.nan]]]), np.array([[1, 2, 3]])).tolist()
+        [[0.5]]
     """
-    values = np.empty((len(weights), len(scores)))
-    for number, each in enumerate(scores):
-        tested = np.isfinite(each).all(axis=1)
-        values[:, number] = weighted_statistic(
-            statistic, labels=labels[tested], probabilities=each[tested], weights=weights[:, tested]
-        )
-    counted = np.where(np.isnan(values), 0, repeats)
+    counted = np.where(np.isnan(values), 0, repeats.T[:, :, None])
     with np.errstate(invalid="ignore"):
-        return (np.nan_to_num(values) * counted).sum(axis=1) / counted.sum(axis=1)
-
-
-def weighted_statistic(
-    statistic: str, *, labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
-    """One of ``STATISTICS`` with rows weighted, for many weightings or many sets of probabilities at once.
-
-    Args:
-        statistic: Its name; its meaning is that of ``classification_metrics``.
-        labels: Classes (n,).
-        probabilities: (n, K), or (R, n, K).
-        weights: (R, n), or (1, n).
-
-    Returns:
-        (R,); NaN where the weighted rows lack a class.
-    """
-    classes = probabilities.shape[-1]
-    called = probabilities.argmax(axis=-1) if classes > 2 else (probabilities[..., 1] >= 0.5).astype(int)
-    present = np.stack([(weights * (labels == label)).sum(axis=-1) > 0 for label in range(classes)]).all(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if statistic == "accuracy":
-            values = (weights * (called == labels)).sum(axis=-1) / weights.sum(axis=-1)
-        elif statistic == "ece":
-            values = _calibration_error(labels, probabilities, weights)
-        else:
-            columns = range(1, 2) if classes == 2 else range(classes)
-            each = [
-                _of_class(statistic, labels == label, probabilities[..., label], called == label, weights)
-                for label in columns
-            ]
-            values = np.mean(each, axis=0)
-    return np.where(present, values, np.nan)
+        return (np.nan_to_num(values) * counted).sum(axis=0) / counted.sum(axis=0)
 
 
 def interval_of(draws: np.ndarray, *, confidence: float) -> Interval:
@@ -105,27 +116,7 @@ def interval_of(draws: np.ndarray, *, confidence: float) -> Interval:
     return Interval(value=float(value), low=float(low), high=float(high))
 
 
-def draw_weights(
-    patient_ids: Sequence[str], labels: np.ndarray, *, n_repeats: int, resamples: int, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """How often each resample holds each row (1 + R, n) and each training (1 + R, n_repeats); the first holds all once.
-
-    The resamples are those of ``patient_bootstrap``: whole patients, classes kept, trainings too.
-
-    Example:
-        >>> rows, trainings = draw_weights(["a", "a", "b"], np.array([0, 0, 1]), n_repeats=1, resamples=1)
-        >>> rows.tolist(), trainings.tolist()
-        ([[1, 1, 1], [1, 1, 1]], [[1], [1]])
-    """
-    rows, trainings = [], []
-    for drawn, repeats in patient_draws(patient_ids, labels, n_seeds=n_repeats, resamples=resamples, seed=seed):
-        rows.append(np.bincount(drawn, minlength=len(labels)))
-        trainings.append(np.bincount(repeats, minlength=n_repeats))
-    return np.stack(rows), np.stack(trainings)
-
-
-def paired_permutation_p(
-    statistic: str,
+def paired_permutation(
     *,
     patient_ids: Sequence[str],
     labels: np.ndarray,
@@ -133,16 +124,15 @@ def paired_permutation_p(
     baseline: Sequence[np.ndarray],
     resamples: int,
     seed: int = 0,
-) -> float:
-    """Two-sided p of a paired difference: how often swapping the two classifiers' predictions, patient by patient,
-    gives one as large (``scipy.stats.permutation_test``; exact where there are few patients).
+) -> dict[str, float]:
+    """Two-sided p of the paired difference of each statistic: how often swapping the two classifiers' predictions,
+    patient by patient, gives one as large (as ``scipy.stats.permutation_test``; exact where there are few patients).
 
     The hypothesis is that the two predict alike, up to chance, for each patient; the trainings are taken as they are.
     For statistics of the order alone, ranks are swapped in place of probabilities, so that two scales of confidence
-    are no difference (Venkatraman & Begg 1996).
+    are no difference (Venkatraman & Begg 1996). Differences are equal where ``DIGITS`` decimals are.
 
     Args:
-        statistic: One of ``STATISTICS``.
         patient_ids: Patient of each row (n,); all rows of a patient, in all trainings, are swapped together.
         labels: Classes (n,).
         scores: Probabilities (n, K) of each training; NaN rows were not tested.
@@ -154,40 +144,100 @@ def paired_permutation_p(
         Three patients: of the eight ways to swap, two give a difference as large.
 
         >>> right, wrong = np.eye(2)[[0, 1, 1]], np.eye(2)[[1, 0, 0]]
-        >>> paired_permutation_p("accuracy", patient_ids=list("abc"), labels=np.array([0, 1, 1]), scores=[right],
-        ...                      baseline=[wrong], resamples=100)
+        >>> paired_permutation(patient_ids=list("abc"), labels=np.array([0, 1, 1]), scores=[right], baseline=[wrong],
+        ...                    resamples=100)["accuracy"]
         0.25
     """
     patients, patient_of = np.unique(np.asarray(patient_ids), return_inverse=True)
-    pairs = []
+    swaps = draw_swaps(len(patients), resamples, seed)
+    differences = np.zeros((1 + len(swaps), len(STATISTICS)))
     for ours, theirs in zip(scores, baseline, strict=True):
         tested = np.isfinite(ours).all(axis=1)
-        if statistic in RANKED:
-            ours, theirs = (_ranks(each, tested) for each in (ours, theirs))
-        pairs.append((tested, ours[tested], theirs[tested]))
+        differences += _swapped_differences(labels[tested], ours[tested], theirs[tested], swaps, patient_of[tested])
+    observed, null = np.split((differences / len(scores)).round(DIGITS), [1])
+    uncounted = 0 if len(swaps) == 2 ** len(patients) else 1  # the observed is a swap too, among random ones
+    sides = [(each.sum(axis=0) + uncounted) / (len(swaps) + uncounted) for each in (null <= observed, null >= observed)]
+    return dict(zip(STATISTICS, np.minimum(2 * np.minimum(*sides), 1).tolist(), strict=True))
 
-    def difference(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
-        """Entry i of ``first`` is patient i, or, where swapped, i + their number."""
-        swapped = np.atleast_2d(np.moveaxis(first, axis, -1)) >= len(patients)
-        total = np.zeros(len(swapped))
-        for tested, ours, theirs in pairs:
-            swap = swapped[:, patient_of[tested], None]
-            kept = {"labels": labels[tested], "weights": np.ones((1, int(tested.sum())))}
-            total += weighted_statistic(statistic, probabilities=np.where(swap, theirs, ours), **kept)
-            total -= weighted_statistic(statistic, probabilities=np.where(swap, ours, theirs), **kept)
-        return total if first.ndim > 1 else total[0]
 
-    numbers = np.arange(len(patients))
-    found = permutation_test(
-        (numbers, numbers + len(patients)),
-        difference,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=resamples,
-        batch=1000,
-        rng=numpy_generator("paired permutation", seed),
+@lru_cache(maxsize=4)
+def draw_swaps(patients: int, resamples: int, seed: int = 0) -> np.ndarray:
+    """Which patients each swap swaps: bits (R, patients / 8), as ``np.packbits`` packs them.
+
+    They are those that ``scipy.stats.permutation_test`` draws; all 2 ** patients where these are no more.
+    """
+    if resamples >= 2**patients:
+        return np.packbits(np.arange(2**patients)[:, None] >> np.arange(patients) & 1, axis=1)
+    rng = numpy_generator("paired permutation", seed)
+    pairs = np.tile(np.arange(2), (min(DRAWN_AT_ONCE, resamples), patients, 1))
+    blocks = [np.packbits(rng.permuted(pairs, axis=-1)[..., 0], axis=1) for _ in range(0, resamples, DRAWN_AT_ONCE)]
+    return np.concatenate(blocks)[:resamples]
+
+
+def _swapped_differences(
+    labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray, swaps: np.ndarray, patient_of: np.ndarray
+) -> np.ndarray:
+    """Differences (1 + R, S) of one training's statistics without a swap and with each."""
+    # A swap chooses one of the two predictions of each row: it is a weighting of both, one under the other.
+    rows = ScoredRows.of(
+        np.tile(labels, 2), np.concatenate([ours, theirs]), order=np.concatenate([_ranks(ours), _ranks(theirs)])
     )
-    return float(found.pvalue)
+
+    def difference(swapped: np.ndarray) -> np.ndarray:
+        kept = ~swapped
+        return rows.measure(np.hstack([kept, swapped])) - rows.measure(np.hstack([swapped, kept]))
+
+    found = [difference(np.zeros((1, len(labels)), dtype=bool))]
+    size = max(BLOCK // (2 * len(labels)), 1)
+    for start in range(0, len(swaps), size):
+        swapped = np.unpackbits(swaps[start : start + size], axis=1).astype(bool)
+        found.append(difference(swapped[:, patient_of]))
+    return np.concatenate(found)
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """Each column's ranks in (0, 1]."""
+    return rankdata(scores, axis=0) / len(scores)
+
+
+def enough_swaps(comparisons: int, *, alpha: float) -> int:
+    """How many random swaps it takes for one of many comparisons to have a p that is small after Holm's correction.
+
+    At most ``MOST_SWAPS``; :func:`tell_limit` says where these, or few patients, are too few.
+
+    Example:
+        >>> [enough_swaps(comparisons, alpha=0.05) for comparisons in (1, 100, 10_000)]
+        [1999, 19999, 99999]
+    """
+    return min(max(math.ceil(SPARE * 2 * comparisons / alpha) - 1, FEWEST_SWAPS), MOST_SWAPS)
+
+
+def tell_limit(comparisons: int, *, swaps: int, patients: int, alpha: float) -> str:
+    """One sentence where no comparison's p can be small enough, however large its difference; else nothing.
+
+    Args:
+        comparisons: What Holm's correction is over.
+        swaps: Random swaps behind a p.
+        patients: Whose predictions are swapped.
+        alpha: What is small after the correction.
+
+    Example:
+        >>> tell_limit(2, swaps=1999, patients=600, alpha=0.05)
+        ''
+        >>> print(tell_limit(1, swaps=1999, patients=4, alpha=0.05))
+        No comparison can come out clear: all 16 swaps of 4 test patients give no p below 0.12; needed is 0.05.
+    """
+    every = 2**patients <= swaps
+    smallest = 2 / (2**patients if every else swaps + 1)
+    if comparisons * smallest <= alpha:
+        return ""
+    cause = f"all {2**patients} swaps of {patients} test patients" if every else f"{swaps} random swaps"
+    family = f" before Holm's correction over {comparisons} comparisons" if comparisons > 1 else ""
+    mend = "" if every else f" (metrics.permutations: at least {math.ceil(2 * comparisons / alpha) - 1})"
+    return (
+        f"No comparison can come out clear: {cause} give no p below {smallest:.2g}; needed is {alpha / comparisons:.2g}"
+        f"{family}{mend}."
+    )
 
 
 def correct_holm(p_values: Sequence[float]) -> list[float]:
@@ -202,58 +252,3 @@ def correct_holm(p_values: Sequence[float]) -> list[float]:
     corrected = np.empty(len(p_values))
     corrected[order] = np.minimum(np.maximum.accumulate(factors * np.asarray(p_values)[order]), 1)
     return corrected.tolist()
-
-
-def _ranks(scores: np.ndarray, tested: np.ndarray) -> np.ndarray:
-    """Each column's ranks in (0, 1] among the tested rows."""
-    ranks = np.full(scores.shape, np.nan)
-    ranks[tested] = rankdata(scores[tested], axis=0) / tested.sum()
-    return ranks
-
-
-def _of_class(
-    statistic: str, member: np.ndarray, scores: np.ndarray, called: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
-    """A statistic of one class against the rest."""
-    if statistic in RANKED:
-        return _ranked(statistic, member, scores, weights)
-    if statistic == "brier":
-        return (weights * (scores - member) ** 2).sum(axis=-1) / weights.sum(axis=-1)
-    hits, false_alarms = ((weights * (called & each)).sum(axis=-1) for each in (member, ~member))
-    positives, negatives = ((weights * each).sum(axis=-1) for each in (member, ~member))
-    if statistic == "sensitivity":
-        return hits / positives
-    if statistic == "specificity":
-        return 1 - false_alarms / negatives
-    return 2 * hits / (hits + false_alarms + positives)  # f1
-
-
-def _ranked(statistic: str, member: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve (trapezoids) or average precision (steps), over thresholds from the highest score."""
-    order = np.argsort(-scores, axis=-1, kind="stable")
-    ordered = np.take_along_axis(scores, order, axis=-1)
-    if scores.ndim == 1:
-        order, ordered = order[None], ordered[None]
-    rows = max(len(weights), len(order))
-    weights, order = (np.broadcast_to(each, (rows, each.shape[-1])) for each in (weights, order))
-    weights = np.take_along_axis(weights, order, axis=-1)
-    hits, alarms = (np.cumsum(weights * each[order], axis=-1) for each in (member, ~member))
-    # Equal scores are passed by one threshold: each place takes the counts at the end of its run of equals.
-    places = np.arange(ordered.shape[-1])
-    last = np.concatenate([ordered[:, :-1] != ordered[:, 1:], np.ones((len(ordered), 1), dtype=bool)], axis=1)
-    ends = np.minimum.accumulate(np.where(last, places, len(places))[:, ::-1], axis=1)[:, ::-1]
-    ends = np.broadcast_to(ends, hits.shape)
-    hits, alarms = (np.take_along_axis(each, ends, axis=-1) for each in (hits, alarms))
-    if statistic == "auroc":
-        before = np.concatenate([np.zeros((rows, 1)), hits[:, :-1]], axis=1)
-        area = (np.diff(alarms, axis=1, prepend=0) * (hits + before) / 2).sum(axis=1)
-        return area / (hits[:, -1] * alarms[:, -1])
-    precision = hits / np.maximum(hits + alarms, np.finfo(float).tiny)
-    return (np.diff(hits, axis=1, prepend=0) * precision).sum(axis=1) / hits[:, -1]
-
-
-def _calibration_error(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    confidence = probabilities.max(axis=-1)
-    gaps = weights * (confidence - (probabilities.argmax(axis=-1) == labels))
-    bins = bin_of(confidence)
-    return sum(np.abs((gaps * (bins == number)).sum(axis=-1)) for number in range(BINS)) / weights.sum(axis=-1)
