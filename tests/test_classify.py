@@ -18,7 +18,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from test_optimisation import run_two
 
 from synthaug.augment.sampler import SyntheticSampler
-from synthaug.classify.calibration import LIMITS, apply_temperature, fit_temperature
+from synthaug.classify.calibration import LIMITS, apply_temperature, calibrated_loss, fit_temperature
 from synthaug.classify.prediction import predict_logits
 from synthaug.classify.selection import StepChoice
 from synthaug.classify.training import (
@@ -92,7 +92,7 @@ def test_the_step_with_the_lowest_validation_loss_is_kept_with_its_weights(train
     assert [record["step"] for record in trained.history] == [10, 20, 30, 40, 50]
     logits = predict_logits(trained.network, validation, ["t2w"])
     labels = torch.tensor([subject["label"] for subject in validation])
-    assert torch.nn.functional.cross_entropy(logits, labels).item() == pytest.approx(best["val_loss"], abs=1e-6)
+    assert calibrated_loss(logits.numpy(), labels.numpy()) == pytest.approx(best["val_loss"], abs=1e-6)
     assert not trained.network.training
 
 
@@ -106,7 +106,17 @@ def test_weights_of_an_earlier_step_come_back_when_later_ones_are_worse():
     assert trained.chosen_step == best["step"] < 50
     logits = predict_logits(trained.network, validation, ["t2w"])
     labels = torch.tensor([subject["label"] for subject in validation])
-    assert torch.nn.functional.cross_entropy(logits, labels).item() == pytest.approx(best["val_loss"], abs=1e-6)
+    assert calibrated_loss(logits.numpy(), labels.numpy()) == pytest.approx(best["val_loss"], abs=1e-6)
+
+
+def test_the_loss_that_chooses_does_not_mind_a_classifier_that_is_too_sure():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 40)
+    logits = np.stack([np.zeros(40), labels - 0.5 + rng.normal(size=40)], axis=1)
+    assert calibrated_loss(5 * logits, labels) == pytest.approx(calibrated_loss(logits, labels), abs=1e-6)
+    worse = np.stack([np.zeros(40), labels - 0.5 + 3 * rng.normal(size=40)], axis=1)
+    assert calibrated_loss(worse, labels) > calibrated_loss(5 * logits, labels)
+    assert np.isnan(calibrated_loss(np.full((2, 2), np.nan), np.array([0, 1])))
 
 
 def test_the_last_step_is_validated_even_off_the_beat():
@@ -247,6 +257,19 @@ def test_moves_named_twice_or_not_at_all_are_refused(augment):
         ClassifierConfig(augment=augment)
 
 
+def test_a_pooled_network_sees_means_of_neighbouring_voxels():
+    config = replace(CONFIG, pooling=2)
+    network = build_classifier(config, in_channels=1, classes=2, shape=SHAPE, seed=0).eval()
+    coarse = torch.rand(1, 1, *(side // 2 for side in SHAPE))
+    fine = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+    checkers = torch.ones_like(fine)
+    checkers[:, :, ::2] = -1  # texture that no mean of two neighbours has
+    with torch.no_grad():
+        torch.testing.assert_close(network(fine + 0.1 * checkers), network(fine), atol=1e-5, rtol=1e-4)
+    with pytest.raises(InputError, match=r"classifier\.pooling"):
+        replace(CONFIG, pooling=0)
+
+
 def test_a_network_that_cannot_take_the_volume_is_refused():
     with pytest.raises(InputError, match="'efficientnet-b0' cannot take volumes"):
         train(replace(SHORT, network="efficientnet-b0"))
@@ -316,7 +339,7 @@ def test_averaged_weights_are_what_is_validated_and_kept():
     labels = torch.tensor([subject["label"] for subject in validation])
     logits = predict_logits(trained.network, validation, ["t2w"])
     chosen = {record["step"]: record["val_loss"] for record in trained.history}[trained.chosen_step]
-    assert torch.nn.functional.cross_entropy(logits, labels).item() == pytest.approx(chosen, abs=1e-6)
+    assert calibrated_loss(logits.numpy(), labels.numpy()) == pytest.approx(chosen, abs=1e-6)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "focal"])

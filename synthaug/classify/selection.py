@@ -29,7 +29,14 @@ class StepChoice:
         self.weights: dict[str, torch.Tensor] = {}
 
     def offer(self, step: int, network: nn.Module, *, train_loss: float, val_loss: float) -> None:
-        """Note a validation, and keep the network's weights if its loss is the lowest so far."""
+        """Note a validation, and keep the network's weights if its loss is the lowest so far.
+
+        Args:
+            step: Optimiser steps made.
+            network: As it is after them.
+            train_loss: Of the last batch.
+            val_loss: :func:`~synthaug.classify.calibration.calibrated_loss` of the validation subjects.
+        """
         lowest = {record["step"]: record["val_loss"] for record in self.history}.get(self.step, float("inf"))
         self.history.append({"step": step, "train_loss": train_loss, "val_loss": val_loss})
         if val_loss < lowest:  # never so for NaN

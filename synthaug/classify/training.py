@@ -14,7 +14,7 @@ from monai.losses import FocalLoss
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
-from synthaug.classify.calibration import fit_temperature
+from synthaug.classify.calibration import calibrated_loss, fit_temperature
 from synthaug.classify.prediction import predict_logits
 from synthaug.classify.selection import StepChoice
 from synthaug.config import MOVES, ClassifierConfig, Move, PreprocessConfig
@@ -102,7 +102,7 @@ def train_classifier(
     checkpoint: Path | None = None,
     on_step: OnStep | None = None,
 ) -> TrainedClassifier:
-    """Train on the loader's batches and keep the weights with the lowest validation loss.
+    """Train on the loader's batches and keep the weights with the lowest validation loss, at its best temperature.
 
     With ``pretraining`` the first of ``config.training.steps`` are made on its batches and only the others are
     validated and chosen from. Rate, moments and average go on from one part to the other: the fine-tuning then has a
@@ -133,7 +133,7 @@ def train_classifier(
     network = build_classifier(
         config, in_channels=len(images), classes=classes, shape=shape, seed=derive_seed("classifier", seed)
     )
-    labels = torch.tensor([subject["label"] for subject in validation])
+    labels = np.array([subject["label"] for subject in validation])
     pretraining_steps = pretraining.steps if pretraining else 0
     if not 0 <= pretraining_steps < config.training.steps:
         raise InputError(f"Of {config.training.steps} steps {pretraining_steps} cannot be pre-training; leave some.")
@@ -148,8 +148,9 @@ def train_classifier(
     def validate(step: int) -> None:
         if step <= pretraining_steps:
             return
-        # Cross-entropy whatever the training loss, so that steps are chosen by calibrated fit in every regime.
-        loss = nn.functional.cross_entropy(predict_logits(network, validation, images), labels).item()
+        # Whatever the training loss, and with the temperature that each classifier gets in the end, so that steps are
+        # chosen by the same measure in every regime.
+        loss = calibrated_loss(predict_logits(network, validation, images).double().numpy(), labels)
         choice.offer(step, network, train_loss=last_loss, val_loss=loss)
 
     def batches(part: tio.SubjectsLoader, counts: Mapping[int, int] | None) -> Callable[[int], Batch]:

@@ -29,6 +29,8 @@ def build_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _network(config, in_channels, classes)
+    if config.pooling > 1:
+        network = nn.Sequential(nn.AvgPool3d(config.pooling), network)
     try:
         with torch.no_grad():
             network.eval()(torch.zeros(1, in_channels, *shape))
