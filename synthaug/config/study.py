@@ -20,8 +20,8 @@ class ClassifierConfig:
     channels: tuple[int, int, int, int] = (8, 16, 32, 64)
     """Channels of a ResNet's four levels."""
     pooling: int = 1
-    """Voxels a side that are averaged before the network. 2 leaves an eighth of the voxels: training is faster, and fine
-    texture, in which synthetic volumes differ most from real ones, counts for less."""
+    """Voxels a side that are averaged before the network. 2 leaves an eighth of the voxels: training is faster, and the
+    fine texture in which synthetic volumes differ most from real ones counts for less."""
     loss: Literal["cross_entropy", "focal"] = "focal"
     """Focal has gamma 2 (published)."""
     balance: Literal["oversampled", "weighted", "none"] = "oversampled"
