@@ -29,6 +29,7 @@ from synthaug.bench.tracking import Tracker, flatten, stores_of
 from synthaug.config import Config, ExecutionConfig
 from synthaug.data.manifest import class_counts
 from synthaug.files import content_hash, write_json
+from synthaug.metrics.distances import metrics_for
 from synthaug.models.optimisation import processes
 
 PROTOCOLS = {
@@ -169,13 +170,19 @@ def measure_images(study: Study) -> tuple[list[dict[str, Any]], list[dict[str, A
     """A row for each image metric of the study's pool, and a row with the reason for each that says nothing here."""
     split, config = study.split, study.config
     held_out = [*split.val, *split.test]
-    rows = image_metrics(held_out, study.pool, config.data.images, config.metrics)
-    if not config.metrics.copies:
-        return rows, []
-    obstacle = find_obstacle(study.pool, split.train, held_out)
-    if obstacle:
-        return rows, [{"metric": "copies", "reason": obstacle}]
-    return [*rows, measure_copies(study.pool, split.train, held_out, config.metrics)], []
+    rows, left_out = [], []
+    if metrics_for(min(len(held_out), len(study.pool))):
+        rows = image_metrics(held_out, study.pool, config.data.images, config.metrics)
+    else:
+        reason = f"{len(held_out)} held-out and {len(study.pool)} synthetic volumes are too few for any distance."
+        left_out.append({"metric": "distances", "reason": reason})
+    if config.metrics.copies:
+        obstacle = find_obstacle(study.pool, split.train, held_out)
+        if obstacle:
+            left_out.append({"metric": "copies", "reason": obstacle})
+        else:
+            rows.append(measure_copies(study.pool, split.train, held_out, config.metrics))
+    return rows, left_out
 
 
 def describe_cells(config: Config) -> list[Cell]:
