@@ -141,6 +141,15 @@ def test_when_every_cell_fails_one_line_says_so(tmp_path, capfd):
     assert line.startswith("synthaug bench: each of the 1 cells failed; the first, real seed 0: Training stopped")
 
 
+def test_a_pool_too_small_for_any_distance_is_told_and_ends_no_study(tmp_path):
+    out = tmp_path / "out"
+    assert bench(out, "--pool.per_class", "1", "--study.regimes", "[mixed]", "--classifier.training.steps", "2") == 0
+    summary = json.loads((out / "summary.json").read_text())
+    (row,) = (row for row in summary["image_metrics_left_out"] if row["metric"] == "distances")
+    assert "2 synthetic volumes are too few" in row["reason"]
+    assert row["reason"] in (out / "report.html").read_text()
+
+
 def test_whoever_has_a_claim_is_waited_for_and_that_is_told_once(tmp_path, capfd):
     record = tmp_path / "cells" / "ab.json"
     record.parent.mkdir()

@@ -52,6 +52,14 @@ def test_without_patient_column_each_subject_is_a_patient(folder):
     assert [s["patient_id"] for s in read(folder, patient="absent")] == ["000", "001", "002", "003"]
 
 
+def test_a_row_without_a_class_is_refused_or_left_out_as_one_says(folder):
+    text = (folder / "manifest.csv").read_text().replace("images/1.nii.gz,1", "images/1.nii.gz,")
+    (folder / "manifest.csv").write_text(text)
+    with pytest.raises(InputError, match=r"row 3: label is empty; .* data\.unlabelled=leave_out"):
+        read(folder)
+    assert [subject["subject_id"] for subject in read(folder, unlabelled="leave_out")] == ["000", "002", "003"]
+
+
 def test_reports_are_written_from_the_row(folder):
     subjects = sa.load_manifest(folder / "manifest.csv", ["t2w"], write_report=lambda row: f"class {row['label']}")
     assert subjects[2]["report"] == "class 1"
@@ -141,5 +149,5 @@ def test_unusable_input_is_refused_by_name(folder, name):
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real data folder is not here; set SYNTHAUG_DATA")
 def test_real_studies_are_read_and_a_missing_label_is_named():
     assert class_counts(sa.load_manifest(SHARED / "hippocampus/manifest.csv", ["t1"])) == {0: 130, 1: 130}
-    with pytest.raises(InputError, match="row 13: label is ''"):
+    with pytest.raises(InputError, match="row 13: label is empty"):
         sa.load_manifest(SHARED / "prostatex/manifest.csv", ["t2w", "adc", "hbv"])

@@ -21,7 +21,7 @@ from synthaug.augment.prompts import TrainingPrompts
 from synthaug.bench import captions
 from synthaug.bench.aggregate import summarise
 from synthaug.bench.arms import arms_of
-from synthaug.bench.costs import CostMeter, Costs, GpuMeter, ProcessorMeter, total_costs
+from synthaug.bench.costs import CostMeter, Costs, GpuMeter, ProcessorMeter, StageClock, total_costs
 from synthaug.bench.curves import GRID, mean_precision, mean_roc, reliability
 from synthaug.bench.forest import ROWS, auroc_plots, effect_plot, effect_plots
 from synthaug.bench.panels import panels_of, series_of, split_label
@@ -480,14 +480,30 @@ def test_costs_of_sessions_add_up_and_a_session_that_did_not_measure_is_told(tmp
 
 
 def test_a_session_that_fails_has_cost_what_it_cost(tmp_path):
-    seconds: dict[str, float] = {}
+    clock = StageClock()
 
     def fail():
-        with CostMeter(tmp_path, seconds):
-            seconds["generator"] = 5.0
+        with CostMeter(tmp_path, clock):
+            clock.seconds["generator"] = 5.0
             raise RuntimeError("failed")
 
     with pytest.raises(RuntimeError, match="failed"):
         fail()
     assert total_costs(tmp_path).seconds == {"generator": 5.0}
     assert [path.parent.name for path in Path(tmp_path).rglob("*.json")] == ["costs"]
+
+
+def test_memory_is_told_stage_by_stage_and_the_most_of_all_sessions_counts(tmp_path):
+    clock = StageClock()
+    with CostMeter(tmp_path, clock):
+        for name, mib in (("large", 300), ("small", 1)):
+            with clock.timed(name):
+                bytearray(mib * 2**20)  # given back at once
+    peaks = total_costs(tmp_path).peak_mib
+    if not peaks:
+        pytest.skip("this system does not tell the peak of resident memory")
+    assert peaks["large"] > peaks["small"] + 200
+    (tmp_path / "costs/1.json").write_text(
+        json.dumps({"seconds": {}, "wall_seconds": 1.0, "joules": {}, "peak_mib": {"small": 9e6}})
+    )
+    assert total_costs(tmp_path).peak_mib == {"large": peaks["large"], "small": 9e6}

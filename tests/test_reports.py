@@ -93,6 +93,14 @@ def test_missing_values_are_not_mentioned() -> None:
     assert write_measurement_report({"total": None}, VOLUMES, seed=0) == ""
 
 
+def test_several_lesions_in_a_cell_are_refused_or_the_largest_counts() -> None:
+    row = {"pirads": "3,5"}
+    with pytest.raises(InputError, match="'3,5' is not a number"):
+        write_measurement_report(row, {"pirads": MeasurementConfig(name="PI-RADS")}, seed=0)
+    largest = {"pirads": MeasurementConfig(name="PI-RADS", several="largest")}
+    assert write_measurement_report(row, largest, seed=0).endswith("Impression: PI-RADS 5.")
+
+
 def test_a_measurement_without_bands_is_a_plain_number() -> None:
     report = write_measurement_report({"age": 71.5}, {"age": MeasurementConfig("age", "years")}, seed=0)
     assert report.endswith("Impression: age 71.5 years.")

@@ -44,6 +44,7 @@ def load_subjects(config: DataConfig) -> list[tio.Subject]:
         report=config.report,
         subject=config.subject,
         patient=config.patient,
+        unlabelled=config.unlabelled,
         write_report=write_report,
     )
 

@@ -1,13 +1,14 @@
-"""What a study costs: seconds of each stage, and the energy of the machine where it tells it; kept beside the study."""
+"""What a study costs: seconds and memory of each stage, and the machine's energy where it tells it; kept beside it."""
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +23,10 @@ SAMPLE_SECONDS = 5.0
 SAVE_SECONDS = 30.0
 """A killed session loses the costs of at most so long."""
 POWERCAP = Path("/sys/class/powercap")
+PROCESS = Path("/proc/self")
 JOULES_A_KWH = 3.6e6
+STAGE_KINDS = ("seconds", "processor_seconds", "peak_mib")
+"""What is told of each stage."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,10 @@ class Costs:
     """By what was measured, processor or gpu; absent where no session knew it."""
     measured_seconds: Mapping[str, float]
     """How much of ``wall_seconds`` each of ``joules`` covers."""
+    processor_seconds: Mapping[str, float] = field(default_factory=dict)
+    """By stage, of all threads of this process."""
+    peak_mib: Mapping[str, float] = field(default_factory=dict)
+    """By stage, the most resident memory of this process; absent where the system does not tell it."""
 
     def energy_words(self) -> dict[str, str]:
         """The energy of processor and GPU for people; what is not known is said to be so.
@@ -59,26 +67,71 @@ class Costs:
         return words
 
 
+class StageClock:
+    """Wall and processor seconds and peak resident memory of each stage of this process.
+
+    The peak is the system's own high-water mark, which is set back when a stage begins: what is asked for it from
+    outside (``/usr/bin/time``) is then the peak since that.
+
+    Example:
+        >>> clock = StageClock()
+        >>> with clock.timed("pool"):
+        ...     pass
+        >>> list(clock.seconds), list(clock.processor_seconds)
+        (['pool'], ['pool'])
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.processor_seconds: dict[str, float] = {}
+        self.peak_mib: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Count what is done in it as the stage; a stage may come again."""
+        note = self.begin(name)
+        try:
+            yield
+        finally:
+            note()
+
+    def begin(self, name: str) -> Callable[[], None]:
+        """Start to count; the result is called to count up to now, as often as one likes."""
+        started, started_processor = time.monotonic(), time.process_time()
+        before, before_processor = self.seconds.get(name, 0.0), self.processor_seconds.get(name, 0.0)
+        known = _restart_peak()
+
+        def note() -> None:
+            self.seconds[name] = before + time.monotonic() - started
+            self.processor_seconds[name] = before_processor + time.process_time() - started_processor
+            if known:
+                self.peak_mib[name] = max(_peak_mib(), self.peak_mib.get(name, 0.0))
+
+        return note
+
+
 class CostMeter:
     """Measures a session of a study from entering to leaving, in a thread of its own.
 
     Args:
         out: The study's folder.
-        seconds: Of each stage so far; read again and again.
+        clock: Of the stages so far; read again and again.
 
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> for _ in range(2):
-        ...     with CostMeter(folder, {"pool": 2.0}):
+        ...     clock = StageClock()
+        ...     clock.seconds["pool"] = 2.0
+        ...     with CostMeter(folder, clock):
         ...         pass
         >>> total_costs(folder).seconds
         {'pool': 4.0}
     """
 
-    def __init__(self, out: Path, seconds: Mapping[str, float]) -> None:
+    def __init__(self, out: Path, clock: StageClock) -> None:
         self._path = out / FOLDER / f"{time.time_ns()}-{os.getpid()}.json"
-        self._seconds = seconds
+        self._clock = clock
         self._meters: dict[str, ProcessorMeter | GpuMeter] = {"processor": ProcessorMeter(), "gpu": GpuMeter()}
         self._ended, self._writing = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._watch, name="costs", daemon=True)
@@ -98,7 +151,10 @@ class CostMeter:
         with self._writing:
             energy = {name: meter.read() for name, meter in self._meters.items()}
             spent = {
-                "seconds": {name: round(value, 1) for name, value in dict(self._seconds).items()},
+                **{
+                    kind: {name: round(value, 1) for name, value in dict(getattr(self._clock, kind)).items()}
+                    for kind in STAGE_KINDS
+                },
                 "wall_seconds": round(time.monotonic() - self._started, 1),
                 "joules": {name: round(value, 1) for name, value in energy.items() if value is not None},
             }
@@ -118,16 +174,19 @@ class CostMeter:
 def total_costs(out: Path) -> Costs:
     """The costs of all sessions of a study so far."""
     sessions: list[dict[str, Any]] = [read_json(path) for path in sorted((out / FOLDER).glob("[0-9]*.json"))]
-    seconds: dict[str, float] = {}
+    stages: dict[str, dict[str, float]] = {kind: {} for kind in STAGE_KINDS}
     joules: dict[str, float] = {}
     measured: dict[str, float] = {}
     for session in sessions:
-        for name, value in session["seconds"].items():
-            seconds[name] = seconds.get(name, 0.0) + value
+        for kind, total in stages.items():
+            for name, value in session.get(kind, {}).items():
+                so_far = total.get(name, 0.0)
+                total[name] = max(so_far, value) if kind == "peak_mib" else so_far + value
         for name, value in session["joules"].items():
             joules[name] = joules.get(name, 0.0) + value
             measured[name] = measured.get(name, 0.0) + session["wall_seconds"]
-    return Costs(seconds, sum(session["wall_seconds"] for session in sessions), joules, measured)
+    wall = sum(session["wall_seconds"] for session in sessions)
+    return Costs(wall_seconds=wall, joules=joules, measured_seconds=measured, **stages)
 
 
 class ProcessorMeter:
@@ -190,6 +249,21 @@ class GpuMeter:
             return sum(float(line) for line in shown.stdout.split()) if shown.returncode == 0 else None
         except (OSError, ValueError, subprocess.TimeoutExpired):
             return None
+
+
+def _restart_peak() -> bool:
+    """Set the process's high-water mark of resident memory back; False where that cannot be done."""
+    try:
+        (PROCESS / "clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _peak_mib() -> float:
+    """The high-water mark of resident memory."""
+    found = re.search(r"VmHWM:\s+(\d+)", (PROCESS / "status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def _counter(zone: Path, name: str) -> int:

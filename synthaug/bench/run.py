@@ -1,7 +1,6 @@
 """A whole study from config to report: prepare, run the cells, aggregate, track, report."""
 
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,7 @@ from synthaug.augment.pool import SyntheticPool
 from synthaug.augment.verdicts import AUDIT
 from synthaug.bench.aggregate import count_statistics, image_metrics, summarise
 from synthaug.bench.cell import cell_path, weights_path
-from synthaug.bench.costs import CostMeter, total_costs
+from synthaug.bench.costs import CostMeter, StageClock, total_costs
 from synthaug.bench.executors import Outcome, run_cells
 from synthaug.bench.grid import DATA, STAGES, Cell, cells_of
 from synthaug.bench.pool_audit import find_obstacle, measure_copies
@@ -30,6 +29,7 @@ from synthaug.bench.tracking import Tracker, flatten, stores_of
 from synthaug.config import Config, ExecutionConfig
 from synthaug.data.manifest import class_counts
 from synthaug.files import content_hash, write_json
+from synthaug.metrics.distances import metrics_for
 from synthaug.models.optimisation import processes
 
 PROTOCOLS = {
@@ -65,12 +65,13 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
     bars, inputs, execution = Bars(), inputs_of(config, out), execution or ExecutionConfig()
     groups = subgroups_of(config)
     studies = Studies(out, bars.stage)
-    cells = cells_of(config, studies.identify)
+    with bars.timed("preparation"):
+        cells = cells_of(config, studies.identify)
     if not processes().is_main_process:
         studies.make(cells)
         return {"failed": _run_cells(cells, studies, None, bars, execution=execution)[1]}
     tracker = _begin(config, studies)
-    with CostMeter(out, bars.seconds):
+    with CostMeter(out, bars):
         studies.make(cells)  # before the bar of the classifiers begins
         records, failed = _run_cells(cells, studies, tracker, bars, execution=execution)
         if not records:
@@ -80,7 +81,8 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
         summary = summarise(records, failed, config.metrics, on_statistic=on_statistic)
         if groups:
             summary["subgroups"] = slice_arms(records, groups, config.metrics)
-        summary |= _measure_sources(studies.with_synthetic(cells))
+        with bars.timed("image metrics"):
+            summary |= _measure_sources(studies.with_synthetic(cells))
     with placed(out, asdict(config)):
         files = _write_results(config, studies, cells, records, summary)
         sent = tracker.log_study(summary, artifacts=files)
@@ -168,13 +170,19 @@ def measure_images(study: Study) -> tuple[list[dict[str, Any]], list[dict[str, A
     """A row for each image metric of the study's pool, and a row with the reason for each that says nothing here."""
     split, config = study.split, study.config
     held_out = [*split.val, *split.test]
-    rows = image_metrics(held_out, study.pool, config.data.images, config.metrics)
-    if not config.metrics.copies:
-        return rows, []
-    obstacle = find_obstacle(study.pool, split.train, held_out)
-    if obstacle:
-        return rows, [{"metric": "copies", "reason": obstacle}]
-    return [*rows, measure_copies(study.pool, split.train, held_out, config.metrics)], []
+    rows, left_out = [], []
+    if metrics_for(min(len(held_out), len(study.pool))):
+        rows = image_metrics(held_out, study.pool, config.data.images, config.metrics)
+    else:
+        reason = f"{len(held_out)} held-out and {len(study.pool)} synthetic volumes are too few for any distance."
+        left_out.append({"metric": "distances", "reason": reason})
+    if config.metrics.copies:
+        obstacle = find_obstacle(study.pool, split.train, held_out)
+        if obstacle:
+            left_out.append({"metric": "copies", "reason": obstacle})
+        else:
+            rows.append(measure_copies(study.pool, split.train, held_out, config.metrics))
+    return rows, left_out
 
 
 def describe_cells(config: Config) -> list[Cell]:
@@ -188,15 +196,12 @@ def describe_cells(config: Config) -> list[Cell]:
     return cells_of(config, identify)
 
 
-class Bars:
-    """A progress bar a stage, with time left; remembers how long each stage took."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+class Bars(StageClock):
+    """A progress bar a stage, with time left; remembers what each stage took."""
 
     def stage(self, name: str, total: int) -> Callable[..., None]:
         """Start a stage; the result is called after each step, or with the number of steps behind and the values."""
-        started, before = time.monotonic(), self.seconds.get(name, 0.0)  # a stage may come again: another generator
+        note = self.begin(name)
         quiet = not processes().is_main_process
         look = {"unit": "step", "dynamic_ncols": True, "mininterval": 0.5, "disable": quiet}
         bar = tqdm(total=total, desc=f"{name:<12}", file=sys.stderr, **look)
@@ -208,7 +213,7 @@ class Bars:
             advance = count - done if values is not None else count
             done += advance
             bar.update(advance)
-            self.seconds[name] = before + time.monotonic() - started
+            note()
             if done >= total:
                 bar.close()
 

@@ -49,7 +49,10 @@ def contrast_groups(summary: Mapping[str, Any]) -> dict[str, list[dict[str, Any]
 
 def cost_rows(costs: Costs, records: Sequence[Record]) -> list[tuple[str, str]]:
     """Name and value of each cost, times first."""
-    rows = [(name, tell_time(seconds)) for name, seconds in costs.seconds.items()]
+    rows = []
+    for name, seconds in costs.seconds.items():
+        peak = costs.peak_mib.get(name)
+        rows.append((name, tell_time(seconds) + (f", at most {peak / 1024:.2g} GiB of memory" if peak else "")))
     trained = sum(record["seconds"] for record in records)
     rows.append((f"the {len(records)} cells alone, one after the other", tell_time(trained)))
     rows.append(("all sessions from start to report", tell_time(costs.wall_seconds)))

@@ -36,6 +36,8 @@ class MeasurementConfig:
     """Upper bound of each word, rising: {"small": 2800, "average": 3400}; larger values get ``above``."""
     above: str = "large"
     """Word for values beyond the last band."""
+    several: Literal["refuse", "largest"] = "refuse"
+    """What is done about a cell such as "5,2" (one number a lesion): it is refused, or its largest number counts."""
 
 
 @dataclass
@@ -50,6 +52,8 @@ class DataConfig:
     """Image columns, in channel order."""
     label: str = "label"
     """Column with the class, an integer from 0."""
+    unlabelled: Literal["refuse", "leave_out"] = "refuse"
+    """What is done about a subject whose class is left empty: the manifest is refused, or the subject is left out."""
     report: str | None = None
     """Column with the report text; none = written from ``measurements``, or empty."""
     measurements: dict[str, MeasurementConfig] = field(default_factory=dict)

@@ -6,7 +6,7 @@ and ``report`` str; ``synthetic`` bool; ``provenance`` str ("" = real). Every su
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel
 import numpy as np
@@ -33,6 +33,7 @@ def load_manifest(
     subject: str = "subject_id",
     patient: str = "patient_id",
     provenance: str = PROVENANCE_COLUMN,
+    unlabelled: Literal["refuse", "leave_out"] = "refuse",
     write_report: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> list[tio.Subject]:
     """Read a manifest: one row a subject, image columns hold paths inside the manifest's folder.
@@ -48,10 +49,11 @@ def load_manifest(
         patient: Column that names the patient; if the manifest lacks it, each subject is a patient.
         provenance: Column that says how a synthetic subject was made, empty for a real one; if the manifest lacks it,
             all are real.
+        unlabelled: What is done about a row whose class is empty: it is refused, or left out.
         write_report: Makes the report from the row when there is no report column.
 
     Returns:
-        One subject a row, in file order, images not yet kept in memory.
+        One subject a row that has a class, in file order, images not yet kept in memory.
 
     Raises:
         InputError: A column or file is missing, a value or an image cannot be used.
@@ -67,6 +69,8 @@ def load_manifest(
         raise InputError(f"{path}, row {repeats.index[0] + 2}: subject {repeats.iloc[0]!r} stands twice.")
     subjects = []
     for number, row in enumerate(rows.to_dict("records"), start=2):  # row 1 of the file is the header
+        if unlabelled == "leave_out" and not row[label].strip():
+            continue
         where = f"{path}, row {number}"
         volumes = {name: read_image(inside(path.parent, row[name]), where=where) for name in images}
         subjects.append(
@@ -188,6 +192,8 @@ def _read_rows(path: Path) -> pd.DataFrame:
 
 
 def _class_of(value: str, column: str, where: str) -> int:
+    if not value.strip():
+        raise InputError(f"{where}: {column} is empty; give a class, or leave the row out: data.unlabelled=leave_out.")
     try:
         number = float(value)
     except ValueError:

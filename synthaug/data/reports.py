@@ -117,7 +117,7 @@ def write_measurement_report(
     words = numpy_generator("measurement report", seed)
     sentences, conclusions = [], []
     for column, measurement in measurements.items():
-        value = number_in(row, column)
+        value = (largest_in if measurement.several == "largest" else number_in)(row, column)
         if value is None:
             continue
         amount = f"{_digits(value)} {measurement.unit}".strip()
@@ -217,6 +217,19 @@ def number_in(row: Mapping[str, object], column: str) -> float | None:
     if math.isinf(number) or isinstance(value, bool):
         raise InputError(f"column {column!r}: {value!r} is not a number; give a number or leave the cell empty.")
     return None if math.isnan(number) else number
+
+
+def largest_in(row: Mapping[str, object], column: str) -> float | None:
+    """The largest of a column's numbers, written as "5,2", or None where the row has none.
+
+    Example:
+        >>> largest_in({"lesions": "5, 2"}, "lesions"), largest_in({"lesions": ""}, "lesions")
+        (5.0, None)
+    """
+    value = row.get(column)
+    words = value.split(",") if isinstance(value, str) else [value]
+    numbers = [number_in({column: word}, column) for word in words]
+    return max((number for number in numbers if number is not None), default=None)
 
 
 def _digits(value: float) -> str:
