@@ -119,8 +119,9 @@ def _run_pool(action: str, *arguments: str) -> int:
     if action == "build":
         # A study's config says all that a pool needs: its other sections are checked and left aside.
         for section in fields(Config):
+            kind: Any = section.type
             if section.name not in asked:
-                parser.add_argument(f"--{section.name}", type=section.type | None, default=None, help=SUPPRESS)
+                parser.add_argument(f"--{section.name}", type=kind | None, default=None, help=SUPPRESS)
     options = vars(parser.instantiate_classes(parser.parse_args(list(arguments))))
     POOL_COMMANDS[action](**{name: value for name, value in options.items() if name in asked})
     return 0
