@@ -296,6 +296,30 @@ def test_the_reach_is_the_one_at_which_most_deals_tell_the_swap(script, monkeypa
     assert {(row["metric"], row["k"]) for row in at_8} == {(name, 8.0) for name in swaps.BALLS}
 
 
+def test_the_read_out_of_the_metrics_study_is_chosen_without_whom_it_measures(script, tmp_path, monkeypatch):
+    """Brightness is the size: whoever is read, also of the trained by regressions without them, is read rightly."""
+    cohorts, readout, swaps = (script("studies/metrics", name) for name in ("cohorts", "readout", "swaps"))
+    monkeypatch.setattr(swaps, "DEALS", 4)
+    monkeypatch.setattr(readout, "PENALTIES", (0.01, 1e6))
+    cohort, everyone = a_cohort_of_pairs(cohorts, n_people=24)
+    sizes = np.random.default_rng(0).uniform(0.2, 0.8, len(everyone.labels))
+    volumes = [0.1 * volume + size for volume, size in zip(everyone.volumes, sizes, strict=True)]
+    everyone = replace(everyone, volumes=volumes, labels=(sizes < np.median(sizes)).astype(int))
+    (tmp_path / "pairs").mkdir()
+    lines = ["volume_mm3,anterior_mm3,posterior_mm3", *(f"{size},{size / 2},{size / 3}" for size in sizes)]
+    (tmp_path / "pairs" / "manifest.csv").write_text("\n".join(lines))
+    extractor, measured, rows = readout.readout_extractor(cohort, everyone, data=tmp_path, seed=0)
+    assert len(measured.labels) == 24
+    assert len(extractor.known) == 24
+    assert not set(extractor.known) & set(map(cohorts.name_of, measured.volumes))
+    [recipe, features] = [row for row in rows if row["chosen"]]
+    assert recipe["penalty"] == 0.01
+    assert features["features"] in readout.SIZES
+    assert len(rows) == len(readout.SMOOTHING_VOXELS) * 2 * 2 + len(readout.SIZES)
+    for part in (everyone, measured):
+        assert np.corrcoef(extractor.features(part.volumes)[:, 0], sizes[part.places])[0, 1] > 0.9
+
+
 def test_resampled_statistics_are_those_of_scikit_learn(script, capsys, monkeypatch):
     resampling = script("speed", "resampling")
     monkeypatch.setattr(resampling, "PATIENTS", 60)

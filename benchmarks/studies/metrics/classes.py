@@ -23,7 +23,7 @@ def tell_classes(
 ) -> list[dict[str, Any]]:
     """One row a way to class: MMD between its classes, its mean over shuffled classes, and how many reach it.
 
-    Two features are a classifier's logits: also the AUROC of their difference.
+    Of logits and of read sizes also the AUROC.
     """
     manifest, rows = pd.read_csv(data / cohort.name / "manifest.csv"), []
     ways = classings(cohort, sample, data)
@@ -51,7 +51,14 @@ def tell_classes(
                 "mmd": found[0],
                 "mmd_of_shuffled": found[1:].mean(),
                 "p": float((found >= found[0]).mean()),
-                "auroc": roc_auc_score(classes, np.diff(features[known])) if features.shape[1] == 2 else np.nan,
+                "auroc": _auroc(classes, features[known], extractor.name),
             }
         )
     return rows
+
+
+def _auroc(classes: np.ndarray, features: np.ndarray, name: str) -> float:
+    """Of the difference of two logits, or of the mean size that is read: the smaller, the likelier class 1."""
+    if "logits" in name:
+        return float(roc_auc_score(classes, np.diff(features)))
+    return float(roc_auc_score(classes, -features.mean(axis=1))) if name.startswith("read-out") else np.nan

@@ -42,7 +42,7 @@ COHORTS = (
         "hippocampus",
         "t1",
         PreprocessConfig((1.0, 1.0, 1.0), (32, 40, 24)),
-        ("seeded", "classifier", "logits"),
+        ("seeded", "classifier", "logits", "read-out"),
         40,
         199,
         two_sides=True,
@@ -96,6 +96,11 @@ def halves(labels: np.ndarray, people: np.ndarray, *, seed: int) -> tuple[np.nda
     return first, second
 
 
+def name_of(volume: torch.Tensor) -> str:
+    """The name of a volume's voxels."""
+    return hashlib.sha256(volume.contiguous().numpy().tobytes()).hexdigest()[:24]
+
+
 @dataclass(frozen=True)
 class Remembering(Extractor):
     """An extractor that computes the features of a volume once, and keeps them in a file between runs."""
@@ -115,7 +120,7 @@ class Remembering(Extractor):
     ) -> np.ndarray:
         """As :meth:`Extractor.features`."""
         held = list(volumes)
-        names = [hashlib.sha256(volume.contiguous().numpy().tobytes()).hexdigest()[:24] for volume in held]
+        names = [name_of(volume) for volume in held]
         new = [(name, volume) for name, volume in zip(names, held, strict=True) if name not in self.known]
         if new:
             rows = super().features((volume for _, volume in new), batch_size, device=device)

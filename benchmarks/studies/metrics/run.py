@@ -3,8 +3,8 @@
     python benchmarks/studies/metrics/run.py --data DATA --cache FOLDER [--extractors seeded] [--parts metrics gate]
 
 DATA holds ``hippocampus``, ``promise12`` and ``prostatex`` with their manifests; taps, where asked for, is installed.
-Writes metrics.csv, classes.csv, swaps.csv, reaches.csv, gate.csv, glands.csv and summary.json beside this script:
-figures only. A part or an extractor that is not asked for keeps the rows that it has.
+Writes metrics.csv, classes.csv, swaps.csv, reaches.csv, readouts.csv, gate.csv, glands.csv and summary.json beside this
+script: figures only. A part or an extractor that is not asked for keeps the rows that it has.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from classes import tell_classes
 from cohorts import COHORTS, Cohort, Remembering, Sample, halves, read_cohort
 from gate import try_gate
 from glands import compare_glands
+from readout import readout_extractor
 from swaps import WORSE, swap_often, try_reaches
 from thirds import classings
 from trained import classifier_extractor
@@ -112,6 +113,10 @@ def keep(file: Path, rows: list[dict[str, Any]], *, by: Sequence[str]) -> None:
 
 def build(name: str, cohort: Cohort, everyone: Sample, options: argparse.Namespace) -> tuple[Extractor, Sample]:
     """An extractor, and the part of the cohort that is measured in its features."""
+    if name == "read-out":
+        readout, sample, rows = readout_extractor(cohort, everyone, data=options.data, seed=options.seed)
+        write_text(options.out / "readouts.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+        return readout, sample
     if name in ("classifier", "logits"):
         logits = name == "logits"
         return classifier_extractor(cohort, everyone, logits=logits, cache=options.cache, seed=options.seed)
@@ -143,7 +148,7 @@ def measure(cohort: Cohort, options: argparse.Namespace) -> dict[str, str]:
     fingerprints = {}
     for name in [name for name in cohort.extractors if name in options.extractors]:
         built, sample = build(name, cohort, everyone, options)
-        extractor = Remembering.of(built, options.cache)
+        extractor = built if isinstance(built, Remembering) else Remembering.of(built, options.cache)
         fingerprints[f"{cohort.name}, {name}"] = extractor.fingerprint
         # MS-SSIM has no extractor, and voxels decide nearly every verdict of the gate: once a cohort is enough.
         first = name == cohort.extractors[0]
@@ -170,7 +175,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the results")
     parser.add_argument("--cache", type=Path, required=True, help="folder that features are kept in between runs")
     parser.add_argument("--cohorts", nargs="+", default=[cohort.name for cohort in COHORTS])
-    parser.add_argument("--extractors", nargs="+", default=["seeded", "taps", "classifier", "logits"])
+    parser.add_argument("--extractors", nargs="+", default=["seeded", "taps", "classifier", "logits", "read-out"])
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="glands needs taps")
     parser.add_argument("--splits", type=int, default=20, help="splits that the gate is tried on")
     parser.add_argument("--seed", type=int, default=0)

@@ -59,6 +59,11 @@ def swap_often(
     return rows
 
 
+def share_of_balls(rows: list[dict[str, Any]]) -> float:
+    """The mean share of deals in which precision and recall, of both classes, move the right way."""
+    return float(np.mean([row["share_of_deals"] for row in rows if row["metric"] in ("precision", "recall")]))
+
+
 def try_reaches(cohort: Cohort, others: Sample, extractor: Extractor, *, classes: str) -> list[dict[str, Any]]:
     """One row a k: the mean share of deals in which precision and recall, of both classes, move the right way.
 
@@ -68,7 +73,7 @@ def try_reaches(cohort: Cohort, others: Sample, extractor: Extractor, *, classes
     rows = []
     for k in REACHES:
         found = swap_often(cohort, others, extractor, classes=classes, k=k)
-        share = np.mean([row["share_of_deals"] for row in found if row["metric"] in ("precision", "recall")])
+        share = share_of_balls(found)
         rows.append({key: found[0][key] for key in ("cohort", "extractor", "classes")} | {"k": k, "share": share})
     best = max(rows, key=lambda row: (row["share"], row["k"]))
     return [row | {"chosen": row is best} for row in rows]
