@@ -21,7 +21,7 @@ from synthaug.data.splits import load_split
 from synthaug.errors import InputError
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "hippocampus"
-PARTS = [["generator"], ["other-cohort"], ["treatments"], ["generator", "same-cohort"]]
+PARTS = [["generator"], ["other-cohort"], ["treatments"], ["reference"], ["generator", "same-cohort"]]
 
 
 @pytest.fixture

@@ -80,7 +80,10 @@ def rename(summary: Mapping[str, Any]) -> dict[str, Any]:
         {**row, "contrast": " - ".join(names[arm] for arm in row["contrast"].split(" - "))}
         for row in summary["contrasts"]
     ]
-    return {**summary, "regimes": regimes, "contrasts": contrasts}
+    verdict = summary["verdict"]
+    for label in sorted(names, key=len, reverse=True):  # so that no label is replaced within a longer one
+        verdict = verdict.replace(label, names[label])
+    return {**summary, "regimes": regimes, "contrasts": contrasts, "verdict": verdict}
 
 
 def validation_losses(records: Sequence[Record]) -> dict[int, dict[float, float]]:
@@ -123,6 +126,13 @@ def add_generator(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**summary, "image_metrics": images, "development": developed["regimes"]}
 
 
+def add_reference(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The summary with the arm that the other cohort's real crops train."""
+    (arm,) = read_json(folder / "summary.json")["regimes"]
+    summary["seconds"][folder.name] = total_costs(folder).seconds
+    return {**summary, "reference": arm}
+
+
 def _save(figure: Figure, path: Path) -> None:
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
@@ -133,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="output folders of the study's parts")
     parser.add_argument("--generator", type=Path, help="output folder of generator.yaml")
+    parser.add_argument("--reference", type=Path, help="output folder of reference.yaml")
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--resamples", type=int, help="of bootstrap and permutations; default: those of the bench")
     options = parser.parse_args(arguments)
@@ -141,6 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     summary, records = collect(options.runs, config)
     if options.generator:
         summary = add_generator(summary, options.generator)
+    if options.reference:
+        summary = add_reference(summary, options.reference)
     write_json(options.out / "summary.json", summary)
     write_results(records, options.out / "results.csv")
     _save(learning_plot(summary), options.out / "auroc.svg")

@@ -10,7 +10,9 @@ The folder's manifest calls every crop a patient; crops 1 and 2, 3 and 4, ... ar
 - the learners, the 80 people with one crop each: every repeat draws 64 to train on and 16 to choose the step by.
 
 ``development.csv`` holds the other cohort and the learners: by it the generator is trained and its settings are chosen,
-without anybody of the test. ``study.csv`` holds the learners and the test. Beside them stands a split file for each.
+without anybody of the test. ``study.csv`` holds the learners and the test. In ``reference.csv`` the other cohort's real
+crops train classifiers, the choosing people of the first repeat choose, and the test is the same. Beside them stand
+split files for each.
 """
 
 import argparse
@@ -96,6 +98,8 @@ def write_study(crops: pd.DataFrame, dealt: dict[str, list[str]], out: Path, *, 
         write_split(str(repeat), val=val, train=learners - val, test=set(dealt["test"]))
         if repeat == 0:  # the learners who do not choose stand in for the test, which is not looked at
             write_split("development", val=val, train=set(dealt["cohort"]), test=learners - val)
+            write_split("reference", val=val, train=set(dealt["cohort"]), test=set(dealt["test"]))
+            _write(crops[~crops["patient_id"].isin(learners - val)], out / "reference.csv")
 
 
 def _write(rows: pd.DataFrame, path: Path) -> None:
