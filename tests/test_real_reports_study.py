@@ -149,7 +149,7 @@ def faked(script, tmp_path, monkeypatch):
     rows = []
     for number in range(36):
         extent = (0, 0, 1, 2)[number % 4]
-        volume = torch.from_numpy(rng.uniform(20, 40, size=(1, 16, 16, 8))).float()
+        volume = torch.from_numpy(rng.uniform(0, 8, size=(1, 16, 16, 8))).float()
         volume[:, 4 : 8 + 2 * extent, 4:12, 2 : 4 + number % 3] += 60
         tio.ScalarImage(tensor=volume).save(data / "images" / f"{number}.nii.gz")
         report = f"Vesicles of type {number % 3}. IMPRESSION: {('no', 'capsular', 'vesicle')[extent]} invasion."

@@ -20,7 +20,7 @@ Row = dict[str, Any]
 @rc_context(PAPER)
 def study_plot(rows: Sequence[Row]) -> Figure:
     """Three panels of values with intervals; a grey line is chance."""
-    figure = Figure(figsize=(WIDTH_IN, 3.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 3.8), layout="constrained")
     text, image, person = figure.subplots(1, 3)
     aurocs = [row for row in rows if row["measure"] == "auroc" and " - " not in row.get("reader", "")]
     _draw(text, [row for row in aurocs if row["question"] == "text"], lambda row: row["reader"])
@@ -38,7 +38,7 @@ def study_plot(rows: Sequence[Row]) -> Figure:
     )
     text.set_title("left-out reports alone")
     image.set_title("auditors of images")
-    person.set_title("drawn for the right person")
+    person.set_title("of the right person?")
     for axes, label in ((text, "AUROC"), (image, "AUROC"), (person, "share")):
         axes.set_xlabel(label)
     handles = text.get_legend_handles_labels()

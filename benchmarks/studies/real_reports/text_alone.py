@@ -3,6 +3,7 @@
 They see the training reports of a fold and tell the classes of the left-out ones, as the generator's class heads do.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -46,17 +47,15 @@ def state_reader(encode: Callable[[Sequence[str]], np.ndarray]) -> Pipeline:
 
 
 def mean_states(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[str]], np.ndarray]:
-    """The mean last hidden state (n, width) over a report's tokens, without padding."""
+    """The mean last hidden state (n, width) over a report's tokens, without padding; each report is read once."""
 
+    @functools.cache
     @torch.no_grad()
-    def encode(reports: Sequence[str]) -> np.ndarray:
-        rows = []
-        for report in reports:
-            tokens = tokenizer(report, truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt")
-            rows.append(encode_tokens(encoder, tokens.input_ids)[0].mean(0).numpy())
-        return np.stack(rows)
+    def row(report: str) -> np.ndarray:
+        tokens = tokenizer(report, truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt")
+        return encode_tokens(encoder, tokens.input_ids)[0].mean(0).numpy()
 
-    return encode
+    return lambda reports: np.stack([row(report) for report in reports])
 
 
 def readers(max_tokens: int) -> dict[str, Callable[[], Pipeline]]:
