@@ -5,6 +5,7 @@ import pytest
 from prdc import compute_prdc
 
 from synthaug.errors import InputError
+from synthaug.metrics.distances import distance_report
 from synthaug.metrics.manifold import manifold_of_rows, precision_recall_density_coverage
 
 
@@ -50,3 +51,12 @@ def test_chosen_rows_equal_the_figures_of_those_rows():
 def test_too_few_rows_for_the_neighbour():
     with pytest.raises(InputError, match="n >= 6"):
         precision_recall_density_coverage(np.zeros((5, 2)), np.zeros((9, 2)))
+
+
+def test_intervals_of_shares_end_at_one():
+    rng = np.random.default_rng(0)
+    real, wide = rng.normal(size=(24, 3)), 1.3 * rng.normal(size=(24, 3))
+    found = distance_report(real, wide, metrics=["precision", "recall", "density", "coverage"], resamples=40)
+    for name in ("precision", "recall", "coverage"):
+        assert 0 <= found[name].ci_low <= found[name].value <= found[name].ci_high <= 1
+    assert found["precision"].ci_high == 1.0  # uncut it would be 1.11

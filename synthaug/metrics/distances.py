@@ -33,6 +33,8 @@ class Family:
     """Rows a side that it needs."""
     low: float
     """Smallest value there is."""
+    high: float | tuple[float, ...] = np.inf
+    """Largest value there is, of all or of each."""
     larger_is_better: bool = False
 
 
@@ -45,6 +47,7 @@ FAMILIES = (
         manifold_of_rows,
         least=NEIGHBOURS + 1,
         low=0.0,
+        high=(1.0, 1.0, np.inf, 1.0),
         larger_is_better=True,
     ),
 )
@@ -208,7 +211,7 @@ def _numbers(
         "value": value,
         # A mean outside its own quantiles (few, skewed resamples) must not push the value out.
         "ci_low": np.clip(low, family.low, value),
-        "ci_high": np.maximum(high, value),
+        "ci_high": np.minimum(np.maximum(high, value), family.high),
         "floor": floor,
         "value_at_floor_n": value_at_floor_n,
     }
