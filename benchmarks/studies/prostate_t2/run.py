@@ -1,0 +1,142 @@
+"""Train every variant on one set of latents, draw from the same prompts and noise, and look at what was drawn.
+
+    C=benchmarks/studies/prostate_t2
+    python $C/run.py --config $C/base.yaml --out runs/prostate-t2
+
+Arms are trained one after the other in the order of ``--arms``; what is finished is not made again. Every arm leaves
+``OUT/pool-ARM`` and ``OUT/glands-ARM.npy``; ``collect.py`` reads them. taps must be installed.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+from synthaug.augment.pool import SyntheticPool
+from synthaug.augment.prompts import TrainingPrompts
+from synthaug.bench.pools import overrides_class
+from synthaug.bench.preparation import Study
+from synthaug.bench.run import Bars
+from synthaug.config import Config, GeneratorConfig, SamplingConfig
+from synthaug.data.manifest import class_counts
+from synthaug.files import atomic_path
+from synthaug.metrics.extractors import build_extractor
+from synthaug.models.taps import measure_glands_ml
+from synthaug.models.variants import VARIANTS
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "metrics")]
+
+from cohorts import Remembering  # noqa: E402
+from prepare import MEASURED_MM  # noqa: E402
+
+PLAIN = " plain"
+"""Ends the name of an arm without what is not published: no layout, and so no steps that only read."""
+ARMS = ("ccella", "maisi", "ccella plain", "radmaisi", "decoupled", "ellamaisi", "l1only", "first", "last", "shared")
+
+
+def generator_of(config: GeneratorConfig, arm: str) -> GeneratorConfig:
+    """The generator's settings with the variant of an arm.
+
+    Example:
+        >>> plain = generator_of(GeneratorConfig(layout_loss_weight=1.0, reading_steps=9), "first plain")
+        >>> plain.variant, plain.layout_loss_weight, plain.reading_steps
+        ('first', 0.0, 0)
+    """
+    varied = replace(config, variant=arm.removesuffix(PLAIN))
+    return replace(varied, layout_loss_weight=0.0, reading_steps=0) if arm.endswith(PLAIN) else varied
+
+
+def sampling_of(config: SamplingConfig, arm: str) -> SamplingConfig:
+    """How an arm is drawn: a variant that reads no report cannot be guided by one.
+
+    Example:
+        >>> sampling_of(SamplingConfig(guidance=2.0), "maisi").guidance
+        1.0
+    """
+    return config if VARIANTS[arm.removesuffix(PLAIN)].text else replace(config, guidance=1.0)
+
+
+def deal_volumes(counts: dict[int, int], volumes: int) -> dict[int, int]:
+    """So many volumes among the classes as the training patients have them.
+
+    Example:
+        >>> deal_volumes({0: 38, 1: 24}, 80)
+        {0: 49, 1: 31}
+    """
+    shares = {label: count * volumes / sum(counts.values()) for label, count in counts.items()}
+    dealt = {label: round(share) for label, share in shares.items()}
+    first = min(dealt)
+    return {**dealt, first: volumes - sum(dealt.values()) + dealt[first]}
+
+
+def draw_pool(study: Study, arm: str, *, volumes: int) -> SyntheticPool:
+    """Train the arm's generator where it is missing, and draw: places, prompts and noise are the same for every arm."""
+    folder = study.out / f"pool-{file_name(arm)}"
+    return SyntheticPool.build(
+        study.generator,
+        folder,
+        per_class=deal_volumes(class_counts(study.split.train), volumes),
+        reports=TrainingPrompts(study.split.train),
+        seed=study.config.pool.seed,
+        sampling=sampling_of(study.config.pool.sampling, arm),
+        override_class=overrides_class(study.config.pool, study.generator),
+        on_volume=study.progress("pool", volumes),
+    )
+
+
+def taps_features(config: Config, out: Path) -> Remembering:
+    """The extractor of the study, which keeps what it has computed in ``out``."""
+    return Remembering.of(build_extractor("taps", spacing_mm=config.preprocess.spacing_mm), out)
+
+
+def look(study: Study, pool: SyntheticPool, arm: str, features: Remembering) -> None:
+    """Keep the features of a pool's volumes, and the glands that taps outlines in them, in their order."""
+    volumes = [subject["t2w"].data.float() for subject in pool.subjects()]
+    features.features(volumes)
+    features.save()
+    kept = study.out / f"glands-{file_name(arm)}.npy"
+    if not kept.is_file():
+        with atomic_path(kept) as temporary:
+            np.save(temporary, measure_glands_ml(volumes, MEASURED_MM))
+
+
+def file_name(arm: str) -> str:
+    """An arm's name in the names of files."""
+    return arm.replace(" ", "-")
+
+
+def read_options(arguments: Sequence[str] | None, description: str) -> tuple[Config, Any]:
+    """The config of all arms, and the options beside it: ``out``, ``arms``, ``volumes``."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
+    parser.add_argument("--out", default="runs/prostate-t2")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS))
+    parser.add_argument("--volumes", type=int, default=75, help="drawn of each arm")
+    parser.add_class_arguments(Config)
+    options: Any = parser.instantiate_classes(parser.parse_args(arguments))
+    return Config(**{item.name: getattr(options, item.name) for item in fields(Config)}), options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Arm by arm: train, draw, look."""
+    config, options = read_options(arguments, __doc__)
+    out, bars = Path(options.out), Bars()
+    first = Study.start(config, out, bars.stage)
+    features = taps_features(config, out)
+    for arm in options.arms:
+        varied = replace(config, generator=generator_of(config.generator, arm))
+        study = Study(varied, out, bars.stage, first.subjects, first.split)
+        pool = draw_pool(study, arm, volumes=options.volumes)
+        print(arm, study.generator_id, pool.counts, flush=True)
+        look(study, pool, arm, features)
+        print(arm, "seen", {name: round(seconds) for name, seconds in bars.seconds.items()}, flush=True)
+
+
+if __name__ == "__main__":
+    main()
