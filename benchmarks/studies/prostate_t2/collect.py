@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torchio as tio
+from figures import draw
+from run import ARMS, file_name, read_options, taps_features, volumes_of
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path.append(str(HERE.parent))
 
-from figures import draw  # noqa: E402
-from run import ARMS, file_name, read_options, taps_features  # noqa: E402
 from table import BEGIN, END  # noqa: E402
 
 import synthaug as sa  # noqa: E402
@@ -94,7 +94,7 @@ def measure(arm: str, subjects: Sequence[tio.Subject], study: Study, features: E
     return found
 
 
-def measure_glands(pool: SyntheticPool, measured_ml: np.ndarray) -> dict[str, Any]:
+def follow_glands(pool: SyntheticPool, measured_ml: np.ndarray) -> dict[str, Any]:
     """Gland asked for in the report against gland that taps outlines, over all volumes and within each class."""
     stated = np.array([stated_volume_ml(subject["report"]) for subject in pool.subjects()], dtype=float)
     labels = np.array([subject["label"] for subject in pool.subjects()])
@@ -105,18 +105,19 @@ def measure_glands(pool: SyntheticPool, measured_ml: np.ndarray) -> dict[str, An
     return {**asdict(gland_volume_fidelity(stated, measured_ml)), "within_class": within}
 
 
-def collect(study: Study, features: Extractor) -> list[dict[str, Any]]:
+def collect(study: Study, features: Extractor, *, volumes: int) -> list[dict[str, Any]]:
     """What is found of the training patients themselves ("real") and of every finished arm."""
     found = [measure("real", study.split.train, study, features)]
     rows_of = {}
     for arm in ARMS:
-        glands = study.out / f"glands-{file_name(arm)}.npy"
-        if not glands.is_file():
+        folder, glands = study.out / f"pool-{file_name(arm)}", study.out / f"glands-{file_name(arm)}.npy"
+        pool = SyntheticPool.open(folder) if folder.is_dir() else None
+        if pool is None or len(pool) < volumes:
             continue
-        pool = SyntheticPool.open(study.out / f"pool-{file_name(arm)}")
-        subjects = list(pool.subjects())
-        rows_of[arm] = features.features([subject["t2w"].data.float() for subject in subjects])
-        found.append(measure(arm, subjects, study, features) | {"glands": measure_glands(pool, np.load(glands))})
+        rows_of[arm] = features.features(volumes_of(pool))
+        found.append(measure(arm, list(pool.subjects()), study, features))
+        if glands.is_file():
+            found[-1]["glands"] = follow_glands(pool, np.load(glands))
     held_out = features.features([s["t2w"].data.float() for s in [*study.split.val, *study.split.test]])
     for row in found:
         if row["arm"] in rows_of and BASELINE in rows_of and row["arm"] != BASELINE:
@@ -192,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config, options = read_options(arguments, __doc__)
     study = Study.read(config, Path(options.out), Bars().stage)
     features = taps_features(config, study.out)
-    found = collect(study, features)
+    found = collect(study, features, volumes=options.volumes)
     features.save()
     summary = {
         "date": date.today().isoformat(),

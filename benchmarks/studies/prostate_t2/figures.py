@@ -12,15 +12,16 @@ def draw(found: Sequence[dict[str, Any]]) -> Figure:
     """Two panels over the same arms: FID with interval, real patients dashed; rank correlation of glands, goal dotted.
 
     Args:
-        found: What ``collect.py`` found of each arm, "real" first.
+        found: What ``collect.py`` found of each arm, "real" first; glands were not measured in every arm.
     """
     real, *arms = found
     figure = Figure(figsize=(8, 0.4 * len(arms) + 1.4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for place, row in enumerate(arms):
-        fid, glands = row["metrics"]["fid"], row["glands"]
+        fid, glands = row["metrics"]["fid"], row.get("glands")
         _point(left, place, fid["value"], (fid["ci_low"], fid["ci_high"]))
-        _point(right, place, glands["spearman"], glands["spearman_interval"])
+        if glands:
+            _point(right, place, glands["spearman"], glands["spearman_interval"])
     left.axvline(real["metrics"]["fid"]["value"], color="grey", linestyle="--", label="other real patients")
     right.axvline(GOAL_RANK, color="grey", linestyle=":", label="goal")
     left.set_xlabel("FID to held-out patients (taps)")

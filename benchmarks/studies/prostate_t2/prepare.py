@@ -130,8 +130,8 @@ def write_report(row: dict[str, Any]) -> str:
     """What a row's columns ``label``, ``rough`` and ``gland_ml`` say; the same findings in the same words.
 
     Example:
-        >>> write_report({"label": 1, "rough": 0.3, "gland_ml": 40})
-        '?'
+        >>> write_report({"label": 1, "rough": 0.3, "gland_ml": 40})[:68]
+        'Endorectal coil in place. Sharp images. Prostate volume is average: '
     """
     coil = "Endorectal coil in place." if row["label"] else "No endorectal coil."
     images = "Sharp images." if row["rough"] > SHARP else "Soft images."

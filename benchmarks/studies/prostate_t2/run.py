@@ -4,7 +4,7 @@
     python $C/run.py --config $C/base.yaml --out runs/prostate-t2
 
 Arms are trained one after the other in the order of ``--arms``; what is finished is not made again. Every arm leaves
-``OUT/pool-ARM`` and ``OUT/glands-ARM.npy``; ``collect.py`` reads them. taps must be installed.
+``OUT/pool-ARM``, and ``OUT/glands-ARM.npy`` where asked; ``collect.py`` reads them. taps must be installed.
 """
 
 import sys
@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jsonargparse import ArgumentParser, set_parsing_settings
+from prepare import MEASURED_MM
 
 from synthaug.augment.pool import SyntheticPool
 from synthaug.augment.prompts import TrainingPrompts
@@ -29,10 +31,9 @@ from synthaug.models.taps import measure_glands_ml
 from synthaug.models.variants import VARIANTS
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "metrics")]
+sys.path.append(str(HERE.parent / "metrics"))  # behind this folder, which has a run.py too
 
 from cohorts import Remembering  # noqa: E402
-from prepare import MEASURED_MM  # noqa: E402
 
 PLAIN = " plain"
 """Ends the name of an arm without what is not published: no layout, and so no steps that only read."""
@@ -74,16 +75,15 @@ def deal_volumes(counts: dict[int, int], volumes: int) -> dict[int, int]:
     return {**dealt, first: volumes - sum(dealt.values()) + dealt[first]}
 
 
-def draw_pool(study: Study, arm: str, *, volumes: int) -> SyntheticPool:
-    """Train the arm's generator where it is missing, and draw: places, prompts and noise are the same for every arm."""
-    folder = study.out / f"pool-{file_name(arm)}"
+def draw_pool(study: Study, folder: Path, sampling: SamplingConfig, *, volumes: int) -> SyntheticPool:
+    """Train the study's generator where it is missing, and draw: places, prompts and noise are those of every arm."""
     return SyntheticPool.build(
         study.generator,
         folder,
         per_class=deal_volumes(class_counts(study.split.train), volumes),
         reports=TrainingPrompts(study.split.train),
         seed=study.config.pool.seed,
-        sampling=sampling_of(study.config.pool.sampling, arm),
+        sampling=sampling,
         override_class=overrides_class(study.config.pool, study.generator),
         on_volume=study.progress("pool", volumes),
     )
@@ -94,15 +94,16 @@ def taps_features(config: Config, out: Path) -> Remembering:
     return Remembering.of(build_extractor("taps", spacing_mm=config.preprocess.spacing_mm), out)
 
 
-def look(study: Study, pool: SyntheticPool, arm: str, features: Remembering) -> None:
-    """Keep the features of a pool's volumes, and the glands that taps outlines in them, in their order."""
-    volumes = [subject["t2w"].data.float() for subject in pool.subjects()]
-    features.features(volumes)
-    features.save()
-    kept = study.out / f"glands-{file_name(arm)}.npy"
-    if not kept.is_file():
-        with atomic_path(kept) as temporary:
-            np.save(temporary, measure_glands_ml(volumes, MEASURED_MM))
+def measure_glands(pool: SyntheticPool, file: Path) -> None:
+    """Keep the glands that taps outlines in a pool's volumes, in their order."""
+    if not file.is_file():
+        with atomic_path(file) as temporary:
+            np.save(temporary, measure_glands_ml(volumes_of(pool), MEASURED_MM))
+
+
+def volumes_of(pool: SyntheticPool) -> list[torch.Tensor]:
+    """A pool's volumes (1, X, Y, Z) in their order."""
+    return [subject["t2w"].data.float() for subject in pool.subjects()]
 
 
 def file_name(arm: str) -> str:
@@ -111,12 +112,13 @@ def file_name(arm: str) -> str:
 
 
 def read_options(arguments: Sequence[str] | None, description: str) -> tuple[Config, Any]:
-    """The config of all arms, and the options beside it: ``out``, ``arms``, ``volumes``."""
+    """The config of all arms, and the options beside it: ``out``, ``arms``, ``glands``, ``volumes``."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
     parser.add_argument("--out", default="runs/prostate-t2")
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
+    parser.add_argument("--glands", nargs="*", default=list(ARMS), help="arms whose glands are measured")
     parser.add_argument("--volumes", type=int, default=75, help="drawn of each arm")
     parser.add_class_arguments(Config)
     options: Any = parser.instantiate_classes(parser.parse_args(arguments))
@@ -132,9 +134,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for arm in options.arms:
         varied = replace(config, generator=generator_of(config.generator, arm))
         study = Study(varied, out, bars.stage, first.subjects, first.split)
-        pool = draw_pool(study, arm, volumes=options.volumes)
+        sampling = sampling_of(config.pool.sampling, arm)
+        pool = draw_pool(study, out / f"pool-{file_name(arm)}", sampling, volumes=options.volumes)
         print(arm, study.generator_id, pool.counts, flush=True)
-        look(study, pool, arm, features)
+        if arm in options.glands:
+            measure_glands(pool, out / f"glands-{file_name(arm)}.npy")
+        features.features(volumes_of(pool))
+        features.save()
         print(arm, "seen", {name: round(seconds) for name, seconds in bars.seconds.items()}, flush=True)
 
 
