@@ -57,7 +57,7 @@ def a_study(tmp_path: Path) -> Study:
 def test_a_report_states_coil_sharpness_and_the_gland_that_is_read_back(script):
     prepare = script("prepare")
     report = prepare.write_report({"label": 0, "rough": 0.1, "gland_ml": 60})
-    assert report.startswith("No endorectal coil. Soft images.")
+    assert report.startswith("No coil. Soft.")
     assert stated_volume_ml(report) == 60
     assert report == prepare.write_report({"label": 0, "rough": 0.2, "gland_ml": 60})
 

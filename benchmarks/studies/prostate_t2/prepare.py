@@ -38,7 +38,7 @@ SEARCHED = (96, 96, 24)
 MEASURED_MM = (1.5, 1.5, 3.0)
 """Voxels that taps is told when it measures a gland: the field of prostatex, 192 mm, over 128. So told, it sees glands
 as large as those that it was trained on; real sizes of promise12 are not known, so that ml are nominal."""
-GLAND = MeasurementConfig("prostate volume", "ml", {"small": 30, "average": 50, "enlarged": 75}, above="very large")
+GLAND = MeasurementConfig("prostate volume", "ml")
 """How a report tells the gland."""
 GLAND_STEPS = (20, 30, 40, 50, 60, 75, 100)
 """Volumes are told as the nearest of these: a report that one patient alone has would teach a generator to copy him."""
@@ -130,11 +130,11 @@ def write_report(row: dict[str, Any]) -> str:
     """What a row's columns ``label``, ``rough`` and ``gland_ml`` say; the same findings in the same words.
 
     Example:
-        >>> write_report({"label": 1, "rough": 0.3, "gland_ml": 40})[:68]
-        'Endorectal coil in place. Sharp images. Prostate volume is average: '
+        >>> write_report({"label": 1, "rough": 0.3, "gland_ml": 40})
+        'Coil. Sharp. Prostate volume 40 ml. Impression: prostate volume 40 ml.'
     """
-    coil = "Endorectal coil in place." if row["label"] else "No endorectal coil."
-    images = "Sharp images." if row["rough"] > SHARP else "Soft images."
+    coil = "Coil." if row["label"] else "No coil."
+    images = "Sharp." if row["rough"] > SHARP else "Soft."
     words = derive_seed("prostate t2 report", row["label"], images, row["gland_ml"])
     return f"{coil} {images} {write_measurement_report(row, {'gland_ml': GLAND}, seed=words)}"
 
