@@ -20,7 +20,7 @@ from synthaug.metrics.fidelity import stated_volume_ml
 from synthaug.models.variants import VARIANTS
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "prostate_t2"
-SCRIPTS = ("prepare", "run", "choose", "collect", "figures", "table", "cohorts")
+SCRIPTS = ("prepare", "run", "collect", "figures", "table", "cohorts")
 
 
 @pytest.fixture
