@@ -39,7 +39,7 @@ PLAIN = " plain"
 """Ends the name of an arm without what is not published: no layout, and so no steps that only read."""
 ARMS = ("ccella", "maisi", "ccella plain", "radmaisi", "decoupled", "ellamaisi", "l1only", "first", "last", "shared")
 
-GLAND_EVERY = 2
+GLAND_EVERY = 3
 """Glands are measured in so many-th volumes only: outlining takes three times as long as the features."""
 
 
