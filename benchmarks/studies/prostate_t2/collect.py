@@ -74,7 +74,7 @@ def measure(arm: str, subjects: Sequence[tio.Subject], study: Study, features: E
     """Distances to the held-out patients, and copies of training patients where the volumes are synthetic."""
     held_out, real = [*study.split.val, *study.split.test], arm == "real"
     report = sa.compare_images(
-        held_out, subjects, features, images=["t2w"], pairs=2, training=None if real else study.split.train
+        held_out, subjects, features, images=["t2w"], resamples=200, pairs=2, training=None if real else study.split.train
     )
     rows = [features.features([s["t2w"].data.float() for s in part]) for part in (held_out, subjects)]
     found = {
