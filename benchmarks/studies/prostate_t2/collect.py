@@ -73,9 +73,8 @@ def ratio_interval(
 def measure(arm: str, subjects: Sequence[tio.Subject], study: Study, features: Extractor) -> dict[str, Any]:
     """Distances to the held-out patients, and copies of training patients where the volumes are synthetic."""
     held_out, real = [*study.split.val, *study.split.test], arm == "real"
-    report = sa.compare_images(
-        held_out, subjects, features, images=["t2w"], resamples=200, pairs=2, training=None if real else study.split.train
-    )
+    known = None if real else study.split.train
+    report = sa.compare_images(held_out, subjects, features, images=["t2w"], resamples=DRAWS, pairs=2, training=known)
     rows = [features.features([s["t2w"].data.float() for s in part]) for part in (held_out, subjects)]
     found = {
         "arm": arm,
