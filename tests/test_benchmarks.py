@@ -301,7 +301,7 @@ def test_the_read_out_of_the_metrics_study_is_chosen_without_whom_it_measures(sc
     cohorts, readout, swaps = (script("studies/metrics", name) for name in ("cohorts", "readout", "swaps"))
     monkeypatch.setattr(swaps, "DEALS", 4)
     monkeypatch.setattr(readout, "PENALTIES", (0.01, 1e6))
-    cohort, everyone = a_cohort_of_pairs(cohorts, n_people=24)
+    cohort, everyone = a_cohort_of_pairs(cohorts, n_people=60)
     sizes = np.random.default_rng(0).uniform(0.2, 0.8, len(everyone.labels))
     volumes = [0.1 * volume + size for volume, size in zip(everyone.volumes, sizes, strict=True)]
     everyone = replace(everyone, volumes=volumes, labels=(sizes < np.median(sizes)).astype(int))
@@ -309,8 +309,8 @@ def test_the_read_out_of_the_metrics_study_is_chosen_without_whom_it_measures(sc
     lines = ["volume_mm3,anterior_mm3,posterior_mm3", *(f"{size},{size / 2},{size / 3}" for size in sizes)]
     (tmp_path / "pairs" / "manifest.csv").write_text("\n".join(lines))
     extractor, measured, rows = readout.readout_extractor(cohort, everyone, data=tmp_path, seed=0)
-    assert len(measured.labels) == 24
-    assert len(extractor.known) == 24
+    assert len(measured.labels) == 60
+    assert len(extractor.known) == 60
     assert not set(extractor.known) & set(map(cohorts.name_of, measured.volumes))
     [recipe, features] = [row for row in rows if row["chosen"]]
     assert recipe["penalty"] == 0.01

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, set_parsing_settings
 
@@ -118,10 +118,9 @@ def _run_pool(action: str, *arguments: str) -> int:
     asked = signature(POOL_COMMANDS[action]).parameters
     if action == "build":
         # A study's config says all that a pool needs: its other sections are checked and left aside.
-        for section in fields(Config):
-            kind: Any = section.type
-            if section.name not in asked:
-                parser.add_argument(f"--{section.name}", type=kind | None, default=None, help=SUPPRESS)
+        for section, kind in get_type_hints(Config).items():
+            if section not in asked:
+                parser.add_argument(f"--{section}", type=kind | None, default=None, help=SUPPRESS)
     options = vars(parser.instantiate_classes(parser.parse_args(list(arguments))))
     POOL_COMMANDS[action](**{name: value for name, value in options.items() if name in asked})
     return 0
