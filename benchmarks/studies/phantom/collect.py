@@ -8,6 +8,7 @@ volumes add to the treatment of real data that has the lowest validation loss th
 
 import csv
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
@@ -61,7 +62,9 @@ def main(out: Path) -> None:
 
 
 def read_records(out: Path) -> list[Record]:
-    """The finished cells, balance and loss told as one treatment.
+    """The finished cells of whole seeds, balance and loss told as one treatment.
+
+    A seed of a run that was cut short has fewer cells than the first and is left out.
 
     Raises:
         InputError: There is none.
@@ -75,7 +78,8 @@ def read_records(out: Path) -> list[Record]:
         loss = settings.pop(LOSS)
         treatment = "focal" if loss == "focal" else settings[BALANCE]
         records.append({**record, "settings": {**settings, BALANCE: treatment}})
-    return sorted(records, key=_order)
+    counts = Counter(record["seed"] for record in records)
+    return sorted((record for record in records if counts[record["seed"]] == max(counts.values())), key=_order)
 
 
 def _order(record: Record) -> tuple[Any, ...]:
