@@ -1,16 +1,16 @@
-"""Figures of the phantom study from the folder that the bench wrote: ``summary.json``, ``results.csv``, the grid.
+"""Figures of the phantom study from the cells that run.py made: ``summary.json``, ``results.csv``, ``grid.csv``.
 
     python benchmarks/studies/phantom/collect.py runs/phantom
 
-Prints the table of the README: for every difficulty and imbalance the AUROC of real data under each treatment, and what
-synthetic volumes add to real data of the same loss, against the better of its oversampled and its weighted classifier.
+Prints the table of the README: for every difficulty and imbalance the AUROC of each arm, and what arms with synthetic
+volumes add to the treatment of real data that has the lowest validation loss there.
 """
 
 import csv
-import json
-import shutil
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,127 +18,206 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from synthaug.bench.aggregate import summarise
+from synthaug.bench.arms import Arm, Record, arms_of
+from synthaug.bench.report import write_results
 from synthaug.bench.styles import PAPER, WIDTH_IN, styles_of
+from synthaug.config import MetricsConfig
+from synthaug.errors import InputError
+from synthaug.files import read_json, write_json
+from synthaug.metrics.resampling import correct_holm
 
 HERE = Path(__file__).parent
 DIFFICULTY, FRACTION = "data.phantom.difficulty", "data.phantom.positive_fraction"
 BALANCE, LOSS = "classifier.balance", "classifier.loss"
-COLUMNS = [
-    "difficulty", "positive_fraction", "loss", "arm", "auroc", "ci_low", "ci_high",
-    "against", "difference", "difference_low", "difference_high", "p_holm",
-]  # fmt: skip
+TREATMENTS = ("none", "oversampled", "weighted", "focal")
+"""Of real data; focal: the focal loss on the set as it is, the others cross-entropy."""
+FILLED = ("mixed", "synthetic")
+KEPT = ("auroc", "average_precision")
+"""Metrics whose contrasts are kept."""
+ALPHA = 0.05
 Row = dict[str, Any]
+Place = tuple[float, float]
+"""Difficulty and share of positives."""
 
 
 def main(out: Path) -> None:
-    """Copy, reckon, draw, print."""
-    summary = json.loads((out / "summary.json").read_text())
-    for name in ("summary.json", "results.csv"):
-        shutil.copy(out / name, HERE / name)
-    rows = list(grid(summary))
+    """Read the cells, reckon, draw, print."""
+    records = read_records(out)
+    summary = summarise(records, [], MetricsConfig())
+    rows = list(grid(summary, validation_losses(records)))
+    contrasts = [
+        row for row in summary["contrasts"] if row["metric"] in KEPT and not row["contrast"].startswith("real")
+    ]
+    seconds = sum(record["seconds"] for record in records)
+    told = {"date": date.today().isoformat(), "grid": rows, "seconds": seconds}
+    write_json(HERE / "summary.json", summary | {"contrasts": contrasts} | told)
+    write_results(records, HERE / "results.csv")
     with (HERE / "grid.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, COLUMNS)
+        writer = csv.DictWriter(stream, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows({key: _short(value) for key, value in row.items()} for row in rows)
     gains(rows).savefig(HERE / "gains.png", dpi=150)
-    print("\n".join(table(rows)))
-    print(f"\n{summary['verdict']}")
+    print("\n".join([*table(rows), "", *tell_all(rows, contrasts)]))
 
 
-def grid(summary: dict) -> Iterator[Row]:
-    """A row an arm: its AUROC and, of arms with synthetic data, the difference to the stronger treatment of real data.
+def read_records(out: Path) -> list[Record]:
+    """The finished cells of whole seeds, balance and loss told as one treatment.
 
-    The stronger is that of the higher test AUROC: it is picked against the synthetic arm, never for it.
+    A seed of a run that was cut short has fewer cells than the first and is left out.
+
+    Raises:
+        InputError: There is none.
     """
-    arms = {row["regime"]: row for row in summary["regimes"]}
-    contrasts = {row["contrast"]: row for row in summary["contrasts"] if row["metric"] == "auroc"}
-    for name, arm in arms.items():
+    files = sorted((out / "cells").glob("*.json"))
+    if not files:
+        raise InputError(f"{out}: no finished cell there; run run.py first.")
+    records = []
+    for record in map(read_json, files):
+        settings = dict(record["settings"])
+        loss = settings.pop(LOSS)
+        treatment = "focal" if loss == "focal" else settings[BALANCE]
+        records.append({**record, "settings": {**settings, BALANCE: treatment}})
+    counts = Counter(record["seed"] for record in records)
+    return sorted((record for record in records if counts[record["seed"]] == max(counts.values())), key=_order)
+
+
+def _order(record: Record) -> tuple[Any, ...]:
+    settings = record["settings"]
+    regime = ("real", *FILLED).index(record["regime"])
+    return settings[DIFFICULTY], -settings[FRACTION], regime, TREATMENTS.index(settings[BALANCE]), record["seed"]
+
+
+def validation_losses(records: Sequence[Record]) -> dict[str, float]:
+    """Of each arm by its label: the lowest validation loss of a training, the mean over seeds."""
+
+    def lowest(record: Record) -> float:
+        return min(point["val_loss"] for point in record["history"])
+
+    arms: list[Arm] = arms_of(records)
+    return {arm.label: float(np.mean([lowest(record) for record in arm.records])) for arm in arms}
+
+
+def grid(summary: dict[str, Any], losses: dict[str, float]) -> Iterator[Row]:
+    """A row an arm: its AUROC and, of arms with synthetic data, the difference to the real treatment of the lowest
+    validation loss, with a p corrected over all of these differences."""
+    rows = []
+    for arm in summary["regimes"]:
         settings, auroc = arm["settings"], arm["auroc"]
-        kind = name.split(" difficulty")[0]
-        row: Row = {
-            "difficulty": settings[DIFFICULTY],
-            "positive_fraction": settings[FRACTION],
-            "loss": settings[LOSS],
-            "arm": f"{kind}, {settings[BALANCE]}",
-            "auroc": auroc["value"],
-            "ci_low": auroc["ci_low"],
-            "ci_high": auroc["ci_high"],
-        }
-        if not kind.startswith("real"):
-            rivals = [
-                other for other, theirs in arms.items()
-                if other.startswith("real") and _place(theirs["settings"]) == _place(settings)
-            ]  # fmt: skip
-            strongest = max(rivals, key=lambda other: arms[other]["auroc"]["value"])
-            gain = contrasts[f"{name} - {strongest}"]
-            row |= {
-                "against": f"real, {arms[strongest]['settings'][BALANCE]}",
-                "difference": gain["difference"],
-                "difference_low": gain["ci_low"],
-                "difference_high": gain["ci_high"],
-                "p_holm": gain["p_holm"],
+        kind = arm["regime"].split()[0]
+        rows.append(
+            {
+                "difficulty": settings[DIFFICULTY],
+                "positive_fraction": settings[FRACTION],
+                "arm": f"real, {settings[BALANCE]}" if kind == "real" else kind,
+                "label": arm["regime"],
+                "seeds": arm["repeats"],
+                "auroc": auroc["value"],
+                "ci_low": auroc["ci_low"],
+                "ci_high": auroc["ci_high"],
+                "validation_loss": losses[arm["regime"]],
             }
-        yield row
+        )
+    contrasts = {row["contrast"]: row for row in summary["contrasts"] if row["metric"] == "auroc"}
+    asked = []
+    for row in rows:
+        if row["arm"] not in FILLED:
+            continue
+        rivals = [other for other in rows if other["arm"].startswith("real") and _place(other) == _place(row)]
+        chosen = min(rivals, key=lambda other: other["validation_loss"])
+        gain = contrasts[f"{row['label']} - {chosen['label']}"]
+        row |= {
+            "against": chosen["arm"],
+            "difference": gain["difference"],
+            "difference_low": gain["ci_low"],
+            "difference_high": gain["ci_high"],
+            "p": gain["p"],
+        }
+        asked.append(row)
+    for row, corrected in zip(asked, correct_holm([row["p"] for row in asked]), strict=True):
+        row["p_holm"] = float(corrected)
+        row["verdict"] = verdict_of(row)
+    yield from rows
 
 
-def table(rows: list[Row]) -> list[str]:
-    """Markdown: a line a difficulty, imbalance and loss."""
-    real = ["real, oversampled", "real, weighted"]
-    mixed = ["mixed, oversampled", "synthetic, oversampled"]
-    names = {row["arm"] for row in rows}
-    mixed = [name for name in mixed if name in names] or sorted(name for name in names if "real" not in name)
-    lines = [
-        f"| difficulty | positives | loss | {' | '.join([*real, *(f'{name} − stronger real' for name in mixed)])} |",
-        f"|---|---|---|{'---|' * (len(real) + len(mixed))}",
-    ]
-    for place in dict.fromkeys((row["difficulty"], row["positive_fraction"], row["loss"]) for row in rows):
-        here = {row["arm"]: row for row in rows if (row["difficulty"], row["positive_fraction"], row["loss"]) == place}
-        cells = [f"{here[name]['auroc']:.3f}" for name in real]
-        for name in mixed:
+def verdict_of(row: Row) -> str:
+    """What a difference says, no bolder than its interval and its corrected p.
+
+    Example:
+        >>> verdict_of({"difference_low": 0.01, "difference_high": 0.2, "p_holm": 0.03})
+        'pays'
+        >>> verdict_of({"difference_low": -0.3, "difference_high": -0.1, "p_holm": 0.2})
+        'not clear'
+    """
+    if row["p_holm"] > ALPHA or row["difference_low"] * row["difference_high"] <= 0:
+        return "not clear"
+    return "pays" if row["difference_low"] > 0 else "harms"
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """Markdown: a line a difficulty and imbalance."""
+    head = ["difficulty", "positives", *(f"real, {name}" for name in TREATMENTS)]
+    head += [part for name in FILLED for part in (name, f"{name} − real")]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for place in dict.fromkeys(map(_place, rows)):
+        here = {row["arm"]: row for row in rows if _place(row) == place}
+        against = here["mixed"]["against"]
+        cells = [f"{place[0]}", f"{place[1]:.0%}"]
+        for name in TREATMENTS:
+            value = f"{here[f'real, {name}']['auroc']:.3f}"
+            cells.append(f"**{value}**" if f"real, {name}" == against else value)
+        for name in FILLED:
             row = here[name]
-            cells.append(f"{row['difference']:+.3f} ({row['difference_low']:+.3f} to {row['difference_high']:+.3f})")
-        difficulty, fraction, loss = place
-        lines.append(f"| {difficulty} | {fraction:.0%} | {loss.replace('_', ' ')} | {' | '.join(cells)} |")
+            gain = f"{row['difference']:+.3f} ({row['difference_low']:+.3f} to {row['difference_high']:+.3f})"
+            cells += [f"{row['auroc']:.3f}", f"{gain}: {row['verdict']}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def tell_all(rows: Sequence[Row], contrasts: Sequence[Row]) -> list[str]:
+    """A sentence an arm: how many of its differences are clear, of those to the chosen treatment and of all."""
+    lines = []
+    for name in FILLED:
+        chosen = [row["verdict"] for row in rows if row["arm"] == name]
+        every = [row for row in contrasts if row["contrast"].startswith(name) and row["metric"] == "auroc"]
+        above = sum(row["difference"] > 0 for row in every)
+        lines.append(
+            f"{name}: pays in {chosen.count('pays')} and harms in {chosen.count('harms')} of {len(chosen)} cells; the "
+            f"AUROC is higher in {above} of all {len(every)} comparisons with a treatment of real data."
+        )
     return lines
 
 
 @rc_context(PAPER)
-def gains(rows: list[Row]) -> Figure:
-    """What mixed data adds, over the share of positives; a panel a difficulty."""
-    shown = [row for row in rows if row["arm"].startswith("mixed")]
+def gains(rows: Sequence[Row]) -> Figure:
+    """What synthetic volumes add to real data, over the share of positives; a panel a difficulty."""
+    shown = [row for row in rows if row["arm"] in FILLED]
     difficulties = sorted({row["difficulty"] for row in shown})
     fractions = sorted({row["positive_fraction"] for row in shown}, reverse=True)
-    arms = sorted({(row["arm"], row["loss"]) for row in shown})
-    styles = styles_of([f"{arm}, {loss}" for arm, loss in arms])
-    figure = Figure(figsize=(WIDTH_IN, 3.0), layout="constrained")
+    styles = styles_of(FILLED)
+    figure = Figure(figsize=(WIDTH_IN, 2.8), layout="constrained")
     panels = figure.subplots(1, len(difficulties), sharey=True, squeeze=False)[0]
     for panel, difficulty in zip(panels, difficulties, strict=True):
         panel.axhline(0, color="0.6", linewidth=1, zorder=0)
-        for place, (arm, loss) in enumerate(arms):
-            line = [
-                row for row in shown
-                if (row["arm"], row["loss"], row["difficulty"]) == (arm, loss, difficulty)
-            ]  # fmt: skip
+        for shift, name in zip((-0.06, 0.06), FILLED, strict=True):
+            line = [row for row in shown if (row["arm"], row["difficulty"]) == (name, difficulty)]
             line.sort(key=lambda row: -row["positive_fraction"])
-            at = np.arange(len(line)) + 0.12 * (place - (len(arms) - 1) / 2)
-            values = [row["difference"] for row in line]
-            style = styles[f"{arm}, {loss}"]
-            lows, highs = [row["difference_low"] for row in line], [row["difference_high"] for row in line]
+            at, style = np.arange(len(line)) + shift, styles[name]
+            lows, highs = ([row[f"difference_{end}"] for row in line] for end in ("low", "high"))
             panel.vlines(at, lows, highs, color=style.colour, linewidth=1.1)
-            label = f"{arm.partition(', ')[2]}, {loss.replace('_', ' ')}" if difficulty == difficulties[0] else None
-            panel.plot(
-                at, values, color=style.colour, linestyle=style.line, marker=style.marker, markersize=4.5, label=label
-            )
+            values = [row["difference"] for row in line]
+            label = name if difficulty == difficulties[0] else None
+            panel.plot(at, values, color=style.colour, linestyle=style.line, marker=style.marker, label=label)
         panel.set_xticks(range(len(fractions)), [f"{fraction:.0%}" for fraction in fractions])
         panel.set_xlabel("positive training patients")
         panel.set_title(f"difficulty {difficulty}")
-    panels[0].set_ylabel("AUROC, mixed − stronger real")
-    figure.legend(loc="outside upper left", ncols=4, fontsize=7.5)
+    panels[0].set_ylabel("AUROC − that of real data")
+    figure.legend(loc="outside upper left", ncols=2)
     return figure
 
 
-def _place(settings: dict) -> tuple:
-    return settings[DIFFICULTY], settings[FRACTION], settings[LOSS]
+def _place(row: Row) -> Place:
+    return row["difficulty"], row["positive_fraction"]
 
 
 def _short(value: Any) -> Any:
