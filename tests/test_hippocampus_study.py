@@ -137,6 +137,7 @@ def a_cell(folder: Path, name: str, *, regime: str, size: int, repeat: int, righ
         "synthetic_fraction": fraction,
         "settings": {"split.train": size, "split.file": f"split-{repeat}.csv", **more.pop("settings", {})},
         "protocol": "other cohort",
+        "augment": more.pop("augment", ["flip", "rotate", "translate"]),
         "n_train": size,
         "n_train_real": size,
         "n_train_synthetic": 0 if fraction is None else size,
@@ -157,7 +158,6 @@ def a_cell(folder: Path, name: str, *, regime: str, size: int, repeat: int, righ
 def two_parts(tmp_path):
     """Folders of a part with synthetic data and of one with treatments; mixed 0.5 has the lower validation loss."""
     usual, plain = tmp_path / "usual", tmp_path / "plain"
-    untreated = {"classifier.augment": False}
     for repeat in range(2):
         for size in (16, 64):
             at = {"size": size, "repeat": repeat}
@@ -166,7 +166,15 @@ def two_parts(tmp_path):
             a_cell(usual, f"half-{key}", regime="mixed", right=5, fraction=0.5, val_loss=0.5, **at)
             a_cell(usual, f"most-{key}", regime="mixed", right=2, fraction=0.75, val_loss=0.6, **at)
             a_cell(usual, f"alone-{key}", regime="synthetic", right=2, fraction=1.0, **at)
-            a_cell(plain, f"plain-{key}", regime="real", right=1, settings=untreated, **at)
+            a_cell(
+                plain,
+                f"plain-{key}",
+                regime="real",
+                right=1,
+                augment=False,
+                settings={"classifier.augment": False},
+                **at,
+            )
     return usual, plain
 
 

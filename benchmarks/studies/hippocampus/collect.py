@@ -29,13 +29,10 @@ from synthaug.errors import InputError
 from synthaug.files import atomic_path, read_json, write_json
 
 HERE = Path(__file__).parent
-CHOSEN_MOVES = ["flip", "rotate", "translate"]
-"""Classical augmentation that was chosen on development."""
-USUAL = {"classifier.augment": CHOSEN_MOVES}
-"""What the cells of parts without this axis have, as base.yaml says."""
-TREATMENTS = {"False": "real oversampled", str(CHOSEN_MOVES): BASELINE, "True": "real published"}
-"""Arms of real data in class-balanced batches, by ``classifier.augment``: as it is; flipped, turned and shifted; and
-zoomed too, as published."""
+AUGMENT = "classifier.augment"
+TREATMENTS = {"False": "real oversampled", "['flip', 'rotate', 'translate']": BASELINE, "True": "real published"}
+"""Arms of real data in class-balanced batches, by ``classifier.augment``: as it is; with what was chosen on
+development; and zoomed too, as published."""
 ORDER = ("real", "synthetic", "mixed", "finetuned")
 
 
@@ -51,16 +48,16 @@ def read_records(folders: Sequence[Path]) -> list[Record]:
         if not files:
             raise InputError(f"{folder}: no finished cell there; run the study's part first.")
         for record in map(read_json, files):
-            settings = record["settings"]
-            treated = {key: settings.get(key, usual) for key, usual in USUAL.items()}
-            found[record["id"]] = {**record, "settings": {**settings, **treated}}
+            # An axis of one part only; every record tells its value.
+            found[record["id"]] = {**record, "settings": {**record["settings"], AUGMENT: record["augment"]}}
     return sorted(found.values(), key=_place)
 
 
 def _place(record: Record) -> tuple[Any, ...]:
     settings = record["settings"]
-    fraction, treated = record["synthetic_fraction"] or 0, [str(settings[key]) for key in USUAL]
-    return settings["split.train"], ORDER.index(record["regime"]), treated, fraction, settings["split.file"]
+    fraction = record["synthetic_fraction"] or 0
+    regime = ORDER.index(record["regime"])
+    return settings["split.train"], regime, str(settings[AUGMENT]), fraction, settings["split.file"]
 
 
 def rename(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,7 +67,7 @@ def rename(summary: Mapping[str, Any]) -> dict[str, Any]:
         settings = row["settings"]
         short = row["regime"].partition(" train ")[0]
         if row["regime"].split(" ")[0] == "real":
-            short = TREATMENTS[str(settings["classifier.augment"])]
+            short = TREATMENTS[str(settings[AUGMENT])]
         names[row["regime"]] = f"{short} train {settings['split.train']}"
     regimes = [
         {**row, "regime": names[row["regime"]], "settings": {"split.train": row["settings"]["split.train"]}}
