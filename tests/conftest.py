@@ -1,5 +1,9 @@
 """Phantoms and one tiny trained pipeline, made once a session and shared by every test that needs them."""
 
+import importlib
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -17,6 +21,7 @@ from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.generate.training import train_autoencoder, train_ldm
 
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 IMAGES = ["t2w"]
 TINY_PREPROCESSING = PreprocessConfig(spacing_mm=(5.0, 5.0, 8.0), shape=(16, 16, 8))
 TINY_AUTOENCODER = AutoencoderConfig(
@@ -67,3 +72,25 @@ def tiny_pipeline(tiny_subjects, tiny_autoencoder):
         images=IMAGES,
         micro_batch=4,
     )
+
+
+@pytest.fixture
+def import_script(monkeypatch):
+    """Import a script of ``benchmarks/`` by folder and name, as Python does that runs it.
+
+    Studies have scripts of the same names, and one process tests them all: none outlives its test.
+    """
+
+    def imported(folder: str, name: str):
+        monkeypatch.syspath_prepend(BENCHMARKS / folder)
+        return importlib.import_module(name)
+
+    _forget_scripts()
+    yield imported
+    _forget_scripts()
+
+
+def _forget_scripts() -> None:
+    for name, module in list(sys.modules.items()):
+        if BENCHMARKS in Path(getattr(module, "__file__", None) or "").parents:
+            del sys.modules[name]

@@ -1,6 +1,5 @@
 """The scripts of benchmarks/ run on a tiny pipeline, print what they promise, and time what they say they time."""
 
-import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,17 +18,6 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 CLAIM = {"claim", "ours", "reference", "ratio", "target", "holds", "machine"}
 
 
-@pytest.fixture
-def script(monkeypatch):
-    """Import a script by folder and name, as Python does that runs it."""
-
-    def imported(folder: str, name: str):
-        monkeypatch.syspath_prepend(BENCHMARKS / folder)
-        return importlib.import_module(name)
-
-    return imported
-
-
 @pytest.fixture(scope="module")
 def pipeline_folder(tiny_pipeline, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline") / "tiny"
@@ -41,11 +29,13 @@ def last_json(text: str) -> dict:
     return json.loads(text.strip().splitlines()[-1])
 
 
-def test_the_evaluation_writes_every_figure_with_its_interval_and_target(script, pipeline_folder, tmp_path, capsys):
+def test_the_evaluation_writes_every_figure_with_its_interval_and_target(
+    import_script, pipeline_folder, tmp_path, capsys
+):
     out, pictures, cache = tmp_path / "figures.json", tmp_path / "pictures", tmp_path / "auditor"
     arguments = ["--pipeline", pipeline_folder, "--out", str(out), "--quick", "--quiet", "--steps", "2"]
     arguments += ["--pictures", str(pictures), "--auditor-cache", str(cache)]
-    script("builtin", "evaluate").main(arguments)
+    import_script("builtin", "evaluate").main(arguments)
     record = json.loads(out.read_text())
     assert record["pipeline"] == "tiny"
     assert {"fingerprint", "date", "versions", "settings", "seconds"} <= set(record)
@@ -65,8 +55,8 @@ def test_the_evaluation_writes_every_figure_with_its_interval_and_target(script,
     assert len(list(cache.iterdir())) == 1
 
 
-def test_the_twin_of_a_patient_lies_on_the_scale_of_the_noisy_volume(script):
-    patients = script("builtin", "patients")
+def test_the_twin_of_a_patient_lies_on_the_scale_of_the_noisy_volume(import_script):
+    patients = import_script("builtin", "patients")
     config = PreprocessConfig()
     patient = patients.draw_patients(2, part="test", seed=0, difficulty=0.5)[1]
     noisy, twin = (patient.volume(config, kind) for kind in ("noisy", "noise-free"))
@@ -77,8 +67,8 @@ def test_the_twin_of_a_patient_lies_on_the_scale_of_the_noisy_volume(script):
     assert 0.01 < (noisy - twin)[middle].std() < 0.05
 
 
-def test_the_parts_of_the_evaluation_share_no_patient(script):
-    patients = script("builtin", "patients")
+def test_the_parts_of_the_evaluation_share_no_patient(import_script):
+    patients = import_script("builtin", "patients")
     parts = [
         patients.draw_patients(20, part=part, seed=0, difficulty=0.5) for part in ("auditor", "held out", "prompts")
     ]
@@ -87,9 +77,9 @@ def test_the_parts_of_the_evaluation_share_no_patient(script):
     assert all(patients.labels_of(part).sum() == 10 for part in parts)
 
 
-def test_the_auditor_learns_half_zone_and_class_of_plain_blobs(script, monkeypatch, tmp_path):
+def test_the_auditor_learns_half_zone_and_class_of_plain_blobs(import_script, monkeypatch, tmp_path):
     """The network and its loss, on volumes where the answer is plain: one dark cube in one of four places."""
-    auditor = script("builtin", "auditor")
+    auditor = import_script("builtin", "auditor")
     generator = torch.Generator().manual_seed(0)
 
     def volumes_of(patients, config):
@@ -117,8 +107,8 @@ def test_the_auditor_learns_half_zone_and_class_of_plain_blobs(script, monkeypat
     assert torch.equal(auditor.place_logits(auditor.load_or_train(config, cache=tmp_path), tested), logits)
 
 
-def test_sampling_prints_its_claim(script, pipeline_folder, capsys):
-    sampling = script("speed", "sampling")
+def test_sampling_prints_its_claim(import_script, pipeline_folder, capsys):
+    sampling = import_script("speed", "sampling")
     sampling.main(["--pipeline", pipeline_folder, "--quick", "--few-steps", "4"])
     record = last_json(capsys.readouterr().out)
     assert set(record) >= CLAIM
@@ -129,8 +119,10 @@ def test_sampling_prints_its_claim(script, pipeline_folder, capsys):
     assert record["fid"] is None
 
 
-def test_the_published_procedure_draws_what_the_pipeline_draws_with_its_sampler(script, tiny_pipeline, monkeypatch):
-    sampling = script("speed", "sampling")
+def test_the_published_procedure_draws_what_the_pipeline_draws_with_its_sampler(
+    import_script, tiny_pipeline, monkeypatch
+):
+    sampling = import_script("speed", "sampling")
     monkeypatch.setattr(sampling, "PUBLISHED_STEPS", 10)
     reports, seeds = ["PI-RADS 5, left apex peripheral zone.", ""], [3, 4]
     try:
@@ -141,8 +133,8 @@ def test_the_published_procedure_draws_what_the_pipeline_draws_with_its_sampler(
     torch.testing.assert_close(published.volumes, ours.volumes, atol=1e-3, rtol=0)
 
 
-def test_sampling_compares_quality_beside_speed(script, pipeline_folder, capsys, monkeypatch):
-    sampling = script("speed", "sampling")
+def test_sampling_compares_quality_beside_speed(import_script, pipeline_folder, capsys, monkeypatch):
+    sampling = import_script("speed", "sampling")
     monkeypatch.setattr(sampling, "PUBLISHED_STEPS", 20)
     sizes = ["--n", "4", "--published-n", "4", "--n-real", "8", "--steps", "5"]
     sampling.main(["--pipeline", pipeline_folder, *sizes])
@@ -151,9 +143,9 @@ def test_sampling_compares_quality_beside_speed(script, pipeline_folder, capsys,
     assert record["fid"]["ratio"] > 0
 
 
-def test_augmentation_prints_its_claims(script, pipeline_folder, capsys):
+def test_augmentation_prints_its_claims(import_script, pipeline_folder, capsys):
     sizes = ["--volumes", "8", "--pool", "40", "--reads", "200", "--subjects", "10000", "--epochs", "2"]
-    script("speed", "augmentation").main(["--pipeline", pipeline_folder, "--repeats", "2", *sizes])
+    import_script("speed", "augmentation").main(["--pipeline", pipeline_folder, "--repeats", "2", *sizes])
     record = last_json(capsys.readouterr().out)
     assert set(record) >= CLAIM
     assert record["ratio"] == pytest.approx(record["ours"] / record["reference"])
@@ -167,17 +159,17 @@ def test_augmentation_prints_its_claims(script, pipeline_folder, capsys):
 
 
 @pytest.mark.slow
-def test_training_prints_its_claim(script, capsys):
-    script("speed", "training").main(["--quick"])
+def test_training_prints_its_claim(import_script, capsys):
+    import_script("speed", "training").main(["--quick"])
     record = last_json(capsys.readouterr().out)
     assert set(record) >= CLAIM
     assert record["ratio"] == pytest.approx(record["reference"] / record["ours"])
     assert record["ratio"] > record["ratio_with_encoding_spread_over_400_epochs"] > 1
 
 
-def test_the_harness_prints_what_it_costs_over_loops_that_find_the_same(script, tiny_pipeline, tmp_path, capsys):
+def test_the_harness_prints_what_it_costs_over_loops_that_find_the_same(import_script, tiny_pipeline, tmp_path, capsys):
     tiny_pipeline.save_pretrained(tmp_path / "tiny")
-    harness = script("speed", "harness")
+    harness = import_script("speed", "harness")
     harness.main(["--pipeline", str(tmp_path / "tiny"), "--quick", "--steps", "2"])
     record = last_json(capsys.readouterr().out)
     assert set(record) >= CLAIM
@@ -188,8 +180,8 @@ def test_the_harness_prints_what_it_costs_over_loops_that_find_the_same(script, 
     assert rows[9, 60.0] == pytest.approx(10 * rows[9, 600.0])
 
 
-def test_the_harness_refuses_sides_that_did_not_do_the_same_work(script):
-    harness = script("speed", "harness")
+def test_the_harness_refuses_sides_that_did_not_do_the_same_work(import_script):
+    harness = import_script("speed", "harness")
     scores = {("real", 0): 0.5, ("mixed", 0): 0.75}
     harness.require_same_work(scores, dict(scores))
     for other in ({("real", 0): 0.5}, {**scores, ("mixed", 0): 0.7}):
@@ -206,8 +198,8 @@ def a_cohort_of_pairs(cohorts, n_people: int):
     return cohort, cohorts.Sample(volumes, people % 2, people, np.arange(len(people)))
 
 
-def test_the_classifier_of_the_metrics_study_never_saw_whom_it_measures(script, tmp_path, monkeypatch):
-    cohorts, trained = (script("studies/metrics", name) for name in ("cohorts", "trained"))
+def test_the_classifier_of_the_metrics_study_never_saw_whom_it_measures(import_script, tmp_path, monkeypatch):
+    cohorts, trained = (import_script("studies/metrics", name) for name in ("cohorts", "trained"))
     short = replace(trained.CONFIG, evaluate_every=1, training=TrainingConfig(steps=2, batch_size=4))
     monkeypatch.setattr(trained, "CONFIG", short)
     cohort, everyone = a_cohort_of_pairs(cohorts, n_people=20)
@@ -227,17 +219,17 @@ def test_the_classifier_of_the_metrics_study_never_saw_whom_it_measures(script, 
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_halves_of_the_metrics_study_part_no_person(script):
+def test_halves_of_the_metrics_study_part_no_person(import_script):
     people = np.repeat(np.arange(30), 2)
-    first, second = script("studies/metrics", "cohorts").halves((people % 3 == 0).astype(int), people, seed=0)
+    first, second = import_script("studies/metrics", "cohorts").halves((people % 3 == 0).astype(int), people, seed=0)
     assert sorted([*first, *second]) == list(range(60))
     assert not set(people[first]) & set(people[second])
     assert abs(len(first) - len(second)) <= 4
 
 
-def test_the_outer_thirds_of_the_metrics_study_keep_both_sides_of_a_person(script):
+def test_the_outer_thirds_of_the_metrics_study_keep_both_sides_of_a_person(import_script):
     """Seven people: the two with the largest mean trait are class 0, the two with the smallest class 1."""
-    cohorts, thirds = (script("studies/metrics", name) for name in ("cohorts", "thirds"))
+    cohorts, thirds = (import_script("studies/metrics", name) for name in ("cohorts", "thirds"))
     _, everyone = a_cohort_of_pairs(cohorts, n_people=7)
     means = np.array([40.0, 10.0, 70.0, 30.0, 60.0, 20.0, 50.0])
     # Person 0 has the largest side of all and the smallest: it is their mean that counts.
@@ -249,8 +241,8 @@ def test_the_outer_thirds_of_the_metrics_study_keep_both_sides_of_a_person(scrip
     assert torch.equal(part.volumes[2], everyone.volumes[4])
 
 
-def test_only_a_cohort_with_a_trait_is_classed_by_it(script, tmp_path):
-    cohorts, thirds = (script("studies/metrics", name) for name in ("cohorts", "thirds"))
+def test_only_a_cohort_with_a_trait_is_classed_by_it(import_script, tmp_path):
+    cohorts, thirds = (import_script("studies/metrics", name) for name in ("cohorts", "thirds"))
     cohort, everyone = a_cohort_of_pairs(cohorts, n_people=6)
     (tmp_path / "pairs").mkdir()
     lines = ["volume_mm3", *(str(100 - person) for person in everyone.people.tolist())]
@@ -264,8 +256,8 @@ def test_only_a_cohort_with_a_trait_is_classed_by_it(script, tmp_path):
     assert found["outer thirds of volume_mm3"].labels.tolist() == [0, 0, 1, 1]
 
 
-def test_swapped_classes_are_told_in_every_deal_where_the_features_know_them(script):
-    cohorts, swaps = (script("studies/metrics", name) for name in ("cohorts", "swaps"))
+def test_swapped_classes_are_told_in_every_deal_where_the_features_know_them(import_script):
+    cohorts, swaps = (import_script("studies/metrics", name) for name in ("cohorts", "swaps"))
     cohort, everyone = a_cohort_of_pairs(cohorts, n_people=24)
     apart = [volume / 2 + 0.5 * int(label) for volume, label in zip(everyone.volumes, everyone.labels, strict=True)]
     knowing = module_extractor(torch.nn.Flatten(), "voxels")
@@ -276,9 +268,9 @@ def test_swapped_classes_are_told_in_every_deal_where_the_features_know_them(scr
     assert sum(row["share_of_deals"] for row in blind) / 14 < 0.8
 
 
-def test_the_reach_is_the_one_at_which_most_deals_tell_the_swap(script, monkeypatch):
+def test_the_reach_is_the_one_at_which_most_deals_tell_the_swap(import_script, monkeypatch):
     """Ten rows a class and half, one number a volume: with k = 8 of 9 the balls of one class reach over the other."""
-    cohorts, swaps = (script("studies/metrics", name) for name in ("cohorts", "swaps"))
+    cohorts, swaps = (import_script("studies/metrics", name) for name in ("cohorts", "swaps"))
     cohort, everyone = a_cohort_of_pairs(cohorts, n_people=20)
     draw = torch_generator("one number a volume")
     numbers = (torch.rand(40, generator=draw) + 0.8 * torch.from_numpy(everyone.labels)) / 2
@@ -296,9 +288,9 @@ def test_the_reach_is_the_one_at_which_most_deals_tell_the_swap(script, monkeypa
     assert {(row["metric"], row["k"]) for row in at_8} == {(name, 8.0) for name in swaps.BALLS}
 
 
-def test_the_read_out_of_the_metrics_study_is_chosen_without_whom_it_measures(script, tmp_path, monkeypatch):
+def test_the_read_out_of_the_metrics_study_is_chosen_without_whom_it_measures(import_script, tmp_path, monkeypatch):
     """Brightness is the size: whoever is read, also of the trained by regressions without them, is read rightly."""
-    cohorts, readout, swaps = (script("studies/metrics", name) for name in ("cohorts", "readout", "swaps"))
+    cohorts, readout, swaps = (import_script("studies/metrics", name) for name in ("cohorts", "readout", "swaps"))
     monkeypatch.setattr(swaps, "DEALS", 4)
     monkeypatch.setattr(readout, "PENALTIES", (0.01, 1e6))
     cohort, everyone = a_cohort_of_pairs(cohorts, n_people=60)
@@ -320,8 +312,8 @@ def test_the_read_out_of_the_metrics_study_is_chosen_without_whom_it_measures(sc
         assert np.corrcoef(extractor.features(part.volumes)[:, 0], sizes[part.places])[0, 1] > 0.9
 
 
-def test_resampled_statistics_are_those_of_scikit_learn(script, capsys, monkeypatch):
-    resampling = script("speed", "resampling")
+def test_resampled_statistics_are_those_of_scikit_learn(import_script, capsys, monkeypatch):
+    resampling = import_script("speed", "resampling")
     monkeypatch.setattr(resampling, "PATIENTS", 60)
     resampling.main(["--quick"])
     told = last_json(capsys.readouterr().out)

@@ -1,7 +1,5 @@
 """The full-size study: its config takes the published manifest as it is, and its script tells what the run recorded."""
 
-import importlib
-import sys
 from pathlib import Path
 
 import pytest
@@ -31,12 +29,9 @@ def data(settings):
 
 
 @pytest.fixture
-def collect(monkeypatch):
-    """The study's script; other studies have one of that name."""
-    monkeypatch.syspath_prepend(FOLDER)
-    sys.modules.pop("collect", None)
-    yield importlib.import_module("collect")
-    sys.modules.pop("collect", None)
+def collect(import_script):
+    """The study's script."""
+    return import_script("studies/full_size", "collect")
 
 
 def test_the_config_is_a_study(settings, capsys):

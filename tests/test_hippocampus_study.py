@@ -1,8 +1,8 @@
 """The hippocampus study: nobody on two sides, every config a study, goals and figures as counted by hand."""
 
-import importlib
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,9 @@ PARTS = [["generator"], ["other-cohort"], ["treatments"], ["reference"], ["gener
 
 
 @pytest.fixture
-def script(monkeypatch):
-    """Import a script of the study, as Python does that runs it."""
-    monkeypatch.syspath_prepend(FOLDER)
-    return importlib.import_module
+def script(import_script):
+    """Import a script of the study."""
+    return partial(import_script, "studies/hippocampus")
 
 
 def a_manifest(folder: Path, *, pairs: int, singles: int) -> pd.DataFrame:
@@ -227,10 +226,9 @@ def test_every_file_of_the_study_is_written(script, two_parts, tmp_path, capsys)
         assert (tmp_path / f"{name}.svg").read_text().rstrip().endswith("</svg>")
 
 
-def test_the_table_tells_each_arm_with_its_difference_at_each_size(script, two_parts, monkeypatch):
+def test_the_table_tells_each_arm_with_its_difference_at_each_size(script, two_parts, import_script):
     summary, _ = script("collect").collect(two_parts, MetricsConfig(bootstrap=10, permutations=9))
-    monkeypatch.syspath_prepend(FOLDER.parent)
-    table = importlib.import_module("table").table({**summary, "image_metrics": []})
+    table = import_script("studies", "table").table({**summary, "image_metrics": []})
     head, _, *rows = [line for line in table.splitlines() if line.startswith("|")]
     assert head == "| trained on | 16 people | 64 people |"
     assert [row.split(" | ")[0].strip("| ") for row in rows] == [

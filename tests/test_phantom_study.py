@@ -1,8 +1,7 @@
 """The phantom study: its arms are the bench's own cells, and its script judges what filled batches add."""
 
-import importlib
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +15,9 @@ FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "phantom"
 
 
 @pytest.fixture
-def script(monkeypatch):
-    """Import a script of the study; other studies have some of the same name."""
-    monkeypatch.syspath_prepend(FOLDER)
-    names = ("run", "collect")
-    for name in names:
-        sys.modules.pop(name, None)
-    yield importlib.import_module
-    for name in names:
-        sys.modules.pop(name, None)
+def script(import_script):
+    """Import a script of the study."""
+    return partial(import_script, "studies/phantom")
 
 
 def a_record(regime, treatment, seed, *, strength, loss):

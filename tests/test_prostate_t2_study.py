@@ -1,7 +1,6 @@
 """The prostate T2 study: reports that nobody has alone, arms that differ in their variant only, figures as by hand."""
 
-import importlib
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +19,12 @@ from synthaug.metrics.fidelity import stated_volume_ml
 from synthaug.models.variants import VARIANTS
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "prostate_t2"
-SCRIPTS = ("prepare", "run", "collect", "figures", "table", "cohorts")
 
 
 @pytest.fixture
-def script(monkeypatch):
-    """Import a script of the study, as Python does that runs it; other studies have scripts of the same names."""
-    before = {name: sys.modules.pop(name) for name in SCRIPTS if name in sys.modules}
-    monkeypatch.syspath_prepend(FOLDER)
-    yield importlib.import_module
-    for name in SCRIPTS:
-        sys.modules.pop(name, None)
-    sys.modules.update(before)
+def script(import_script):
+    """Import a script of the study."""
+    return partial(import_script, "studies/prostate_t2")
 
 
 def subjects(count: int, *, seed: int, name: str) -> list[tio.Subject]:

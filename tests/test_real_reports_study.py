@@ -1,8 +1,8 @@
 """The study of real reports: findings, readers and likenesses as counted by hand, and every file from faked draws."""
 
 import doctest
-import importlib
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +23,9 @@ SMALL = ["--preprocess.shape", "[16, 16, 8]", "--preprocess.spacing_mm", "[1, 1,
 
 
 @pytest.fixture
-def script(monkeypatch):
-    """Import a script of the study, as Python does that runs it."""
-    monkeypatch.syspath_prepend(FOLDER)
-    return importlib.import_module
+def script(import_script):
+    """Import a script of the study."""
+    return partial(import_script, "studies/real_reports")
 
 
 @pytest.mark.parametrize("name", MODULES)

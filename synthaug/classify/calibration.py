@@ -58,7 +58,7 @@ def calibrated_loss(logits: np.ndarray, labels: np.ndarray) -> float:
 
     Example:
         >>> logits, labels = np.array([[0.0, 1.0], [0.0, -1.0], [0.0, 1.0]]), np.array([1, 0, 0])
-        >>> round(calibrated_loss(logits, labels), 4) == round(calibrated_loss(9 * logits, labels), 4)
+        >>> round(calibrated_loss(logits, labels), 4) == round(calibrated_loss(4 * logits, labels), 4)
         True
     """
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
