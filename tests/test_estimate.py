@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from conftest import tiny_generator_config
 
+from synthaug.bench import estimate as estimate_module
 from synthaug.bench.estimate import describe_time
 from synthaug.bench.grid import cells_of
 from synthaug.config import (
@@ -37,6 +38,22 @@ def estimate(config: Config) -> str:
 @pytest.mark.parametrize("balance", ["oversampled", "weighted", "none"])
 def test_every_way_to_balance_is_estimated(balance):
     assert estimate(tiny("real", balance)).startswith("2 cells; about ")
+
+
+def test_generators_of_other_people_are_timed_once_and_reading_is_not_made_in_full(monkeypatch):
+    made = []
+    original = estimate_module.train_ldm
+
+    def counted(subjects, autoencoder, config, **options):
+        made.append(config.reading_steps)
+        return original(subjects, autoencoder, config, **options)
+
+    monkeypatch.setattr(estimate_module, "train_ldm", counted)
+    config = tiny()
+    config.generator = replace(config.generator, layout_loss_weight=1.0, reading_steps=1000)
+    told = estimate(replace(config, study=StudyConfig(regimes=["synthetic"], axes={"split.seed": [0, 1, 2]})))
+    assert made == [3]
+    assert told.startswith("9 cells")
 
 
 def test_a_pool_that_is_there_costs_no_generator():

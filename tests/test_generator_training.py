@@ -15,6 +15,7 @@ from conftest import IMAGES, TINY_AUTOENCODER, TINY_PREPROCESSING, tiny_generato
 
 from synthaug.config import TextEncoderConfig, TrainingConfig
 from synthaug.data.manifest import stack_images
+from synthaug.data.preprocess import preprocess
 from synthaug.errors import InputError
 from synthaug.generate import training
 from synthaug.generate.diffusion import training_scheduler
@@ -178,6 +179,16 @@ def test_without_a_layout_there_is_no_layout_loss(tiny_subjects, tiny_autoencode
         assert hasattr(pipeline.denoiser, "layout") == layout
     with pytest.raises(InputError, match="reads no report, so it has no layout"):
         CCELLADenoiser(variant="maisi", layout_shape=(2, 2, 2))
+
+
+def test_a_layout_has_no_more_components_than_a_latent_has_values(tiny_subjects):
+    preprocessing = replace(TINY_PREPROCESSING, spacing_mm=(10.0, 10.0, 16.0), shape=(8, 8, 4))
+    subjects = preprocess(tiny_subjects, preprocessing, IMAGES)
+    volumes = torch.stack([stack_images(subject, IMAGES) for subject in subjects])
+    autoencoder = train_autoencoder(volumes, replace(TINY_AUTOENCODER, latent_channels=2))
+    config = tiny_generator_config(layout_loss_weight=1.0, training=ONE_STEP)
+    pipeline = train_ldm(subjects, autoencoder, config, preprocessing=preprocessing, images=IMAGES, micro_batch=2)
+    assert len(pipeline.denoiser.layout_basis) == 2 * 2 * 1 * 2  # and not 11, one less than there are subjects
 
 
 def test_a_layout_is_stretched_to_the_shape_that_is_drawn(tiny_subjects, tiny_autoencoder):

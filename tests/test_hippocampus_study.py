@@ -64,7 +64,7 @@ def test_people_are_dealt_out_once_and_the_test_stays(script, tmp_path):
     dealt = prepare.deal_people(crops, cohort=6)
     assert [len(dealt[name]) for name in ("cohort", "test", "learners")] == [6, 6, 16]
     assert len(set(dealt["cohort"]) | set(dealt["test"]) | set(dealt["learners"])) == 28
-    prepare.write_study(crops, dealt, tmp_path / "out", choosing=4)
+    prepare.write_study(crops, dealt, tmp_path / "out", choosing=4, joining=2)
     splits = [pd.read_csv(tmp_path / "out" / f"split-{name}.csv") for name in range(prepare.REPEATS)]
     for split in splits:
         assert set(split.loc[split["part"] == "test", "patient_id"]) == set(dealt["test"])
@@ -73,6 +73,9 @@ def test_people_are_dealt_out_once_and_the_test_stays(script, tmp_path):
         assert split["part"].value_counts().to_dict() == {"train": 12, "test": 12, "val": 4}
     chosen = [frozenset(split.loc[split["part"] == "val", "patient_id"]) for split in splits]
     assert len(set(chosen)) > prepare.REPEATS / 2
+    joined = pd.read_csv(tmp_path / "out" / "split-joined-1.csv")
+    assert joined["part"].value_counts().to_dict() == {"train": 12 + 2 * 2, "test": 12, "val": 4}
+    assert len(set(joined.loc[joined["part"] == "train", "patient_id"]) & set(dealt["cohort"])) == 2
     development = pd.read_csv(tmp_path / "out" / "split-development.csv")
     assert set(development.loc[development["part"] == "train", "patient_id"]) == set(dealt["cohort"])
     assert not set(development["patient_id"]) & set(dealt["test"])
@@ -92,6 +95,7 @@ def test_the_real_crops_are_dealt_as_the_page_says(script, tmp_path):
     script("prepare").main(["--data", str(data), "--out", str(tmp_path)])
     for manifest, split, counts in (
         ("study", "3", {"train": 64, "val": 16, "test": 80}),
+        ("joined", "joined-3", {"train": 128, "val": 16, "test": 80}),
         ("development", "development", {"train": 100, "val": 16, "test": 64}),
     ):
         subjects = load_manifest(tmp_path / f"{manifest}.csv", ["t1"])

@@ -35,7 +35,7 @@ def test_the_examples_of_a_module_hold(script, name):
 
 def test_both_encoders_share_everything_but_the_encoder(script):
     draw = script("draw")
-    one, other = (draw.read_config(encoder, 2) for encoder in draw.ENCODERS)
+    one, other = (draw.config_of(encoder, 2) for encoder in draw.ENCODERS)
     assert one.split.fold == other.split.fold == 2
     assert (one.generator.text_encoder.path, other.generator.text_encoder.path) == (None, "minilm")
     assert one.generator.text_encoder.max_tokens == other.generator.text_encoder.max_tokens
@@ -134,7 +134,7 @@ def test_the_end_of_a_report_is_what_the_byte_level_encoder_keeps(script):
     text = script("text_alone")
     report = "FINDINGS. " + "ä" * 400 + " IMPRESSION: no invasion."
     (tail,) = text._tails([report], text.BYTES)
-    config = script("draw").read_config("bytes", 0).generator.text_encoder
+    config = script("draw").config_of("bytes", 0).generator.text_encoder
     _, tokenizer = build_text_encoder(config)
     kept = tokenizer(report, truncation=True, max_length=config.max_tokens).input_ids
     assert bytes(token - 3 for token in kept if token > 2).decode(errors="ignore") == tail
@@ -164,7 +164,7 @@ def faked(script, tmp_path, monkeypatch):
         monkeypatch.setattr(script(name), "RESAMPLES", 50)
         monkeypatch.setattr(script(name), "PERMUTATIONS", 99)
     for fold in draw.FOLDS:
-        study = collect.Study.read(draw.read_config("bytes", fold, changes=changes), tmp_path, collect.Bars().stage)
+        study = collect.Study.read(draw.config_of("bytes", fold, changes=changes), tmp_path, collect.Bars().stage)
         for encoder in draw.ENCODERS:
             parts = {}
             for part, people in (("test", study.split.test), ("train", study.split.train)):

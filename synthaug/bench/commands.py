@@ -139,6 +139,22 @@ def _run_metrics(arguments: Sequence[str]) -> int:
     return 0
 
 
+def read_config(words: Sequence[str]) -> Config:
+    """The config that ``--config FILE`` and ``--section.key value`` words give, for scripts beside the commands.
+
+    Later words win over earlier ones. What cannot be read ends the process with one line, as on a command line.
+
+    Example:
+        >>> read_config(["--study.seeds", "[3, 4]"]).study.seeds
+        [3, 4]
+    """
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser()
+    parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
+    parser.add_class_arguments(Config)
+    return _config_of(parser.instantiate_classes(parser.parse_args(list(words))))
+
+
 def _config_of(options: Any) -> Config:
     """The typed config, checked as a whole."""
     return Config(**{item.name: getattr(options, item.name) for item in fields(Config)})

@@ -32,7 +32,7 @@ def describe_time(cells: Sequence[Cell]) -> str:
     Trainings of a generator that goes on from another, or with a text encoder from elsewhere, are not counted.
     """
     seconds = {"autoencoder": 0.0, "generator": 0.0, "pool": 0.0, "classifiers": 0.0}
-    stages, classifiers, uncounted = {}, {}, 0
+    stages, classifiers, generators, uncounted = {}, {}, {}, 0
     for cell in cells:
         settings = asdict(cell.config)
         known = content_hash([settings["classifier"], settings["preprocess"], settings["data"]["images"]])
@@ -46,7 +46,13 @@ def describe_time(cells: Sequence[Cell]) -> str:
         if config.generator.pretrained or config.generator.text_encoder.path:
             uncounted += 1
             continue
-        for name, value in _stage_seconds(config).items():
+        # Generators of other people, with the same settings, take as long.
+        settings = asdict(config)
+        alike = [settings[name] for name in ("preprocess", "autoencoder", "generator", "pool")]
+        known = content_hash([*alike, config.data.images])
+        if known not in generators:
+            generators[known] = _stage_seconds(config)
+        for name, value in generators[known].items():
             seconds[name] += value
     parts = ", ".join(f"{name} {_words(value)}" for name, value in seconds.items() if value)
     missing = f"; {uncounted} generators are not counted" if uncounted else ""
@@ -73,7 +79,7 @@ def _classifier_seconds(config: Config) -> float:
             on_step=on_step,
         )
 
-    return _timed(train, settings.training)[0]
+    return _timed(train, settings.training.steps)[0]
 
 
 def _stage_seconds(config: Config) -> dict[str, float]:
@@ -82,13 +88,15 @@ def _stage_seconds(config: Config) -> dict[str, float]:
     volumes = torch.stack([stack_images(subject, config.data.images) for subject in subjects])
     autoencoder, generator = config.autoencoder, config.generator
     first = replace(autoencoder, monitor_every=0, training=_short(autoencoder.training))
-    second = replace(generator, monitor_every=0, training=_short(generator.training))
+    reading = min(generator.reading_steps, 1 + TIMED_STEPS)
+    second = replace(generator, monitor_every=0, reading_steps=reading, training=_short(generator.training))
     built: ImageAutoencoder
     pipeline: CCELLAPipeline
     seconds: dict[str, float] = {}
     seconds["autoencoder"], built = _timed(
-        lambda on_step: train_autoencoder(volumes, first, on_step=on_step), autoencoder.training
+        lambda on_step: train_autoencoder(volumes, first, on_step=on_step), autoencoder.training.steps
     )
+    readings: list[float] = []
     seconds["generator"], pipeline = _timed(
         lambda on_step: train_ldm(
             subjects,
@@ -98,9 +106,11 @@ def _stage_seconds(config: Config) -> dict[str, float]:
             images=config.data.images,
             micro_batch=config.pool.sampling.micro_batch,
             on_step=on_step,
+            on_reading_step=lambda step, values: readings.append(time.monotonic()),
         ),
-        generator.training,
+        generator.training.steps,
     )
+    seconds["generator"] += _a_step(readings) * generator.reading_steps
     return {**seconds, "pool": _pool_seconds(config, pipeline)}
 
 
@@ -119,12 +129,21 @@ def _pool_seconds(config: Config, pipeline: CCELLAPipeline) -> float:
     return (time.monotonic() - started) * batches * sampling.steps / TIMED_STEPS
 
 
-def _timed(train: Callable[[OnStep], Any], training: TrainingConfig) -> tuple[float, Any]:
-    """Seconds of the whole training, from a few of its steps; and what it made."""
+def _timed(train: Callable[[OnStep], Any], steps: int) -> tuple[float, Any]:
+    """Seconds of a whole training of so many steps, from a few of them; and what it made."""
     ticks: list[float] = []
     made = train(lambda step, values: ticks.append(time.monotonic()))
-    a_step = (ticks[-1] - ticks[0]) / max(len(ticks) - 1, 1)
-    return a_step * training.steps, made
+    return _a_step(ticks) * steps, made
+
+
+def _a_step(ticks: Sequence[float]) -> float:
+    """Seconds between one step's end and the next's; 0 where there were fewer than two.
+
+    Example:
+        >>> _a_step([1.0, 3.0, 5.0]), _a_step([])
+        (2.0, 0)
+    """
+    return (ticks[-1] - ticks[0]) / (len(ticks) - 1) if len(ticks) > 1 else 0
 
 
 def _short(training: TrainingConfig) -> TrainingConfig:

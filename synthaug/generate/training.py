@@ -1,5 +1,6 @@
 """Training of the autoencoder and of the latent diffusion model (arXiv 2506.10230), resumable and watched."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -394,6 +395,6 @@ def _networks(
             unet_size=asdict(config.denoiser),
             adapter_size=asdict(config.adapter),
             layout_shape=sides if config.layout_loss_weight and VARIANTS[config.variant].text else None,
-            layout_components=min(LAYOUT_COMPONENTS, subjects - 1),
+            layout_components=min(LAYOUT_COMPONENTS, subjects - 1, autoencoder.latent_channels * math.prod(sides)),
         )
     return text_encoder, tokenizer, denoiser

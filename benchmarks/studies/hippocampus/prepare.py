@@ -9,6 +9,7 @@ The folder's manifest calls every crop a patient; crops 1 and 2, 3 and 4, ... ar
 - the test, the other 40 people with both sides, 80 crops, the same in every repeat;
 - the learners, the 80 people with one crop each: every repeat draws 64 to train on and 16 to choose the step by.
 
+Where no generator needs the other cohort, 32 of its people join the 64 who train: 128 crops, in ``joined.csv``.
 ``development.csv`` holds the other cohort and the learners: by it the generator is trained and its settings are chosen,
 without anybody of the test. ``study.csv`` holds the learners and the test. In ``reference.csv`` the other cohort's real
 crops train classifiers, the choosing people of the first repeat choose, and the test is the same. Beside them stand
@@ -29,6 +30,8 @@ from synthaug.seeding import derive_seed, numpy_generator
 
 COHORT, CHOOSING = 50, 16
 """People of the other cohort; people of each repeat who choose the step."""
+JOINING = 32
+"""People of the other cohort who train beside the learners where no generator needs them: 64 + 2 x 32 crops."""
 REPEATS = 10
 """Splits that are written; a study uses as many of the first as it names."""
 SIZE_STEP_MM3 = 200
@@ -82,10 +85,14 @@ def choose_people(crops: pd.DataFrame, learners: Sequence[str], *, repeat: int, 
     return chosen
 
 
-def write_study(crops: pd.DataFrame, dealt: dict[str, list[str]], out: Path, *, choosing: int = CHOOSING) -> None:
-    """Write both manifests and every split file to ``out``."""
+def write_study(
+    crops: pd.DataFrame, dealt: dict[str, list[str]], out: Path, *, choosing: int = CHOOSING, joining: int = JOINING
+) -> None:
+    """Write the manifests and every split file to ``out``."""
     learners = set(dealt["learners"])
-    for name, others in (("development", dealt["cohort"]), ("study", dealt["test"])):
+    joined = set(numpy_generator("hippocampus joined").permutation(dealt["cohort"])[:joining].tolist())
+    everyone = {"development": dealt["cohort"], "study": dealt["test"], "joined": [*joined, *dealt["test"]]}
+    for name, others in everyone.items():
         _write(crops[crops["patient_id"].isin(learners | set(others))], out / f"{name}.csv")
 
     def write_split(name: str, *, val: set[str], train: set[str], test: set[str]) -> None:
@@ -96,6 +103,7 @@ def write_study(crops: pd.DataFrame, dealt: dict[str, list[str]], out: Path, *, 
     for repeat in range(REPEATS):
         val = choose_people(crops, dealt["learners"], repeat=repeat, choosing=choosing)
         write_split(str(repeat), val=val, train=learners - val, test=set(dealt["test"]))
+        write_split(f"joined-{repeat}", val=val, train=(learners - val) | joined, test=set(dealt["test"]))
         if repeat == 0:  # the learners who do not choose stand in for the test, which is not looked at
             write_split("development", val=val, train=set(dealt["cohort"]), test=learners - val)
             write_split("reference", val=val, train=set(dealt["cohort"]), test=set(dealt["test"]))

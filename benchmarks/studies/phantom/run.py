@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
+from synthaug.bench.commands import read_config
 from synthaug.bench.executors import run_cells
 from synthaug.bench.grid import Cell, cells_of
 from synthaug.bench.run import Bars
@@ -49,15 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for cell in cells:
         if "error" in outcomes[cell.id]:
             sys.exit(f"{cell.regime} {cell.settings} seed {cell.seed}: {outcomes[cell.id]['error']}")
-
-
-def read_config(words: Sequence[str]) -> Config:
-    """The typed config of a file and of further settings."""
-    parser = ArgumentParser()
-    parser.add_argument("--config", action="config")
-    parser.add_class_arguments(Config)
-    made = parser.instantiate_classes(parser.parse_args(list(words)))
-    return Config(**{name: value for name, value in vars(made).items() if name != "config"})
 
 
 def cells_of_seed(config: Config, seed: int, studies: Studies) -> Iterator[Cell]:

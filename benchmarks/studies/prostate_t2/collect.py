@@ -191,7 +191,7 @@ def to_frame(found: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read, reckon, and write the files beside this script."""
     config, options = read_options(arguments, __doc__)
-    study = Study.read(config, Path(options.out), Bars().stage)
+    study = Study.read(config, options.out, Bars().stage)
     features = taps_features(config, study.out)
     found = collect(study, features, volumes=options.volumes)
     features.save()

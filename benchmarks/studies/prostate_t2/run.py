@@ -7,19 +7,20 @@ Arms are trained one after the other in the order of ``--arms``; what is finishe
 ``OUT/pool-ARM``, and ``OUT/glands-ARM.npy`` where asked; ``collect.py`` reads them. taps must be installed.
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser, set_parsing_settings
 from prepare import MEASURED_MM, PREPROCESS
 
 from synthaug.augment.pool import SyntheticPool
 from synthaug.augment.prompts import TrainingPrompts
+from synthaug.bench.commands import read_config
 from synthaug.bench.pools import overrides_class
 from synthaug.bench.preparation import Study
 from synthaug.bench.run import Bars
@@ -118,22 +119,19 @@ def file_name(arm: str) -> str:
 
 def read_options(arguments: Sequence[str] | None, description: str) -> tuple[Config, Any]:
     """The config of all arms, and the options beside it: ``out``, ``arms``, ``glands``, ``volumes``."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
-    parser.add_argument("--out", default="runs/prostate-t2")
-    parser.add_argument("--arms", nargs="+", default=list(ARMS))
-    parser.add_argument("--glands", nargs="*", default=list(ARMS), help="arms whose glands are measured")
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/prostate-t2"))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
+    parser.add_argument("--glands", nargs="*", choices=ARMS, default=ARMS, help="arms whose glands are measured")
     parser.add_argument("--volumes", type=int, default=75, help="drawn of each arm")
-    parser.add_class_arguments(Config)
-    options: Any = parser.instantiate_classes(parser.parse_args(arguments))
-    return Config(**{item.name: getattr(options, item.name) for item in fields(Config)}), options
+    options, settings = parser.parse_known_args(arguments)
+    return read_config(settings), options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Arm by arm: train, draw, look."""
     config, options = read_options(arguments, __doc__)
-    out, bars = Path(options.out), Bars()
+    out, bars = options.out, Bars()
     first = Study.start(config, out, bars.stage)
     features = taps_features(config, out)
     for arm in options.arms:

@@ -21,7 +21,7 @@ import torch
 import torchio as tio
 from auditors import audit, auditors, images_from_words
 from detectable import detectable
-from draw import ENCODERS, FOLDS, Draws, draws_file, load_draws, read_config
+from draw import ENCODERS, FOLDS, Draws, config_of, draws_file, load_draws
 from figures import study_plot
 from findings import FINDINGS, difference, judge, probability_of
 from following import TRAITS, follow_trait, judge_likeness, likeness, rows_of, shares_of_variance, traits_of
@@ -59,7 +59,7 @@ class Fold:
         Raises:
             InputError: Draws are of other people.
         """
-        study = Study.read(read_config(ENCODERS[0], number, changes=changes), out, Bars().stage)
+        study = Study.read(config_of(ENCODERS[0], number, changes=changes), out, Bars().stage)
         draws = {}
         for encoder in ENCODERS:
             path = draws_file(out, encoder, number)
@@ -263,7 +263,7 @@ def finished_folds(out: Path) -> list[int]:
 
 def collect(out: Path, *, changes: Sequence[str] = ()) -> tuple[list[Row], Row]:
     """All rows, and the summary around them."""
-    config = read_config(ENCODERS[0], 0, changes=changes)
+    config = config_of(ENCODERS[0], 0, changes=changes)
     everyone = Everyone([Fold.read(number, out, changes=changes) for number in finished_folds(out)])
     spacing_mm = tuple(config.preprocess.spacing_mm)
     rows = [

@@ -10,14 +10,14 @@ for all reports, so that volumes of one seed differ in nothing but the report. T
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torchio as tio
-from jsonargparse import ArgumentParser
 
+from synthaug.bench.commands import read_config
 from synthaug.bench.preparation import Study
 from synthaug.bench.run import Bars
 from synthaug.config import Config, SamplingConfig
@@ -44,14 +44,10 @@ class Draws:
     """(n, K): the classes that the network reads from the report."""
 
 
-def read_config(encoder: str, fold: int, *, changes: Sequence[str] = ()) -> Config:
+def config_of(encoder: str, fold: int, *, changes: Sequence[str] = ()) -> Config:
     """The study's settings for an encoder and a fold, with more ``--section.key value`` words where given."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--config", action="config")
-    parser.add_class_arguments(Config)
     files = [word for name in ("base", encoder) for word in ("--config", str(HERE / f"{name}.yaml"))]
-    made = parser.instantiate_classes(parser.parse_args([*files, "--split.fold", str(fold), *changes]))
-    return Config(**{item.name: getattr(made, item.name) for item in fields(Config)})
+    return read_config([*files, "--split.fold", str(fold), *changes])
 
 
 def draw_from(
@@ -113,7 +109,7 @@ def draw_all(encoder: str, fold: int, out: Path, *, changes: Sequence[str] = ())
     path = draws_file(out, encoder, fold)
     if path.is_file():
         return
-    config = read_config(encoder, fold, changes=changes)
+    config = config_of(encoder, fold, changes=changes)
     bars = Bars()
     study = Study.read(config, out, bars.stage)
     sampling = config.pool.sampling
