@@ -167,6 +167,7 @@ def test_training_prints_its_claim(import_script, capsys):
     assert record["ratio"] > record["ratio_with_encoding_spread_over_400_epochs"] > 1
 
 
+@pytest.mark.slow
 def test_the_harness_prints_what_it_costs_over_loops_that_find_the_same(import_script, tiny_pipeline, tmp_path, capsys):
     tiny_pipeline.save_pretrained(tmp_path / "tiny")
     harness = import_script("speed", "harness")

@@ -83,6 +83,7 @@ def kill_and_rerun(unbroken, tmp_path, moments):
     return left
 
 
+@pytest.mark.slow
 def test_a_bench_killed_at_any_moment_ends_as_an_unbroken_one(unbroken, tmp_path):
     kill_and_rerun(unbroken, tmp_path, 4)
 
@@ -104,6 +105,7 @@ def kill_a_busy_worker(out, killed, ended):
                     break
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds Ray's workers in /proc")
 def test_ray_with_a_killed_worker_and_failing_cells_finds_what_one_process_finds(
     unbroken, tmp_path, capfd, monkeypatch

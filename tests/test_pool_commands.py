@@ -112,6 +112,7 @@ def descendants(pid):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds Ray's workers in /proc")
 def test_two_ray_workers_one_of_them_killed_make_the_pool_of_one_process(arguments, tmp_path):
     pool, many = tmp_path / "ray", ["--pool.per_class", "24", "--pool.sampling.steps", "4"]
