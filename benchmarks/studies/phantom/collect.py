@@ -30,8 +30,9 @@ from synthaug.metrics.resampling import correct_holm
 HERE = Path(__file__).parent
 DIFFICULTY, FRACTION = "data.phantom.difficulty", "data.phantom.positive_fraction"
 BALANCE, LOSS = "classifier.balance", "classifier.loss"
-TREATMENTS = ("none", "oversampled", "weighted", "focal")
-"""Of real data; focal: the focal loss on the set as it is, the others cross-entropy."""
+TREATMENTS = ("none", "oversampled", "weighted", "focal", "classical")
+"""Of real data; focal: the focal loss on the set as it is, the others cross-entropy; classical: oversampled, and
+augmented by flips, turns and shifts."""
 FILLED = ("mixed", "synthetic")
 KEPT = ("auroc", "average_precision")
 """Metrics whose contrasts are kept."""
@@ -76,7 +77,7 @@ def read_records(out: Path) -> list[Record]:
     for record in map(read_json, files):
         settings = dict(record["settings"])
         loss = settings.pop(LOSS)
-        treatment = "focal" if loss == "focal" else settings[BALANCE]
+        treatment = "focal" if loss == "focal" else "classical" if record["augment"] else settings[BALANCE]
         records.append({**record, "settings": {**settings, BALANCE: treatment}})
     counts = Counter(record["seed"] for record in records)
     return sorted((record for record in records if counts[record["seed"]] == max(counts.values())), key=_order)

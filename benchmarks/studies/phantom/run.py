@@ -1,4 +1,4 @@
-"""Run the cells of the phantom study: nine cohorts, six arms; seed by seed, so that a run cut short has whole seeds.
+"""Run the cells of the phantom study: nine cohorts, seven arms; seed by seed, so that a run cut short has whole seeds.
 
     python benchmarks/studies/phantom/run.py --pool runs/phantom-pool --out runs/phantom [--seeds 0 1 2 3 4]
 
@@ -18,18 +18,21 @@ from synthaug.bench.executors import run_cells
 from synthaug.bench.grid import Cell, cells_of
 from synthaug.bench.run import Bars
 from synthaug.bench.studies import Studies
-from synthaug.config import Config, ExecutionConfig
+from synthaug.config import Config, ExecutionConfig, Move
 
 HERE = Path(__file__).parent
-ARMS = [
-    ("real", "none", "cross_entropy"),
-    ("real", "oversampled", "cross_entropy"),
-    ("real", "weighted", "cross_entropy"),
-    ("real", "none", "focal"),
-    ("mixed", "oversampled", "cross_entropy"),
-    ("synthetic", "oversampled", "cross_entropy"),
+MOVES: list[Move] = ["flip", "rotate", "translate"]
+"""Classical augmentation, where it is on; a zoom would change what the class is, the size of the lesion."""
+ARMS: list[tuple[str, str, str, bool | list[Move]]] = [
+    ("real", "none", "cross_entropy", False),
+    ("real", "oversampled", "cross_entropy", False),
+    ("real", "weighted", "cross_entropy", False),
+    ("real", "none", "focal", False),
+    ("real", "oversampled", "cross_entropy", MOVES),
+    ("mixed", "oversampled", "cross_entropy", False),
+    ("synthetic", "oversampled", "cross_entropy", False),
 ]
-"""Regime, balance, loss. The last two fill class-balanced batches, to half or wholly."""
+"""Regime, balance, loss, augmentation. The last two fill class-balanced batches, to half or wholly."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def cells_of_seed(config: Config, seed: int, studies: Studies) -> Iterator[Cell]:
     """The cells of all cohorts and arms; their records tell balance and loss among the settings."""
-    for regime, balance, loss in ARMS:
+    for regime, balance, loss, augment in ARMS:
         study = replace(config.study, regimes=[regime], seeds=[seed])
-        classifier = replace(config.classifier, balance=balance, loss=loss)
+        classifier = replace(config.classifier, balance=balance, loss=loss, augment=augment)
         told = {"classifier.balance": balance, "classifier.loss": loss}
         for cell in cells_of(replace(config, study=study, classifier=classifier), studies.identify):
             yield replace(cell, settings=cell.settings | told)
