@@ -220,6 +220,20 @@ def test_a_part_that_was_not_run_is_told(script, tmp_path):
         script("collect").read_records([tmp_path])
 
 
+def test_pools_of_their_own_are_told_by_size(script, tmp_path):
+    def row(metric, size, value):
+        return {"metric": metric, "value": value, "floor": 0.02, "source": f"split.train {size} split.file a.csv"}
+
+    rows = [row("fid", 16, 0.4), row("fid", 16, 0.2), row("copies", 16, 0.01), row("fid", 64, 0.1), row("kid", 64, 9.0)]
+    (tmp_path / "summary.json").write_text(json.dumps({"image_metrics": rows}))
+    told = script("collect").pools_by_size([tmp_path])
+    assert list(told) == [16, 64]
+    assert told[16]["pools"] == 2
+    assert told[16]["fid"] == pytest.approx(0.3)
+    assert told[16]["fid_range"] == [0.2, 0.4]
+    assert (told[16]["copies"], told[64]["copies"]) == (0.01, None)
+
+
 def test_every_file_of_the_study_is_written(script, two_parts, tmp_path, capsys):
     arguments = ["--runs", *map(str, two_parts), "--out", str(tmp_path), "--resamples", "9"]
     script("collect").main(arguments)

@@ -15,7 +15,7 @@ def table(summary: dict) -> str:
     several = len({row.get("n_train") for row in summary["regimes"]}) > 1
     lines = sizes_table(summary) if several else one_size_table(summary)
     lines += ["", f"Verdict: {summary['verdict']}"]
-    for image in summary["image_metrics"]:
+    for image in summary.get("image_metrics", []):
         if image["metric"] not in ("fid", "fid3d"):  # one line of the README; the others stand in summary.json
             continue
         lines.append(

@@ -130,6 +130,26 @@ def add_reference(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**summary, "reference": arm}
 
 
+def pools_by_size(folders: Sequence[Path]) -> dict[int, dict[str, Any]]:
+    """Of parts that made pools of their own: by people who trained, FID (mean and range over pools) and called copies."""
+    found: dict[int, dict[str, list[dict[str, Any]]]] = {}
+    for folder in folders:
+        for row in read_json(folder / "summary.json")["image_metrics"]:
+            if row["metric"] in ("fid", "copies") and "split.train" in row.get("source", ""):
+                size = int(row["source"].split("split.train ")[1].split()[0])
+                found.setdefault(size, {}).setdefault(row["metric"], []).append(row)
+    return {
+        size: {
+            "pools": len(rows["fid"]),
+            "fid": float(np.mean([row["value"] for row in rows["fid"]])),
+            "fid_range": [min(row["value"] for row in rows["fid"]), max(row["value"] for row in rows["fid"])],
+            "floor": float(np.mean([row["floor"] for row in rows["fid"]])),
+            "copies": float(np.mean([row["value"] for row in rows["copies"]])) if "copies" in rows else None,
+        }
+        for size, rows in sorted(found.items())
+    }
+
+
 def _save(figure: Figure, path: Path) -> None:
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
@@ -151,6 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         summary = add_generator(summary, options.generator)
     if options.reference:
         summary = add_reference(summary, options.reference)
+    pools = pools_by_size([folder for folder in options.runs if (folder / "summary.json").is_file()])
+    if pools:
+        summary["pools"] = pools
     write_json(options.out / "summary.json", summary)
     write_results(records, options.out / "results.csv")
     _save(learning_plot(summary), options.out / "auroc.svg")
