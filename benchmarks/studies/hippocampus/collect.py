@@ -131,7 +131,7 @@ def add_reference(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def pools_by_size(folders: Sequence[Path]) -> dict[int, dict[str, Any]]:
-    """Of parts that made pools of their own: by people who trained, FID (mean and range over pools) and called copies."""
+    """Of parts that made pools of their own, by people who trained: FID (mean, range over pools), share of copies."""
     found: dict[int, dict[str, list[dict[str, Any]]]] = {}
     for folder in folders:
         for row in read_json(folder / "summary.json")["image_metrics"]:
