@@ -77,11 +77,17 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
         return 130
 
 
-def _parser(command: str) -> ArgumentParser:
+def _config_parser(**options: Any) -> ArgumentParser:
+    """A parser whose settings can also come from YAML files."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    name = "python -m synthaug.bench" if command == "bench" else f"synthaug {command}"
-    parser = ArgumentParser(prog=name, description=COMMANDS[command], exit_on_error=False)
+    parser = ArgumentParser(**options)
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
+    return parser
+
+
+def _parser(command: str) -> ArgumentParser:
+    name = "python -m synthaug.bench" if command == "bench" else f"synthaug {command}"
+    parser = _config_parser(prog=name, description=COMMANDS[command], exit_on_error=False)
     parser.add_argument("--out", default="runs/quickstart", help="output folder; a killed run continues there")
     parser.add_argument("--dry-run", action="store_true", help="print the cells of the study and stop")
     parser.add_class_arguments(Config)
@@ -108,9 +114,7 @@ def _run_pool(action: str, *arguments: str) -> int:
 
     if action not in POOL_COMMANDS:
         raise InputError(f"unknown action {action!r}; the actions are {', '.join(POOL_COMMANDS)}.")
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog=f"synthaug pool {action}", exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
+    parser = _config_parser(prog=f"synthaug pool {action}", exit_on_error=False)
     flags = FLAGS.get(action, {})
     parser.add_function_arguments(POOL_COMMANDS[action], as_positional=action != "build", skip=set(flags))
     for name, meaning in flags.items():
@@ -148,9 +152,7 @@ def read_config(words: Sequence[str]) -> Config:
         >>> read_config(["--study.seeds", "[3, 4]"]).study.seeds
         [3, 4]
     """
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser()
-    parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
+    parser = _config_parser()
     parser.add_class_arguments(Config)
     return _config_of(parser.instantiate_classes(parser.parse_args(list(words))))
 
