@@ -1,6 +1,7 @@
 """Phantoms and one tiny trained pipeline, made once a session and shared by every test that needs them."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from synthaug.data.manifest import stack_images
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.generate.training import train_autoencoder, train_ldm
+
+# Two test processes share the cores, and commands and notebooks that they start are processes too: with a thread a core
+# in each of them all wait for each other (a notebook of 80 s took 340 s). Read when these load torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 IMAGES = ["t2w"]

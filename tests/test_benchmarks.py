@@ -159,6 +159,16 @@ def test_augmentation_prints_its_claims(import_script, pipeline_folder, capsys):
 
 
 @pytest.mark.slow
+def test_threads_print_their_claim(import_script, capsys):
+    import_script("speed", "threads").main(["--quick"])
+    record = last_json(capsys.readouterr().out)
+    assert set(record) >= CLAIM
+    for part in (record, record["alone"]):
+        assert part["ratio"] == pytest.approx(part["ours"] / part["reference"])
+    assert record["holds"] == (record["ratio"] >= 1.3 and record["alone"]["ratio"] >= 0.95)
+
+
+@pytest.mark.slow
 def test_training_prints_its_claim(import_script, capsys):
     import_script("speed", "training").main(["--quick"])
     record = last_json(capsys.readouterr().out)

@@ -1,6 +1,7 @@
 """The commands: unusable input ends with one clear line, exit code 2 and nothing written."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from synthaug.bench.commands import COMMANDS, main, run_command
+from synthaug.bench.commands import COMMANDS, SPINS, main, run_command
 from synthaug.config import Config
 
 ROOT = Path(__file__).parents[1]
@@ -165,6 +166,19 @@ def test_unusable_input_ends_with_one_line_and_nothing_written(data, tmp_path, c
     assert message in errors
     assert len(errors.strip().splitlines()) == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)]
+)
+def test_idle_threads_of_a_command_sleep_soon_unless_told_otherwise(given, expected, monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that what the command sets is taken back too
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert run_command("pool", ["no-such-action"]) == 2
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
 
 
 def test_dry_run_lists_the_cells_and_writes_nothing(tmp_path, capsys):

@@ -29,6 +29,10 @@ COMMANDS = {
 }
 STUDIES = ("bench", "classify")
 """Commands that run a whole study."""
+SPINS = "30000"
+"""How often an idle thread of torch looks for work before it sleeps, a tenth of what GNU OpenMP takes by itself. Beside
+other busy processes its threads wait for one that has no core; the longer, the slower. With fewer still, a training
+that has the cores to itself slows down (``benchmarks/speed/threads.py``)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_command(command: str, arguments: Sequence[str]) -> int:
     """Parse the options of a command, run it, and turn unusable input into one line and exit code 2."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, here and in processes of ours
     try:
         if command == "import":
             with _quiet():
