@@ -21,7 +21,16 @@ from synthaug.data.splits import load_split
 from synthaug.errors import InputError
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "hippocampus"
-PARTS = [["generator"], ["other-cohort"], ["treatments"], ["reference"], ["generator", "same-cohort"]]
+PARTS = [
+    ["generator"],
+    ["other-cohort"],
+    ["treatments"],
+    ["reference"],
+    ["generator", "same-cohort"],
+    ["generator", "same-cohort", "joined"],
+    ["generator", "longer"],
+    ["generator", "longer", "longer-joined"],
+]
 
 
 @pytest.fixture
