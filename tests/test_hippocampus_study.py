@@ -29,7 +29,7 @@ PARTS = [
     ["generator", "same-cohort"],
     ["generator", "same-cohort", "joined"],
     ["generator", "longer"],
-    ["generator", "longer", "longer-joined"],
+    ["generator", "longer", "joined"],
 ]
 
 
