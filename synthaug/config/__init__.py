@@ -12,9 +12,11 @@ from synthaug.config.generator import (
     AutoencoderConfig,
     DenoiserConfig,
     GeneratorConfig,
+    LevelConfig,
     TextEncoderConfig,
     Variant,
 )
+from synthaug.config.geometry import GeometryConfig
 from synthaug.config.optimisation import TrainingConfig
 from synthaug.config.pool import LabelPolicy, PoolConfig, PromptPolicy, SamplingConfig
 from synthaug.config.study import MOVES, ClassifierConfig, ExecutionConfig, MetricsConfig, Move, Regime, StudyConfig
@@ -29,6 +31,8 @@ __all__ = [
     "DenoiserConfig",
     "ExecutionConfig",
     "GeneratorConfig",
+    "GeometryConfig",
+    "LevelConfig",
     "LabelPolicy",
     "MeasurementConfig",
     "MetricsConfig",

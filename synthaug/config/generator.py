@@ -4,12 +4,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from synthaug.config.checks import require
+from synthaug.config.geometry import GeometryConfig
 from synthaug.config.optimisation import TrainingConfig
 
 
 @dataclass
 class AutoencoderConfig:
-    """The image autoencoder (MAISI VAE). Published: patch 1, channels 64/128/256, 4 latent channels, 2 blocks."""
+    """The image autoencoder (MAISI VAE), for ``generator.latents: autoencoder``. Published: patch 1, channels
+    64/128/256, 4 latent channels, 2 blocks."""
 
     channels: tuple[int, ...] = (64,)
     """Channels of each level; each level but the first halves the sides."""
@@ -21,16 +23,6 @@ class AutoencoderConfig:
     """Groups of the group norm."""
     patch: int = 4
     """Space-to-depth factor before the first convolution (ours; 1 = published)."""
-    shortcut: bool = True
-    """Add a linear path of principal components, fitted to the training volumes, around the VAE (ours; published:
-    none). The VAE then learns what a linear code leaves over, which takes a tenth of the steps."""
-    whitening: float = 0.5
-    """Power of their standard deviation by which the shortcut's components are divided: 0 = distances between latents
-    are those between volumes, so that the diffusion model sees anatomy before texture; 1 = all components alike."""
-    centred: bool = True
-    """Take the mean training latent off, place by place (ours; published: no). For cropped, aligned anatomy."""
-    residual_noise: bool = True
-    """Give drawn volumes, as noise, what the reconstructions of training volumes lack (ours; published: no)."""
     splits: int = 1
     """Parts in which a convolution is computed, to bound memory at full size (MAISI: 16)."""
     kl_weight: float = 1e-6
@@ -93,6 +85,31 @@ class DenoiserConfig:
 
 
 @dataclass
+class LevelConfig:
+    """One level of the cascade: its resolution, its network, its training."""
+
+    pooling: int = 1
+    """Average-pooling factor of the level, per axis."""
+    patch: int = 1
+    """Space-to-depth factor before the network."""
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    """Its U-Net."""
+    steps: int = 0
+    """Optimiser steps; 0 = ``generator.training.steps``."""
+    batch_size: int = 0
+    """Volumes a step; 0 = ``generator.training.batch_size``."""
+    sigma_mean: float = -0.8
+    """Mean of the log noise level in training (EDM's P_mean)."""
+    sigma_deviation: float = 1.2
+    """Standard deviation of the log noise level in training (EDM's P_std)."""
+
+    def __post_init__(self) -> None:
+        require(self.pooling >= 1 and self.patch >= 1, f"pooling={self.pooling} and patch={self.patch} start at 1.")
+        require(self.steps >= 0 and self.batch_size >= 0, "A level's steps and batch_size must not be negative.")
+        require(self.sigma_deviation > 0, f"sigma_deviation={self.sigma_deviation} must be positive.")
+
+
+@dataclass
 class AdapterConfig:
     """The CCELLA adapter. Published: width 768, 256 queries, 6 blocks, 8 heads, 320 sinusoids, head width 256."""
 
@@ -129,8 +146,11 @@ class TextEncoderConfig:
     """Layers of the byte-level T5."""
     heads: int = 4
     """Heads of the byte-level T5."""
+    place_values: bool = True
+    """Whether the byte-level T5's digits tell their power of ten."""
     max_tokens: int = 256
-    """Reports are padded to this and truncated on the LEFT: the impression stands at the end (published: 512)."""
+    """Reports are truncated to this on the LEFT, as the impression stands at the end (published: 512), and padded to
+    this or, in a training of the byte-level T5, to what its longest report needs."""
     trainable: bool = True
     """Train the encoder with the LDM. The byte-level T5 starts from nothing, so it must be; others stay frozen."""
 
@@ -148,6 +168,11 @@ class GeneratorConfig:
 
     variant: Variant = "ccella"
     """CCELLA or one of its published comparators."""
+    latents: Literal["cascade", "autoencoder"] = "cascade"
+    """What is denoised: the volume level by level, coarse to fine (ours); or the latents of the image autoencoder
+    (published)."""
+    levels: list[LevelConfig] = field(default_factory=list)
+    """Levels of the cascade, coarse to fine; empty = they follow from the volume's shape."""
     pretrained: str | None = None
     """Folder, builtin name or hub id of a generator that the training goes on from (ours). Autoencoder, sizes and text
     encoder are its own; ``autoencoder``, ``denoiser``, ``adapter`` and ``text_encoder`` then say nothing, but for
@@ -158,38 +183,48 @@ class GeneratorConfig:
     """The text adapter."""
     text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     """The text encoder."""
-    class_loss_weight: float = 1e-2
+    class_loss_weight: float = 0.1
     """Weight of the focal class loss (published: 1e-4, over 400 epochs); variants without heads ignore it."""
-    preconditioned: bool = False
-    """Put the network behind a linear predictor of each latent channel, and let every time weigh alike in the loss
-    (ours; published: no). A short training then starts from noise of the right spread in every channel."""
-    layout_loss_weight: float = 0.0
-    """Above 0 the U-Net sees, beside the noisy latents, those that the report lets expect, as a small network reads
-    them off the adapter's output; this is the weight of that network's squared error, 1 for an expectation of nothing
-    (ours; 0 = published: no such network). It teaches the reading of places and sizes where a short training would not
-    get to it; variants without text ignore it."""
-    reading_steps: int = 0
-    """Steps before the others that train only what reads reports, by class and layout losses (the latter must be on):
-    without the U-Net they are several times quicker (ours; 0 = published). Variants without text ignore it."""
-    distance: Literal["l1", "mse"] = "l1"
-    """Distance between predicted and true noise, velocity or flow (published: l1). The squared error draws what is
-    rare at a place, such as a lesion, as often as it is there; the L1 draws it too seldom."""
-    prediction: Literal["epsilon", "v_prediction", "flow_prediction"] = "v_prediction"
-    """What the U-Net predicts: noise (published), velocity, or the velocity of a rectified flow (ours)."""
-    shifted_copies: int = 3
-    """Encodings of each training volume moved by up to 2 voxels, beside the unmoved one (ours; 0 = published)."""
-    report_dropout: float = 0.0
+    prediction: Literal["edm", "epsilon", "v_prediction", "flow_prediction"] | None = None
+    """Training process: EDM (arXiv 2206.00364), or what the U-Net predicts under the published noise schedule: noise
+    (published), velocity, or the velocity of a rectified flow. None = edm for a cascade, epsilon for an autoencoder."""
+    distance: Literal["l1", "mse"] | None = None
+    """Distance between prediction and target; none = mse for edm, l1 otherwise (published). The squared error draws
+    what is rare at a place, such as a lesion, as often as it is there; the L1 draws it too seldom."""
+    geometry: GeometryConfig = field(default_factory=GeometryConfig)
+    """Augmentation that the network is told of (ours); for a cascade."""
+    guide_noise: float = 0.15
+    """Largest noise on what a finer level is shown of the coarser ones, in units of their deviation."""
+    report_dropout: float = 0.1
     """Share of training reports replaced by "", so that guidance can be used (published: 0)."""
-    monitor_every: int = 100
-    """Steps between looks at the validation patients (loss, pictures, FID), logged to MLflow; 0 = none. No result
-    depends on it."""
+    monitor_every: int = 200
+    """Steps between looks at the validation patients (loss, pictures, FID), logged to MLflow; the weights with the
+    lowest validation loss are kept. 0 = no looks, the last weights are kept."""
     training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(steps=250, batch_size=16, learning_rate=1e-3, warmup=20, ema=0.99)
+        default_factory=lambda: TrainingConfig(
+            steps=300,
+            batch_size=16,
+            learning_rate=1e-3,
+            schedule="cosine",
+            warmup=50,
+            betas=(0.9, 0.99),
+            weight_decay=0.0,
+            ema=0.999,
+            ema_warmup=True,
+        )
     )
     """Its optimisation."""
 
     def __post_init__(self) -> None:
         require(
-            not self.reading_steps or self.layout_loss_weight > 0,
-            f"generator.reading_steps={self.reading_steps} needs generator.layout_loss_weight above 0.",
+            self.latents == "autoencoder" or self.prediction in (None, "edm"),
+            f"generator.prediction={self.prediction} needs generator.latents=autoencoder; a cascade is trained by edm.",
         )
+        require(0 <= self.report_dropout < 1, f"generator.report_dropout={self.report_dropout} must lie in [0, 1).")
+        require(self.guide_noise >= 0, f"generator.guide_noise={self.guide_noise} must not be negative.")
+        require(self.class_loss_weight >= 0, "generator.class_loss_weight must not be negative.")
+
+    @property
+    def process(self) -> Literal["edm", "epsilon", "v_prediction", "flow_prediction"]:
+        """``prediction``, or what it stands for where it is none."""
+        return self.prediction or ("edm" if self.latents == "cascade" else "epsilon")

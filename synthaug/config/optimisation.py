@@ -18,16 +18,24 @@ class TrainingConfig:
     """Parts in which each process computes its share of the batch, to bound memory; the step is the same."""
     learning_rate: float = 1e-4
     """Peak learning rate of AdamW."""
-    schedule: Literal["polynomial", "one_cycle"] = "polynomial"
-    """How the rate falls: polynomially with power 2 (published), or as one cycle of cosines (Smith & Topin 2019)."""
+    schedule: Literal["polynomial", "one_cycle", "cosine"] = "polynomial"
+    """Learning-rate schedule: polynomial decay with power 2 (published); one cycle of cosines (Smith & Topin 2019);
+    or constant for half of the steps, then a cosine to 0."""
     warmup: int = 0
-    """Steps in which the rate rises: linearly before the polynomial decay; the cycle's rise, 0 = 30 % of the steps."""
+    """Steps of linear rise before the decay; of the cycle's rise, 0 = 30 % of the steps."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of AdamW's running moments."""
     weight_decay: float = 0.01
     """Decoupled weight decay of AdamW."""
     clip_norm: float = 1.0
     """Gradients are scaled down to this norm."""
     ema: float = 0.0
     """Decay of the averaged weights that are kept; 0 = keep the last weights (published)."""
+    ema_warmup: bool = False
+    """Begin with a short average: the decay of step n is at most 1 - 1 / (1 + n / 10)."""
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    """Arithmetic of the networks. auto: half precision on a GPU; on a CPU bfloat16 for generators where a timed
+    convolution says that it pays, else float32."""
     checkpoint_minutes: float = 2.0
     """A killed training loses at most this much."""
     seed: int = 0

@@ -15,8 +15,9 @@ from diffusers import (
 )
 
 from synthaug.errors import InputError
+from synthaug.generate.edm import EDMScheduler, Solver
 
-Prediction = Literal["epsilon", "v_prediction", "flow_prediction"]
+Prediction = Literal["edm", "epsilon", "v_prediction", "flow_prediction"]
 TRAIN_TIMESTEPS = 1000
 
 
@@ -59,6 +60,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dpm_solver_sde": {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True}
 }
 """What a sampler sets beside diffusers' defaults."""
+SOLVERS_OF_EDM: dict[str, Solver] = {
+    "ddpm": "ancestral",
+    "ddim": "euler_ode",
+    "dpm_solver": "multistep",
+    "dpm_solver_sde": "multistep_sde",
+    "heun": "heun",
+}
+"""The same samplers over EDM's noise levels, and Heun's method (its Algorithm 2)."""
 SAMPLERS_OF_FLOWS = ("flow_euler", "dpm_solver", "dpm_solver_sde", "unipc")
 """Schedulers that can follow a rectified flow."""
 SAMPLERS_OF_DIFFUSION = ("ddpm", "ddim", "dpm_solver", "dpm_solver_sde", "unipc")
@@ -82,6 +91,8 @@ def training_scheduler(prediction: Prediction, *, num_train_timesteps: int = TRA
         >>> training_scheduler("epsilon").config.beta_end, is_flow(training_scheduler("flow_prediction"))
         (0.0195, True)
     """
+    if prediction == "edm":
+        return EDMScheduler()
     if prediction == "flow_prediction":
         return DPMSolverMultistepScheduler(
             num_train_timesteps=num_train_timesteps, prediction_type=prediction, use_flow_sigmas=True
@@ -96,10 +107,24 @@ def training_scheduler(prediction: Prediction, *, num_train_timesteps: int = TRA
     )
 
 
+def is_edm(scheduler: SchedulerMixin) -> bool:
+    """Whether the scheduler's network is an EDM denoiser."""
+    return isinstance(scheduler, EDMScheduler)
+
+
 def is_flow(scheduler: SchedulerMixin) -> bool:
     """Whether the scheduler's network predicts the velocity of a rectified flow."""
+    if is_edm(scheduler):
+        return False
     alone = "flow_prediction" if isinstance(scheduler, FlowMatchEulerDiscreteScheduler) else "epsilon"
     return scheduler.config.get("prediction_type", alone) == "flow_prediction"
+
+
+def prediction_of(scheduler: SchedulerMixin) -> Prediction:
+    """What the network of a scheduler was trained to predict."""
+    if is_edm(scheduler):
+        return "edm"
+    return "flow_prediction" if is_flow(scheduler) else scheduler.config.prediction_type
 
 
 def corrupt(
@@ -111,7 +136,7 @@ def corrupt(
         scheduler: Of :func:`training_scheduler`.
         latents: Clean latents (B, c, x, y, z).
         noise: Unit noise of the same shape.
-        timesteps: (B,) integers in 0..999.
+        timesteps: (B,) integers in 0..999; of EDM, noise levels.
 
     Example:
         >>> image, noise = torch.zeros(1, 1, 1, 1, 1), torch.ones(1, 1, 1, 1, 1)
@@ -119,6 +144,8 @@ def corrupt(
         >>> noisy.item(), wanted.item()
         (0.25, 1.0)
     """
+    if is_edm(scheduler):
+        return latents + timesteps.view(-1, *[1] * (latents.ndim - 1)) * noise, latents
     if is_flow(scheduler):
         share = flow_time(timesteps).view(-1, *[1] * (latents.ndim - 1))
         share = share / scheduler.config.num_train_timesteps
@@ -175,8 +202,12 @@ def swap_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
     Raises:
         InputError: Unknown, or it cannot sample what the network was trained on.
     """
-    if name not in SCHEDULERS:
-        raise InputError(f"Unknown scheduler {name!r}; the schedulers are {', '.join(SCHEDULERS)}.")
+    if name not in SCHEDULERS and name not in SOLVERS_OF_EDM:
+        raise InputError(f"Unknown scheduler {name!r}; the schedulers are {', '.join({**SCHEDULERS, **SOLVERS_OF_EDM})}.")
+    if is_edm(scheduler):
+        if name not in SOLVERS_OF_EDM:
+            raise InputError(f"Scheduler {name!r} cannot sample an EDM denoiser; use {', '.join(SOLVERS_OF_EDM)}.")
+        return EDMScheduler.from_config(scheduler.config, solver=SOLVERS_OF_EDM[name])
     _require_suited(name, flow=is_flow(scheduler))
     known = inspect.signature(SCHEDULERS[name].__init__).parameters
     trained = {key: scheduler.config[key] for key in TRAINED if key in scheduler.config}
@@ -205,6 +236,8 @@ def _require_suited(name: str, *, flow: bool) -> None:
 
 def noise_schedule(scheduler: SchedulerMixin) -> list:
     """What of a scheduler belongs to the trained network and not to the sampler."""
+    if is_edm(scheduler):
+        return ["edm"]
     if is_flow(scheduler):
         return [scheduler.config.num_train_timesteps, "flow_prediction"]
     return [scheduler.config[name] for name in NOISE_SCHEDULE]

@@ -18,12 +18,24 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from synthaug.errors import InputError
 from synthaug.files import content_hash, read_json, write_json, write_text
-from synthaug.generate.diffusion import SCHEDULERS, first_shares, noise_schedule, require_suited, swap_scheduler
+from synthaug.generate.diffusion import (
+    SCHEDULERS,
+    TRAIN_TIMESTEPS,
+    first_shares,
+    is_edm,
+    noise_schedule,
+    require_suited,
+    swap_scheduler,
+)
+from synthaug.generate.edm import EDMScheduler
 from synthaug.generate.encode import encode_reports
+from synthaug.generate.levels import LatentSpace
 from synthaug.generate.preconditioning import denoise, told_time
 from synthaug.generate.record import model_card
 from synthaug.models.autoencoder import ImageAutoencoder
+from synthaug.models.cascade import Cascade
 from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.precision import Precision
 from synthaug.models.text_encoder import load_encoder, load_tokenizer
 
 RECORD = "training.json"
@@ -55,7 +67,7 @@ class CCELLAPipeline(DiffusionPipeline):
     generator, and each distinct report is read alone. Published: 1,000 ancestral DDPM steps, no guidance.
 
     Args:
-        autoencoder: Decodes latents.
+        autoencoder: What is denoised: a cascade's levels, or an autoencoder's latents.
         denoiser: Predicts noise or velocity.
         text_encoder: A transformers encoder.
         tokenizer: Its tokenizer.
@@ -64,8 +76,9 @@ class CCELLAPipeline(DiffusionPipeline):
         spacing_mm: Default voxel size.
         shape: Default voxels.
         micro_batch: Rows of every network call.
-        latent_deviations: Of the latent channels, where the denoiser was trained behind a linear predictor
-            (:mod:`synthaug.generate.preconditioning`); empty = as published.
+        latent_deviations: Of the latent channels, in folders of version 0.1 whose denoiser was trained behind a linear
+            predictor (:mod:`synthaug.generate.preconditioning`); empty = as published.
+        precision: Arithmetic of the networks on a CPU: float32 or bf16.
     """
 
     scheduler: SchedulerMixin
@@ -73,7 +86,7 @@ class CCELLAPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        autoencoder: ImageAutoencoder,
+        autoencoder: LatentSpace,
         denoiser: CCELLADenoiser,
         text_encoder: transformers.PreTrainedModel,
         tokenizer: transformers.PreTrainedTokenizerBase,
@@ -83,6 +96,7 @@ class CCELLAPipeline(DiffusionPipeline):
         shape: Sequence[int] = (256, 256, 128),
         micro_batch: int = 8,
         latent_deviations: Sequence[float] = (),
+        precision: Precision = "float32",
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -98,6 +112,7 @@ class CCELLAPipeline(DiffusionPipeline):
             shape=list(shape),
             micro_batch=micro_batch,
             latent_deviations=list(latent_deviations),
+            precision=precision,
         )
         self.record: dict[str, Any] = {}
         self._fingerprint: str | None = None
@@ -114,6 +129,7 @@ class CCELLAPipeline(DiffusionPipeline):
         num_inference_steps: int = 20,
         guidance_scale: float = 1.0,
         callback_on_step_end: StepCallback | None = None,
+        levels: int | None = None,
     ) -> CCELLAOutput:
         """Draw one volume a report.
 
@@ -127,6 +143,7 @@ class CCELLAPipeline(DiffusionPipeline):
             guidance_scale: > 1 moves away from what "" would give; for generators trained with report dropout.
             callback_on_step_end: Called as ``callback(pipeline, step, timestep, {"latents": latents})`` after each
                 step of each micro-batch, as in diffusers; latents in the dictionary that it returns replace them.
+            levels: How many levels of a cascade are drawn, coarse to fine; the rest is its mean. None = all.
 
         Raises:
             InputError: Lengths differ, the shape does not divide, the variant takes no labels or no guidance, the
@@ -135,7 +152,9 @@ class CCELLAPipeline(DiffusionPipeline):
         self._require_equal_lengths(reports, labels, seeds)
         self._require_meaning(labels, guidance_scale)
         self._set_timesteps(num_inference_steps)
-        sides = self._latent_shape(shape or self.config.shape)
+        count = levels or self.autoencoder.levels
+        shapes = [self.autoencoder.latent_shape(level, shape or self.config.shape) for level in range(count)]
+        self._require_divisible(shapes)
         spacing = torch.tensor([*(spacing_mm or self.config.spacing_mm)], device=self.device, dtype=self.denoiser.dtype)
         guided = guidance_scale != 1.0
         # A large text encoder may be kept in another precision than the denoiser.
@@ -147,19 +166,16 @@ class CCELLAPipeline(DiffusionPipeline):
             rows = [min(row, len(reports) - 1) for row in range(start, start + size)]  # pad with the last row
             override = None if labels is None else torch.tensor([labels[row] for row in rows], device=self.device)
             generators = [torch.Generator().manual_seed(int(seeds[row])) for row in rows]
-            latents, predicted = self._denoise(
-                [reports[row] for row in rows],
-                override,
-                generators,
-                text=text,
-                sides=sides,
-                spacing=spacing,
-                guidance=guidance_scale,
-                on_step=callback_on_step_end,
+            drawing = _Drawing(
+                [reports[row] for row in rows], override, generators, text, spacing, guidance_scale, callback_on_step_end
             )
+            latents, predicted = [], None
+            for level in range(count):
+                drawn, logits = self._denoise(level, drawing, latents, shapes[level])
+                latents.append(drawn)
+                predicted = logits if level == 0 else predicted
             kept = min(size, len(reports) - start)
-            decoded = self.autoencoder.decode(latents.to(self.autoencoder.dtype))
-            drawn = self.autoencoder.add_residual(decoded, generators)[:kept].float().cpu()
+            drawn = self._finished(latents, generators)[:kept].float().cpu()
             if not torch.isfinite(drawn).all():
                 raise InputError(
                     f"The generator drew values that are not finite, seeds {list(seeds[start : start + kept])}; "
@@ -168,64 +184,92 @@ class CCELLAPipeline(DiffusionPipeline):
             volumes.append(drawn.clamp(0, 1))
             if predicted is not None:
                 probabilities.append(predicted[:kept].float().cpu())
-        empty = torch.empty(0, self.autoencoder.config.sequences, *(shape or self.config.shape))
+        empty = torch.empty(0, self.autoencoder.sequences, *(shape or self.config.shape))
         return CCELLAOutput(
             volumes=torch.cat(volumes) if volumes else empty,
             class_probabilities=torch.cat(probabilities) if probabilities else None,
             seeds=list(seeds),
         )
 
-    def _denoise(self, reports, labels, generators, *, text, sides, spacing, guidance, on_step):
-        """One micro-batch from unit noise to clean latents; also the class probabilities of the last step.
+    def _denoise(
+        self, level: int, drawing: "_Drawing", coarser: Sequence[torch.Tensor], shape: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """One micro-batch of one level from unit noise to clean latents; also the class probabilities of the last step.
 
         Latents stay in float32, whatever the networks compute in: the steps of a sampler are small differences.
         """
         self.scheduler.set_timesteps(self.scheduler.num_inference_steps, device=self.device)  # forgets past steps
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
-        extra = {"generator": generators} if takes_generator else {}
-        spacing = spacing.expand(len(reports), 3)
+        extra = {"generator": drawing.generators} if takes_generator else {}
+        reports, guidance = drawing.reports, drawing.guidance
+        spacing = drawing.spacing.expand(len(reports), 3)
+        guide = self.autoencoder.guide(level, coarser) if level else None
         read = [*reports, ""] if guidance != 1.0 else reports
         timesteps, logits = self.scheduler.timesteps, None
         for index, timestep in enumerate(timesteps):
             if index % READ_AHEAD == 0:
                 ahead = timesteps[index : index + READ_AHEAD]
-                readings = {report: self._read(text[report], ahead) for report in dict.fromkeys(read)}
+                readings = {
+                    report: self._read(drawing.text[report], ahead, level) for report in dict.fromkeys(read)
+                }
             if index == 0:
-                latents = self._first_latents(_rows(readings, reports, 0, 0), generators, sides)
+                latents = self._first_latents(_rows(readings, reports, 0, 0), drawing.generators, shape)
             scaled = self._scaled(latents, timestep)
 
             def predict(prompts, scaled=scaled, timestep=timestep, at=index % READ_AHEAD, readings=readings):
                 context, logits = (_rows(readings, prompts, part, at) for part in (0, 1))
-                vector = self.denoiser.class_vector(logits, labels)
+                vector = self.denoiser.class_vector(logits, drawing.labels)
                 time = timestep.expand(len(prompts))
                 conditions = {"context": context, "class_vector": vector, "spacing_mm": spacing}
+                conditions |= {"level": level, "guide": guide}
                 deviations = self.config.latent_deviations
-                return denoise(self.denoiser, self.scheduler, deviations, scaled, time, **conditions), logits
+                with self._autocast():
+                    return denoise(self.denoiser, self.scheduler, deviations, scaled, time, **conditions), logits
 
             predicted, logits = predict(reports)
             if guidance != 1.0:
                 unconditional, _ = predict([""] * len(reports))
                 predicted = unconditional + guidance * (predicted - unconditional)
             latents = self.scheduler.step(predicted, timestep, latents, **extra).prev_sample
-            if on_step:
-                latents = on_step(self, index, timestep, {"latents": latents}).get("latents", latents)
+            if drawing.on_step:
+                latents = drawing.on_step(self, index, timestep, {"latents": latents}).get("latents", latents)
         return latents, None if logits is None else logits.float().softmax(dim=1)
 
-    def _first_latents(self, context: torch.Tensor | None, generators, sides: Sequence[int]) -> torch.Tensor:
-        """Noise to start from (B, c, *sides), float32.
+    @property
+    def edm(self) -> bool:
+        """Whether the denoiser is an EDM denoiser."""
+        return is_edm(self.scheduler)
+
+    def _autocast(self) -> torch.autocast:
+        """bf16 where it was chosen for float32 weights on a CPU."""
+        wanted = self.config.precision == "bf16" and self.denoiser.dtype == torch.float32
+        if wanted and self.device.type == "cpu":
+            self.denoiser.to(memory_format=torch.channels_last_3d)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=wanted)
+
+    def _finished(self, latents: Sequence[torch.Tensor], generators) -> torch.Tensor:
+        """Volumes (B, C, X, Y, Z) of the levels' latents, not clipped."""
+        volumes = self.autoencoder.from_levels(latents)
+        if isinstance(self.autoencoder, ImageAutoencoder):
+            return self.autoencoder.add_residual(volumes, generators)
+        return volumes
+
+    def _first_latents(self, context: torch.Tensor | None, generators, shape: Sequence[int]) -> torch.Tensor:
+        """Noise to start from (B, *shape), float32.
 
         Published: noise alone. But the published schedule ends before the image is gone (at the last of its timesteps
         a hundredth of it is left, and of what all voxels share that is more than the noise), so the network takes the
         noise's own mean for the image's. Ours, where the denoiser has a layout: that rest is drawn too, from a
         Gaussian over the layout's components about what the report lets expect.
         """
-        noise = [torch.randn(self.autoencoder.latent_channels, *sides, generator=g) for g in generators]
-        latents = torch.stack(noise).to(self.device)
+        latents = torch.stack([torch.randn(*shape, generator=g) for g in generators]).to(self.device)
+        if self.edm:
+            return self.scheduler.first_sample(latents)
         if context is None or not self.denoiser.config.layout_shape:
             return latents * getattr(self.scheduler, "init_noise_sigma", 1.0)
         expected = self.denoiser.expected_layout(context).float()
         drawn = torch.stack([torch.randn(expected.shape[1], generator=g) for g in generators]).to(self.device)
-        image = self.denoiser.latents_of(expected + drawn, sides)
+        image = self.denoiser.latents_of(expected + drawn, shape[1:])
         deviations = torch.tensor(list(self.config.latent_deviations) or [1.0], device=self.device)
         of_image, of_noise = first_shares(self.scheduler)
         return of_image * image * deviations.view(1, -1, 1, 1, 1) + of_noise * latents
@@ -238,13 +282,24 @@ class CCELLAPipeline(DiffusionPipeline):
 
     def _set_timesteps(self, steps: int) -> None:
         require_suited(self.scheduler)
-        trained = self.scheduler.config.num_train_timesteps
+        trained = TRAIN_TIMESTEPS if self.edm else self.scheduler.config.num_train_timesteps
         if not 1 <= steps <= trained:
             raise InputError(f"num_inference_steps={steps}: the generator was trained on 1 to {trained} steps.")
         self.scheduler.set_timesteps(steps, device=self.device)
 
-    def _read(self, states: torch.Tensor, timesteps: torch.Tensor):
-        """Context and class logits of one report at each of the timesteps."""
+    def read_for_finer(self, report: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Context (1, Q, width) and class logits (1, K) of a report as finer levels are given them: without noise."""
+        states = encode_reports(self.text_encoder, self.tokenizer, [report])[report]
+        return self._read(states.to(self.denoiser.dtype), torch.zeros(1, device=self.device), 1)
+
+    def _read(self, states: torch.Tensor, timesteps: torch.Tensor, level: int):
+        """Context and class logits of one report at each of the timesteps; finer levels are told nothing of the noise.
+
+        So their readings are computed once, in training and in sampling.
+        """
+        if level:
+            context, logits = self.denoiser.read(states.unsqueeze(0), torch.zeros(1, device=self.device))
+            return tuple(part if part is None else part.expand(len(timesteps), *part.shape[1:]) for part in (context, logits))
         told = told_time(self.scheduler, self.config.latent_deviations, timesteps)
         return self.denoiser.read(states.expand(len(timesteps), *states.shape), told)
 
@@ -262,6 +317,7 @@ class CCELLAPipeline(DiffusionPipeline):
         if self._fingerprint is None:
             sizes = [self.autoencoder.settings, self.denoiser.settings, self.tokenizer.model_max_length]
             sizes += [list(self.config.latent_deviations)] if self.config.latent_deviations else []
+            sizes += [type(self.autoencoder).__name__] if isinstance(self.autoencoder, Cascade) else []
             digest = hashlib.sha256(content_hash([sizes, noise_schedule(self.scheduler)]).encode())
             for module in (self.autoencoder, self.denoiser, self.text_encoder):
                 for name, value in module.state_dict().items():
@@ -300,18 +356,20 @@ class CCELLAPipeline(DiffusionPipeline):
             raise InputError(f"{folder}: no saved pipeline there ({cls.config_name} is missing).")
         config = read_json(index)
         try:
-            kinds = {kind.__name__: kind for kind in SCHEDULERS.values()}
+            kinds = {kind.__name__: kind for kind in (*SCHEDULERS.values(), EDMScheduler)}
+            space = {kind.__name__: kind for kind in (ImageAutoencoder, Cascade)}[config["autoencoder"][1]]
             scheduler = kinds.get(config["scheduler"][1]) or getattr(diffusers, config["scheduler"][1])
             encoder = getattr(transformers, config["text_encoder"][1])
             settings = {name: config[name] for name in ("images", "spacing_mm", "shape", "micro_batch")}
             settings["latent_deviations"] = config.get("latent_deviations", ())
+            settings["precision"] = config.get("precision", "float32")
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise InputError(f"{index}: not the index of a CCELLA pipeline ({error!r}).") from error
         for part in ("text_encoder", "tokenizer", "scheduler"):
             if not (folder / part).is_dir():
                 raise InputError(f"{folder}: the saved pipeline lacks its folder {part!r}.")
         pipeline = cls(
-            autoencoder=ImageAutoencoder.from_pretrained(folder / "autoencoder"),
+            autoencoder=space.from_pretrained(folder / "autoencoder"),
             denoiser=CCELLADenoiser.from_pretrained(folder / "denoiser"),
             text_encoder=load_encoder(folder / "text_encoder", encoder),
             tokenizer=load_tokenizer(folder / "tokenizer"),
@@ -321,11 +379,11 @@ class CCELLAPipeline(DiffusionPipeline):
         pipeline.record = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
         return pipeline
 
-    def _latent_shape(self, shape: Sequence[int]) -> list[int]:
-        factor = self.autoencoder.factor * 2 ** (len(self.denoiser.unet.block_out_channels) - 1)
-        if len(shape) != 3 or any(side < 1 or side % factor for side in shape):
-            raise InputError(f"shape={tuple(shape)}: give three sides, each a multiple of {factor} for this generator.")
-        return [side // self.autoencoder.factor for side in shape]
+    def _require_divisible(self, shapes: Sequence[Sequence[int]]) -> None:
+        for unet, (_, *sides) in zip(self.denoiser.unets, shapes, strict=False):
+            factor = 2 ** (len(unet.block_out_channels) - 1)
+            if any(side % factor for side in sides):
+                raise InputError(f"shape: the sides of its latents, {tuple(sides)}, must be multiples of {factor}.")
 
     def _require_equal_lengths(self, reports, labels, seeds) -> None:
         if isinstance(reports, str):
@@ -363,6 +421,19 @@ def _locate(name: str | Path) -> Path:
         return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(f"{name}: neither a folder nor a generator on the hub ({type(error).__name__}).") from error
+
+
+@dataclass
+class _Drawing:
+    """What one micro-batch is drawn from."""
+
+    reports: list[str]
+    labels: torch.Tensor | None
+    generators: list[torch.Generator]
+    text: dict[str, torch.Tensor]
+    spacing: torch.Tensor
+    guidance: float
+    on_step: StepCallback | None
 
 
 def _rows(readings, prompts, part: int, at: int) -> torch.Tensor | None:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from diffusers import SchedulerMixin
 
-from synthaug.generate.diffusion import is_flow, published_signal
+from synthaug.generate import edm
+from synthaug.generate.diffusion import is_edm, is_flow, published_signal
 from synthaug.models.denoiser import CCELLADenoiser
 
 
@@ -21,7 +22,7 @@ def denoise(
     time: torch.Tensor,
     **conditions: Any,
 ) -> torch.Tensor:
-    """The predicted noise, velocity or flow, float32.
+    """The predicted noise, velocity or flow, or EDM's D(x; sigma), float32.
 
     Args:
         denoiser: The network.
@@ -32,7 +33,7 @@ def denoise(
         conditions: Its other arguments.
     """
     told = told_time(scheduler, deviations, time)
-    if not len(deviations):
+    if not is_edm(scheduler) and not len(deviations):
         return denoiser(latents.to(denoiser.dtype), told, **conditions).float()
     inward, skip, outward = coefficients(scheduler, deviations, time)
     answer = denoiser((inward * latents).to(denoiser.dtype), told, **conditions)
@@ -54,6 +55,8 @@ def told_time(scheduler: SchedulerMixin, deviations: Sequence[float], time: torc
         >>> told_time(flow, [], half).tolist(), [round(t) for t in told_time(flow, [1.0], half).tolist()]
         ([500.0], [254])
     """
+    if is_edm(scheduler):
+        return edm.network_time(time)
     if not len(deviations) or not is_flow(scheduler):
         return time
     kept = published_signal().to(time.device)
@@ -85,6 +88,9 @@ def coefficients(
         >>> [[round(value, 3) for value in part.flatten().tolist()] for part in parts]
         [[1.0, 0.766], [0.0, -0.746], [1.0, 1.532]]
     """
+    if is_edm(scheduler):
+        skip, outward, inward = (each.view(-1, 1, 1, 1, 1) for each in edm.preconditioning(time.float()))
+        return inward, skip, outward
     if is_flow(scheduler):
         noise_share = time / scheduler.config.num_train_timesteps
         signal = 1 - noise_share
@@ -112,6 +118,6 @@ def balance(
         time: (B,).
         power: 1 for absolute, 2 for squared errors.
     """
-    if not len(deviations):
+    if not is_edm(scheduler) and not len(deviations):
         return 1.0
     return coefficients(scheduler, deviations, time)[2].pow(power).mean(1, keepdim=True)

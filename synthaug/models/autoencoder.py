@@ -22,13 +22,10 @@ class ImageAutoencoder(PretrainedModel):
     As in CCELLA++, each of the C sequences passes the same one-channel VAE and the latents are stacked. Published
     latents are multiplied by ``scale_factor`` = 1 / their standard deviation on the training set.
 
-    Ours, all off in published checkpoints: with ``patch`` > 1 a space-to-depth step comes first, since on a CPU the
-    full-resolution layers are most of the cost; with ``shortcut`` the principal components of f x f x f patches run
-    as a linear path around encoder and decoder, which then start from the best linear code; with ``centre_shape`` the
-    mean training latent is taken off place by place, so that a diffusion model of cropped, aligned anatomy starts from
-    the mean image and not from grey; with ``residual_deviation`` > 0 a drawn volume gets back, as Gaussian noise, what
-    the decoder leaves out of real ones. (A decoder trained on L1 gives the middle of what is possible, so its images
-    are smoother than any scanner's.)
+    Ours, off in published checkpoints: with ``patch`` > 1 a space-to-depth step comes first, since on a CPU the
+    full-resolution layers are most of the cost. Folders written by version 0.1 may also have a linear path around the
+    VAE (``shortcut``), a mean latent (``centre_shape``) and noise that is added to what is decoded
+    (``residual_deviation``); they are loaded and drawn from, and no longer trained.
 
     Args:
         channels: Channels of each level; each level but the first halves the sides.
@@ -36,15 +33,15 @@ class ImageAutoencoder(PretrainedModel):
         residual_blocks: Residual blocks a level.
         norm_groups: Groups of the group norm.
         patch: Space-to-depth factor, 1 = none.
-        shortcut: Whether the linear path is there; see :meth:`fit_shortcut`.
+        shortcut: Whether the linear path is there.
         splits: Parts in which a convolution is computed, to bound memory.
         tile: Longest side of a latent that is decoded at once, to bound memory further; 0 = any. Larger latents are
             decoded tile by tile and blended, as MAISI's own inference does; norms then see one tile at a time, so
             values differ a little from those of one piece.
         sequences: C, the number of sequences.
         scale_factor: Set when trained.
-        centre_shape: Sides of the mean latent, set when trained; None = none.
-        residual_deviation: Standard deviation of training volume - reconstruction, set when trained; 0 = none.
+        centre_shape: Sides of the mean latent; None = none.
+        residual_deviation: Standard deviation of training volume - reconstruction; 0 = none.
     """
 
     @register_to_config
@@ -88,58 +85,9 @@ class ImageAutoencoder(PretrainedModel):
         if centre_shape is not None:
             self.register_buffer("centre", torch.zeros(self.latent_channels, *centre_shape))
 
-    def set_statistics(self, latents: torch.Tensor, *, centred: bool) -> None:
-        """Set centre and scale, so that the training latents that :meth:`encode` gives deviate by 1, as published.
-
-        With the shortcut it is the geometric mean of the channels' deviations that becomes 1.
-
-        Args:
-            latents: Unscaled, uncentred training latents (N, C * latent_channels, x, y, z).
-            centred: Whether the mean latent is taken off.
-        """
-        centre = latents.mean(0)
-        if centred:
-            self.register_buffer("centre", centre.to(self.device))
-            self.register_to_config(centre_shape=tuple(centre.shape[1:]))
-            latents = latents - centre
-        deviation = latents.std()
-        if self.config.shortcut:  # unlike channels: their geometric mean, lest the largest hide the others in noise
-            deviation = latents.std((0, 2, 3, 4)).log().mean().exp()
-        self.register_to_config(scale_factor=1 / deviation.item())
-
-    @torch.no_grad()
-    def fit_shortcut(self, volumes: torch.Tensor, *, whitening: float = 0.5, patches: int = 20_000) -> None:
-        """Set the linear path to the principal components of training patches and start the VAE at zero beside it.
-
-        Args:
-            volumes: Training volumes (N, C, X, Y, Z).
-            whitening: Components are divided by this power of their standard deviation: 0 = distances between latents
-                are those between volumes, so that a diffusion model sees anatomy before texture; 1 = all alike.
-            patches: Patches to fit on, taken evenly.
-        """
-        rows = _space_to_depth(volumes.flatten(0, 1).unsqueeze(1), self.factor)
-        rows = rows.movedim(1, -1).flatten(0, -2)
-        rows = rows[:: max(1, len(rows) // patches)]
-        mean = rows.mean(0)
-        _, singular, components = torch.linalg.svd(rows - mean, full_matrices=False)
-        count = self.config.latent_channels
-        if count > min(rows.shape):
-            raise InputError(
-                f"{count} latent channels need as many principal components, but there are {len(rows)} patches of "
-                f"{rows.shape[1]} voxels; lower autoencoder.latent_channels or set autoencoder.shortcut to false."
-            )
-        deviation = (singular[:count, None] / len(rows) ** 0.5).clamp(min=1e-6)
-        gain = deviation**whitening
-        shrink, grow = components[:count] / gain, (components[:count] * gain).T
-        for layer, matrix, bias in ((self.shrink, shrink, -shrink @ mean), (self.grow, grow, mean)):
-            layer.weight.copy_(matrix[..., None, None, None])
-            layer.bias.copy_(bias)  # type: ignore[union-attr]
-        last = self.vae.decoder.blocks[-1]
-        for layer in (self.vae.quant_conv_mu.conv, self.vae.quant_conv_log_sigma.conv, last.conv.conv):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-        # Begin with little noise: a twentieth of what each component varies.
-        self.vae.quant_conv_log_sigma.conv.bias.copy_(2 * (deviation / gain / 20).squeeze(1).log())
+    def set_scale(self, latents: torch.Tensor) -> None:
+        """Set the scale so that the training latents (N, c, x, y, z), unscaled, deviate by 1, as published."""
+        self.register_to_config(scale_factor=1 / latents.std().item())
 
     @torch.no_grad()
     def add_residual(self, volumes: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
@@ -148,6 +96,29 @@ class ImageAutoencoder(PretrainedModel):
             return volumes
         noise = torch.stack([torch.randn(volumes.shape[1:], generator=generator) for generator in generators])
         return volumes + self.config.residual_deviation * noise.to(volumes)
+
+    levels = 1
+    """A latent diffusion model denoises one level."""
+
+    @property
+    def sequences(self) -> int:
+        """Images of a subject, stacked as channels."""
+        return self.config.sequences
+
+    def latent_shape(self, level: int, shape: Sequence[int]) -> tuple[int, int, int, int]:
+        """Channels and sides of the latents of volumes of ``shape`` voxels.
+
+        Raises:
+            InputError: A side is no multiple of ``factor``.
+        """
+        if any(side % self.factor for side in shape):
+            raise InputError(f"shape={tuple(shape)}: give three sides, each a multiple of {self.factor}.")
+        x, y, z = (side // self.factor for side in shape)
+        return self.latent_channels, x, y, z
+
+    def from_levels(self, latents: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Volumes (B, C, X, Y, Z), not clipped."""
+        return self.decode(latents[0].to(self.dtype))
 
     @property
     def latent_channels(self) -> int:

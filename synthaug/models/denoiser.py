@@ -4,6 +4,7 @@ One class serves CCELLA and every comparator of its table; parameter names are t
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -18,21 +19,87 @@ from synthaug.models.variants import VARIANTS
 from synthaug.seeding import derive_seed
 
 
-class ConditionedUNet(DiffusionModelUNetMaisi):
-    """MAISI's U-Net with a class vector where MAISI has its region inputs: [timestep ; class ; spacing]."""
+class Float32GroupNorm(nn.GroupNorm):
+    """Group norm that computes in float32, whatever comes in, and answers in kind.
 
-    def __init__(self, *, classes: int | None, **kwargs) -> None:
+    On CPUs its half-precision backward pass is three times slower than the cast; statistics are also safer so.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        weight, bias = self.weight.float(), self.bias.float()
+        return nn.functional.group_norm(input.float(), self.num_groups, weight, bias, self.eps).to(input.dtype)
+
+
+class ConditionedUNet(DiffusionModelUNetMaisi):
+    """MAISI's U-Net with a class vector where MAISI has its region inputs: [timestep ; class ; spacing].
+
+    Ours, and off in published checkpoints: coordinate channels, a guide beside the noisy latents, the whole context
+    and the told moves in the embedding.
+
+    Args:
+        classes: Number of classes; None = no class vector.
+        in_channels: Channels of the latents.
+        guide_channels: Channels of what the network is shown beside them.
+        coordinates: Whether three channels tell each voxel its place in [-1, 1].
+        context_values: Values of the context (queries x width) that the embedding is told; 0 = attention alone.
+        moves: Told moves of augmentation.
+        kwargs: Arguments of MONAI's network.
+    """
+
+    def __init__(
+        self,
+        *,
+        classes: int | None,
+        in_channels: int,
+        guide_channels: int = 0,
+        coordinates: bool = False,
+        context_values: int = 0,
+        moves: int = 0,
+        **kwargs,
+    ) -> None:
         # MAISI's top-region input reserves the width that the class embedding takes.
-        super().__init__(**kwargs, include_top_region_index_input=classes is not None, include_spacing_input=True)
+        super().__init__(
+            **kwargs,
+            in_channels=in_channels + guide_channels + 3 * coordinates,
+            include_top_region_index_input=classes is not None,
+            include_spacing_input=True,
+        )
+        width = 4 * kwargs["num_channels"][0]
         if classes is not None:
             del self.top_region_index_layer
-            self.pirads_layer = self._create_embedding_module(classes, 4 * kwargs["num_channels"][0])
+            self.pirads_layer = self._create_embedding_module(classes, width)
             self.include_top_region_index_input = False
+        self.coordinates = coordinates
+        if context_values:
+            self.context_layer = nn.Linear(context_values, width)
+        if moves:
+            self.moves_layer = self._create_embedding_module(moves, width)
+        for block in self.modules():
+            if type(block) is nn.GroupNorm:
+                block.__class__ = Float32GroupNorm
 
     def _get_input_embeddings(self, emb, class_vector, bottom_index, spacing):
         if hasattr(self, "pirads_layer"):
             emb = torch.cat((emb, self.pirads_layer(class_vector)), dim=1)
         return super()._get_input_embeddings(emb, None, None, spacing)
+
+    def _get_time_and_class_embedding(self, x, timesteps, class_labels):
+        # MONAI's own class labels are not used here; their argument carries what forward adds to the embedding.
+        return super()._get_time_and_class_embedding(x, timesteps, None) + class_labels
+
+    def forward(self, x, timesteps, context=None, *, guide=None, moves=None, **conditions):
+        """As MONAI's, with the guide (B, G, x, y, z) and the moves (B, M); None = not moved."""
+        added = x.new_zeros(())
+        if hasattr(self, "context_layer") and context is not None:
+            added = added + self.context_layer(context.flatten(1))
+        if hasattr(self, "moves_layer"):
+            unmoved = x.new_zeros(len(x), self.moves_layer[0].in_features)
+            added = added + self.moves_layer(unmoved if moves is None else moves.to(x.dtype))
+        parts = [x] if guide is None else [x, guide.to(x.dtype)]
+        if self.coordinates:
+            axes = [torch.linspace(-1, 1, side, device=x.device, dtype=x.dtype) for side in x.shape[2:]]
+            parts.append(torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(x), -1, -1, -1, -1))
+        return super().forward(torch.cat(parts, dim=1), timesteps, context, class_labels=added, **conditions)
 
 
 LAYOUT_WIDTH = 128
@@ -57,6 +124,9 @@ class CCELLADenoiser(PretrainedModel):
         text_width: Width of the text encoder's hidden states.
         unet_size: Fields of DenoiserConfig.
         adapter_size: Fields of AdapterConfig.
+        levels: Of a cascade, coarse to fine: ``{"latent_channels", "guide_channels", "unet_size"}`` each. All share the
+            adapter; ``latent_channels`` and ``unet_size`` above then say nothing. None = one level, as published.
+        moves: Told moves of augmentation; 0 = as published.
         layout_shape: Sides of the latents that the layout is read at; None = no layout.
         layout_components: Principal components that tell the layout.
     """
@@ -73,6 +143,8 @@ class CCELLADenoiser(PretrainedModel):
         text_width: int = 64,
         unet_size: dict | None = None,
         adapter_size: dict | None = None,
+        levels: list[dict] | None = None,
+        moves: int = 0,
         layout_shape: tuple[int, int, int] | None = None,
         layout_components: int = 160,
     ) -> None:
@@ -80,25 +152,18 @@ class CCELLADenoiser(PretrainedModel):
         if variant not in VARIANTS:
             raise InputError(f"Unknown variant {variant!r}; the variants are {', '.join(VARIANTS)}.")
         self.conditioning = VARIANTS[variant]
-        shape = DenoiserConfig(**(unet_size or {}))
         size = AdapterConfig(**(adapter_size or {}))
-        self.scale = shape.condition_scale
         if layout_shape is not None and not self.conditioning.text:
             raise InputError(f"Variant {variant!r} reads no report, so it has no layout; leave layout_shape out.")
-        self.unet = ConditionedUNet(
-            classes=classes if self.conditioning.class_input != "none" else None,
-            spatial_dims=3,
-            in_channels=latent_channels * (1 if layout_shape is None else 2),
-            out_channels=latent_channels,
-            num_channels=tuple(shape.channels),
-            attention_levels=tuple(shape.attention),
-            num_head_channels=shape.head_channels,  # the middle block attends even where the last level does not
-            num_res_blocks=shape.residual_blocks,
-            norm_num_groups=shape.norm_groups,
-            with_conditioning=self.conditioning.text,
-            cross_attention_dim=size.width if self.conditioning.text else None,
-            upcast_attention=True,
-        )
+        published = {"latent_channels": latent_channels, "guide_channels": 0, "unet_size": unet_size or {}}
+        first, *finer = [
+            self._unet(level, size, classes, moves=moves, cascade=levels is not None, layout=layout_shape is not None)
+            for level in levels or [published]
+        ]
+        self.scale = DenoiserConfig(**(levels or [published])[0]["unet_size"]).condition_scale
+        self.unet = first
+        if finer:
+            self.finer = nn.ModuleList(finer)
         if self.conditioning.text:
             self.ella = Adapter(
                 sinusoids=size.sinusoids,
@@ -122,6 +187,39 @@ class CCELLADenoiser(PretrainedModel):
             self.classifier: nn.Module = nn.Linear(size.blocks * classes, classes)
         elif self.conditioning.heads == "last":
             self.classifier = ClassHead(size.queries * size.width, size.class_width, classes)
+
+    def _unet(
+        self, level: dict, adapter: AdapterConfig, classes: int, *, moves: int, cascade: bool, layout: bool
+    ) -> ConditionedUNet:
+        shape, channels, reads = DenoiserConfig(**level["unet_size"]), level["latent_channels"], self.conditioning.text
+        return ConditionedUNet(
+            classes=classes if self.conditioning.class_input != "none" else None,
+            guide_channels=level["guide_channels"],
+            coordinates=cascade,
+            context_values=adapter.queries * adapter.width if cascade and reads else 0,
+            moves=moves,
+            spatial_dims=3,
+            in_channels=channels * (2 if layout else 1),
+            out_channels=channels,
+            num_channels=tuple(shape.channels),
+            attention_levels=tuple(shape.attention),
+            num_head_channels=shape.head_channels,  # the middle block attends even where the last level does not
+            num_res_blocks=shape.residual_blocks,
+            norm_num_groups=shape.norm_groups,
+            with_conditioning=reads,
+            cross_attention_dim=adapter.width if reads else None,
+            upcast_attention=True,
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the constructor was given; what came with cascades stands there only where it is used."""
+        return {name: value for name, value in super().settings.items() if name not in ("levels", "moves") or value}
+
+    @property
+    def unets(self) -> list[ConditionedUNet]:
+        """The networks of all levels, coarse to fine."""
+        return [self.unet, *getattr(self, "finer", [])]
 
     def read(self, text: torch.Tensor, timesteps: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """What the report says at a timestep.
@@ -206,16 +304,35 @@ class CCELLADenoiser(PretrainedModel):
         context: torch.Tensor | None,
         class_vector: torch.Tensor | None,
         spacing_mm: torch.Tensor,
+        level: int = 0,
+        guide: torch.Tensor | None = None,
+        moves: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Denoise: latents (B, C, x, y, z), timesteps (B,), class_vector (B, K), spacing_mm (B, 3) -> like latents."""
+        """Run the network of one level.
+
+        Args:
+            latents: Noisy latents (B, c, x, y, z).
+            timesteps: (B,).
+            context: Of :meth:`read` (B, Q, width).
+            class_vector: (B, K).
+            spacing_mm: (B, 3).
+            level: Which level's network, 0 = coarsest.
+            guide: What a finer level is shown of the coarser ones (B, G, x, y, z).
+            moves: Told moves (B, M); None = not moved.
+
+        Returns:
+            The network's answer, like ``latents``.
+        """
         with self.autocast():
             if self.config.layout_shape is not None and context is not None:
                 expected = self.latents_of(self.expected_layout(context), latents.shape[2:])
                 latents = torch.cat([latents, expected.to(latents.dtype)], dim=1)
-            return self.unet(
+            return self.unets[level](
                 latents,
                 timesteps,
                 context=context,
+                guide=guide,
+                moves=moves,
                 top_region_index_tensor=None if class_vector is None else class_vector * self.scale,
                 spacing_tensor=spacing_mm * self.scale,
             )

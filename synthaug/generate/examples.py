@@ -1,0 +1,177 @@
+"""What a generator is trained on: volumes, moved and cut into levels, beside what their reports say."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torchio as tio
+
+from synthaug.config import GeometryConfig, LevelConfig
+from synthaug.data.geometry import NEUTRAL, Allowed, Geometry, apply_geometry, draw_geometry
+from synthaug.data.manifest import stack_images
+from synthaug.data.relabel import Relabeller
+from synthaug.generate import edm
+from synthaug.generate.diffusion import TRAIN_TIMESTEPS
+from synthaug.generate.encode import NO_CACHE, TensorCache, encode_reports, encode_volumes
+from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.models.autoencoder import ImageAutoencoder
+from synthaug.models.optimisation import Batch
+from synthaug.models.text_encoder import tokenize
+
+Reading = dict[str, torch.Tensor | None]
+"""Of one report: ``context`` (Q, width) and ``class_vector`` (K,), as finer levels are given them."""
+
+
+@dataclass
+class Examples:
+    """Subjects as the training of every level draws them.
+
+    Args:
+        subjects: Preprocessed.
+        pipeline: Whose space and text encoder they pass.
+        trained_text: Whether the text encoder is trained, so that texts are told as token ids.
+        geometry: Moves to draw; None = none.
+        relabeller: Rewrites report and class of what was moved; None = only moves that change neither are drawn.
+        cache: Keeps latents of an autoencoder and states of a frozen text encoder.
+    """
+
+    subjects: Sequence[tio.Subject]
+    pipeline: CCELLAPipeline
+    trained_text: bool
+    geometry: GeometryConfig | None = None
+    relabeller: Relabeller | None = None
+    cache: TensorCache = NO_CACHE
+    _texts: dict[str, torch.Tensor] = field(default_factory=dict)
+    _readings: dict[str, Reading] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        images = self.pipeline.config.images
+        self.volumes = torch.stack([stack_images(subject, images) for subject in self.subjects])
+        space = self.pipeline.autoencoder
+        self._encoded = None
+        if isinstance(space, ImageAutoencoder):
+            self._encoded = encode_volumes(space, self.volumes, cache=self.cache)
+
+    def draw(
+        self, level: int, settings: LevelConfig, generator: torch.Generator, *, report_dropout: float, guide_noise: float
+    ) -> Batch:
+        """A random batch of a level: subjects, moves, noise, noise levels and dropped reports."""
+        size = settings.batch_size
+        rows = torch.randint(len(self.subjects), (size,), generator=generator).tolist()
+        moves = [self._move(row, generator) for row in rows]
+        dropped = torch.rand(size, generator=generator) < report_dropout
+        if self.pipeline.edm:
+            times = edm.draw_sigma(
+                size, mean=settings.sigma_mean, deviation=settings.sigma_deviation, generator=generator
+            )
+        else:
+            times = torch.randint(TRAIN_TIMESTEPS, (size,), generator=generator)
+        return self.batch(
+            level, rows, moves, times=times, generator=generator, dropped=dropped.tolist(), guide_noise=guide_noise
+        )
+
+    def batch(
+        self,
+        level: int,
+        rows: Sequence[int],
+        moves: Sequence[Geometry],
+        *,
+        times: torch.Tensor,
+        generator: torch.Generator,
+        dropped: Sequence[bool],
+        guide_noise: float = 0.0,
+    ) -> Batch:
+        """The arguments of the joint loss at a level for the subjects ``rows``, each moved; noise by ``generator``."""
+        told = [self._told(row, move) for row, move in zip(rows, moves, strict=True)]
+        reports = ["" if out else report for (report, _), out in zip(told, dropped, strict=True)]
+        kept = torch.tensor([bool(report) for report in reports])
+        batch = self._levels(level, rows, moves, generator=generator, guide_noise=guide_noise)
+        batch |= {
+            "noise": torch.randn(batch["latents"].shape, generator=generator),
+            "timesteps": times,
+            "labels": torch.tensor([label for _, label in told]),
+            # Divided by the global share of reports, so that a mean over any process's rows averages right.
+            "report_weight": kept / kept.float().mean().clamp(min=1e-6),
+            "spacing_mm": torch.tensor([list(self.pipeline.config.spacing_mm)] * len(rows)),
+        }
+        if level == 0:
+            return batch | {"text": torch.stack([self._text(report) for report in reports])}
+        return batch | self._finer(reports, batch["labels"])
+
+    def _levels(
+        self, level: int, rows: Sequence[int], moves: Sequence[Geometry], *, generator: torch.Generator, guide_noise: float
+    ) -> Batch:
+        if self._encoded is not None:
+            return {"latents": self._encoded[list(rows)]}
+        space, spacing = self.pipeline.autoencoder, tuple(self.pipeline.config.spacing_mm)
+        volumes = torch.stack(
+            [
+                apply_geometry(self.volumes[row], move, spacing_mm=spacing)
+                for row, move in zip(rows, moves, strict=True)
+            ]
+        )
+        latents = space.to_levels(volumes, count=level + 1)
+        told = torch.tensor([move.conditions() for move in moves])
+        batch = {"latents": latents[level], "moves": told}
+        if level:
+            noise = torch.randn(len(rows), *space.coarse_shape(level), generator=generator)
+            size = guide_noise * torch.rand(len(rows), 1, 1, 1, 1, generator=generator)
+            batch["guide"] = space.guide(level, latents[:level], size * noise)
+        return batch
+
+    def _finer(self, reports: Sequence[str], labels: torch.Tensor) -> Batch:
+        """What the adapter, now trained, says of the reports, and the class that conditions the image."""
+        readings = [self._reading(report) for report in reports]
+        batch: Batch = {}
+        for name in ("context", "class_vector"):
+            values = [reading[name] for reading in readings]
+            if values[0] is not None:
+                batch[name] = torch.stack(values)  # type: ignore[arg-type]
+        denoiser = self.pipeline.denoiser
+        if denoiser.conditioning.class_input == "true":
+            batch["class_vector"] = denoiser.class_vector(None, labels.to(denoiser.device)).cpu().float()
+        return batch
+
+    @torch.no_grad()
+    def _reading(self, report: str) -> Reading:
+        if report not in self._readings:
+            pipeline = self.pipeline
+            context, logits = pipeline.read_for_finer(report)
+            probabilities = None if logits is None else pipeline.denoiser.class_vector(logits, None)
+            values = {"context": context, "class_vector": probabilities}
+            self._readings[report] = {n: None if v is None else v[0].cpu().float() for n, v in values.items()}
+        return self._readings[report]
+
+    def _move(self, row: int, generator: torch.Generator) -> Geometry:
+        if self.geometry is None or self._encoded is not None:
+            return NEUTRAL
+        subject = self.subjects[row]
+        allowed = self.relabeller.allowed(subject) if self.relabeller else Allowed(mirror=False, zooms=(1.0,))
+        return draw_geometry(self.geometry, generator, allowed)
+
+    def _told(self, row: int, move: Geometry) -> tuple[str, int]:
+        subject = self.subjects[row]
+        if self.relabeller is None:
+            return str(subject["report"]), int(subject["label"])
+        return self.relabeller.rewrite(subject, move)
+
+    def _text(self, report: str) -> torch.Tensor:
+        """Token ids (L,) of a report where the text encoder is trained, else its hidden states (L, width)."""
+        if report not in self._texts:
+            encoder, tokenizer = self.pipeline.text_encoder, self.pipeline.tokenizer
+            if self.trained_text:
+                self._texts[report] = tokenize(tokenizer, [report])[0]
+            else:
+                self._texts[report] = encode_reports(encoder, tokenizer, [report], cache=self.cache)[report].cpu()
+        return self._texts[report]
+
+
+def longest_report(reports: Sequence[str], length_of: Callable[[str], int], *, multiple: int = 16) -> int:
+    """Tokens that the longest report needs, rounded up.
+
+    Example:
+        >>> longest_report(["", "PI-RADS 5"], len)
+        16
+    """
+    longest = max((length_of(report) for report in reports), default=0)
+    return max(multiple, -(-longest // multiple) * multiple)
