@@ -38,6 +38,8 @@ class MeasurementConfig:
     """Word for values beyond the last band."""
     several: Literal["refuse", "largest"] = "refuse"
     """What is done about a cell such as "5,2" (one number a lesion): it is refused, or its largest number counts."""
+    missing: Literal["refuse", "leave_out"] = "refuse"
+    """What is done about an empty cell: the manifest is refused, or that report leaves the measurement out."""
 
 
 @dataclass
@@ -56,12 +58,14 @@ class DataConfig:
     """What is done about a subject whose class is left empty: the manifest is refused, or the subject is left out."""
     report: str | None = None
     """Column with the report text; none = written from ``measurements``, or empty."""
+    unreported: Literal["refuse", "keep"] = "refuse"
+    """What is done about a subject whose report is left empty: the manifest is refused, or the subject has none."""
     measurements: dict[str, MeasurementConfig] = field(default_factory=dict)
     """Columns that the report writer puts into words, when there is no report column."""
     subject: str = "subject_id"
     """Column that names the subject."""
     patient: str = "patient_id"
-    """Column that names the patient; without it each subject is a patient."""
+    """Column that names the patient; where a manifest has no ``patient_id`` each subject is a patient."""
     phantom: PhantomConfig = field(default_factory=PhantomConfig)
     """Used when ``root`` is none."""
 
