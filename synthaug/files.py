@@ -47,6 +47,20 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, default=str, allow_nan=False) + "\n")
 
 
+def read_bytes(path: Path, *, named: str = "", missing: str = "no such file") -> bytes:
+    """The bytes of a file; InputError that names it (``named``, its path) where it cannot be read."""
+    named = named or str(path)
+    named = named if len(named) < 500 else f"{named[:200]}… ({len(named)} characters)"
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{named}: {missing}.") from error
+    except OSError as error:  # a folder, no permission, a loop of links, a name that is too long
+        raise InputError(f"{named}: cannot be read ({error.strerror}).") from error
+    except ValueError as error:  # a NUL character
+        raise InputError(f"{named!r}: is no path ({error}).") from error
+
+
 def read_json(path: Path) -> Any:
     """Read JSON; a broken file is named in the error."""
     try:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import synthaug as sa
-from synthaug.data.manifest import CONVENTION, class_counts
+from synthaug.data.manifest import CONVENTION, class_counts, make_subject, read_columns
 from synthaug.errors import InputError
 
 SHARED = Path(os.environ.get("SYNTHAUG_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -49,7 +49,66 @@ def test_subjects_follow_the_convention_in_file_order(folder):
 
 
 def test_without_patient_column_each_subject_is_a_patient(folder):
-    assert [s["patient_id"] for s in read(folder, patient="absent")] == ["000", "001", "002", "003"]
+    rewrite(folder, "patient_id", "centre")
+    assert [s["patient_id"] for s in read(folder)] == ["000", "001", "002", "003"]
+    assert [s["patient_id"] for s in read(folder, patient="subject_id")] == ["000", "001", "002", "003"]
+
+
+def test_a_patient_column_that_is_asked_for_must_be_there(folder):
+    with pytest.raises(InputError, match="no column 'patiant_id'; the nearest is 'patient_id'"):
+        read(folder, patient="patiant_id")
+
+
+def test_cells_are_stripped_and_composed(folder):
+    rewrite(folder, "p1", "mu\u0308ller")
+    text = (folder / "manifest.csv").read_text().replace("002,mu\u0308ller", "002,\u00a0m\u00fcller ")
+    (folder / "manifest.csv").write_text("\ufeff" + text)
+    assert [s["patient_id"] for s in read(folder)] == ["p0", "m\u00fcller", "m\u00fcller", "p2"]
+
+
+def test_row_numbers_count_blank_lines_and_lines_inside_cells_do_not(folder):
+    rewrite(folder, "000,p0", "\n  \n000,p0")
+    rewrite(folder, "Finding 0, left", "Finding 0,\nleft")
+    (folder / "images/1.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"row 5: 1\.nii\.gz"):
+        read(folder)
+
+
+def test_an_empty_report_is_kept_where_one_says_so(folder):
+    rewrite(folder, '"Finding 1, left."', "")
+    assert [bool(s["report"]) for s in read(folder, unreported="keep")] == [True, False, True, True]
+
+
+def test_columns_of_measurements_must_be_there_and_filled(folder):
+    def measured(**columns):
+        return sa.load_manifest(
+            folder / "manifest.csv", ["t2w"], measured=columns, write_report=lambda row: f"PSA {row['psa']}"
+        )
+
+    rewrite(folder, "report\n", "psa\n")
+    rewrite(folder, '"Finding 1, left."', "")
+    with pytest.raises(InputError, match="no column 'psi'; the nearest is 'psa'"):
+        measured(psi="refuse")
+    with pytest.raises(InputError, match=r"row 3: psa is empty; .*data\.measurements\.psa\.missing=leave_out"):
+        measured(psa="refuse")
+    assert len(measured(psa="leave_out")) == 4
+
+
+def test_columns_that_slice_must_be_there_and_filled(folder):
+    path = folder / "manifest.csv"
+    with pytest.raises(InputError, match="'report' only looks like it"):
+        read_columns(path, ["Report"])
+    rewrite(folder, '"Finding 1, left."', "")
+    with pytest.raises(InputError, match="row 3: report is empty"):
+        read_columns(path, ["report"])
+
+
+def test_a_subject_of_half_a_class_cannot_be_made():
+    with pytest.raises(InputError, match=r"label is 0\.5"):
+        make_subject({}, label=0.5, subject_id="a", patient_id="a")
+    for labels in ([0.5, 1.5], [0, float("nan")], [0, float("inf")]):
+        with pytest.raises(InputError, match="a class is an integer from 0"):
+            class_counts([{"label": label} for label in labels])
 
 
 def test_a_row_without_a_class_is_refused_or_left_out_as_one_says(folder):
@@ -73,9 +132,18 @@ def test_class_counts_want_two_classes_without_gaps():
         class_counts([{"label": 0}, {"label": 2}])
 
 
-def rewrite(folder, old, new):
+def rewrite(folder, old, new, encoding="utf-8"):
     path = folder / "manifest.csv"
-    path.write_text(path.read_text().replace(old, new))
+    path.write_text(path.read_text().replace(old, new), encoding=encoding)
+
+
+def encode(folder, encoding):
+    rewrite(folder, "", "", encoding)
+
+
+def loop(path):
+    path.unlink()
+    path.symlink_to(path)
 
 
 def break_image(change):
@@ -133,6 +201,32 @@ BROKEN = {
     "negative label": (lambda f: rewrite(f, ",1,", ",-1,"), "row 3: label is '-1'"),
     "path out of the folder": (lambda f: rewrite(f, "images/1", "../1"), "leads out of"),
     "no rows": (lambda f: (f / "manifest.csv").write_text("subject_id,t2w,label,report\n"), "has no rows"),
+    "padded header": (lambda f: rewrite(f, ",patient_id", ", patient_id"), "' patient_id' only looks like it"),
+    "header in capitals": (lambda f: rewrite(f, "patient_id", "Patient_ID"), "'Patient_ID' only looks like it"),
+    "header without a stroke": (lambda f: rewrite(f, "patient_id", "PatientID"), "'PatientID' only looks like it"),
+    "header that is near": (lambda f: rewrite(f, "patient_id", "patient"), "'patient' looks like it.*data.patient="),
+    "header twice": (lambda f: rewrite(f, ",report\n", ",label\n"), "column 'label' stands twice"),
+    "second label": (lambda f: rewrite(f, "report\n", "Label\n"), "'label' and 'Label' differ only in spelling"),
+    "report in capitals": (lambda f: rewrite(f, "report\n", "Report\n"), "'Report' only looks like it"),
+    "image in capitals": (lambda f: rewrite(f, "t2w,", "T2W,"), "'T2W' only looks like it"),
+    "empty patient": (lambda f: rewrite(f, ",p1,", ",,"), "row 3: patient_id is empty"),
+    "blank patient": (lambda f: rewrite(f, ",p1,", ",\u00a0 ,"), "row 3: patient_id is empty"),
+    "empty subject": (lambda f: rewrite(f, "001,", ","), "row 3: subject_id is empty"),
+    "empty image": (lambda f: rewrite(f, "images/1.nii.gz", ""), "row 3: t2w is empty"),
+    "empty report": (lambda f: rewrite(f, '"Finding 1, left."', " "), "row 3: no report.*data.unreported=keep"),
+    "patients in two cases": (lambda f: rewrite(f, "p2", "P1"), "row 5: patient_id 'P1' and 'p1' of row 3"),
+    "leading zeros": (lambda f: rewrite(f, "p2", "p01"), "row 5: patient_id 'p01' and 'p1' of row 3"),
+    "full-width digits": (lambda f: rewrite(f, "p2", "p\uff11"), "row 5: .* Unicode form"),
+    "NaN label": (lambda f: rewrite(f, ",1,", ",nan,"), "row 3: label is 'nan'"),
+    "infinite label": (lambda f: rewrite(f, ",1,", ",inf,"), "row 3: label is 'inf'"),
+    "label of one half": (lambda f: rewrite(f, ",1,", ",0.5,"), "row 3: label is '0.5'"),
+    "UTF-16": (lambda f: encode(f, "utf-16"), "UTF-16"),
+    "Latin-1": (lambda f: rewrite(f, "Finding 1", "Befund \u00fc", encoding="latin-1"), "line 3, byte 0xfc"),
+    "NUL": (lambda f: rewrite(f, "p1", "p\0"), "line 3: holds a NUL"),
+    "NUL in a path": (lambda f: rewrite(f, "images/1", "images/\0"), "line 3: holds a NUL"),
+    "ragged row": (lambda f: rewrite(f, ',"Finding 1, left."', ""), "row 3: has 4 cells and the header 5"),
+    "long path": (lambda f: rewrite(f, "images/1", "i" * 5000), "row 3: iii.*cannot be read"),
+    "loop of links": (break_image(loop), "row 3: 1.nii.gz: cannot be read"),
     "empty file": (lambda f: (f / "manifest.csv").write_text(""), "not a readable CSV"),
     "no manifest": (lambda f: (f / "manifest.csv").unlink(), "no such manifest"),
 }

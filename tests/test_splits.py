@@ -104,6 +104,33 @@ def test_a_split_file_that_cannot_be_trusted_is_refused(tmp_path, name, message)
         sa.load_split(tmp_path / "split.csv", subjects)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("patient_id", "Patient ID"), "'Patient ID' only looks like it"),
+        (lambda text: text.replace("part\n", "Part\n"), "'Part' only looks like it"),
+        (lambda text: text.replace("s03,p3,", "s03,p4,"), "row 5: subject 's03' is of patient 'p4' here and of 'p3'"),
+        (lambda text: text.replace("s03,p3,train", "s03,p3,"), "row 5: part is empty"),
+        (lambda text: text.replace("s03,p3,train", "s03,train"), "row 5: has 2 cells"),
+        (lambda text: text.replace("s03,p3,train", "s03,p3,Train"), "row 5: unknown part 'Train'"),
+        (lambda text: "", "not a readable CSV"),
+        (lambda text: text.encode("utf-16"), "UTF-16"),
+        (lambda text: text.replace("s03", "s\u00fc3").encode("latin-1"), "line 5, byte 0xfc"),
+    ],
+)
+def test_a_split_file_is_read_as_strictly_as_a_manifest(tmp_path, change, message):
+    subjects = [{"subject_id": f"s{n:02d}", "patient_id": f"p{n}", "label": n % 2} for n in range(12)]
+    rows = [f"s{n:02d},p{n},{'train' if n < 6 else 'val' if n < 9 else 'test'}\n" for n in range(12)]
+    text = "subject_id,patient_id,part\n" + "".join(rows)
+    file = tmp_path / "split.csv"
+    file.write_text(text.replace("s03,", " s03 ,"))
+    assert len(sa.load_split(file, subjects).train) == 6
+    changed = change(text)
+    file.write_bytes(changed if isinstance(changed, bytes) else changed.encode())
+    with pytest.raises(InputError, match=message):
+        sa.load_split(file, subjects)
+
+
 def test_a_part_without_a_class_is_refused(tmp_path):
     subjects = people([0, 0, 0, 1, 1, 1])
     parts = ["train", "val", "test", "train", "val", "val"]

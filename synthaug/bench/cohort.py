@@ -45,6 +45,8 @@ def load_subjects(config: DataConfig) -> list[tio.Subject]:
         subject=config.subject,
         patient=config.patient,
         unlabelled=config.unlabelled,
+        unreported=config.unreported,
+        measured={column: measurement.missing for column, measurement in config.measurements.items()},
         write_report=write_report,
     )
 

@@ -6,7 +6,7 @@ A YAML file in ``configs/`` or ``--section.key value`` on the command line fills
 from dataclasses import dataclass, field
 
 from synthaug.config.checks import require
-from synthaug.config.data import DataConfig, MeasurementConfig, PhantomConfig, PreprocessConfig, SplitConfig
+from synthaug.config.data import DataConfig, LabelRule, MeasurementConfig, PhantomConfig, PreprocessConfig, SplitConfig
 from synthaug.config.generator import (
     AdapterConfig,
     AutoencoderConfig,
@@ -32,8 +32,9 @@ __all__ = [
     "ExecutionConfig",
     "GeneratorConfig",
     "GeometryConfig",
-    "LevelConfig",
     "LabelPolicy",
+    "LabelRule",
+    "LevelConfig",
     "MeasurementConfig",
     "MetricsConfig",
     "Move",
@@ -62,9 +63,9 @@ class Config:
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     """The one preprocessing."""
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
-    """The image autoencoder."""
+    """The image autoencoder, where ``generator.latents`` is autoencoder."""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    """The latent diffusion model."""
+    """The generator."""
     pool: PoolConfig = field(default_factory=PoolConfig)
     """The synthetic volumes."""
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
@@ -75,6 +76,8 @@ class Config:
     """What is compared."""
 
     def __post_init__(self) -> None:
+        if self.generator.latents == "cascade":
+            return
         factor = self.autoencoder.factor * self.generator.denoiser.factor
         require(
             all(side % factor == 0 for side in self.preprocess.shape),

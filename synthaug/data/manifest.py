@@ -4,24 +4,29 @@ The convention: images are ``tio.ScalarImage`` under their manifest names; ``lab
 and ``report`` str; ``synthetic`` bool; ``provenance`` str ("" = real). Every subject carries exactly these keys.
 """
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import nibabel
 import numpy as np
-import pandas as pd
 import torch
 import torchio as tio
 
+from synthaug.data.tables import Table, read_table
 from synthaug.errors import InputError
-from synthaug.files import inside
+from synthaug.files import inside, read_bytes
 
 CONVENTION = ("label", "subject_id", "patient_id", "report", "synthetic", "provenance")
 """Keys that every subject has besides its images."""
 
 PROVENANCE_COLUMN = "synthetic_provenance"
 """Column of a manifest that says how a synthetic subject was made."""
+
+PATIENT_COLUMN = "patient_id"
+"""Column that names the patient, where the manifest has it."""
 
 
 def load_manifest(
@@ -31,14 +36,17 @@ def load_manifest(
     label: str = "label",
     report: str | None = None,
     subject: str = "subject_id",
-    patient: str = "patient_id",
+    patient: str = PATIENT_COLUMN,
     provenance: str = PROVENANCE_COLUMN,
     unlabelled: Literal["refuse", "leave_out"] = "refuse",
+    unreported: Literal["refuse", "keep"] = "refuse",
+    measured: Mapping[str, Literal["refuse", "leave_out"]] = MappingProxyType({}),
     write_report: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> list[tio.Subject]:
     """Read a manifest: one row a subject, image columns hold paths inside the manifest's folder.
 
-    Every image is opened once and refused here, with its row, if a later stage could not use it.
+    A column that is asked for must be there under its exact name. Cells are stripped and NFC-normalised. Every image is
+    opened once and refused here, with its row, if a later stage could not use it.
 
     Args:
         csv: The manifest file.
@@ -46,10 +54,14 @@ def load_manifest(
         label: Column with the class, an integer from 0.
         report: Column with the report text; None = no reports, or those of ``write_report``.
         subject: Column that names the subject, without repeats.
-        patient: Column that names the patient; if the manifest lacks it, each subject is a patient.
+        patient: Column that names the patient; if it is left at its default and the manifest lacks it, each subject is
+            a patient.
         provenance: Column that says how a synthetic subject was made, empty for a real one; if the manifest lacks it,
             all are real.
         unlabelled: What is done about a row whose class is empty: it is refused, or left out.
+        unreported: What is done about a real row whose report is empty: it is refused, or kept without a report.
+        measured: Columns that ``write_report`` reads, and what is done about their empty cells: the row is refused, or
+            the measurement is left out of its report.
         write_report: Makes the report from the row when there is no report column.
 
     Returns:
@@ -58,29 +70,33 @@ def load_manifest(
     Raises:
         InputError: A column or file is missing, a value or an image cannot be used.
     """
-    path = Path(csv)
-    rows = _read_rows(path)
-    needed = [subject, label, *images, *([report] if report else [])]
-    missing = [name for name in needed if name not in rows.columns]
-    if missing:
-        raise InputError(f"{path}: no column {missing[0]!r}; the columns are {', '.join(rows.columns)}.")
-    repeats = rows[subject][rows[subject].duplicated()]
-    if len(repeats):
-        raise InputError(f"{path}, row {repeats.index[0] + 2}: subject {repeats.iloc[0]!r} stands twice.")
+    table = read_manifest(csv)
+    table.require(subject, label, *images, *([report] if report else []), *measured)
+    _check_people(table, subject, patient)
+    people = patient if patient in table.columns else subject
+    synthetic = provenance if table.has(provenance) else None
     subjects = []
-    for number, row in enumerate(rows.to_dict("records"), start=2):  # row 1 of the file is the header
-        if unlabelled == "leave_out" and not row[label].strip():
+    for number, row in table.rows.items():
+        if unlabelled == "leave_out" and not row[label]:
             continue
-        where = f"{path}, row {number}"
-        volumes = {name: read_image(inside(path.parent, row[name]), where=where) for name in images}
+        where = table.where(number)
+        for column in [name for name, empty in measured.items() if empty == "refuse" and not row[name]]:
+            raise InputError(
+                f"{where}: {column} is empty; measure it, or set data.measurements.{column}.missing=leave_out."
+            )
+        made_by = row[synthetic] if synthetic else ""
+        words = row[report] if report else write_report(row) if write_report else ""
+        if not words and not made_by and unreported == "refuse" and (report or write_report):
+            raise InputError(f"{where}: no report; give one, or go without: data.unreported=keep.")
+        volumes = {name: read_image(_image_path(table, number, name), where=where) for name in images}
         subjects.append(
             make_subject(
                 volumes,
                 label=_class_of(row[label], label, where),
                 subject_id=row[subject],
-                patient_id=row.get(patient, row[subject]),
-                report=row[report] if report else write_report(row) if write_report else "",
-                provenance=row.get(provenance, ""),
+                patient_id=row[people],
+                report=words,
+                provenance=made_by,
             )
         )
     return subjects
@@ -92,12 +108,17 @@ def read_columns(csv: str | Path, columns: Sequence[str], *, subject: str = "sub
     Raises:
         InputError: A column is missing.
     """
-    path = Path(csv)
-    rows = _read_rows(path)
-    missing = [name for name in (subject, *columns) if name not in rows.columns]
-    if missing:
-        raise InputError(f"{path}: no column {missing[0]!r}; the columns are {', '.join(rows.columns)}.")
-    return {name: dict(zip(rows[subject], rows[name], strict=True)) for name in columns}
+    table = read_manifest(csv)
+    table.require(subject, *columns)
+    table.refuse_repeats(subject)
+    for name in columns:
+        table.refuse_empty(name, 'write a value such as "unknown"')
+    return {name: {row[subject]: row[name] for row in table.rows.values()} for name in columns}
+
+
+def read_manifest(csv: str | Path) -> Table:
+    """The cells of a manifest; InputError if it cannot be read."""
+    return read_table(Path(csv), what="manifest", mend="set data.root and data.manifest")
 
 
 def make_subject(
@@ -118,7 +139,7 @@ def make_subject(
     """
     return tio.Subject(
         **images,
-        label=int(label),
+        label=class_index(label),
         subject_id=str(subject_id),
         patient_id=str(patient_id),
         report=report,
@@ -132,6 +153,19 @@ def stack_images(subject: Mapping[str, Any], images: Sequence[str]) -> torch.Ten
     return torch.cat([subject[name][tio.DATA].float() for name in images], dim=-4)
 
 
+def class_index(label: Any) -> int:
+    """A label as a class; InputError unless it is an integer from 0.
+
+    Example:
+        >>> class_index(np.float32(1.0)), class_index(torch.tensor(2))
+        (1, 2)
+    """
+    number = float(label)
+    if not (number >= 0 and number.is_integer()):  # is_integer is False for NaN and infinities
+        raise InputError(f"label is {label!r}; a class is an integer from 0.")
+    return int(number)
+
+
 def class_counts(subjects: Sequence[tio.Subject]) -> dict[int, int]:
     """How many subjects each class has; InputError unless the classes are 0..K-1 with K >= 2.
 
@@ -139,7 +173,7 @@ def class_counts(subjects: Sequence[tio.Subject]) -> dict[int, int]:
         >>> class_counts([{"label": 1}, {"label": 0}, {"label": 1}])
         {0: 1, 1: 2}
     """
-    labels = sorted(int(subject["label"]) for subject in subjects)
+    labels = sorted(class_index(subject["label"]) for subject in subjects)
     counts = {label: labels.count(label) for label in sorted(set(labels))}
     if len(counts) < 2:
         raise InputError(f"All {len(labels)} subjects have label {labels[0] if labels else None}; two classes needed.")
@@ -156,8 +190,7 @@ def read_image(path: Path, *, where: str = "") -> tio.ScalarImage:
             an uncompressed file of the same name.
     """
     prefix = f"{where}: {path.name}" if where else str(path)
-    if not path.is_file():
-        raise InputError(f"{prefix}: no such file.")
+    read_bytes(path, named=prefix)
     if path.name.endswith(".nii.gz") and path.with_suffix("").exists():
         # ITK, which reads for torchio, would silently open the other one.
         raise InputError(f"{prefix}: {path.stem} stands beside it and would be read in its place; rename one of them.")
@@ -179,25 +212,38 @@ def read_image(path: Path, *, where: str = "") -> tio.ScalarImage:
     return tio.ScalarImage(path)
 
 
-def _read_rows(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise InputError(f"{path}: no such manifest; set data.root and data.manifest.")
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable CSV ({error}).") from error
-    if rows.empty:
-        raise InputError(f"{path}: has no rows.")
-    return rows
+def _check_people(table: Table, subject: str, patient: str) -> None:
+    """Who is a patient is told, not guessed: an absent column is taken as such only where nothing looks like it."""
+    if patient != PATIENT_COLUMN:
+        table.require(patient)
+    elif not table.has(patient):
+        near = table.nearest(patient, least=0.85)
+        if near not in (None, subject):
+            raise InputError(
+                f"{table.path}: no column {patient!r}, and {near!r} looks like it; say which column names the patient: "
+                f"data.patient={near}, or data.patient={subject} where each subject is a patient."
+            )
+    for column in dict.fromkeys([subject, *([patient] if patient in table.columns else [])]):
+        table.refuse_empty(column, "give each row its id")
+        table.refuse_alike(column)
+    table.refuse_repeats(subject)
+
+
+def _image_path(table: Table, number: int, column: str) -> Path:
+    """Where a cell's image lies; names of files may be in Unicode's other form (NFD), as macOS writes them."""
+    cell = table.rows[number][column]
+    if not cell:
+        raise InputError(f"{table.where(number)}: {column} is empty; give the image's path, or leave the row out.")
+    path = inside(table.path.parent, cell)
+    if cell.isascii() or path.exists():
+        return path
+    return inside(table.path.parent, unicodedata.normalize("NFD", cell))
 
 
 def _class_of(value: str, column: str, where: str) -> int:
-    if not value.strip():
+    if not value:
         raise InputError(f"{where}: {column} is empty; give a class, or leave the row out: data.unlabelled=leave_out.")
     try:
-        number = float(value)
-    except ValueError:
-        number = -1.0
-    if number < 0 or number != int(number):
-        raise InputError(f"{where}: {column} is {value!r}; a class is an integer from 0.")
-    return int(number)
+        return class_index(float(value))
+    except ValueError as error:
+        raise InputError(f"{where}: {column} is {value!r}; a class is an integer from 0.") from error

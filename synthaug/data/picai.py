@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
-
 from synthaug.data.reports import ProstateFindings, number_in
+from synthaug.data.tables import read_table
 from synthaug.errors import InputError
 
 COLUMNS = ("patient_id", "lesion_PIRADS", "lesion_ISUP", "case_ISUP", "psa", "prostate_volume")
@@ -33,19 +32,12 @@ def read_marksheet(csv: str | Path) -> list[PatientFindings]:
         InputError: No such file, a column is missing, or a value cannot be read; row and column are named.
     """
     path = Path(csv)
-    if not path.is_file():
-        raise InputError(f"{path}: no such marksheet; give a CSV with PI-CAI's columns.")
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable CSV ({error}).") from error
-    missing = [name for name in COLUMNS if name not in rows.columns]
-    if missing:
-        raise InputError(f"{path}: no column {missing[0]!r}; the columns are {', '.join(rows.columns)}.")
+    table = read_table(path, what="marksheet", mend="give a CSV with PI-CAI's columns")
+    table.require(*COLUMNS)
     read = []
-    for number, row in enumerate(rows.to_dict("records"), start=2):  # row 1 of the file is the header
+    for number, row in table.rows.items():
         try:
-            findings = findings_of({str(name): value for name, value in row.items()})
+            findings = findings_of(row)
         except InputError as error:
             raise InputError(f"{path}, row {number}: {error}") from error
         if findings is not None:

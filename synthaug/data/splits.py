@@ -9,6 +9,8 @@ import pandas as pd
 import torchio as tio
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
+from synthaug.data.manifest import class_index
+from synthaug.data.tables import Table, read_table
 from synthaug.errors import InputError
 from synthaug.files import atomic_path
 from synthaug.seeding import derive_seed, numpy_generator
@@ -137,7 +139,7 @@ def _patient_classes(subjects: Sequence[tio.Subject], group: str) -> dict[str, i
     """The class of each patient: the highest of its subjects'."""
     class_of: dict[str, int] = {}
     for subject in subjects:
-        class_of[subject[group]] = max(int(subject["label"]), class_of.get(subject[group], 0))
+        class_of[subject[group]] = max(class_index(subject["label"]), class_of.get(subject[group], 0))
     return class_of
 
 
@@ -201,30 +203,38 @@ def load_split(path: str | Path, subjects: Sequence[tio.Subject]) -> Split:
     """Read a saved split and deal the subjects out by it.
 
     Raises:
-        InputError: The file and the subjects do not name the same subjects, a part is unknown, or a patient
-            stands in two parts.
+        InputError: The file cannot be read, it and the subjects do not name the same subjects and patients, a part is
+            unknown, or a patient stands in two parts.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such split file.")
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    missing = {"subject_id", "part"} - set(rows.columns)
-    if missing:
-        raise InputError(f"{path}: no column {sorted(missing)[0]!r}.")
-    unknown = set(rows["part"]) - set(PARTS)
-    if unknown:
-        raise InputError(f"{path}: unknown part {sorted(unknown)[0]!r}; parts are {', '.join(PARTS)}.")
-    repeats = rows["subject_id"][rows["subject_id"].duplicated()]
-    if len(repeats):
-        raise InputError(f"{path}: subject {repeats.iloc[0]!r} stands twice.")
-    part_of = dict(zip(rows["subject_id"], rows["part"], strict=True))
+    table = read_table(Path(path), what="split file", mend="set split.file")
+    table.require("subject_id", "part")
+    for column in ("subject_id", "part"):
+        table.refuse_empty(column, "name the subject and its part")
+    table.refuse_repeats("subject_id")
+    for number, row in table.rows.items():
+        if row["part"] not in PARTS:
+            raise InputError(f"{table.where(number)}: unknown part {row['part']!r}; parts are {', '.join(PARTS)}.")
+    part_of = {row["subject_id"]: row["part"] for row in table.rows.values()}
     strangers = sorted(set(part_of) ^ {subject["subject_id"] for subject in subjects})
     if strangers:
         raise InputError(f"{path}: subject {strangers[0]!r} is not in both the split and the manifest.")
+    if table.has("patient_id"):
+        _require_same_patients(table, subjects)
     split = Split(*([s for s in subjects if part_of[s["subject_id"]] == part] for part in PARTS))
     refuse_shared_patients(split, source=str(path))
     _require_every_class(split)
     return split
+
+
+def _require_same_patients(table: Table, subjects: Sequence[tio.Subject]) -> None:
+    """InputError where a split file gives a subject to another patient than the manifest does."""
+    patient_of = {subject["subject_id"]: subject["patient_id"] for subject in subjects}
+    for number, row in table.rows.items():
+        if row["patient_id"] != patient_of[row["subject_id"]]:
+            raise InputError(
+                f"{table.where(number)}: subject {row['subject_id']!r} is of patient {row['patient_id']!r} here and of "
+                f"{patient_of[row['subject_id']]!r} in the manifest; mend the one that is wrong."
+            )
 
 
 def refuse_shared_patients(split: Split, *, source: str = "split") -> None:

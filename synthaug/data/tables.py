@@ -1,0 +1,184 @@
+"""CSV tables: columns by their exact name, cells without stray blanks, row numbers as a spreadsheet shows them."""
+
+import csv
+import difflib
+import io
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from synthaug.errors import InputError
+from synthaug.files import read_bytes
+
+BLANKS = " \t\r\n\v\f\u00a0\u200b\u2060\ufeff"
+"""What is stripped from both ends of a cell: blanks, and the marks that show as nothing."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV's cells, stripped and NFC-normalised.
+
+    Attributes:
+        path: The file.
+        columns: Header, as it is written.
+        rows: Cells by row number and column. The first line of the file is row 1; blank rows count and are left out.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: dict[int, dict[str, str]]
+
+    def has(self, column: str) -> bool:
+        """Whether the column is there; InputError if it stands twice or one that only looks like it does."""
+        if self.columns.count(column) > 1:
+            raise InputError(f"{self.path}: column {column!r} stands twice; take one out.")
+        others = [name for name in self.columns if name != column]
+        second = [name for name in others if _bare(name) == _bare(column)]
+        if second and column in self.columns:
+            raise InputError(f"{self.path}: columns {column!r} and {second[0]!r} differ only in spelling; rename one.")
+        alike = [name for name in others if spelling(name) == spelling(column)]
+        if alike and column not in self.columns:
+            raise InputError(
+                f"{self.path}: no column {column!r}, and {alike[0]!r} only looks like it; give the column's exact name."
+            )
+        return column in self.columns
+
+    def require(self, *columns: str) -> None:
+        """InputError unless every column is there under its exact name; the nearest name is told."""
+        for column in columns:
+            if not self.has(column):
+                near = self.nearest(column, least=0.5)
+                told = f"; the nearest is {near!r}" if near else ""
+                raise InputError(f"{self.path}: no column {column!r}{told}; the columns are {', '.join(self.columns)}.")
+
+    def nearest(self, column: str, *, least: float) -> str | None:
+        """The header most like ``column`` by its letters and digits, or None where none reaches ``least`` in [0, 1]."""
+        names = {spelling(name): name for name in reversed(self.columns) if name}
+        found = difflib.get_close_matches(spelling(column), names, n=1, cutoff=least)
+        return names[found[0]] if found else None
+
+    def where(self, number: int) -> str:
+        """File and row, for an error."""
+        return f"{self.path}, row {number}"
+
+    def refuse_empty(self, column: str, mend: str) -> None:
+        """InputError if a cell of the column is empty."""
+        for number, row in self.rows.items():
+            if not row[column]:
+                raise InputError(f"{self.where(number)}: {column} is empty; {mend}.")
+
+    def refuse_repeats(self, column: str) -> None:
+        """InputError if a value stands in two rows."""
+        first: dict[str, int] = {}
+        for number, row in self.rows.items():
+            if first.setdefault(row[column], number) != number:
+                raise InputError(f"{self.where(number)}: subject {row[column]!r} stands twice.")
+
+    def refuse_alike(self, column: str) -> None:
+        """InputError if two ids differ only in case, leading zeros or Unicode form: one person, or two?"""
+        first: dict[str, tuple[str, int]] = {}
+        for number, row in self.rows.items():
+            other, earlier = first.setdefault(likeness(row[column]), (row[column], number))
+            if other != row[column]:
+                raise InputError(
+                    f"{self.where(number)}: {column} {row[column]!r} and {other!r} of row {earlier} differ only in "
+                    "case, leading zeros or Unicode form; write one person's id alike, and two persons' unlike."
+                )
+
+
+def read_table(path: Path, *, what: str, mend: str) -> Table:
+    """Read a CSV.
+
+    Args:
+        path: UTF-8 text, commas between cells.
+        what: What the file is, for errors: "manifest".
+        mend: What to do where it is missing.
+
+    Raises:
+        InputError: The file is missing, not UTF-8 text, not a CSV, without rows, or a row has more or fewer cells than
+            the header.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "people.csv"
+        >>> _ = file.write_text("id,age\\n\\n p1 , 70\\n")
+        >>> read_table(file, what="table", mend="").rows
+        {3: {'id': 'p1', 'age': '70'}}
+    """
+    text = _decode(read_bytes(path, missing=f"no such {what}; {mend}"), path)
+    numbered: list[tuple[int, list[str]]] = []
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    number = 0
+    while True:
+        number += 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise InputError(f"{path}, row {number}: not a readable CSV ({error}).") from error
+        if cells is None:
+            break
+        if any(cell.strip(BLANKS) for cell in cells):
+            numbered.append((number, cells))
+    if not numbered:
+        raise InputError(f"{path}: not a readable CSV (it is empty).")
+    (_, header), *body = numbered
+    if not body:
+        raise InputError(f"{path}: has no rows.")
+    return Table(path, tuple(header), {number: _row(cells, header, path, number) for number, cells in body})
+
+
+def spelling(name: str) -> str:
+    """Letters and digits of a name, without case: what two spellings of one column have in common.
+
+    Example:
+        >>> spelling(" Patient_ID") == spelling("patientId")
+        True
+    """
+    return "".join(letter for letter in unicodedata.normalize("NFKC", name).casefold() if letter.isalnum())
+
+
+def _bare(name: str) -> str:
+    """A name without case and separators; "volume" and "volume (%)" stay two columns."""
+    return re.sub(r"[\s_.\-\u200b\u2060\ufeff]+", "", unicodedata.normalize("NFKC", name).casefold())
+
+
+def likeness(value: str) -> str:
+    """An id without case, leading zeros of its numbers, and Unicode form.
+
+    Example:
+        >>> likeness("P-007") == likeness("p-7"), likeness("p1.05") == likeness("p1.5")
+        (True, False)
+    """
+    folded = unicodedata.normalize("NFKC", value).casefold()
+    return re.sub(r"(?<!\d)(?<!\d\.)0+(?=\d)", "", folded)
+
+
+def clean(value: str) -> str:
+    """A cell without blanks at its ends, in Unicode's composed form (NFC)."""
+    return unicodedata.normalize("NFC", value.strip(BLANKS))
+
+
+def _row(cells: Sequence[str], header: Sequence[str], path: Path, number: int) -> dict[str, str]:
+    if len(cells) != len(header):
+        raise InputError(
+            f"{path}, row {number}: has {len(cells)} cells and the header {len(header)}; put quotes around a cell that "
+            "holds commas, and write every cell."
+        )
+    return {name: clean(cell) for name, cell in zip(header, cells, strict=True)}
+
+
+def _decode(content: bytes, path: Path) -> str:
+    """UTF-8 text, with or without its mark; InputError for other encodings and for NUL characters."""
+    utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        found = "UTF-16 text" if utf16 else f"not UTF-8 text (line {line}, byte 0x{content[error.start]:02x})"
+        raise InputError(f"{path}: is {found}, so not a readable CSV; save it as CSV UTF-8.") from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(f"{path}, line {line}: holds a NUL character, so not a readable CSV; save it as CSV UTF-8.")
+    return text
