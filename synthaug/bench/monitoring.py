@@ -53,26 +53,34 @@ class TrainingMonitor:
         """Look at reconstructions of the validation volumes."""
         self._log(step, values, rebuilt, "reconstruction")
 
-    def generator(self, step: int, values: dict[str, float], pipeline: CCELLAPipeline) -> None:
-        """Draw a volume from each validation report, with the same seeds at every look."""
+    def generator(
+        self, step: int, values: dict[str, float], pipeline: CCELLAPipeline, levels: int
+    ) -> dict[str, float]:
+        """Draw a volume from each validation report, with the same seeds at every look; returns what it measured.
+
+        A cascade whose finer levels are not trained yet draws its coarse ones; their FID says nothing.
+        """
         pipeline.set_progress_bar_config(disable=True)
         asked = [subject["label"] for subject in self.subjects]
         drawn = pipeline(
             [subject["report"] for subject in self.subjects],
             asked if VARIANTS[pipeline.denoiser.config.variant].class_input == "true" else None,
             seeds=[derive_seed("monitor", number) for number in range(len(self.subjects))],
+            levels=levels,
         )
+        found = {}
         if drawn.class_probabilities is not None:
             agreed = (drawn.class_probabilities.argmax(1) == torch.tensor(asked)).float().mean()
-            values = {**values, "val_class_agreement": agreed.item()}
-        self._log(step, values, drawn.volumes, "drawn from the same report")
+            found["val_class_agreement"] = agreed.item()
+        if levels == pipeline.autoencoder.levels and len(self.real) > 1:
+            found["val_fid"] = frechet(self.real, self.extractor.features(drawn.volumes))
+        self._log(step, {**values, **found}, drawn.volumes, "drawn from the same report")
+        return found
 
     def _log(self, step: int, values: dict[str, float], volumes: torch.Tensor, name: str) -> None:
         shown = {f"training/{key}": total / self._steps for key, total in self._sums.items()}
         self._sums, self._steps = {}, 0
         shown |= {f"validation/{key.removeprefix('val_')}": value for key, value in values.items()}
-        if len(self.real) > 1:
-            shown["validation/fid"] = frechet(self.real, self.extractor.features(volumes))
         self.run.log(step, shown, figure=_montage(self.volumes, volumes, name))
 
 

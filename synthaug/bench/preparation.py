@@ -29,10 +29,12 @@ from synthaug.config import ClassifierConfig, Config
 from synthaug.data.duplicates import refuse_duplicate_images
 from synthaug.data.manifest import class_counts, stack_images
 from synthaug.data.preprocess import preprocess
+from synthaug.data.relabel import Relabeller
 from synthaug.data.splits import Split, save_split
 from synthaug.errors import InputError
 from synthaug.files import atomic_folder, content_hash, usable_folder, write_json
 from synthaug.generate.encode import TensorCache
+from synthaug.generate.levels import LatentSpace, fit_cascade, total_steps
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.record import patient_hash, subjects_hash
 from synthaug.generate.training import pretrained_generator, train_autoencoder, train_ldm
@@ -119,13 +121,16 @@ class Study:
         """Hash of what the autoencoder depends on."""
         if self.begun:
             return content_hash([self.train_id, "pretrained", self.begun.fingerprint])
+        if self.config.generator.latents == "cascade":
+            return content_hash([self.train_id, "cascade", [asdict(level) for level in self.config.generator.levels]])
         return content_hash([self.train_id, _without_pace(asdict(self.config.autoencoder))])
 
     @cached_property
     def generator_id(self) -> str:
         """Hash of what the generator depends on."""
         generator = _without_pace(asdict(self.config.generator))
-        return content_hash([self.autoencoder_id, generator, self.config.preprocess.recorded()])
+        data = [asdict(self.config.data)[name] for name in ("measurements", "label_rule")]  # what moved volumes are told
+        return content_hash([self.autoencoder_id, generator, self.config.preprocess.recorded(), data])
 
     @cached_property
     def pool_folder(self) -> Path:
@@ -161,10 +166,15 @@ class Study:
         return begun
 
     @cached_property
-    def autoencoder(self) -> ImageAutoencoder:
-        """The VAE, trained on the training patients only; that of the pretrained generator, where there is one."""
+    def autoencoder(self) -> LatentSpace:
+        """What is denoised, fitted to the training patients only; that of the pretrained generator, where there is one.
+
+        A cascade is fitted in a moment; the VAE is trained.
+        """
         if self.begun:
             return self.begun.autoencoder
+        if self.config.generator.latents == "cascade":
+            return fit_cascade(self._volumes(self.split.train), self.config.generator)
         folder = self.out / f"autoencoder-{self.autoencoder_id}"
         if not folder.is_dir():
             train, val = (self._volumes(part) for part in (self.split.train, self.split.val))
@@ -196,10 +206,11 @@ class Study:
                     micro_batch=self.config.pool.sampling.micro_batch,
                     checkpoint=folder.with_suffix(".checkpoint"),
                     on_step=on_step,
-                    on_reading_step=self._reading_progress(),
                     cache=TensorCache(self.out / "cache"),
                     validation=self.split.val,
                     monitor=monitor.generator if monitor else None,
+                    relabeller=self._relabeller(),
+                    stats=folder.with_suffix(".stats.jsonl"),
                 )
             _save_once(trained, folder)
         pipeline = CCELLAPipeline.from_pretrained(folder)
@@ -237,11 +248,11 @@ class Study:
     def _volumes(self, subjects: Sequence[tio.Subject]) -> torch.Tensor:
         return torch.stack([stack_images(subject, self.config.data.images) for subject in subjects])
 
-    def _reading_progress(self) -> Callable[..., None] | None:
-        config = self.config.generator
-        if not config.reading_steps or not VARIANTS[config.variant].text or not processes().is_main_process:
+    def _relabeller(self) -> Relabeller | None:
+        """What rewrites report and class of moved training volumes, where the generator is told of moves."""
+        if self.config.generator.latents != "cascade":
             return None
-        return self.progress("reading", config.reading_steps)
+        return Relabeller.fit(self.split.train, self.config.data, self.config.generator.geometry)
 
     @contextlib.contextmanager
     def _watched(self, stage: str, stage_id: str) -> Iterator[tuple[TrainingMonitor | None, Callable[..., None]]]:
@@ -250,7 +261,9 @@ class Study:
         if not processes().is_main_process:
             yield None, lambda *_: None
             return
-        on_step = self.progress(stage, settings.training.steps)
+        shape = self.config.preprocess.shape
+        steps = settings.training.steps if stage == "autoencoder" else total_steps(settings, shape)
+        on_step = self.progress(stage, steps)
         if not settings.monitor_every:
             yield None, on_step
             return

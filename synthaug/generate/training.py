@@ -110,6 +110,227 @@ def psnr(rebuilt: torch.Tensor, volumes: torch.Tensor) -> float:
     return (-10 * (rebuilt - volumes).square().flatten(1).mean(1).log10()).mean().item()
 
 
+def train_ldm(
+    subjects: Sequence[tio.Subject],
+    space: LatentSpace,
+    config: GeneratorConfig,
+    *,
+    preprocessing: PreprocessConfig,
+    images: Sequence[str],
+    micro_batch: int = 8,
+    checkpoint: Path | None = None,
+    on_step: OnStep | None = None,
+    cache: TensorCache = NO_CACHE,
+    validation: Sequence[tio.Subject] = (),
+    monitor: GeneratorMonitor | None = None,
+    relabeller: Relabeller | None = None,
+    stats: Path | None = None,
+) -> CCELLAPipeline:
+    """Train a generator on preprocessed training subjects and return a pipeline that samples it.
+
+    The levels of a cascade are trained one after another, coarse to fine, by the same loop; the coarsest trains the
+    text encoder and the adapter too.
+
+    Args:
+        subjects: Training subjects, preprocessed; their patients are recorded in the pipeline, hashed.
+        space: A fitted cascade or a trained autoencoder; that of ``config.pretrained`` where the training goes on
+            from it.
+        config: Variant, sizes, loop.
+        preprocessing: What the subjects went through; the pipeline generates at its shape and spacing.
+        images: Image names, in channel order.
+        micro_batch: Batch size at which the pipeline's network will run.
+        checkpoint: File that a killed training resumes from; others stand beside it.
+        on_step: Progress; steps are counted over all levels.
+        cache: Keeps latents and the states of a frozen text encoder from one training to the next.
+        validation: Subjects, preprocessed alike, to look at every ``config.monitor_every`` steps and choose weights by.
+        monitor: Told the losses on them, and given the pipeline to draw with; what it returns is logged and weighed.
+        relabeller: Rewrites report and class of moved volumes; None = only moves that change neither are drawn.
+        stats: File that a line is appended to every few steps.
+
+    Raises:
+        InputError: The volumes, levels and settings do not fit each other.
+    """
+    begun = None
+    classes = len(class_counts(subjects))
+    if config.pretrained:
+        begun = pretrained_generator(config, classes=classes, sequences=len(images))
+    pipeline = _new_pipeline(space, config, begun, classes=classes, preprocessing=preprocessing, images=images)
+    pipeline.register_to_config(micro_batch=micro_batch)
+    pipeline.record = training_record(subjects, config, preprocessing, images=images, begun=begun)
+    precision = resolve_precision(config.training.precision, checkpoint and checkpoint.with_suffix(".precision"))
+    pipeline.register_to_config(precision=precision)
+    if isinstance(pipeline.text_encoder, T5EncoderModel) and not config.text_encoder.path and not begun:
+        texts = [text for each in subjects for text in (relabeller.reports(each) if relabeller else [each["report"]])]
+        fit_length(pipeline.tokenizer, texts, at_most=config.text_encoder.max_tokens)
+    trained_text = config.text_encoder.trainable and pipeline.denoiser.conditioning.text
+    examples = Examples(subjects, pipeline, trained_text, config.geometry, relabeller, cache)
+    watched = Examples(validation, pipeline, trained_text, cache=cache) if validation else None
+    run = _Run(config, pipeline, precision, checkpoint, on_step, stats)
+    for level, settings in enumerate(levels_of(config, preprocessing.shape)):
+        run.train(level, settings, examples, watched, monitor)
+    run.forget()
+    pipeline.text_encoder.eval()
+    return pipeline.to(pipeline.denoiser.device)
+
+
+@dataclass
+class _Run:
+    """One training of a generator, level by level."""
+
+    config: GeneratorConfig
+    pipeline: CCELLAPipeline
+    precision: Precision
+    checkpoint: Path | None
+    on_step: OnStep | None
+    stats: Path | None
+    done: int = 0
+    """Steps of the levels before."""
+
+    def train(
+        self,
+        level: int,
+        settings: LevelConfig,
+        examples: Examples,
+        watched: Examples | None,
+        monitor: GeneratorMonitor | None,
+    ) -> None:
+        """Train one level, or take it from the file that a killed training left."""
+        objective = self._objective(level, trained_text=examples.trained_text)
+        finished = self.checkpoint and self.checkpoint.with_suffix(f".level{level}")
+        if finished and finished.is_file():
+            load_strictly(objective, load_file(finished), source=str(finished))
+        else:
+            self._optimise(objective, settings, examples, watched, monitor)
+            if finished and processes().is_main_process:
+                state = objective.state_dict()
+                with atomic_path(finished) as temporary:
+                    save_file({name: value.clone() for name, value in state.items()}, temporary)  # tied weights too
+            processes().wait_for_everyone()
+        self.pipeline.denoiser.requires_grad_(False)
+        self.done += settings.steps
+
+    def _optimise(
+        self,
+        objective: DiffusionObjective,
+        settings: LevelConfig,
+        examples: Examples,
+        watched: Examples | None,
+        monitor: GeneratorMonitor | None,
+    ) -> None:
+        """Minimise the loss of a level and keep the weights of the best look."""
+        config, level = self.config, objective.level
+        training = training_of(config, settings, precision=self.precision)
+        log = TrainingLog(self.stats, stage=f"level {level}") if self.stats else None
+        best = BestWeights(objective)
+
+        def batch_of(step: int) -> Batch:
+            generator = torch_generator("generator", training.seed, level, step)
+            dropout, noise = config.report_dropout, config.guide_noise
+            return examples.draw(level, settings, generator, report_dropout=dropout, guide_noise=noise)
+
+        def look(step: int) -> None:
+            assert watched is not None
+            values = validation_losses(objective, watched)
+            values |= (monitor(self.done + step, values, self.pipeline, level + 1) if monitor else None) or {}
+            best.offer(step, values)
+            if log:
+                log.write(step, values)
+
+        optimise(
+            objective,
+            batch_of,
+            training,
+            checkpoint=self.checkpoint,
+            on_step=self._counted(),
+            every=config.monitor_every,
+            on_interval=look if watched else None,
+            companion=best,
+            stats=log,
+        )
+        best.restore()
+        from_main(objective)
+
+    def forget(self) -> None:
+        """Remove what a killed training would have gone on from."""
+        if self.checkpoint and processes().is_main_process:
+            for path in self.checkpoint.parent.glob(f"{self.checkpoint.stem}.*"):
+                if path.suffix.startswith((".level", ".precision")):
+                    path.unlink(missing_ok=True)
+
+    def _objective(self, level: int, *, trained_text: bool) -> DiffusionObjective:
+        """The loss of a level, with what it trains, and nothing else, set to be trained."""
+        denoiser, text_encoder = self.pipeline.denoiser, self.pipeline.text_encoder
+        first = level == 0
+        denoiser.requires_grad_(first)
+        for number, unet in enumerate(denoiser.unets):
+            unet.requires_grad_(number == level)
+        text_encoder.requires_grad_(first and trained_text).eval()
+        return DiffusionObjective(
+            denoiser,
+            text_encoder if first and trained_text else None,
+            training_scheduler(self.config.process),
+            self.config.class_loss_weight,
+            distance=self.config.distance or ("mse" if self.config.process == "edm" else "l1"),
+            level=level,
+        )
+
+    def _counted(self) -> OnStep | None:
+        before, on_step = self.done, self.on_step
+        return on_step and (lambda step, values: on_step(before + step, values))
+
+
+@torch.no_grad()
+def validation_losses(objective: DiffusionObjective, watched: Examples) -> dict[str, float]:
+    """The joint loss and its parts on every subject at fixed noise levels: the same draws at every look.
+
+    The loss at low noise rises while that at high noise falls when a network learns its patients by heart, so each
+    noise level is told too.
+    """
+    device = next(objective.parameters()).device
+    total: dict[str, float] = {}
+    times = VALIDATION_SIGMAS if watched.pipeline.edm else VALIDATION_TIMESTEPS
+    count = len(watched.subjects)
+    for time in times:
+        generator = torch_generator("validation", objective.level, time)
+        for rows in torch.arange(count).split(16):
+            batch = watched.batch(
+                objective.level,
+                rows.tolist(),
+                [NEUTRAL] * len(rows),
+                times=torch.full((len(rows),), time),
+                generator=generator,
+                dropped=[False] * len(rows),
+            )
+            loss, values = objective(**{name: value.to(device) for name, value in batch.items()})
+            share = len(rows) / count
+            for name, value in {"loss": loss, **values}.items():
+                total[f"val_{name}"] = total.get(f"val_{name}", 0.0) + share / len(times) * float(value)
+            total[f"val_loss_at_{time:g}"] = total.get(f"val_loss_at_{time:g}", 0.0) + share * float(loss)
+    return total
+
+
+def fit_length(tokenizer: PreTrainedTokenizerBase, reports: Sequence[str], *, at_most: int) -> None:
+    """Set the length that reports are padded to: what the longest needs; what is cut is told once."""
+    lengths = {report: len(tokenizer(report).input_ids) for report in dict.fromkeys(reports)}
+    tokenizer.model_max_length = min(at_most, longest_report([*lengths], lengths.__getitem__))
+    cut = sum(length > at_most for length in lengths.values())
+    if cut:
+        logger.warning(
+            "%d of %d reports are longer than generator.text_encoder.max_tokens=%d; their beginnings are cut off.",
+            cut,
+            len(lengths),
+            at_most,
+        )
+
+
+def from_main(module: torch.nn.Module) -> None:
+    """Give every process the main one's trainable weights, which chose by the validation patients."""
+    if processes().num_processes > 1:
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                parameter.data.copy_(broadcast(parameter.data))
+
+
 @torch.no_grad()
 def rebuild(autoencoder: ImageAutoencoder, volumes: torch.Tensor, *, batch_size: int = 8) -> torch.Tensor:
     """Reconstructions (N, C, X, Y, Z) from the latent means, clipped to [0, 1], on the CPU."""

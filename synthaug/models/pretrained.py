@@ -1,5 +1,6 @@
 """Saving and loading that never leaves a weight to chance."""
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,11 +86,15 @@ class PretrainedModel(ModelMixin, ConfigMixin):
         load_strictly(model, state, source=str(path))
         return model.eval()
 
-    def autocast(self) -> torch.autocast:
-        """For the forward passes of a model in half precision: MONAI's norms and upcast attention mix in float32."""
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """For the forward passes of a model in half precision: MONAI's norms and upcast attention mix in float32.
+
+        A model in float32 computes in what its caller chose.
+        """
         first = next(self.parameters())  # diffusers' own ``dtype`` walks through every module
-        half = first.dtype != torch.float32
-        return torch.autocast(first.device.type, dtype=first.dtype if half else None, enabled=half)
+        if first.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(first.device.type, dtype=first.dtype)
 
     @property
     def settings(self) -> dict[str, Any]:
