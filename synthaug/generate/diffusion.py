@@ -14,7 +14,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 Prediction = Literal["epsilon", "v_prediction", "flow_prediction"]
 TRAIN_TIMESTEPS = 1000

@@ -16,12 +16,12 @@ from diffusers.utils import BaseOutput
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from synthaug.errors import InputError
-from synthaug.files import content_hash, read_json, write_json, write_text
 from synthaug.generate.diffusion import SCHEDULERS, first_shares, noise_schedule, require_suited, swap_scheduler
 from synthaug.generate.encode import encode_reports
 from synthaug.generate.preconditioning import denoise, told_time
 from synthaug.generate.record import model_card
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import content_hash, read_json, write_json, write_text
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.text_encoder import load_encoder, load_tokenizer

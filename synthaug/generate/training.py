@@ -10,18 +10,18 @@ import torchio as tio
 
 from synthaug.config import AutoencoderConfig, GeneratorConfig, PreprocessConfig, SamplingConfig
 from synthaug.data.manifest import class_counts, stack_images
-from synthaug.errors import InputError
 from synthaug.generate.diffusion import TRAIN_TIMESTEPS, is_flow, training_scheduler
 from synthaug.generate.encode import NO_CACHE, TensorCache, encode_reports, encode_volumes, jitter
 from synthaug.generate.objectives import AutoencoderObjective, DiffusionObjective, ReadingObjective
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.record import training_record
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import derive_seed, torch_generator
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.optimisation import Batch, OnStep, optimise
 from synthaug.models.text_encoder import build_text_encoder, tokenize
 from synthaug.models.variants import VARIANTS
-from synthaug.seeding import derive_seed, torch_generator
 
 LAYOUT_COMPONENTS = 160
 """Components that tell a layout, at most. On phantoms the side of a lesion in the peripheral zone shows in the first

@@ -20,10 +20,10 @@ from torch import nn
 from transformers import get_polynomial_decay_schedule_with_warmup
 
 from synthaug.config import TrainingConfig
-from synthaug.errors import InputError
-from synthaug.files import atomic_path
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import atomic_path
+from synthaug.ground.seeding import derive_seed
 from synthaug.models.pretrained import load_strictly
-from synthaug.seeding import derive_seed
 
 Batch = dict[str, torch.Tensor]
 OnStep = Callable[[int, dict[str, float]], None]

@@ -24,9 +24,9 @@ from pathlib import Path
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from synthaug.errors import InputError
-from synthaug.files import atomic_path
-from synthaug.seeding import derive_seed, numpy_generator
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import atomic_path
+from synthaug.ground.seeding import derive_seed, numpy_generator
 
 COHORT, CHOOSING = 50, 16
 """People of the other cohort; people of each repeat who choose the step."""
