@@ -6,7 +6,7 @@ A YAML file in ``configs/`` or ``--section.key value`` on the command line fills
 from dataclasses import dataclass, field
 
 from synthaug.config.checks import require
-from synthaug.config.data import DataConfig, MeasurementConfig, PhantomConfig, PreprocessConfig, SplitConfig
+from synthaug.config.data import DataConfig, LabelRule, MeasurementConfig, PhantomConfig, PreprocessConfig, SplitConfig
 from synthaug.config.generator import (
     AdapterConfig,
     AutoencoderConfig,
@@ -15,6 +15,7 @@ from synthaug.config.generator import (
     TextEncoderConfig,
     Variant,
 )
+from synthaug.config.geometry import GeometryConfig
 from synthaug.config.optimisation import TrainingConfig
 from synthaug.config.pool import LabelPolicy, PoolConfig, PromptPolicy, SamplingConfig
 from synthaug.config.study import MOVES, ClassifierConfig, ExecutionConfig, MetricsConfig, Move, Regime, StudyConfig
@@ -29,7 +30,9 @@ __all__ = [
     "DenoiserConfig",
     "ExecutionConfig",
     "GeneratorConfig",
+    "GeometryConfig",
     "LabelPolicy",
+    "LabelRule",
     "MeasurementConfig",
     "MetricsConfig",
     "Move",

@@ -3,6 +3,7 @@
 Axes and frame are those of :mod:`synthaug.data.anatomy`; the tissues are painted back to front in the frame.
 """
 
+import re
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -179,6 +180,22 @@ def make_subjects(
             )
         )
     return subjects
+
+
+def findings_of(subject_id: str, label: int, *, difficulty: float = 0.5) -> tuple[ProstateFindings, int] | None:
+    """What a subject of :func:`make_subjects` shows, and its patient's seed; None = the name is no phantom's.
+
+    Example:
+        >>> subject = make_subjects(4, 0.5, seed=1)[2]
+        >>> findings, patient = findings_of(subject["subject_id"], subject["label"])
+        >>> write_prostate_report(findings, seed=patient) == subject["report"]
+        True
+    """
+    named = re.fullmatch(r"phantom-(\d+)-(\d{4,})", subject_id)
+    if named is None or label not in (0, 1):
+        return None
+    patient = derive_seed("phantom", *(int(number) for number in named.groups()))
+    return draw_findings(label, seed=patient, difficulty=difficulty), patient
 
 
 def _check_difficulty(difficulty: float) -> None:

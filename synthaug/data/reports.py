@@ -117,7 +117,12 @@ def write_measurement_report(
     words = numpy_generator("measurement report", seed)
     sentences, conclusions = [], []
     for column, measurement in measurements.items():
-        value = (largest_in if measurement.several == "largest" else number_in)(row, column)
+        if measurement.side:
+            if side := side_in(row, column):
+                sentences.append(f"{side.capitalize()} {measurement.name}.")
+                conclusions.append(f"{side} {measurement.name}")
+            continue
+        value = measured_in(row, column, measurement)
         if value is None:
             continue
         amount = f"{_digits(value)} {measurement.unit}".strip()
@@ -203,6 +208,27 @@ def _band(value: float, measurement: MeasurementConfig, column: str) -> str:
         raise InputError(f"measurements.{column}.bands: the upper bounds {bounds} must rise.")
     within = (word for word, bound in measurement.bands.items() if value <= bound)
     return next(within, measurement.above) if bounds else ""
+
+
+def side_in(row: Mapping[str, object], column: str) -> Side | None:
+    """Left or right, or None where the row does not say.
+
+    Example:
+        >>> side_in({"side": "L"}, "side"), side_in({"side": "right"}, "side"), side_in({"side": ""}, "side")
+        ('left', 'right', None)
+    """
+    value = row.get(column)
+    if value is None or value != value or not str(value).strip():
+        return None
+    sides: dict[str, Side] = {"l": "left", "left": "left", "r": "right", "right": "right"}
+    if str(value).strip().lower() not in sides:
+        raise InputError(f"column {column!r}: {value!r} is no side; write left or right, or leave the cell empty.")
+    return sides[str(value).strip().lower()]
+
+
+def measured_in(row: Mapping[str, object], column: str, measurement: MeasurementConfig) -> float | None:
+    """The measurement's value in the row, or None where the row has none."""
+    return (largest_in if measurement.several == "largest" else number_in)(row, column)
 
 
 def number_in(row: Mapping[str, object], column: str) -> float | None:
