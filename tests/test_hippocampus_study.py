@@ -59,10 +59,11 @@ def a_manifest(folder: Path, *, pairs: int, singles: int) -> pd.DataFrame:
     return manifest
 
 
-def test_both_sides_of_a_person_get_one_patient_and_a_rounded_size(script, tmp_path):
+def test_both_sides_of_a_person_get_one_patient_a_side_and_a_rounded_size(script, tmp_path):
     a_manifest(tmp_path, pairs=2, singles=1)
     crops = script("prepare").read_crops(tmp_path)
     assert crops["patient_id"].tolist() == [f"person-{person:03d}" for person in (1, 1, 2, 2, 3)]
+    assert crops["side"].tolist() == ["left", "right", "left", "right", "left"]
     assert set(crops["size_mm3"]) == {3000, 3600}  # 3500 lies between two steps; NumPy rounds half to even: 17.5 -> 18
 
 
