@@ -17,8 +17,8 @@ from synthaug.data.phantom import findings_of, make_subjects
 from synthaug.data.relabel import Relabeller
 from synthaug.data.reports import write_measurement_report, write_prostate_report
 from synthaug.data.statements import Measured
-from synthaug.errors import InputError
-from synthaug.seeding import derive_seed
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import derive_seed
 
 MEASUREMENTS = {
     "side": MeasurementConfig("hippocampus", side="swaps"),
