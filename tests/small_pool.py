@@ -8,8 +8,8 @@ import nibabel
 import torch
 import torchio as tio
 
-from synthaug.augment.pool import SyntheticPool, reports_by_class
 from synthaug.config import SamplingConfig
+from synthaug.pool.pool import SyntheticPool, reports_by_class
 
 SAMPLING = SamplingConfig(steps=2, micro_batch=4)
 PER_CLASS = {0: 3, 1: 5}

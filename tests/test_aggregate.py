@@ -4,11 +4,11 @@ import itertools
 
 import pytest
 
-from synthaug.bench.aggregate import count_statistics, summarise, write_verdict
-from synthaug.bench.arms import arms_of, baselines_of, stack_scores
-from synthaug.bench.subgroups import slice_arms, subgroups_of
 from synthaug.config import Config, DataConfig, MetricsConfig
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.study.aggregate import count_statistics, summarise, write_verdict
+from synthaug.study.arms import arms_of, baselines_of, stack_scores
+from synthaug.study.subgroups import slice_arms, subgroups_of
 
 PERFECT, REVERSED, HALF = [0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1], [0.1, 0.9, 0.2, 0.95]
 

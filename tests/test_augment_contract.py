@@ -14,8 +14,8 @@ import torchio as tio
 from small_pool import SAMPLING, build_pool
 
 import synthaug as sa
-from synthaug.augment.pool import reports_by_class
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.pool.pool import reports_by_class
 
 
 @dataclass

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthaug.augment.balance import fraction_at, kept_counts, synthetic_counts, target_weights
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 REAL = st.dictionaries(st.integers(0, 5), st.integers(1, 500), min_size=2)
 

@@ -16,14 +16,14 @@ import torch
 import yaml
 from mlflow.tracking import MlflowClient
 
-from synthaug.augment.pool import SyntheticPool
-from synthaug.bench import executors
 from synthaug.bench.commands import _config_of, _parser, run_command
-from synthaug.bench.preparation import Study, refuse_leaks
 from synthaug.data.splits import Split
-from synthaug.errors import InputError
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.record import patient_hash
+from synthaug.ground.errors import InputError
+from synthaug.pool.pool import SyntheticPool
+from synthaug.study import executors
+from synthaug.study.preparation import Study, refuse_leaks
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -162,8 +162,8 @@ def test_a_rerun_launches_nothing_and_changes_nothing(finished, config_file, mon
         raise AssertionError("a finished stage ran again")
 
     for name in ("train_autoencoder", "train_ldm"):
-        monkeypatch.setattr(f"synthaug.bench.preparation.{name}", refuse)
-    monkeypatch.setattr("synthaug.bench.cell.train_classifier", refuse)
+        monkeypatch.setattr(f"synthaug.study.preparation.{name}", refuse)
+    monkeypatch.setattr("synthaug.study.cell.train_classifier", refuse)
     assert run_command("bench", ["--config", str(config_file), "--out", str(finished)]) == 0
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("cells/*.json")} == before
     assert results(finished) == rows

@@ -10,9 +10,9 @@ import torch
 from conftest import TINY_PREPROCESSING
 
 from synthaug.config import PreprocessConfig, TrainingConfig
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import torch_generator
 from synthaug.metrics.features import module_extractor
-from synthaug.seeding import torch_generator
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 CLAIM = {"claim", "ours", "reference", "ratio", "target", "holds", "machine"}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.metrics.classification import auroc, average_precision, classification_metrics
 
 

@@ -31,9 +31,9 @@ from synthaug.classify.training import (
 )
 from synthaug.config import ClassifierConfig, PreprocessConfig, TrainingConfig
 from synthaug.data.manifest import class_counts, make_subject
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import torch_generator
 from synthaug.models.classifier import build_classifier
-from synthaug.seeding import torch_generator
 
 SHAPE = (16, 16, 8)
 CONFIG = ClassifierConfig(

@@ -9,7 +9,7 @@ import torchio as tio
 from torch import nn
 
 import synthaug as sa
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.metrics.comparison import ImageReport
 from synthaug.metrics.distances import METRICS
 from synthaug.metrics.features import module_extractor

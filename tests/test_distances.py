@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from monai.metrics.fid import FIDMetric
 from scipy.linalg import sqrtm
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.metrics.distances import DistanceResult, compare, distance_report
 from synthaug.metrics.frechet import frechet, frechet_of_rows
 

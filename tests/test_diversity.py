@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.metrics import MultiScaleSSIMMetric
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.metrics.diversity import fitting_scales, ms_ssim, pair_similarity
 
 

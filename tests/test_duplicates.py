@@ -14,7 +14,7 @@ from synthaug.data.duplicates import image_hash, refuse_duplicate_images
 from synthaug.data.manifest import make_subject, read_image
 from synthaug.data.preprocess import preprocess
 from synthaug.data.splits import Split
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 CONFIG = PreprocessConfig(spacing_mm=(1.0, 1.0, 1.0), shape=(8, 8, 8))
 

@@ -5,9 +5,6 @@ from dataclasses import replace
 import pytest
 from conftest import tiny_generator_config
 
-from synthaug.bench import estimate as estimate_module
-from synthaug.bench.estimate import describe_time
-from synthaug.bench.grid import cells_of
 from synthaug.config import (
     AutoencoderConfig,
     ClassifierConfig,
@@ -17,6 +14,9 @@ from synthaug.config import (
     StudyConfig,
     TrainingConfig,
 )
+from synthaug.study import estimate as estimate_module
+from synthaug.study.estimate import describe_time
+from synthaug.study.grid import cells_of
 
 SHORT = TrainingConfig(steps=4, batch_size=4)
 

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 from tiny_study import bench, descendants, forked, found, without_cells
 
-from synthaug.augment.ledger import release
-from synthaug.bench import cell as bench_cell
-from synthaug.bench import preparation
-from synthaug.bench.claims import claimed, try_claim
-from synthaug.bench.results import placed
-from synthaug.bench.standing import finished_summary, inputs_of, mark_finished
 from synthaug.config import Config, DataConfig, ExecutionConfig, StudyConfig
-from synthaug.errors import InputError
-from synthaug.seeding import numpy_generator
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import numpy_generator
+from synthaug.pool.ledger import release
+from synthaug.study import cell as bench_cell
+from synthaug.study import preparation
+from synthaug.study.claims import claimed, try_claim
+from synthaug.study.results import placed
+from synthaug.study.standing import finished_summary, inputs_of, mark_finished
 
 ROOT = Path(__file__).parents[1]
 TOO_FAST = ["--study.axes", '{"classifier.training.learning_rate": [0.001, 1.0e+30]}']
@@ -229,8 +229,8 @@ def test_a_finished_study_is_seen_by_its_files(finished):
         lambda data, out, patch: (data / "02.nii").write_text("{}"),
         lambda data, out, patch: os.utime(data / "manifest.csv", ns=(0, 0)),
         lambda data, out, patch: patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1"),
-        lambda data, out, patch: patch.setattr("synthaug.bench.standing.PACKAGE", ROOT / "tests"),
-        lambda data, out, patch: patch.setattr("synthaug.bench.standing.MOST_FILES", 1),
+        lambda data, out, patch: patch.setattr("synthaug.study.standing.PACKAGE", ROOT / "tests"),
+        lambda data, out, patch: patch.setattr("synthaug.study.standing.MOST_FILES", 1),
     ],
     ids=[
         "record gone",

@@ -13,7 +13,7 @@ from transformers import ResNetConfig, ResNetModel
 import synthaug as sa
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.metrics.extractors import build_extractor, medicalnet_extractor, radimagenet_extractor
 from synthaug.models.backbones import STEM, load_medicalnet, load_radimagenet
 

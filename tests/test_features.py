@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.metrics.features import Extractor, module_extractor, seeded_extractor
 from synthaug.metrics.frechet import frechet
 

@@ -12,7 +12,7 @@ from small_pool import build_pool
 from taps_wheel import needs_taps, real_data
 
 from synthaug.data.reports import ProstateFindings, write_prostate_report
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.metrics import fidelity
 from synthaug.metrics.fidelity import (
     class_fidelity,

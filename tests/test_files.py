@@ -2,9 +2,9 @@
 
 import pytest
 
-from synthaug.errors import InputError
-from synthaug.files import atomic_folder, atomic_path, inside, read_json, usable_folder, write_json
-from synthaug.seeding import derive_seed, numpy_generator, torch_generator
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import atomic_folder, atomic_path, inside, read_json, usable_folder, write_json
+from synthaug.ground.seeding import derive_seed, numpy_generator, torch_generator
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):

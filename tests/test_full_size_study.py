@@ -6,12 +6,12 @@ import pytest
 import yaml
 from taps_wheel import real_data
 
-from synthaug.bench.cohort import draw_split, load_subjects
 from synthaug.bench.commands import run_command
-from synthaug.bench.costs import Costs
 from synthaug.config import DataConfig, MeasurementConfig, PreprocessConfig, SplitConfig
 from synthaug.data.preprocess import preprocess
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.study.cohort import draw_split, load_subjects
+from synthaug.study.costs import Costs
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "full_size"
 

@@ -6,7 +6,6 @@ from conftest import IMAGES, TINY_PREPROCESSING, tiny_generator_config
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from synthaug.config import TrainingConfig
-from synthaug.errors import InputError
 from synthaug.generate.diffusion import (
     SAMPLERS_OF_DIFFUSION,
     SAMPLERS_OF_FLOWS,
@@ -17,6 +16,7 @@ from synthaug.generate.diffusion import (
 )
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training import train_ldm
+from synthaug.ground.errors import InputError
 from synthaug.models.variants import VARIANTS
 
 OBJECTIVES = {

@@ -16,12 +16,12 @@ from conftest import IMAGES, TINY_AUTOENCODER, TINY_PREPROCESSING, tiny_generato
 from synthaug.config import TextEncoderConfig, TrainingConfig
 from synthaug.data.manifest import stack_images
 from synthaug.data.preprocess import preprocess
-from synthaug.errors import InputError
 from synthaug.generate import training
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.encode import TensorCache, encode_reports, encode_volumes, jitter
 from synthaug.generate.objectives import AutoencoderObjective, DiffusionObjective
 from synthaug.generate.training import psnr, train_autoencoder, train_ldm
+from synthaug.ground.errors import InputError
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.text_encoder import tokenize

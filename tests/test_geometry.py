@@ -9,8 +9,8 @@ from scipy import ndimage
 
 from synthaug.config import GeometryConfig
 from synthaug.data.geometry import CONDITIONS, NEUTRAL, Allowed, Geometry, apply_geometry, draw_geometry
-from synthaug.errors import InputError
-from synthaug.seeding import torch_generator
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import torch_generator
 
 GRID = GeometryConfig().zooms
 

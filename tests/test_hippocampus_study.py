@@ -14,11 +14,11 @@ import yaml
 from taps_wheel import real_data
 
 from synthaug.bench.commands import run_command
-from synthaug.bench.plots import learning_plot
 from synthaug.config import MetricsConfig
 from synthaug.data.manifest import load_manifest, make_subject
 from synthaug.data.splits import load_split
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.report.plots import learning_plot
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "hippocampus"
 PARTS = [
@@ -59,10 +59,11 @@ def a_manifest(folder: Path, *, pairs: int, singles: int) -> pd.DataFrame:
     return manifest
 
 
-def test_both_sides_of_a_person_get_one_patient_and_a_rounded_size(script, tmp_path):
+def test_both_sides_of_a_person_get_one_patient_a_side_and_a_rounded_size(script, tmp_path):
     a_manifest(tmp_path, pairs=2, singles=1)
     crops = script("prepare").read_crops(tmp_path)
     assert crops["patient_id"].tolist() == [f"person-{person:03d}" for person in (1, 1, 2, 2, 3)]
+    assert crops["side"].tolist() == ["left", "right", "left", "right", "left"]
     assert set(crops["size_mm3"]) == {3000, 3600}  # 3500 lies between two steps; NumPy rounds half to even: 17.5 -> 18
 
 
@@ -117,7 +118,7 @@ def test_the_real_crops_are_dealt_as_the_page_says(script, tmp_path):
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part[-1])
 def test_every_part_of_the_study_is_a_study(script, part, capsys, monkeypatch):
-    monkeypatch.setattr("synthaug.bench.estimate.describe_time", lambda cells: f"{len(cells)} cells")
+    monkeypatch.setattr("synthaug.study.estimate.describe_time", lambda cells: f"{len(cells)} cells")
     configs = [word for name in ("base", *part) for word in ("--config", str(FOLDER / f"{name}.yaml"))]
     assert run_command("bench", [*configs, "--dry-run"]) == 0
     assert capsys.readouterr().out.strip().endswith("cells")

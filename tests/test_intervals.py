@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.metrics.classification import auroc
-from synthaug.metrics.intervals import paired_difference, patient_bootstrap
+from synthaug.statistics.intervals import paired_difference, patient_bootstrap
 
 
 def binary(positive: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.metrics import MMDMetric
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.metrics.kernels import kid, kid_of_rows, mmd, mmd_of_rows
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from prdc import compute_prdc
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.metrics.distances import distance_report
 from synthaug.metrics.manifold import manifold_of_rows, precision_recall_density_coverage
 

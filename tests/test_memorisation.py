@@ -12,7 +12,7 @@ from synthaug.config import PreprocessConfig
 from synthaug.data.manifest import stack_images
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.metrics.features import seeded_extractor
 from synthaug.metrics.memorisation import CopyDetector, tail_limit
 

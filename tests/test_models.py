@@ -13,8 +13,8 @@ from torch.nn import functional
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from synthaug.config import AdapterConfig, ClassifierConfig, DenoiserConfig, TextEncoderConfig
-from synthaug.errors import InputError
-from synthaug.files import content_hash
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import content_hash
 from synthaug.models import text_encoder
 from synthaug.models.adapter import AdaptiveLayerNorm, SquaredReluMLP
 from synthaug.models.autoencoder import ImageAutoencoder

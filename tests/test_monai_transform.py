@@ -8,7 +8,7 @@ import torch
 from small_pool import build_pool
 
 from synthaug.augment.monai_transform import SyntheticAugmentd
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 
 @pytest.fixture(scope="module")

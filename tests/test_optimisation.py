@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from synthaug.config import TrainingConfig
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import torch_generator
 from synthaug.models.optimisation import optimise
-from synthaug.seeding import torch_generator
 
 LOOP = TrainingConfig(steps=8, batch_size=4, learning_rate=0.05, warmup=2, checkpoint_minutes=0.0)
 

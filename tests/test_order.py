@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from synthaug.augment.order import shuffled_members
-from synthaug.seeding import derive_seed
+from synthaug.ground.seeding import derive_seed
 
 SEEDS = st.integers(0, 2**63 - 1)
 

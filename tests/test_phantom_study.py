@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synthaug.bench.aggregate import summarise
 from synthaug.config import MetricsConfig
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.study.aggregate import summarise
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "phantom"
 

@@ -9,10 +9,10 @@ from diffusers import UniPCMultistepScheduler
 from safetensors.torch import load_file, save_file
 
 from synthaug.config import TrainingConfig
-from synthaug.errors import InputError
 from synthaug.generate.diffusion import SAMPLERS_OF_DIFFUSION
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training import train_ldm
+from synthaug.ground.errors import InputError
 from synthaug.models.text_encoder import encode_tokens, tokenize
 
 REPORTS = ["PI-RADS 5 lesion", "no lesion", "", "PI-RADS 2", "PI-RADS 5 lesion"]

@@ -15,14 +15,14 @@ import torchio as tio
 from conftest import TINY_PREPROCESSING, tiny_generator_config
 from small_pool import PER_CLASS, SAMPLING, build_pool, tree
 
-from synthaug.augment.ledger import Ledger
-from synthaug.augment.pool import HEADER, MANIFEST, SyntheticPool, _require_preprocessing, reports_by_class
-from synthaug.augment.prompts import WriterPrompts
-from synthaug.bench.pools import preprocessing_of
 from synthaug.config import SamplingConfig
 from synthaug.data.manifest import CONVENTION
-from synthaug.errors import InputError
 from synthaug.generate.training import train_ldm
+from synthaug.ground.errors import InputError
+from synthaug.pool.ledger import Ledger
+from synthaug.pool.pool import HEADER, MANIFEST, SyntheticPool, _require_preprocessing, reports_by_class
+from synthaug.pool.prompts import WriterPrompts
+from synthaug.study.pools import preprocessing_of
 
 RECIPE = {
     "checkpoint",

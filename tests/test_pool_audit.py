@@ -9,17 +9,17 @@ from conftest import IMAGES, TINY_PREPROCESSING
 from mlflow.tracking import MlflowClient
 from small_pool import build_pool, plant
 
-from synthaug.augment.pool import SyntheticPool
-from synthaug.augment.prompts import TrainingPrompts
-from synthaug.augment.verdicts import AUDIT, dropped_among, dropped_from
 from synthaug.bench.commands import main
-from synthaug.bench.pool_audit import audit_pool, find_obstacle, marked_copies, without_copies
-from synthaug.bench.preparation import Study
 from synthaug.bench.run import measure_images
 from synthaug.config import Config, DataConfig, MetricsConfig, PoolConfig, SplitConfig
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.pool.audit import audit_pool, find_obstacle, marked_copies, without_copies
+from synthaug.pool.pool import SyntheticPool
+from synthaug.pool.prompts import TrainingPrompts
+from synthaug.pool.verdicts import AUDIT, dropped_among, dropped_from
+from synthaug.study.preparation import Study
 
 
 def ids(pool, label):

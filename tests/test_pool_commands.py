@@ -13,15 +13,15 @@ import pytest
 from conftest import TINY_PREPROCESSING
 from small_pool import build_pool, tree
 
-from synthaug.augment.export import export_pool
-from synthaug.augment.prompts import TrainingPrompts, WriterPrompts
 from synthaug.bench.commands import main
-from synthaug.bench.pools import describe_pool, open_given_pool, overrides_class, prompts_of
 from synthaug.config import Config, PoolConfig
 from synthaug.data.picai import COLUMNS
 from synthaug.data.splits import Split
-from synthaug.errors import InputError
 from synthaug.generate.record import patient_hash
+from synthaug.ground.errors import InputError
+from synthaug.pool.export import export_pool
+from synthaug.pool.prompts import TrainingPrompts, WriterPrompts
+from synthaug.study.pools import describe_pool, open_given_pool, overrides_class, prompts_of
 
 DATA = ["--data.phantom.n", "24", "--data.phantom.shape", "[16,16,8]", "--data.phantom.spacing_mm", "[5,5,8]"]
 SMALL = [*DATA, "--pool.sampling.steps", "1", "--pool.sampling.micro_batch", "4", "--pool.threads", "1"]

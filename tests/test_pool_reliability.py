@@ -11,10 +11,10 @@ import time
 import pytest
 from small_pool import build_pool, tree
 
-from synthaug.augment.pool import SyntheticPool
 from synthaug.config import SamplingConfig
-from synthaug.errors import InputError
-from synthaug.seeding import numpy_generator
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import numpy_generator
+from synthaug.pool.pool import SyntheticPool
 
 BUSY = {"per_class": {0: 6, 1: 6}, "sampling": SamplingConfig(steps=1, micro_batch=2)}
 """Many small writes, so that moments fall among them."""

@@ -9,8 +9,8 @@ import torchio as tio
 
 import synthaug as sa
 from synthaug.data.manifest import make_subject, stack_images
-from synthaug.errors import InputError
-from synthaug.files import content_hash
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import content_hash
 
 
 def subject(**images):

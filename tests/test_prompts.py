@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthaug.augment.prompts import TextPrompts, TrainingPrompts, WriterPrompts, as_prompts, describe, require_classes
 from synthaug.data.picai import COLUMNS, findings_of, read_marksheet
-from synthaug.errors import InputError
 from synthaug.generate.record import patient_hash
+from synthaug.ground.errors import InputError
+from synthaug.pool.prompts import TextPrompts, TrainingPrompts, WriterPrompts, as_prompts, describe, require_classes
 
 SHARED = Path(os.environ.get("SYNTHAUG_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -10,13 +10,13 @@ import torch
 import torchio as tio
 from torch import nn
 
-from synthaug.bench.preparation import Study
 from synthaug.config import Config, GeneratorConfig
 from synthaug.data.manifest import make_subject
 from synthaug.data.splits import Split
 from synthaug.metrics.features import module_extractor
 from synthaug.metrics.fidelity import stated_volume_ml
 from synthaug.models.variants import VARIANTS
+from synthaug.study.preparation import Study
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "prostate_t2"
 

@@ -13,9 +13,9 @@ import torchio as tio
 from taps_wheel import real_data
 
 from synthaug.data.manifest import load_manifest
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import numpy_generator
 from synthaug.models.text_encoder import build_text_encoder
-from synthaug.seeding import numpy_generator
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "real_reports"
 MODULES = ["prepare", "draw", "findings", "detectable", "text_alone", "following", "auditors", "figures"]

@@ -12,12 +12,12 @@ import yaml
 from test_bench import TINY, results
 from test_optimisation import run_two
 
-from synthaug.augment.pool import SyntheticPool
 from synthaug.augment.sampler import SyntheticSampler
 from synthaug.bench.commands import run_command
 from synthaug.data.phantom import make_subjects
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.record import patient_hash
+from synthaug.pool.pool import SyntheticPool
 
 ROOT = Path(__file__).parents[1]
 
@@ -251,10 +251,10 @@ import torch
 torch.set_num_threads(1)
 from pathlib import Path
 from accelerate import PartialState
-from synthaug.bench.cell import run_cell
+from synthaug.study.cell import run_cell
 from synthaug.bench.commands import _config_of, _parser
-from synthaug.bench.grid import cells_of
-from synthaug.bench.preparation import Study
+from synthaug.study.grid import cells_of
+from synthaug.study.preparation import Study
 from synthaug.models.optimisation import processes
 
 out = Path({out!r})

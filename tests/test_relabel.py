@@ -2,9 +2,11 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,8 +17,8 @@ from synthaug.data.phantom import findings_of, make_subjects
 from synthaug.data.relabel import Relabeller
 from synthaug.data.reports import write_measurement_report, write_prostate_report
 from synthaug.data.statements import Measured
-from synthaug.errors import InputError
-from synthaug.seeding import derive_seed
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import derive_seed
 
 MEASUREMENTS = {
     "side": MeasurementConfig("hippocampus", side="swaps"),
@@ -211,3 +213,22 @@ def test_columns_are_read_from_the_manifest(tmp_path):
     rule = LabelRule("nowhere", below=3)
     with pytest.raises(InputError, match="nowhere"):
         Relabeller.fit(subjects, replace(DATA, root=str(tmp_path), label_rule=rule), GEOMETRY)
+
+
+def test_the_hippocampus_config_says_how_its_crops_follow():
+    """A zoomed crop's class and sizes change, a mirrored one's side does not: all crops lie in one orientation."""
+    settings = yaml.safe_load((Path(__file__).parent.parent / "configs" / "hippocampus.yaml").read_text())["data"]
+    measurements = {name: MeasurementConfig(**values) for name, values in settings["measurements"].items()}
+    data = DataConfig(root="unused", measurements=measurements, label_rule=LabelRule(**settings["label_rule"]))
+    subjects, rows = [], {}
+    for place, volume in enumerate((2900, 3700)):
+        name = f"hippocampus_{place}"
+        rows[name] = {"side": "left", "volume_mm3": volume, "anterior_mm3": volume // 2, "posterior_mm3": volume // 2}
+        report = write_measurement_report(rows[name], measurements, seed=derive_seed("report", name))
+        subjects.append({"subject_id": name, "label": int(place == 0), "report": report})
+    relabeller = Relabeller.fit(subjects, data, GEOMETRY, rows=rows)
+    assert relabeller.left_out == []
+    report, label = relabeller.rewrite(subjects[0], Geometry(mirrored=True, zoom=1.1))
+    assert label == 0
+    assert "Left hippocampus." in report
+    assert "3860" in report

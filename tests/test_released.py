@@ -10,7 +10,7 @@ from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
 import synthaug as sa
 from synthaug.bench.commands import main
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.released import LICENCE, released_denoiser
 from synthaug.models.variants import VARIANTS

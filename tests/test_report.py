@@ -17,23 +17,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_pool import build_pool
 
-from synthaug.augment.prompts import TrainingPrompts
-from synthaug.bench import captions
-from synthaug.bench.aggregate import summarise
-from synthaug.bench.arms import arms_of
-from synthaug.bench.costs import CostMeter, Costs, GpuMeter, ProcessorMeter, StageClock, total_costs
-from synthaug.bench.curves import GRID, mean_precision, mean_roc, reliability
-from synthaug.bench.forest import ROWS, auroc_plots, effect_plot, effect_plots
-from synthaug.bench.panels import panels_of, series_of, split_label
-from synthaug.bench.plots import has_sizes, learning_plot, roc_plot
-from synthaug.bench.pool_audit import measure_copies
-from synthaug.bench.report import write_report
-from synthaug.bench.slices import Samples, slice_plot
-from synthaug.bench.styles import styles_of
 from synthaug.config import Config, MetricsConfig, StudyConfig
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.metrics.classification import auroc, average_precision, calibration_error
+from synthaug.pool.audit import measure_copies
+from synthaug.pool.prompts import TrainingPrompts
+from synthaug.report import captions
+from synthaug.report.curves import GRID, mean_precision, mean_roc, reliability
+from synthaug.report.forest import ROWS, auroc_plots, effect_plot, effect_plots
+from synthaug.report.page import write_report
+from synthaug.report.panels import panels_of, series_of, split_label
+from synthaug.report.plots import has_sizes, learning_plot, roc_plot
+from synthaug.report.slices import Samples, slice_plot
+from synthaug.report.styles import styles_of
+from synthaug.study.aggregate import summarise
+from synthaug.study.arms import arms_of
+from synthaug.study.costs import CostMeter, Costs, GpuMeter, ProcessorMeter, StageClock, total_costs
 
 QUICK = MetricsConfig(bootstrap=10, permutations=10)
 CONFIG = Config(metrics=QUICK, study=StudyConfig(name="a study of <b>names</b>"))

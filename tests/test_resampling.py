@@ -17,10 +17,11 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import numpy_generator
 from synthaug.metrics.classification import auroc, average_precision, classification_metrics
-from synthaug.metrics.intervals import paired_difference, patient_bootstrap
-from synthaug.metrics.resampling import (
+from synthaug.statistics.intervals import paired_difference, patient_bootstrap
+from synthaug.statistics.resampling import (
     Resamples,
     average_trainings,
     correct_holm,
@@ -28,8 +29,7 @@ from synthaug.metrics.resampling import (
     interval_of,
     paired_permutation,
 )
-from synthaug.metrics.weighted import BLOCK, STATISTICS, weighted_statistics
-from synthaug.seeding import numpy_generator
+from synthaug.statistics.weighted import BLOCK, STATISTICS, weighted_statistics
 
 
 def cohort(seed, *, n=30, classes=2, digits=1):
@@ -135,7 +135,7 @@ def test_a_training_is_measured_once_and_alone_as_beside_others(monkeypatch):
     expected = Resamples(20).draws(patient_ids, labels, sets)
     resamples, measured = Resamples(20), []
     monkeypatch.setattr(
-        "synthaug.metrics.resampling.weighted_statistics",
+        "synthaug.statistics.resampling.weighted_statistics",
         lambda *given: measured.append(given) or weighted_statistics(*given),
     )
     for each in (sets, sets[::-1], sets):

@@ -14,10 +14,10 @@ from torch import distributed
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from synthaug.augment.plan import ClassShare, Draw, EpochPlan
-from synthaug.augment.pool import SyntheticPool
 from synthaug.augment.sampler import MixedSubjects, SyntheticSampler
 from synthaug.data.manifest import CONVENTION
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.pool.pool import SyntheticPool
 
 SIZES = st.lists(st.integers(1, 40), min_size=2, max_size=4)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import synthaug as sa
 from synthaug.config import SplitConfig
 from synthaug.data.splits import PARTS, Split, fold_subjects, keep_training
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 
 def people(labels, rows_each=1):

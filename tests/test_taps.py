@@ -12,12 +12,9 @@ from small_pool import build_pool
 from taps_wheel import needs_taps, real_data
 
 import synthaug as sa
-from synthaug.augment.pool import SyntheticPool
-from synthaug.bench.pools import preprocessing_of
-from synthaug.bench.preparation import Study
 from synthaug.config import Config, DataConfig, PhantomConfig
-from synthaug.errors import InputError
 from synthaug.generate.training import train_ldm
+from synthaug.ground.errors import InputError
 from synthaug.metrics.fidelity import gland_volume_fidelity
 from synthaug.models import taps
 from synthaug.models.taps import (
@@ -29,6 +26,9 @@ from synthaug.models.taps import (
     load_taps,
     measure_glands_ml,
 )
+from synthaug.pool.pool import SyntheticPool
+from synthaug.study.pools import preprocessing_of
+from synthaug.study.preparation import Study
 
 
 class Threshold(torch.nn.Module):

@@ -22,11 +22,11 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from synthaug.bench.commands import _config_of, _parser, run_command
-from synthaug.bench.preparation import Study
-from synthaug.bench.tracking import Tracker, cells, connection, trainings
-from synthaug.bench.tracking.notes import note_of
 from synthaug.data.manifest import stack_images
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.study.preparation import Study
+from synthaug.tracking import Tracker, cells, connection, trainings
+from synthaug.tracking.notes import note_of
 
 TINY = {
     "data": {"phantom": {"n": 32, "shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]}},

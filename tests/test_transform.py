@@ -9,10 +9,10 @@ import torchio as tio
 import yaml
 from small_pool import SAMPLING, build_pool
 
-from synthaug.augment.pool import reports_by_class
 from synthaug.augment.source import LiveSource
 from synthaug.augment.transform import Synthesize, SyntheticAugment
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.pool.pool import reports_by_class
 
 
 @pytest.fixture(scope="module")

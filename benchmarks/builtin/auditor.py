@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from synthaug.config import PreprocessConfig, TrainingConfig
-from synthaug.files import atomic_path, content_hash
 from synthaug.generate.encode import jitter
+from synthaug.ground.files import atomic_path, content_hash
+from synthaug.ground.seeding import derive_seed, torch_generator
 from synthaug.models.optimisation import Batch, optimise
 from synthaug.models.pretrained import load_strictly
-from synthaug.seeding import derive_seed, torch_generator
 
 
 @dataclass(frozen=True)

@@ -25,15 +25,15 @@ from scipy import stats
 
 from synthaug import CCELLAPipeline
 from synthaug.config import PreprocessConfig, TrainingConfig
-from synthaug.files import write_json
 from synthaug.generate.record import versions
 from synthaug.generate.training import psnr, rebuild
+from synthaug.ground.files import write_json
+from synthaug.ground.seeding import derive_seed, numpy_generator, torch_generator
 from synthaug.metrics.classification import auroc
 from synthaug.metrics.distances import distance_report
 from synthaug.metrics.features import seeded_extractor
 from synthaug.metrics.frechet import frechet
-from synthaug.metrics.intervals import patient_bootstrap
-from synthaug.seeding import derive_seed, numpy_generator, torch_generator
+from synthaug.statistics.intervals import patient_bootstrap
 
 TARGETS = {"psnr_db": 27.0, "auditor_auroc": 0.95, "class_agreement": 0.9, "fid_to_floor": 2.0, "place_agreement": 0.8}
 CONFIDENCE = 0.95

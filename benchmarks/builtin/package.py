@@ -14,8 +14,8 @@ from pathlib import Path
 from evaluate import summary
 
 import synthaug
-from synthaug.files import atomic_folder
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.ground.files import atomic_folder
 
 LIMIT_MB = 12.0
 """What a builtin generator may weigh, in 10^6 bytes of safetensors."""

@@ -13,7 +13,7 @@ from synthaug.data.manifest import make_subject, stack_images
 from synthaug.data.phantom import Acquisition, draw_findings, render
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reports import ProstateFindings, write_prostate_report
-from synthaug.seeding import derive_seed
+from synthaug.ground.seeding import derive_seed
 
 IMAGE = "t2w"
 PLACES = (("left", "peripheral"), ("left", "transition"), ("right", "peripheral"), ("right", "transition"))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from patients import Patient
 
 from synthaug.config import PreprocessConfig
-from synthaug.files import atomic_path
+from synthaug.ground.files import atomic_path
 
 COLUMNS = 8
 """Patients in a picture."""

@@ -24,10 +24,10 @@ import torchio as tio
 from machine import machine
 
 import synthaug as sa
-from synthaug.augment.pool import MANIFEST
 from synthaug.config import SamplingConfig
 from synthaug.data.manifest import make_subject
-from synthaug.files import content_hash
+from synthaug.ground.files import content_hash
+from synthaug.pool.pool import MANIFEST
 
 BATCH_SIZE = 8
 EPOCH_TARGET = 1.05

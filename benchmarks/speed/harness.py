@@ -44,8 +44,8 @@ from synthaug.config import (
 )
 from synthaug.data.manifest import stack_images
 from synthaug.data.phantom import make_subjects
-from synthaug.errors import InputError
 from synthaug.generate.training import train_autoencoder, train_ldm
+from synthaug.ground.errors import InputError
 
 TARGET = 1.03
 """Longest study in units of its bare training loops."""

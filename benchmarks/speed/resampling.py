@@ -27,14 +27,14 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from synthaug.bench.aggregate import count_statistics, summarise
-from synthaug.bench.arms import arms_of, baselines_of, stack_scores
 from synthaug.config import MetricsConfig
+from synthaug.ground.seeding import numpy_generator
 from synthaug.metrics.classification import calibration_error
-from synthaug.metrics.intervals import patient_draws
-from synthaug.metrics.resampling import DIGITS
-from synthaug.metrics.weighted import STATISTICS
-from synthaug.seeding import numpy_generator
+from synthaug.statistics.intervals import patient_draws
+from synthaug.statistics.resampling import DIGITS
+from synthaug.statistics.weighted import STATISTICS
+from synthaug.study.aggregate import count_statistics, summarise
+from synthaug.study.arms import arms_of, baselines_of, stack_scores
 
 PATIENTS = 600
 """Test patients, a fifth of them positive."""

@@ -26,10 +26,10 @@ from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.generate.diffusion import is_flow
 from synthaug.generate.preconditioning import denoise
+from synthaug.ground.seeding import derive_seed
 from synthaug.metrics.distances import distance_report
 from synthaug.metrics.features import seeded_extractor
 from synthaug.models.text_encoder import encode_tokens, tokenize
-from synthaug.seeding import derive_seed
 
 PUBLISHED_STEPS = 1000
 TARGET, FEW_STEP_TARGET = 40.0, 150.0

@@ -35,9 +35,9 @@ from synthaug.generate.diffusion import TRAIN_TIMESTEPS, training_scheduler
 from synthaug.generate.encode import encode_reports, encode_volumes
 from synthaug.generate.objectives import DiffusionObjective
 from synthaug.generate.training import new_autoencoder, train_ldm
+from synthaug.ground.seeding import torch_generator
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.text_encoder import encode_tokens, tokenize
-from synthaug.seeding import torch_generator
 
 TARGET = 3.0
 """Times quicker than the plain loop."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 Strategy = str | float | Mapping[int, int] | Callable[[np.ndarray], Mapping[int, int]]
 """A name, the ratio minority / majority of two classes, each class's total, or a function labels -> totals."""

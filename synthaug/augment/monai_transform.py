@@ -13,7 +13,7 @@ from monai.utils import SpaceKeys, convert_to_tensor
 from synthaug.augment.balance import require_classes, target_weights
 from synthaug.augment.source import Source, as_source, open_source
 from synthaug.augment.transform import UNKNOWN
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 
 class SyntheticAugmentd(RandomizableTransform, MapTransform):
@@ -39,7 +39,7 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
     Example:
         >>> SyntheticAugmentd("image", "no/such/pool", images=["t2w"])
         Traceback (most recent call last):
-        synthaug.errors.InputError: no/such/pool: no synthetic pool there (pool.json is missing).
+        synthaug.ground.errors.InputError: no/such/pool: no synthetic pool there (pool.json is missing).
     """
 
     def __init__(

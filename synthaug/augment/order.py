@@ -19,7 +19,7 @@ def shuffled_members(places: np.ndarray, *, size: int, seed: int) -> np.ndarray:
     Args:
         places: Integers from 0, any shape.
         size: Members, at least 1.
-        seed: Names the order; see :func:`synthaug.seeding.derive_seed`.
+        seed: Names the order; see :func:`synthaug.ground.seeding.derive_seed`.
 
     Returns:
         Integers in 0 .. size - 1, int64, of the shape of ``places``.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from synthaug.augment.order import shuffled_members
-from synthaug.seeding import derive_seed
+from synthaug.ground.seeding import derive_seed
 
 DRAWS_AT_ONCE = 4096
 """Places reckoned in one go: enough to make NumPy's overhead small, little enough to be done in milliseconds."""

@@ -14,8 +14,8 @@ from synthaug.augment.balance import Schedule, Strategy, fraction_at, kept_count
 from synthaug.augment.plan import ClassShare, Draw, EpochPlan
 from synthaug.augment.source import Source, as_source
 from synthaug.data.manifest import class_counts
-from synthaug.errors import InputError
-from synthaug.seeding import derive_seed, torch_generator
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import derive_seed, torch_generator
 
 
 class MixedSubjects(Dataset):

@@ -12,9 +12,14 @@ from typing import Any, NoReturn, Protocol, Self
 import torchio as tio
 from torch.utils.data import get_worker_info
 
-from synthaug.augment.pool import SyntheticPool
-from synthaug.augment.prompts import Prompts, as_prompts, describe, require_classes
-from synthaug.augment.recipe import (
+from synthaug.config import SamplingConfig
+from synthaug.data.manifest import make_subject
+from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import content_hash
+from synthaug.pool.pool import SyntheticPool
+from synthaug.pool.prompts import Prompts, as_prompts, describe, require_classes
+from synthaug.pool.recipe import (
     common_recipe,
     draw_volumes,
     plan_volume,
@@ -23,11 +28,6 @@ from synthaug.augment.recipe import (
     volume_affine,
     with_sampling,
 )
-from synthaug.config import SamplingConfig
-from synthaug.data.manifest import make_subject
-from synthaug.errors import InputError
-from synthaug.files import content_hash
-from synthaug.generate.pipeline import CCELLAPipeline
 
 WITHOUT_END = 2**31
 """More volumes than anyone draws."""

@@ -15,7 +15,7 @@ from torchio.transforms.augmentation import RandomTransform
 from synthaug.augment.balance import require_classes, target_weights
 from synthaug.augment.source import Source, as_source, open_source
 from synthaug.data.manifest import CONVENTION
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 UNKNOWN: dict[str, Any] = {"subject_id": "", "patient_id": "", "report": "", "synthetic": False, "provenance": ""}
 """What a real subject has of the convention where its data set does not say more."""
@@ -88,7 +88,7 @@ class SyntheticAugment(RandomTransform):
     Example:
         >>> SyntheticAugment("no/such/pool", p=0.5)
         Traceback (most recent call last):
-        synthaug.errors.InputError: no/such/pool: no synthetic pool there (pool.json is missing).
+        synthaug.ground.errors.InputError: no/such/pool: no synthetic pool there (pool.json is missing).
     """
 
     def __init__(

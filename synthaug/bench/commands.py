@@ -13,9 +13,9 @@ from typing import Any, get_type_hints
 
 from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, set_parsing_settings
 
-from synthaug.bench.standing import finished_summary
 from synthaug.config import Config, ExecutionConfig
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.study.standing import finished_summary
 
 COMMANDS = {
     "bench": "run a whole study: data, generator, pool, classifiers, comparison",
@@ -200,10 +200,10 @@ def _where_in_mlflow(out: Path) -> str:
 
 
 def _run_stage(command: str, config: Config, out: Path) -> int:
-    from synthaug.bench.preparation import Study
     from synthaug.bench.run import Bars, measure_images
-    from synthaug.bench.studies import Stage, train
     from synthaug.models.optimisation import processes
+    from synthaug.study.preparation import Study
+    from synthaug.study.studies import Stage, train
 
     if command == "train-autoencoder" and config.generator.pretrained:
         raise InputError("generator.pretrained brings its own autoencoder, so there is none to train.")
@@ -224,8 +224,8 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
 
 
 def _dry_run(config: Config) -> int:
-    from synthaug.bench.estimate import describe_time
     from synthaug.bench.run import describe_cells
+    from synthaug.study.estimate import describe_time
 
     cells = describe_cells(config)
     for cell in cells:

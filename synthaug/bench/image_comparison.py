@@ -7,15 +7,15 @@ from typing import Literal
 
 import torchio as tio
 
-from synthaug.augment.pool import HEADER, SyntheticPool
 from synthaug.config import PreprocessConfig
 from synthaug.data.manifest import load_manifest, read_image
 from synthaug.data.preprocess import build_preprocessing
-from synthaug.errors import InputError
-from synthaug.files import usable_folder, write_json, write_text
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import usable_folder, write_json, write_text
 from synthaug.metrics.comparison import ImageReport, compare_images
 from synthaug.metrics.extractors import build_extractor
 from synthaug.models.taps import crop_centre
+from synthaug.pool.pool import HEADER, SyntheticPool
 
 MANIFEST = "manifest.csv"
 

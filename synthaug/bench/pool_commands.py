@@ -5,14 +5,21 @@ from typing import Literal
 
 import torch
 
-from synthaug.augment.building import Order
-from synthaug.augment.cluster import build_on_ray
-from synthaug.augment.export import Layout, export_pool
-from synthaug.augment.montage import save_montage
-from synthaug.augment.pool import SyntheticPool
-from synthaug.bench.cohort import draw_split, load_subjects
-from synthaug.bench.pool_audit import audit_pool, tell_copies
-from synthaug.bench.pools import (
+from synthaug.bench.run import Bars
+from synthaug.config import DataConfig, GeneratorConfig, PoolConfig, SplitConfig
+from synthaug.data.manifest import class_counts
+from synthaug.data.preprocess import preprocess
+from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.ground.errors import InputError
+from synthaug.models.taps import crop_centre
+from synthaug.pool.audit import audit_pool, tell_copies
+from synthaug.pool.building import Order
+from synthaug.pool.cluster import build_on_ray
+from synthaug.pool.export import Layout, export_pool
+from synthaug.pool.montage import save_montage
+from synthaug.pool.pool import SyntheticPool
+from synthaug.study.cohort import draw_split, load_subjects
+from synthaug.study.pools import (
     describe_pool,
     overrides_class,
     preprocessing_of,
@@ -20,13 +27,6 @@ from synthaug.bench.pools import (
     refuse_generator_leaks,
     require_images,
 )
-from synthaug.bench.run import Bars
-from synthaug.config import DataConfig, GeneratorConfig, PoolConfig, SplitConfig
-from synthaug.data.manifest import class_counts
-from synthaug.data.preprocess import preprocess
-from synthaug.errors import InputError
-from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.models.taps import crop_centre
 
 Executor = Literal["local", "ray"]
 

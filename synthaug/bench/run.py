@@ -8,29 +8,29 @@ from typing import Any
 
 from tqdm import tqdm
 
-from synthaug.augment.ledger import HEADER, MANIFEST
-from synthaug.augment.pool import SyntheticPool
-from synthaug.augment.verdicts import AUDIT
-from synthaug.bench.aggregate import count_statistics, image_metrics, summarise
-from synthaug.bench.cell import cell_path, weights_path
-from synthaug.bench.costs import CostMeter, StageClock, total_costs
-from synthaug.bench.executors import Outcome, run_cells
-from synthaug.bench.grid import DATA, STAGES, Cell, cells_of
-from synthaug.bench.pool_audit import find_obstacle, measure_copies
-from synthaug.bench.pools import describe_pool
-from synthaug.bench.preparation import Study
-from synthaug.bench.report import write_report, write_results
-from synthaug.bench.results import placed
-from synthaug.bench.slices import Samples
-from synthaug.bench.standing import inputs_of, mark_finished
-from synthaug.bench.studies import Studies
-from synthaug.bench.subgroups import slice_arms, subgroups_of
-from synthaug.bench.tracking import Tracker, flatten, stores_of
 from synthaug.config import Config, ExecutionConfig
 from synthaug.data.manifest import class_counts
-from synthaug.files import content_hash, write_json
+from synthaug.ground.files import content_hash, write_json
 from synthaug.metrics.distances import metrics_for
 from synthaug.models.optimisation import processes
+from synthaug.pool.audit import find_obstacle, measure_copies
+from synthaug.pool.ledger import HEADER, MANIFEST
+from synthaug.pool.pool import SyntheticPool
+from synthaug.pool.verdicts import AUDIT
+from synthaug.report.page import write_report, write_results
+from synthaug.report.slices import Samples
+from synthaug.study.aggregate import count_statistics, image_metrics, summarise
+from synthaug.study.cell import cell_path, weights_path
+from synthaug.study.costs import CostMeter, StageClock, total_costs
+from synthaug.study.executors import Outcome, run_cells
+from synthaug.study.grid import DATA, STAGES, Cell, cells_of
+from synthaug.study.pools import describe_pool
+from synthaug.study.preparation import Study
+from synthaug.study.results import placed
+from synthaug.study.standing import inputs_of, mark_finished
+from synthaug.study.studies import Studies
+from synthaug.study.subgroups import slice_arms, subgroups_of
+from synthaug.tracking import Tracker, flatten, stores_of
 
 PROTOCOLS = {
     "same cohort": "same cohort: the generator was trained on the classifier's training patients only",

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 LIMITS = (0.1, 10.0)
 """Where the temperature is looked for: a few validation patients that are all right would ask for 0."""

@@ -20,10 +20,10 @@ from synthaug.classify.selection import StepChoice
 from synthaug.config import MOVES, ClassifierConfig, Move, PreprocessConfig
 from synthaug.data.manifest import class_counts as count_classes
 from synthaug.data.manifest import stack_images
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import derive_seed
 from synthaug.models.classifier import build_classifier
 from synthaug.models.optimisation import Batch, OnStep, optimise, processes
-from synthaug.seeding import derive_seed
 
 
 @dataclass

@@ -14,8 +14,8 @@ from torch import nn
 
 from synthaug.classify.prediction import predict_logits
 from synthaug.config import ClassifierConfig, PreprocessConfig, TrainingConfig
-from synthaug.errors import InputError
-from synthaug.files import atomic_path
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import atomic_path
 from synthaug.models.classifier import build_classifier
 from synthaug.models.pretrained import load_strictly
 

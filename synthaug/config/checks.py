@@ -1,6 +1,6 @@
 """What a setting must satisfy."""
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 
 def require(holds: bool, message: str) -> None:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from synthaug.data.reports import Level, ProstateFindings
-from synthaug.errors import InputError
-from synthaug.seeding import numpy_generator
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import numpy_generator
 
 Array = NDArray[np.float32]
 Triple = tuple[float, float, float]

@@ -9,7 +9,7 @@ import torch
 import torchio as tio
 
 from synthaug.data.splits import Split
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 
 def image_hash(volume: torch.Tensor) -> str:
@@ -45,7 +45,7 @@ def refuse_duplicate_images(split: Split, images: Sequence[str]) -> None:
         >>> refuse_duplicate_images(Split([one], [], [two]), ["t2w"])
         Traceback (most recent call last):
         ...
-        synthaug.errors.InputError: Subject 'b' (test) has the same image as subject 'a' (train), ...
+        synthaug.ground.errors.InputError: Subject 'b' (test) has the same image as subject 'a' (train), ...
     """
     first: dict[str, tuple[str, tio.Subject]] = {}
     within: dict[tuple[str, str], str] = {}

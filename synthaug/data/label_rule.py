@@ -8,7 +8,7 @@ import numpy as np
 
 from synthaug.config import LabelRule, MeasurementConfig
 from synthaug.data.reports import measured_in
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 
 @dataclass(frozen=True)

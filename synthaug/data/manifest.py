@@ -16,8 +16,8 @@ import torch
 import torchio as tio
 
 from synthaug.data.tables import Table, read_table
-from synthaug.errors import InputError
-from synthaug.files import inside, read_bytes
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import inside, read_bytes
 
 CONVENTION = ("label", "subject_id", "patient_id", "report", "synthetic", "provenance")
 """Keys that every subject has besides its images."""

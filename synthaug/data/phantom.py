@@ -14,8 +14,8 @@ from scipy.ndimage import map_coordinates
 
 from synthaug.data.anatomy import LEVELS, Array, Geometry, Points, Triple, draw_size, gland_parts, pelvis_parts, place
 from synthaug.data.reports import Level, ProstateFindings, Side, Zone, write_prostate_report
-from synthaug.errors import InputError
-from synthaug.seeding import derive_seed, numpy_generator
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import derive_seed, numpy_generator
 
 CONTRAST = {3: 0.85, 4: 0.95, 5: 1.0}
 """Share of the way from the tissue's signal to a lesion's, by PI-RADS category, at difficulty 0."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from synthaug.data.reports import ProstateFindings, number_in
 from synthaug.data.tables import read_table
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 COLUMNS = ("patient_id", "lesion_PIRADS", "lesion_ISUP", "case_ISUP", "psa", "prostate_volume")
 """Columns of the marksheet that are read; the others may be missing."""

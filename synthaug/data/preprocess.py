@@ -7,7 +7,7 @@ import numpy as np
 import torchio as tio
 
 from synthaug.config import PreprocessConfig
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 Centre = Callable[[tio.ScalarImage], Sequence[float]]
 """The first image, RAS and resampled, to the world point (3,) in mm that shall lie in the middle of the crop."""

@@ -17,8 +17,8 @@ from synthaug.data.label_rule import FittedRule
 from synthaug.data.manifest import read_columns
 from synthaug.data.phantom import findings_of
 from synthaug.data.statements import Findings, FreeText, Measured, Statement
-from synthaug.errors import InputError
-from synthaug.seeding import derive_seed
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import derive_seed
 
 Row = Mapping[str, object]
 Subject = Mapping[str, Any]

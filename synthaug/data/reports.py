@@ -13,8 +13,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from synthaug.config import MeasurementConfig
-from synthaug.errors import InputError
-from synthaug.seeding import numpy_generator
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import numpy_generator
 
 Zone = Literal["peripheral", "transition"]
 Side = Literal["left", "right"]

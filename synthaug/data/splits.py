@@ -11,9 +11,9 @@ from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from synthaug.data.manifest import class_index
 from synthaug.data.tables import Table, read_table
-from synthaug.errors import InputError
-from synthaug.files import atomic_path
-from synthaug.seeding import derive_seed, numpy_generator
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import atomic_path
+from synthaug.ground.seeding import derive_seed, numpy_generator
 
 PARTS = ("train", "val", "test")
 

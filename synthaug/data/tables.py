@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthaug.errors import InputError
-from synthaug.files import read_bytes
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import read_bytes
 
 BLANKS = " \t\r\n\v\f\u00a0\u200b\u2060\ufeff"
 """What is stripped from both ends of a cell: blanks, and the marks that show as nothing."""

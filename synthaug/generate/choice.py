@@ -62,4 +62,4 @@ class BestWeights:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """From the checkpoint."""
         self.step, self.weights = state["step"], dict(state["weights"])
-        self.rank = tuple(state["rank"])  # type: ignore[assignment]
+        self.rank = tuple(state["rank"])

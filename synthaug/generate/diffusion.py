@@ -14,8 +14,8 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from synthaug.errors import InputError
 from synthaug.generate.edm import EDMScheduler, Solver
+from synthaug.ground.errors import InputError
 
 Prediction = Literal["edm", "epsilon", "v_prediction", "flow_prediction"]
 TRAIN_TIMESTEPS = 1000
@@ -203,7 +203,9 @@ def swap_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
         InputError: Unknown, or it cannot sample what the network was trained on.
     """
     if name not in SCHEDULERS and name not in SOLVERS_OF_EDM:
-        raise InputError(f"Unknown scheduler {name!r}; the schedulers are {', '.join({**SCHEDULERS, **SOLVERS_OF_EDM})}.")
+        raise InputError(
+            f"Unknown scheduler {name!r}; the schedulers are {', '.join({**SCHEDULERS, **SOLVERS_OF_EDM})}."
+        )
     if is_edm(scheduler):
         if name not in SOLVERS_OF_EDM:
             raise InputError(f"Scheduler {name!r} cannot sample an EDM denoiser; use {', '.join(SOLVERS_OF_EDM)}.")

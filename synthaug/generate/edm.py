@@ -1,6 +1,6 @@
 """EDM: training and sampling of a denoiser D(x; sigma) (Karras et al. 2022, arXiv 2206.00364).
 
-Symbols as in the paper: ``sigma`` is the noise's standard deviation, ``x = y + n`` a noisy image, ``F`` the raw network.
+Symbols as in the paper: ``sigma`` is the standard deviation of the noise, ``F`` the raw network.
 """
 
 from typing import Literal
@@ -101,7 +101,9 @@ class EDMScheduler(SchedulerMixin, ConfigMixin):
             if c.solver == "heun" and index + 1 < n:
                 times.append(self.sigmas[index + 1])
         self.timesteps = torch.tensor(times, dtype=torch.float32, device=device)
-        self._at, self._halfway, self._before = 0, None, None
+        self._at = 0
+        self._halfway: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._before: torch.Tensor | None = None
 
     def _gamma(self, sigma: float) -> float:
         low, high = self.config.churn_range

@@ -8,12 +8,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from synthaug.errors import InputError
-from synthaug.files import atomic_path, content_hash
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import atomic_path, content_hash
+from synthaug.ground.seeding import torch_generator
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.pretrained import weights_hash
 from synthaug.models.text_encoder import encode_tokens, tokenize
-from synthaug.seeding import torch_generator
 
 
 class TensorCache:

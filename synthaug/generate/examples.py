@@ -53,7 +53,13 @@ class Examples:
             self._encoded = encode_volumes(space, self.volumes, cache=self.cache)
 
     def draw(
-        self, level: int, settings: LevelConfig, generator: torch.Generator, *, report_dropout: float, guide_noise: float
+        self,
+        level: int,
+        settings: LevelConfig,
+        generator: torch.Generator,
+        *,
+        report_dropout: float,
+        guide_noise: float,
     ) -> Batch:
         """A random batch of a level: subjects, moves, noise, noise levels and dropped reports."""
         size = settings.batch_size
@@ -99,16 +105,19 @@ class Examples:
         return batch | self._finer(reports, batch["labels"])
 
     def _levels(
-        self, level: int, rows: Sequence[int], moves: Sequence[Geometry], *, generator: torch.Generator, guide_noise: float
+        self,
+        level: int,
+        rows: Sequence[int],
+        moves: Sequence[Geometry],
+        *,
+        generator: torch.Generator,
+        guide_noise: float,
     ) -> Batch:
         if self._encoded is not None:
             return {"latents": self._encoded[list(rows)]}
         space, spacing = self.pipeline.autoencoder, tuple(self.pipeline.config.spacing_mm)
         volumes = torch.stack(
-            [
-                apply_geometry(self.volumes[row], move, spacing_mm=spacing)
-                for row, move in zip(rows, moves, strict=True)
-            ]
+            [apply_geometry(self.volumes[row], move, spacing_mm=spacing) for row, move in zip(rows, moves, strict=True)]
         )
         latents = space.to_levels(volumes, count=level + 1)
         told = torch.tensor([move.conditions() for move in moves])

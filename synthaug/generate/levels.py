@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from synthaug.config import DenoiserConfig, GeneratorConfig, LevelConfig, TrainingConfig
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.cascade import Cascade, default_poolings
 
@@ -82,7 +82,7 @@ def fit_cascade(volumes: torch.Tensor, config: GeneratorConfig) -> Cascade:
 
 def denoiser_levels(space: LatentSpace, levels: Sequence[LevelConfig]) -> list[dict[str, Any]] | None:
     """What :class:`CCELLADenoiser` must know of the levels; None for an autoencoder's latents."""
-    if isinstance(space, ImageAutoencoder):
+    if not isinstance(space, Cascade):
         return None
     return [
         {

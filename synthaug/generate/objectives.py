@@ -92,9 +92,20 @@ class DiffusionObjective(nn.Module):
             context, logits = self.read(text, time)
             given = labels if self.denoiser.conditioning.class_input == "true" else None
             class_vector = self.denoiser.class_vector(logits, given)
-        conditions = {"context": context, "class_vector": class_vector, "spacing_mm": spacing_mm}
-        conditions |= {"level": self.level, "guide": guide, "moves": moves}
-        error = denoise(self.denoiser, self.scheduler, (), noisy, time, **conditions) - wanted
+        predicted = denoise(
+            self.denoiser,
+            self.scheduler,
+            (),
+            noisy,
+            time,
+            context=context,
+            class_vector=class_vector,
+            spacing_mm=spacing_mm,
+            level=self.level,
+            guide=guide,
+            moves=moves,
+        )
+        error = predicted - wanted
         power = 1 if self.distance == "l1" else 2
         loss = (error.abs().pow(power) / balance(self.scheduler, (), time, power=power)).mean()
         values: dict[str, torch.Tensor] = {self.distance: loss.detach()}

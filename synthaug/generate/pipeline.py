@@ -16,8 +16,6 @@ from diffusers.utils import BaseOutput
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from synthaug.errors import InputError
-from synthaug.files import content_hash, read_json, write_json, write_text
 from synthaug.generate.diffusion import (
     SCHEDULERS,
     TRAIN_TIMESTEPS,
@@ -32,6 +30,8 @@ from synthaug.generate.encode import encode_reports
 from synthaug.generate.levels import LatentSpace
 from synthaug.generate.preconditioning import denoise, told_time
 from synthaug.generate.record import model_card
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import content_hash, read_json, write_json, write_text
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.cascade import Cascade
 from synthaug.models.denoiser import CCELLADenoiser
@@ -167,9 +167,16 @@ class CCELLAPipeline(DiffusionPipeline):
             override = None if labels is None else torch.tensor([labels[row] for row in rows], device=self.device)
             generators = [torch.Generator().manual_seed(int(seeds[row])) for row in rows]
             drawing = _Drawing(
-                [reports[row] for row in rows], override, generators, text, spacing, guidance_scale, callback_on_step_end
+                [reports[row] for row in rows],
+                override,
+                generators,
+                text,
+                spacing,
+                guidance_scale,
+                callback_on_step_end,
             )
-            latents, predicted = [], None
+            latents: list[torch.Tensor] = []
+            predicted = None
             for level in range(count):
                 drawn, logits = self._denoise(level, drawing, latents, shapes[level])
                 latents.append(drawn)
@@ -209,9 +216,7 @@ class CCELLAPipeline(DiffusionPipeline):
         for index, timestep in enumerate(timesteps):
             if index % READ_AHEAD == 0:
                 ahead = timesteps[index : index + READ_AHEAD]
-                readings = {
-                    report: self._read(drawing.text[report], ahead, level) for report in dict.fromkeys(read)
-                }
+                readings = {report: self._read(drawing.text[report], ahead, level) for report in dict.fromkeys(read)}
             if index == 0:
                 latents = self._first_latents(_rows(readings, reports, 0, 0), drawing.generators, shape)
             scaled = self._scaled(latents, timestep)
@@ -299,7 +304,9 @@ class CCELLAPipeline(DiffusionPipeline):
         """
         if level:
             context, logits = self.denoiser.read(states.unsqueeze(0), torch.zeros(1, device=self.device))
-            return tuple(part if part is None else part.expand(len(timesteps), *part.shape[1:]) for part in (context, logits))
+            return tuple(
+                part if part is None else part.expand(len(timesteps), *part.shape[1:]) for part in (context, logits)
+            )
         told = told_time(self.scheduler, self.config.latent_deviations, timesteps)
         return self.denoiser.read(states.expand(len(timesteps), *states.shape), told)
 

@@ -16,8 +16,8 @@ import yaml
 from synthaug import __version__
 from synthaug.config import GeneratorConfig, PreprocessConfig
 from synthaug.data.manifest import class_counts, stack_images
-from synthaug.files import content_hash
 from synthaug.generate.encode import tensor_hash
+from synthaug.ground.files import content_hash
 
 LIBRARIES = ("torch", "monai", "diffusers", "transformers")
 

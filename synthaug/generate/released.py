@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from synthaug.config import TextEncoderConfig, Variant
-from synthaug.errors import InputError
-from synthaug.files import atomic_folder, file_hash, usable_folder
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import atomic_folder, file_hash, usable_folder
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.released import LICENCE, released_autoencoder, released_denoiser

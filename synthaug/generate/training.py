@@ -15,8 +15,6 @@ from synthaug.config import AutoencoderConfig, GeneratorConfig, LevelConfig, Pre
 from synthaug.data.geometry import CONDITIONS, NEUTRAL
 from synthaug.data.manifest import class_counts
 from synthaug.data.relabel import Relabeller
-from synthaug.errors import InputError
-from synthaug.files import atomic_path
 from synthaug.generate.choice import BestWeights
 from synthaug.generate.diffusion import prediction_of, training_scheduler
 from synthaug.generate.encode import NO_CACHE, TensorCache, encode_volumes, jitter
@@ -25,6 +23,9 @@ from synthaug.generate.levels import LatentSpace, denoiser_levels, levels_of, tr
 from synthaug.generate.objectives import AutoencoderObjective, DiffusionObjective
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.record import training_record
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import atomic_path
+from synthaug.ground.seeding import derive_seed, torch_generator
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.cascade import Cascade
 from synthaug.models.denoiser import CCELLADenoiser
@@ -33,7 +34,6 @@ from synthaug.models.precision import Precision, resolve_precision
 from synthaug.models.pretrained import load_strictly
 from synthaug.models.text_encoder import build_text_encoder
 from synthaug.models.training_log import TrainingLog
-from synthaug.seeding import derive_seed, torch_generator
 
 logger = logging.getLogger(__name__)
 

@@ -12,12 +12,11 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.statistics.bins import BINS, bin_of
 
 SUM_TOLERANCE = 1e-3
 """How far from 1 the probabilities of a row may sum: float16 softmax rounds."""
-BINS = 10
-"""Bins of the calibration error."""
 
 
 def classification_metrics(
@@ -152,16 +151,6 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     labels, probabilities = _checked(labels, probabilities)
     gaps = probabilities.max(axis=1) - (probabilities.argmax(axis=1) == labels)
     return float(np.abs(np.bincount(bin_of(probabilities.max(axis=1)), weights=gaps, minlength=BINS)).sum() / len(gaps))
-
-
-def bin_of(confidence: np.ndarray) -> np.ndarray:
-    """Which of the ``BINS`` bins (a, b] of [0, 1] each confidence falls into.
-
-    Example:
-        >>> bin_of(np.array([0.0, 0.1, 0.11, 1.0])).tolist()
-        [0, 0, 1, 9]
-    """
-    return np.clip(np.ceil(np.round(confidence * BINS, 9)).astype(int) - 1, 0, BINS - 1)
 
 
 def _one_against_rest(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 import torchio as tio
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.metrics.distances import METRICS, DistanceResult, compare, distance_report, metrics_for
 from synthaug.metrics.diversity import Similarity, pair_similarity
 from synthaug.metrics.extractors import build_extractor

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import numpy_generator
 from synthaug.metrics.frechet import frechet_of_rows
 from synthaug.metrics.kernels import kid_of_rows, mmd_of_rows
 from synthaug.metrics.manifold import NEIGHBOURS, manifold_of_rows
 from synthaug.metrics.rows import Measure, Rows, checked_features
-from synthaug.seeding import numpy_generator
 
 FLOOR_SPLITS = 20
 """Random splits that the floor is averaged over."""

@@ -8,9 +8,9 @@ import torch
 from monai.metrics.regression import compute_ms_ssim
 from scipy import stats
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import numpy_generator
 from synthaug.metrics.volumes import Volumes
-from synthaug.seeding import numpy_generator
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Published weights of the scales, finest first."""

@@ -7,7 +7,7 @@ import torch
 from monai.networks.nets import ResNet
 from torch import Tensor, nn
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.metrics.features import Extractor, seeded_extractor
 from synthaug.models.backbones import load_medicalnet, load_radimagenet
 from synthaug.models.taps import FIELD, SPACING_MM, ProstateNetwork, load_taps, z_scored

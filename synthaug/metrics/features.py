@@ -9,10 +9,10 @@ import torch
 from monai.networks.nets import ResNet
 from torch import Tensor, nn
 
-from synthaug.errors import InputError
-from synthaug.files import content_hash
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import content_hash
+from synthaug.ground.seeding import torch_generator
 from synthaug.models.pretrained import weights_hash
-from synthaug.seeding import torch_generator
 
 RANGE_TOLERANCE = 1e-3
 """How far beyond [0, 1] a voxel may lie: resampling and float16 files overshoot by rounding."""

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from scipy import stats
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import derive_seed, numpy_generator
 from synthaug.models.taps import measure_glands_ml
-from synthaug.seeding import derive_seed, numpy_generator
 
 Draw = Callable[[Sequence[str], Sequence[int]], torch.Tensor]
 """Reports and seeds, one each a volume, to volumes (B, C, X, Y, Z): a generator."""

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import numpy_generator
 from synthaug.metrics.rows import Measure, Rows, checked_features
-from synthaug.seeding import numpy_generator
 
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Features (n, d) and (m, d) to similarities (n, m)."""

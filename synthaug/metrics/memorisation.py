@@ -15,7 +15,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 from torch.nn.functional import adaptive_avg_pool3d
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.metrics.features import Extractor
 
 BATCH = 8

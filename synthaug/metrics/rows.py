@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 Rows = np.ndarray
 """Row numbers, int."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from synthaug.data.manifest import stack_images
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 
 class Volumes(Protocol):

@@ -9,7 +9,7 @@ from monai.inferers import SlidingWindowInferer
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.models.pretrained import PretrainedModel
 
 TILE_OVERLAP = 0.4

@@ -10,7 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from monai.networks.nets import ResNet
 from torch import Tensor
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.models.pretrained import load_strictly
 
 RESNET50 = {"block": "bottleneck", "layers": [3, 4, 6, 3], "block_inplanes": [64, 128, 256, 512]}

@@ -6,6 +6,7 @@ interpolation from the level before, level 0 holds :math:`x_0` and each finer on
 it can neither blur nor memorise.
 """
 
+import itertools
 import logging
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from diffusers.configuration_utils import register_to_config
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch.nn import functional
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.models.pretrained import PretrainedModel
 
 SIGMA_DATA = 0.5
@@ -78,7 +79,7 @@ class Cascade(PretrainedModel):
         deviations: tuple[float, ...] = (),
     ) -> None:
         super().__init__()
-        steps_down = all(a % b == 0 and a > b for a, b in zip(poolings, poolings[1:], strict=False))
+        steps_down = all(a % b == 0 and a > b for a, b in itertools.pairwise(poolings))
         if len(poolings) != len(patches) or poolings[-1] != 1 or not steps_down:
             raise InputError(
                 f"poolings={tuple(poolings)} must fall to 1, each dividing the one before, beside as many patches "
@@ -130,7 +131,7 @@ class Cascade(PretrainedModel):
         self.register_to_config(deviations=tuple(deviations))
 
     def to_levels(self, volumes: torch.Tensor, *, count: int | None = None) -> list[torch.Tensor]:
-        """Latents of the ``count`` coarsest levels (None = all), of deviation ``SIGMA_DATA`` over the training volumes."""
+        """Latents of the ``count`` coarsest levels (None = all), of deviation ``SIGMA_DATA`` in training volumes."""
         self._require_shape(volumes)
         residuals = self._residuals(self._pad(volumes), count=count)
         return [self._normalised(level, residual) for level, residual in enumerate(residuals)]

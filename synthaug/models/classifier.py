@@ -5,7 +5,7 @@ from monai.networks.nets import DenseNet121, EfficientNetBN, ResNet, SEResNet50
 from torch import nn
 
 from synthaug.config import ClassifierConfig
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 RESNETS = {
     "resnet10": ("basic", (1, 1, 1, 1)),

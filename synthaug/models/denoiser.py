@@ -12,11 +12,11 @@ from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import Diff
 from torch import nn
 
 from synthaug.config import AdapterConfig, DenoiserConfig
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import derive_seed
 from synthaug.models.adapter import Adapter, ClassHead
 from synthaug.models.pretrained import PretrainedModel
 from synthaug.models.variants import VARIANTS
-from synthaug.seeding import derive_seed
 
 
 class Float32GroupNorm(nn.GroupNorm):

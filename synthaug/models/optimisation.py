@@ -21,11 +21,11 @@ from torch import nn
 from transformers import get_polynomial_decay_schedule_with_warmup
 
 from synthaug.config import TrainingConfig
-from synthaug.errors import InputError
-from synthaug.files import atomic_path
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import atomic_path
+from synthaug.ground.seeding import derive_seed
 from synthaug.models.pretrained import load_strictly
 from synthaug.models.training_log import TrainingLog
-from synthaug.seeding import derive_seed
 
 Batch = dict[str, torch.Tensor]
 OnStep = Callable[[int, dict[str, float]], None]
@@ -102,7 +102,7 @@ def optimise(
     state |= {name: part for name, part in (("average", average), ("companion", companion)) if part}
     done = _resume(checkpoint, config, state)
     if config.precision == "bf16" and not torch.cuda.is_available():
-        objective.to(memory_format=torch.channels_last_3d)  # where half-precision convolutions on CPUs are fast
+        objective.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # where half-precision convolutions on CPUs are fast
     if stats and accelerator.is_main_process:
         stats.resume(done)
     model, optimizer = accelerator.prepare(objective, optimizer)
@@ -127,7 +127,8 @@ def optimise(
         if on_step:
             on_step(step + 1, values)
         if stats and accelerator.is_main_process:
-            stats.step(step + 1, {**values, "learning_rate": schedule.get_last_lr()[0]}, last=step + 1 == config.steps)
+            rate = float(schedule.get_last_lr()[0])
+            stats.step(step + 1, {**values, "learning_rate": rate}, last=step + 1 == config.steps)
         due = every and ((step + 1) % every == 0 or step + 1 == config.steps)
         if on_interval and due and accelerator.is_main_process:
             with _averaged(objective, parameters, average):
@@ -137,7 +138,7 @@ def optimise(
             saved = time.monotonic()
     if average:
         average.copy_to(parameters)
-    objective.to(memory_format=torch.contiguous_format)
+    objective.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if checkpoint and accelerator.is_main_process:
         checkpoint.unlink(missing_ok=True)
     objective.eval()

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from synthaug.errors import InputError
-from synthaug.files import read_json, write_json
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import read_json, write_json
 
 Precision = Literal["bf16", "float32"]
 GAIN = 1.2
@@ -50,7 +50,7 @@ def measured_precision() -> Precision:
 def _seconds(*, bf16: bool) -> float:
     """The fastest of a few passes; the first, which prepares kernels, is not counted."""
     with torch.random.fork_rng(devices=[]):
-        layer = nn.Conv3d(32, 32, 3, padding=1).to(memory_format=torch.channels_last_3d)
+        layer = nn.Conv3d(32, 32, 3, padding=1).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         volume = torch.randn(2, 32, 8, 8, 8).to(memory_format=torch.channels_last_3d).requires_grad_()
     seconds = []
     for _ in range(4):

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from synthaug.errors import InputError
-from synthaug.files import read_json
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import read_json
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, torch.Tensor], *, source: str) -> None:

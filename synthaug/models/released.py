@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.pretrained import load_strictly

@@ -18,7 +18,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from synthaug.config import PreprocessConfig
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 from synthaug.models.pretrained import load_strictly
 
 INSTALL = "pip install 'synthaug[taps]' && pip install --no-deps lavlab-taps"

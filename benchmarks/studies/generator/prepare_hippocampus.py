@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from synthaug.errors import InputError
-from synthaug.files import atomic_path
-from synthaug.seeding import numpy_generator
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import atomic_path
+from synthaug.ground.seeding import numpy_generator
 
 VALIDATION = 16
 """People, of the 96, who choose weights and sampler."""
@@ -27,7 +27,7 @@ def lay_out(crops: pd.DataFrame, people: pd.DataFrame) -> tuple[pd.DataFrame, pd
 
     Example:
         >>> crops = pd.DataFrame({"subject_id": ["h_001", "h_004"], "volume_mm3": [3000, 3100]})
-        >>> people = pd.DataFrame({"subject_id": ["h_001", "h_004"], "patient_id": ["a", "b"], "part": ["train", "held-out"]})
+        >>> people = crops[["subject_id"]].assign(patient_id=["a", "b"], part=["train", "held-out"])
         >>> manifest, split = lay_out(crops, people)
         >>> manifest["side"].tolist(), split["part"].tolist()
         (['left', 'right'], ['val', 'test'])
@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("manifest.csv", "builtin_split.csv"):
         if not (options.data / name).is_file():
             raise InputError(f"{options.data / name}: no such file; give the folder of the crops as --data.")
-    manifest, split = lay_out(pd.read_csv(options.data / "manifest.csv"), pd.read_csv(options.data / "builtin_split.csv"))
+    manifest, split = lay_out(
+        pd.read_csv(options.data / "manifest.csv"), pd.read_csv(options.data / "builtin_split.csv")
+    )
     for image in manifest["t1"]:
         (options.out / image).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(options.data / image, options.out / image)

@@ -19,14 +19,14 @@ from gains import gain_plot
 from goals import BASELINE, judge_goals
 from matplotlib.figure import Figure
 
-from synthaug.bench.aggregate import summarise
-from synthaug.bench.arms import Record
-from synthaug.bench.costs import total_costs
-from synthaug.bench.plots import learning_plot
-from synthaug.bench.report import write_results
 from synthaug.config import MetricsConfig
-from synthaug.errors import InputError
-from synthaug.files import atomic_path, read_json, write_json
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import atomic_path, read_json, write_json
+from synthaug.report.page import write_results
+from synthaug.report.plots import learning_plot
+from synthaug.study.aggregate import summarise
+from synthaug.study.arms import Record
+from synthaug.study.costs import total_costs
 
 HERE = Path(__file__).parent
 AUGMENT = "classifier.augment"

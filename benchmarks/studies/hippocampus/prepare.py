@@ -10,10 +10,10 @@ The folder's manifest calls every crop a patient; crops 1 and 2, 3 and 4, ... ar
 - the learners, the 80 people with one crop each: every repeat draws 64 to train on and 16 to choose the step by.
 
 Where no generator needs the other cohort, 32 of its people join the 64 who train: 128 crops, in ``joined.csv``.
-``development.csv`` holds the other cohort and the learners: by it the generator is trained and its settings are chosen,
-without anybody of the test. ``study.csv`` holds the learners and the test. In ``reference.csv`` the other cohort's real
-crops train classifiers, the choosing people of the first repeat choose, and the test is the same. Beside them stand
-split files for each.
+``everyone.csv`` holds all crops, with person and side, for ``configs/hippocampus.yaml``. ``development.csv`` holds the
+other cohort and the learners: by it the generator is trained and its settings are chosen, without anybody of the test.
+``study.csv`` holds the learners and the test. In ``reference.csv`` the other cohort's real crops train classifiers, the
+choosing people of the first repeat choose, and the test is the same. Beside them stand split files for each.
 """
 
 import argparse
@@ -24,9 +24,9 @@ from pathlib import Path
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from synthaug.errors import InputError
-from synthaug.files import atomic_path
-from synthaug.seeding import derive_seed, numpy_generator
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import atomic_path
+from synthaug.ground.seeding import derive_seed, numpy_generator
 
 COHORT, CHOOSING = 50, 16
 """People of the other cohort; people of each repeat who choose the step."""
@@ -40,7 +40,7 @@ so told, the 100 crops of the other cohort share some ten sizes. One limit betwe
 
 
 def read_crops(data: Path) -> pd.DataFrame:
-    """The folder's manifest with the person of each crop, ``patient_id``, and its rounded volume, ``size_mm3``.
+    """The folder's manifest with each crop's person (``patient_id``), side and rounded volume (``size_mm3``).
 
     Raises:
         InputError: There is no manifest.
@@ -51,6 +51,8 @@ def read_crops(data: Path) -> pd.DataFrame:
     crops = pd.read_csv(manifest)
     numbers = crops["subject_id"].str.rpartition("_")[2].astype(int)
     crops["patient_id"] = [f"person-{(number + 1) // 2:03d}" for number in numbers]
+    # Only that the two differ is known: headers lost the position, and crops of both sides were turned to look alike.
+    crops["side"] = ["left" if number % 2 else "right" for number in numbers]
     crops["size_mm3"] = (crops["volume_mm3"] / SIZE_STEP_MM3).round().astype(int) * SIZE_STEP_MM3
     return crops
 
@@ -92,6 +94,7 @@ def write_study(
     learners = set(dealt["learners"])
     joined = set(numpy_generator("hippocampus joined").permutation(dealt["cohort"])[:joining].tolist())
     everyone = {"development": dealt["cohort"], "study": dealt["test"], "joined": [*joined, *dealt["test"]]}
+    _write(crops, out / "everyone.csv")
     for name, others in everyone.items():
         _write(crops[crops["patient_id"].isin(learners | set(others))], out / f"{name}.csv")
 

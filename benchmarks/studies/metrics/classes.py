@@ -9,9 +9,9 @@ from cohorts import Cohort, Sample
 from sklearn.metrics import roc_auc_score
 from thirds import LABEL, classings
 
+from synthaug.ground.seeding import numpy_generator
 from synthaug.metrics.features import Extractor
 from synthaug.metrics.kernels import mmd_of_rows
-from synthaug.seeding import numpy_generator
 
 HALVED = {"promise12": ("gland_voxels",)}
 """Columns that stand for a class too, cut at their median."""

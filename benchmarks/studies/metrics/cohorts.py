@@ -11,9 +11,9 @@ import torch
 from synthaug.config import PreprocessConfig
 from synthaug.data.manifest import load_manifest
 from synthaug.data.preprocess import preprocess
-from synthaug.files import atomic_path
+from synthaug.ground.files import atomic_path
+from synthaug.ground.seeding import numpy_generator
 from synthaug.metrics.features import Extractor
-from synthaug.seeding import numpy_generator
 
 
 @dataclass(frozen=True)

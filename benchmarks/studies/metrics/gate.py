@@ -8,9 +8,9 @@ import torch
 from cohorts import Cohort
 from versions import PLANTED
 
+from synthaug.ground.seeding import numpy_generator
 from synthaug.metrics.features import Extractor
 from synthaug.metrics.memorisation import CopyDetector
-from synthaug.seeding import numpy_generator
 
 FALSE_ALARMS = 0.01
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torchio as tio
 
-from synthaug.files import atomic_path
+from synthaug.ground.files import atomic_path
 from synthaug.metrics.fidelity import gland_volume_fidelity
 from synthaug.models.taps import measure_glands_ml
 

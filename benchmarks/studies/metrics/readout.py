@@ -25,7 +25,7 @@ from thirds import classings
 from torch import nn
 from trained import deal_people
 
-from synthaug.files import content_hash
+from synthaug.ground.files import content_hash
 from synthaug.metrics.manifold import NEIGHBOURS
 
 SIZES = {

@@ -28,7 +28,7 @@ from trained import classifier_extractor
 from versions import VERSIONS, as_subjects
 
 import synthaug as sa
-from synthaug.files import read_json, write_json, write_text
+from synthaug.ground.files import read_json, write_json, write_text
 from synthaug.metrics.comparison import ALL, ImageReport
 from synthaug.metrics.extractors import build_extractor
 from synthaug.metrics.features import Extractor

@@ -15,7 +15,7 @@ from synthaug.classify.weights import SavedClassifier, load_classifier, save_cla
 from synthaug.config import ClassifierConfig, TrainingConfig
 from synthaug.data.manifest import class_counts
 from synthaug.data.splits import Split, split_subjects
-from synthaug.files import content_hash
+from synthaug.ground.files import content_hash
 from synthaug.metrics.features import Extractor, module_extractor
 
 IMAGES = ["image"]

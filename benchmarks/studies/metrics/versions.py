@@ -7,7 +7,7 @@ import torch
 import torchio as tio
 from scipy.ndimage import gaussian_filter
 
-from synthaug.seeding import numpy_generator, torch_generator
+from synthaug.ground.seeding import numpy_generator, torch_generator
 
 BLUR_VOXELS = 1.0
 """Deviation of the Gaussian."""

@@ -18,14 +18,14 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from synthaug.bench.aggregate import summarise
-from synthaug.bench.arms import Arm, Record, arms_of
-from synthaug.bench.report import write_results
-from synthaug.bench.styles import PAPER, WIDTH_IN, styles_of
 from synthaug.config import MetricsConfig
-from synthaug.errors import InputError
-from synthaug.files import read_json, write_json
-from synthaug.metrics.resampling import correct_holm
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import read_json, write_json
+from synthaug.report.page import write_results
+from synthaug.report.styles import PAPER, WIDTH_IN, styles_of
+from synthaug.statistics.resampling import correct_holm
+from synthaug.study.aggregate import summarise
+from synthaug.study.arms import Arm, Record, arms_of
 
 HERE = Path(__file__).parent
 DIFFICULTY, FRACTION = "data.phantom.difficulty", "data.phantom.positive_fraction"

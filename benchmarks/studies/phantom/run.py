@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from synthaug.bench.commands import read_config
-from synthaug.bench.executors import run_cells
-from synthaug.bench.grid import Cell, cells_of
 from synthaug.bench.run import Bars
-from synthaug.bench.studies import Studies
 from synthaug.config import Config, ExecutionConfig, Move
+from synthaug.study.executors import run_cells
+from synthaug.study.grid import Cell, cells_of
+from synthaug.study.studies import Studies
 
 HERE = Path(__file__).parent
 MOVES: list[Move] = ["flip", "rotate", "translate"]

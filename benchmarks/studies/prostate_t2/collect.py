@@ -26,15 +26,15 @@ sys.path.append(str(HERE.parent))
 from table import BEGIN, END  # noqa: E402
 
 import synthaug as sa  # noqa: E402
-from synthaug.augment.pool import SyntheticPool  # noqa: E402
-from synthaug.bench.preparation import Study  # noqa: E402
 from synthaug.bench.run import Bars  # noqa: E402
-from synthaug.files import atomic_path, write_json, write_text  # noqa: E402
+from synthaug.ground.files import atomic_path, write_json, write_text  # noqa: E402
+from synthaug.ground.seeding import numpy_generator  # noqa: E402
 from synthaug.metrics.comparison import ALL  # noqa: E402
 from synthaug.metrics.features import Extractor  # noqa: E402
 from synthaug.metrics.fidelity import gland_volume_fidelity, stated_volume_ml  # noqa: E402
 from synthaug.metrics.frechet import frechet_of_rows  # noqa: E402
-from synthaug.seeding import numpy_generator  # noqa: E402
+from synthaug.pool.pool import SyntheticPool  # noqa: E402
+from synthaug.study.preparation import Study  # noqa: E402
 
 SHOWN = ("fid", "kid", "precision", "recall", "density", "coverage")
 """Metrics of the table."""

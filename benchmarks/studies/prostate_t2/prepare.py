@@ -24,10 +24,10 @@ from synthaug.data.manifest import load_manifest, make_subject, read_image
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reports import write_measurement_report
 from synthaug.data.splits import save_split, split_subjects
-from synthaug.errors import InputError
-from synthaug.files import atomic_path
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import atomic_path
+from synthaug.ground.seeding import derive_seed
 from synthaug.models.taps import gland_centre_mm, measure_glands_ml
-from synthaug.seeding import derive_seed
 
 GRID = (128, 128, 24)
 """Voxels that a whole field is put on: those of promise12."""

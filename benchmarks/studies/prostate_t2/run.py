@@ -18,18 +18,18 @@ import numpy as np
 import torch
 from prepare import MEASURED_MM, PREPROCESS
 
-from synthaug.augment.pool import SyntheticPool
-from synthaug.augment.prompts import TrainingPrompts
 from synthaug.bench.commands import read_config
-from synthaug.bench.pools import overrides_class
-from synthaug.bench.preparation import Study
 from synthaug.bench.run import Bars
 from synthaug.config import Config, GeneratorConfig, SamplingConfig
 from synthaug.data.manifest import class_counts
-from synthaug.files import atomic_path
+from synthaug.ground.files import atomic_path
 from synthaug.metrics.extractors import build_extractor
 from synthaug.models.taps import measure_glands_ml
 from synthaug.models.variants import VARIANTS
+from synthaug.pool.pool import SyntheticPool
+from synthaug.pool.prompts import TrainingPrompts
+from synthaug.study.pools import overrides_class
+from synthaug.study.preparation import Study
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "metrics"))  # behind this folder, which has a run.py too

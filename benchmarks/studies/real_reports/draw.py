@@ -18,11 +18,11 @@ import torch
 import torchio as tio
 
 from synthaug.bench.commands import read_config
-from synthaug.bench.preparation import Study
 from synthaug.bench.run import Bars
 from synthaug.config import Config, SamplingConfig
-from synthaug.files import atomic_path, write_json
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.ground.files import atomic_path, write_json
+from synthaug.study.preparation import Study
 
 HERE = Path(__file__).parent
 ENCODERS = ("bytes", "minilm")

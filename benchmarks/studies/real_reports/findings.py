@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from synthaug.metrics.intervals import Interval, paired_difference, patient_bootstrap
-from synthaug.seeding import numpy_generator
+from synthaug.ground.seeding import numpy_generator
+from synthaug.statistics.intervals import Interval, paired_difference, patient_bootstrap
 
 FINDINGS = {"EPE": 1, "SVI": 2}
 """Lowest class ``extent`` that has the finding: 0 neither, 1 extraprostatic extension, 2 vesicle invasion too."""

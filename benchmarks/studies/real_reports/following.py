@@ -10,8 +10,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 
+from synthaug.ground.seeding import numpy_generator
 from synthaug.metrics.fidelity import swap_score
-from synthaug.seeding import numpy_generator
 
 SMOOTHING_VOXELS = 1.0
 RESAMPLES, PERMUTATIONS = 1000, 999

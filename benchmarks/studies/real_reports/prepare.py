@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from synthaug.errors import InputError
-from synthaug.files import atomic_path
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import atomic_path
 
 
 def read_cases(data: Path) -> pd.DataFrame:

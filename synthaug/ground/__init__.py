@@ -1,0 +1,1 @@
+"""Files, seeds and errors: what every room stands on."""

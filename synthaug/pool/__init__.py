@@ -1,0 +1,1 @@
+"""Pools of synthetic volumes: built, checked, audited, exported."""

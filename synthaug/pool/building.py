@@ -1,0 +1,248 @@
+"""Filling a pool: which volumes are missing, who makes which, and what is kept of them."""
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+
+from synthaug.config import LabelPolicy, SamplingConfig
+from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import inside, read_json, usable_folder
+from synthaug.pool.ledger import (
+    CLAIMS,
+    HEADER,
+    VOLUMES,
+    Ledger,
+    claim,
+    match_header,
+    release,
+    sweep,
+    write_volume,
+)
+from synthaug.pool.prompts import Prompts, describe, require_classes
+from synthaug.pool.recipe import (
+    common_recipe,
+    draw_volumes,
+    plan_volume,
+    rounded_probabilities,
+    volume_affine,
+    with_sampling,
+)
+
+FORMAT = 3
+WAIT_SECONDS = 0.2
+"""Between looks at volumes that another builder is at."""
+
+Place = tuple[int, int]
+"""Requested class and index."""
+Plan = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a pool is to hold; see :meth:`SyntheticPool.build`. Plain values, so that it can be sent to a cluster."""
+
+    per_class: Mapping[int, int]
+    prompts: Prompts
+    seed: int = 0
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    override_class: bool = False
+    labels: LabelPolicy = "requested"
+    attempts: int = 4
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise InputError(f"attempts={self.attempts} must be at least 1.")
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"threads={self.threads} must be at least 1.")
+        require_classes(self.prompts, sorted(self.per_class))
+
+    def places(self, shard: tuple[int, int] | None = None) -> list[Place]:
+        """Every place of the pool, or those of part k of n.
+
+        Raises:
+            InputError: Not 0 <= k < n.
+        """
+        every = [(label, index) for label, count in sorted(self.per_class.items()) for index in range(count)]
+        part, parts = shard or (0, 1)
+        if not 0 <= part < parts:
+            raise InputError(f"shard={shard} must be (k, n) with 0 <= k < n.")
+        return every[part::parts]
+
+
+def fill(
+    pipe: CCELLAPipeline,
+    path: str | Path,
+    order: Order,
+    *,
+    shard: tuple[int, int] | None = None,
+    on_volume: Callable[[], None] | None = None,
+) -> None:
+    """Generate what is missing in the pool at ``path``; returns when all of the order, or of its shard, is there.
+
+    Raises:
+        InputError: The folder holds another pool, cannot be written or is full; what is listed there stays whole.
+    """
+    folder = usable_folder(Path(path))
+    places = order.places(shard)
+    with clear_write_errors(folder), computing_threads(order.threads or threads_of(folder)) as threads:
+        order = replace(order, threads=threads)
+        _require_class_heads(pipe, order)
+        match_header(folder, _header(pipe, order))
+        for name in (CLAIMS, VOLUMES):
+            (folder / name).mkdir(exist_ok=True)
+        sweep(folder)
+        ledger = Ledger(folder)
+        with contextlib.closing(ledger):
+            _Builder(pipe, order, ledger).make(places, on_volume or (lambda: None))
+            ledger.settle()
+
+
+class _Builder:
+    """One of the builders of a folder."""
+
+    def __init__(self, pipe: CCELLAPipeline, order: Order, ledger: Ledger) -> None:
+        self.pipe, self.order, self.ledger, self.folder = pipe, order, ledger, ledger.folder
+        self.drawing = with_sampling(pipe, order.sampling)
+        self.common = common_recipe(pipe, order.sampling, override_class=order.override_class)
+
+    def make(self, places: list[Place], on_volume: Callable[[], None]) -> None:
+        """Make the missing volumes of ``places``; those that other builders are at are waited for."""
+        pending, contested = deque(places), deque[Place]()
+        while pending or contested:
+            if not pending:  # the others finish, or die and leave theirs to us
+                time.sleep(WAIT_SECONDS)
+                pending, contested = contested, deque()
+            self.ledger.refresh()
+            batch: list[tuple[Plan, TextIO]] = []
+            try:
+                while pending and len(batch) < self.order.sampling.micro_batch:
+                    place = pending.popleft()
+                    plan = self._next_attempt(place)
+                    if plan is None:
+                        on_volume()
+                        continue
+                    claimed = claim(self.folder, plan["id"])
+                    if claimed is None:
+                        contested.append(place)
+                    else:
+                        batch.append((plan, claimed))
+                self.ledger.refresh()  # who held a claim before us may have finished
+                self._generate([plan for plan, _ in batch if not self._is_made(plan)])
+                pending.extendleft((plan["label"], plan["index"]) for plan, _ in reversed(batch))
+            finally:
+                for _, claimed in batch:
+                    release(claimed)
+
+    def _next_attempt(self, place: Place) -> Plan | None:
+        """The volume that the place lacks; None where it has one, or where every attempt was turned down."""
+        order = self.order
+        for attempt in range(order.attempts):
+            plan = plan_volume(
+                self.common, order.prompts, label=place[0], index=place[1], attempt=attempt, seed=order.seed
+            )
+            if not self._is_made(plan):
+                return plan
+            if self.ledger.entries[plan["id"]]["label"] is not None:
+                return None
+        return None
+
+    def _is_made(self, plan: Plan) -> bool:
+        entry = self.ledger.entries.get(plan["id"])
+        return entry is not None and all(inside(self.folder, file).is_file() for file in entry["files"].values())
+
+    def _generate(self, plans: list[Plan]) -> None:
+        if not plans:
+            return
+        output = draw_volumes(self.drawing, self.order.sampling, plans)
+        affine = volume_affine(output.volumes.shape[2:], self.pipe.config.spacing_mm)
+        for row, plan in enumerate(plans):
+            probabilities = rounded_probabilities(output, row)
+            label = final_label(plan["label"], probabilities, self.order.labels)
+            files: dict[str, str] = {}
+            hashes: dict[str, str] = {}
+            for channel, name in enumerate(self.pipe.config.images if label is not None else ()):
+                files[name] = f"{VOLUMES}/{plan['id']}_{name}.nii"
+                hashes[name] = write_volume(self.folder / files[name], output.volumes[row, channel].numpy(), affine)
+            made = {"label": label, "files": files, "sha256": hashes, "class_probabilities": probabilities}
+            self.ledger.append({**plan, **made})
+
+
+def final_label(requested: int, probabilities: list[float] | None, policy: LabelPolicy) -> int | None:
+    """The class that a volume is listed under; None = turned down.
+
+    Example:
+        >>> [final_label(1, [0.9, 0.1], policy) for policy in ("requested", "predicted", "agreed")]
+        [1, 0, None]
+    """
+    if policy == "requested":
+        return requested
+    assert probabilities is not None  # pools of other generators were refused
+    predicted = int(np.argmax(probabilities))
+    return predicted if policy == "predicted" or predicted == requested else None
+
+
+@contextlib.contextmanager
+def computing_threads(threads: int | None) -> Iterator[int]:
+    """Compute with this many threads (None = as it is): a volume's bytes depend on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield threads or before
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def clear_write_errors(folder: Path) -> Iterator[None]:
+    """A full disk or a folder that became read-only ends in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot write there ({error.strerror}); what is listed in the pool is whole, so make room and "
+            "run the same build again."
+        ) from error
+
+
+def threads_of(folder: Path) -> int | None:
+    """The number of threads that the pool was begun with, so that any machine can go on with it."""
+    return read_json(folder / HEADER).get("threads") if (folder / HEADER).is_file() else None
+
+
+def _header(pipe: CCELLAPipeline, order: Order) -> dict[str, Any]:
+    """What all volumes of a pool have in common."""
+    return {
+        "format": FORMAT,
+        "images": pipe.config.images,
+        "spacing_mm": pipe.config.spacing_mm,
+        "shape": pipe.config.shape,
+        "preprocessing": pipe.record.get("preprocessing"),
+        "checkpoint": pipe.fingerprint,
+        "trained_on_patients": pipe.record.get("patients", []),
+        "prompts": describe(order.prompts),
+        "override_class": order.override_class,
+        "labels": order.labels,
+        "attempts": order.attempts if order.labels == "agreed" else 1,
+        "seed": order.seed,
+        "sampling": asdict(order.sampling),
+        "threads": order.threads,
+        "device": pipe.device.type,
+        "dtype": str(pipe.denoiser.dtype),
+    }
+
+
+def _require_class_heads(pipe: CCELLAPipeline, order: Order) -> None:
+    if order.labels != "requested" and pipe.denoiser.conditioning.heads == "none":
+        raise InputError(
+            f"Variant {pipe.denoiser.config.variant!r} predicts no class, so labels={order.labels!r} has no meaning; "
+            "use labels='requested'."
+        )

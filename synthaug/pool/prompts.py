@@ -1,0 +1,188 @@
+"""Where the reports come from that prompt the generator, and whose they are."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torchio as tio
+
+from synthaug.data.phantom import draw_findings
+from synthaug.data.picai import PatientFindings
+from synthaug.data.reports import ProstateFindings, write_prostate_report
+from synthaug.generate.record import patient_hash
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import content_hash
+from synthaug.ground.seeding import derive_seed, numpy_generator
+
+
+class Prompts(Protocol):
+    """A report for every place (class, index) of a pool, as a pure function of the pool's seed."""
+
+    @property
+    def policy(self) -> str:
+        """Name of the policy, as in ``PoolConfig.prompts``."""
+        ...
+
+    @property
+    def classes(self) -> list[int]:
+        """Classes that it has reports of."""
+        ...
+
+    @property
+    def patients(self) -> list[str] | None:
+        """Hashes of the patients whose reports or findings it uses; None = not known."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Hash of all that the reports depend on but the seed."""
+        ...
+
+    def report(self, label: int, index: int, *, attempt: int = 0, seed: int) -> str:
+        """The report for a place; another one for each ``attempt`` while there are others."""
+        ...
+
+
+class TextPrompts:
+    """Given reports: each of a class is used once before any is used twice.
+
+    Args:
+        texts: Reports of each class.
+        patients: Hashes of the patients whose reports they are; None = not known, and the bench then refuses the pool.
+
+    Example:
+        >>> prompts = TextPrompts({0: ["a", "b"], 1: ["c"]})
+        >>> sorted(prompts.report(0, index, seed=7) for index in range(2)), prompts.report(1, 5, seed=7)
+        (['a', 'b'], 'c')
+    """
+
+    policy = "texts"
+
+    def __init__(self, texts: Mapping[int, Sequence[str]], *, patients: Sequence[str] | None = None) -> None:
+        self.texts = {int(label): list(reports) for label, reports in texts.items()}
+        self.patients = None if patients is None else sorted(set(patients))
+        self._orders: dict[tuple[int, int], list[int]] = {}
+
+    @property
+    def classes(self) -> list[int]:
+        """Classes that have a report."""
+        return sorted(label for label, reports in self.texts.items() if reports)
+
+    @property
+    def identity(self) -> str:
+        """Hash of the texts."""
+        return content_hash({str(label): reports for label, reports in sorted(self.texts.items())})
+
+    def report(self, label: int, index: int, *, attempt: int = 0, seed: int) -> str:
+        """The report for a place; ``attempt`` goes on to the next one in the drawn order."""
+        if not self.texts.get(label):
+            raise InputError(f"No report of class {label} to prompt the generator with; reports has {self.classes}.")
+        if (label, seed) not in self._orders:
+            drawn = numpy_generator("prompts", seed, label).permutation(len(self.texts[label]))
+            self._orders[label, seed] = drawn.tolist()
+        order = self._orders[label, seed]
+        return self.texts[label][order[(index + attempt) % len(order)]]
+
+
+class TrainingPrompts(TextPrompts):
+    """The reports of the training subjects of the class, the default policy; remembers the patients by hash.
+
+    Args:
+        subjects: Training subjects only: a prompt from a test report is a leak, and the bench refuses such a pool.
+
+    Example:
+        >>> prompts = TrainingPrompts([{"label": 1, "report": "b", "patient_id": "p"}])
+        >>> prompts.report(1, 0, seed=0), len(prompts.patients)
+        ('b', 1)
+    """
+
+    policy = "training"
+
+    def __init__(self, subjects: Sequence[tio.Subject]) -> None:
+        patients = [patient_hash(subject["patient_id"]) for subject in subjects]
+        super().__init__(reports_by_class(subjects), patients=patients)
+
+
+class WriterPrompts:
+    """Reports that the report writer words from structured findings; no two places need share one.
+
+    Class 1 is PI-RADS 3 to 5, class 0 PI-RADS 1 or 2, as in :class:`~synthaug.data.reports.ProstateFindings`.
+
+    Args:
+        marksheet: Patients whose findings are worded, of training patients only; none = findings are drawn, with
+            place, size, PSA, gland volume and grade.
+
+    Raises:
+        InputError: The marksheet has no patient of a class.
+
+    Example:
+        >>> WriterPrompts().report(1, 0, seed=3) != WriterPrompts().report(1, 1, seed=3)
+        True
+    """
+
+    policy = "writer"
+
+    def __init__(self, marksheet: Sequence[PatientFindings] = ()) -> None:
+        self._rows: dict[int, list[ProstateFindings]] = {0: [], 1: []}
+        for row in marksheet:
+            self._rows[row.findings.label].append(row.findings)
+        empty = [label for label, rows in self._rows.items() if marksheet and not rows]
+        if empty:
+            raise InputError(f"The marksheet has no patient of class {empty[0]} (1 = PI-RADS 3 to 5) to word.")
+        self.patients = sorted({patient_hash(row.patient_id) for row in marksheet})
+
+    @property
+    def classes(self) -> list[int]:
+        """The two classes of PI-RADS categories."""
+        return [0, 1]
+
+    @property
+    def identity(self) -> str:
+        """Hash of the findings."""
+        return content_hash([[repr(findings) for findings in rows] for rows in self._rows.values()])
+
+    def report(self, label: int, index: int, *, attempt: int = 0, seed: int) -> str:
+        """The report for a place; another ``attempt`` words other findings."""
+        return write_prostate_report(
+            self.findings(label, index, attempt=attempt, seed=seed),
+            seed=derive_seed("written prompt", seed, label, index, attempt),
+        )
+
+    def findings(self, label: int, index: int, *, attempt: int = 0, seed: int) -> ProstateFindings:
+        """What the report for a place says."""
+        if label not in self._rows:
+            raise InputError(f"The report writer has findings of classes 0 and 1 only, none of class {label}.")
+        name = ("written findings", seed, label, index, attempt)
+        rows = self._rows[label]
+        if not rows:
+            return draw_findings(label, seed=derive_seed(*name))
+        return rows[int(numpy_generator(*name).integers(len(rows)))]
+
+
+def reports_by_class(subjects: Sequence[tio.Subject]) -> dict[int, list[str]]:
+    """The reports of each class. Give it training subjects only: a prompt from a test report is a leak.
+
+    Example:
+        >>> reports_by_class([{"label": 1, "report": "b"}, {"label": 0, "report": "a"}])
+        {0: ['a'], 1: ['b']}
+    """
+    labels = sorted({int(subject["label"]) for subject in subjects})
+    return {label: [s["report"] for s in subjects if int(s["label"]) == label] for label in labels}
+
+
+def as_prompts(reports: "Prompts | Mapping[int, Sequence[str]]") -> Prompts:
+    """Accept prompts, or the reports of each class as bare texts."""
+    return TextPrompts(reports) if isinstance(reports, Mapping) else reports
+
+
+def require_classes(prompts: Prompts, classes: Sequence[int]) -> None:
+    """InputError that names the first class that has no report."""
+    absent = [label for label in classes if label not in prompts.classes]
+    if absent:
+        raise InputError(
+            f"No report of class {absent[0]} to prompt the generator with; the prompts have classes {prompts.classes}."
+        )
+
+
+def describe(prompts: Prompts) -> dict[str, Any]:
+    """What a pool remembers of its prompts."""
+    return {"policy": prompts.policy, "identity": prompts.identity, "patients": prompts.patients}

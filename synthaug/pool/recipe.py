@@ -1,0 +1,94 @@
+"""What a synthetic volume is a function of, and how that is written down."""
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from synthaug.config import SamplingConfig
+from synthaug.generate.pipeline import CCELLAOutput, CCELLAPipeline
+from synthaug.ground.files import content_hash
+from synthaug.ground.seeding import derive_seed
+from synthaug.pool.prompts import Prompts
+
+
+def with_sampling(pipe: CCELLAPipeline, sampling: SamplingConfig) -> CCELLAPipeline:
+    """The same networks under the scheduler and micro-batch of ``sampling``; ``pipe`` itself stays as it is."""
+    drawing = copy.copy(pipe).with_scheduler(sampling.scheduler)
+    drawing.register_to_config(micro_batch=sampling.micro_batch)
+    drawing.set_progress_bar_config(disable=True)
+    return drawing
+
+
+def common_recipe(pipe: CCELLAPipeline, sampling: SamplingConfig, *, override_class: bool) -> dict[str, Any]:
+    """What a volume's bytes depend on, but for its report, class and seed; the same for all volumes of a pool."""
+    return {
+        "checkpoint": pipe.fingerprint,
+        "override_class": override_class,
+        **asdict(sampling),
+        "shape": list(pipe.config.shape),
+        "spacing_mm": list(pipe.config.spacing_mm),
+        "threads": torch.get_num_threads(),
+        "device": pipe.device.type,
+        "dtype": str(pipe.denoiser.dtype),
+    }
+
+
+def plan_volume(
+    common: Mapping[str, Any], prompts: Prompts, *, label: int, index: int, attempt: int = 0, seed: int
+) -> dict[str, Any]:
+    """The volume at a place (class, index): its recipe, and its id, which is the hash of the recipe.
+
+    Args:
+        common: Of :func:`common_recipe`.
+        prompts: Where its report comes from.
+        label: Class that is asked for.
+        index: Which of the class.
+        attempt: 0, or how many volumes of this place were turned down.
+        seed: Of the pool.
+    """
+    name = ("volume", seed, label, index, attempt) if attempt else ("volume", seed, label, index)
+    report = prompts.report(label, index, attempt=attempt, seed=seed)
+    recipe = {**common, "report": report, "requested_class": label, "seed": derive_seed(*name)}
+    return {"id": content_hash(recipe), "label": label, "index": index, "attempt": attempt, "recipe": recipe}
+
+
+def draw_volumes(drawing: CCELLAPipeline, sampling: SamplingConfig, plans: Sequence[Mapping[str, Any]]) -> CCELLAOutput:
+    """The volumes of some plans of one pool, from a pipeline that :func:`with_sampling` set up."""
+    recipes = [plan["recipe"] for plan in plans]
+    override = any(recipe["override_class"] for recipe in recipes)
+    return drawing(
+        [recipe["report"] for recipe in recipes],
+        [recipe["requested_class"] for recipe in recipes] if override else None,
+        seeds=[recipe["seed"] for recipe in recipes],
+        num_inference_steps=sampling.steps,
+        guidance_scale=sampling.guidance,
+    )
+
+
+def provenance_line(recipe: Mapping[str, Any], class_probabilities: Sequence[float] | None) -> str:
+    """A subject's provenance: one line of JSON."""
+    return json.dumps({**recipe, "class_probabilities": class_probabilities}, sort_keys=True)
+
+
+def rounded_probabilities(output: CCELLAOutput, row: int) -> list[float] | None:
+    """The class probabilities of one volume of a pipeline's output, as they are recorded."""
+    if output.class_probabilities is None:
+        return None
+    return [round(probability, 6) for probability in output.class_probabilities[row].tolist()]
+
+
+def volume_affine(shape: Sequence[int], spacing_mm: Sequence[float]) -> np.ndarray:
+    """RAS, centred on the origin.
+
+    Example:
+        >>> volume_affine((3, 3, 5), (1, 1, 2))[:3, 3].tolist()
+        [-1.0, -1.0, -4.0]
+    """
+    affine = np.diag([*spacing_mm, 1.0])
+    affine[:3, 3] = -np.multiply(spacing_mm, np.subtract(shape, 1)) / 2
+    return affine

@@ -1,0 +1,114 @@
+"""ROC, precision-recall and reliability curves of an arm: those of its trainings, averaged."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from synthaug.classify.calibration import apply_temperature
+from synthaug.statistics.bins import BINS, bin_of
+from synthaug.study.arms import Record
+
+GRID = np.linspace(0, 1, 401)
+"""Where curves are averaged."""
+
+
+class Reliability(NamedTuple):
+    """How often predictions of each confidence are right; arrays over the bins that hold any."""
+
+    confidence: np.ndarray
+    """Mean probability of the likeliest class."""
+    right: np.ndarray
+    """Share of these predictions that are right."""
+    share: np.ndarray
+    """Share of all predictions that fall into the bin."""
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error (Guo et al. 2017, equation 3) of all trainings' predictions together."""
+        return float((self.share * np.abs(self.confidence - self.right)).sum())
+
+
+def mean_roc(records: Sequence[Record]) -> np.ndarray:
+    """True positive rate at each false positive rate of ``GRID``, averaged over trainings (Fawcett 2006, section 8.1),
+    and with more than two classes over the classes, each against the rest.
+
+    Example:
+        >>> rows = [{"label": label, "probabilities": [1 - p, p]} for label, p in ((0, .1), (0, .6), (1, .5), (1, .9))]
+        >>> curve = mean_roc([{"predictions": rows}])
+        >>> float(curve[0]), float(curve[200]), float(curve[-1])  # at 0, 1/2 and 1
+        (0.5, 1.0, 1.0)
+    """
+
+    def curve(members: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        false_rate, true_rate, _ = roc_curve(members, scores)
+        return np.interp(GRID, false_rate, true_rate)
+
+    return _mean(records, curve)
+
+
+def mean_precision(records: Sequence[Record]) -> np.ndarray:
+    """Precision at each recall of ``GRID``, averaged as in :func:`mean_roc`.
+
+    Between thresholds a curve keeps the precision of the next higher recall, as average precision counts it: its mean
+    height is the average precision.
+
+    Example:
+        >>> rows = [{"label": label, "probabilities": [1 - p, p]} for label, p in ((0, .1), (0, .6), (1, .5), (1, .9))]
+        >>> curve = mean_precision([{"predictions": rows}])
+        >>> float(curve[1]), round(float(curve[-1]), 3)
+        (1.0, 0.667)
+    """
+
+    def curve(members: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        precision, recall, _ = precision_recall_curve(members, scores)
+        precision, recall = precision[::-1], recall[::-1]  # recall rises; the first point is (0, 1), no threshold
+        asked = np.maximum(GRID, GRID[1]) - 1e-9  # no threshold has recall 0: it takes the precision beside it
+        return precision[np.minimum(np.searchsorted(recall, asked), len(recall) - 1)]
+
+    return _mean(records, curve)
+
+
+def reliability(records: Sequence[Record], *, calibrated: bool) -> Reliability:
+    """Confidence against its truth in the bins of the calibration error, over all trainings of an arm.
+
+    Args:
+        records: Of one arm.
+        calibrated: Each training's probabilities after its own temperature.
+
+    Example:
+        >>> rows = [{"label": label, "probabilities": [0.25, 0.75]} for label in (0, 1)]
+        >>> reliability([{"predictions": rows, "temperature": 1.0}], calibrated=False).error
+        0.25
+    """
+    confidence, right = [], []
+    for record in records:
+        labels, probabilities = _arrays(record)
+        if calibrated:
+            probabilities = apply_temperature(probabilities, record["temperature"])
+        confidence.append(probabilities.max(axis=1))
+        right.append(probabilities.argmax(axis=1) == labels)
+    values, hits = np.concatenate(confidence), np.concatenate(right)
+    bins = bin_of(values)
+    counts = np.bincount(bins, minlength=BINS)
+    held = counts > 0
+    sure, correct = (np.bincount(bins, weights=each, minlength=BINS)[held] / counts[held] for each in (values, hits))
+    return Reliability(sure, correct, counts[held] / counts.sum())
+
+
+def _mean(records: Sequence[Record], curve: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    curves = []
+    for record in records:
+        labels, probabilities = _arrays(record)
+        classes = probabilities.shape[1]
+        curves += [
+            curve(labels == label, probabilities[:, label]) for label in (range(classes) if classes > 2 else [1])
+        ]
+    return np.mean(curves, axis=0)
+
+
+def _arrays(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (n,) and probabilities (n, K)."""
+    rows = record["predictions"]
+    return np.array([row["label"] for row in rows]), np.array([row["probabilities"] for row in rows], dtype=float)

@@ -1,0 +1,181 @@
+"""Figures of a study over panels: learning curves, ROC, precision-recall, reliability, training."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from synthaug.report.curves import GRID, mean_precision, mean_roc, reliability
+from synthaug.report.panels import panels_of, series_of, split_label
+from synthaug.report.styles import PAPER, WIDTH_IN, Style, styles_of
+from synthaug.study.arms import Arm, Record
+
+COLUMNS = 3
+"""Panels side by side at most."""
+Draw = Callable[[Axes, Arm, Style], None]
+Styles = Mapping[str, Style]
+
+
+def has_sizes(summary: Mapping[str, Any]) -> bool:
+    """Whether a study has training sets of several sizes, so that there is a learning curve."""
+    return len({regime["n_train"] for regime in summary["regimes"]}) > 1
+
+
+@rc_context(PAPER)
+def learning_plot(summary: Mapping[str, Any]) -> Figure:
+    """Test AUROC against the number of real training patients, with intervals: a line for each training set.
+
+    Args:
+        summary: From ``aggregate.summarise``.
+    """
+    panels: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for regime in summary["regimes"]:
+        sized = {key: value for key, value in regime["settings"].items() if key == "split.train"}
+        name, _ = split_label(regime["regime"], sized)
+        name, panel = split_label(name, regime["settings"])
+        panels.setdefault(panel, {}).setdefault(name, []).append(regime)
+    styles = styles_of(series_of(panels))
+    figure, grid = _grid(panels, height_in=2.9, most_columns=2)
+    for axes, series in zip(grid, panels.values(), strict=True):
+        for place, (name, regimes) in enumerate(series.items()):
+            _draw_learning(axes, regimes, styles[name], shift=place - (len(series) - 1) / 2)
+        sizes = sorted({regime["n_train"] for regimes in series.values() for regime in regimes})
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_locator(FixedLocator(sizes))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.axhline(0.5, color="0.8", linewidth=1, zorder=0)
+    _finish(figure, grid, styles, xlabel="real training patients", ylabel="test AUROC")
+    return figure
+
+
+def roc_plot(records: Sequence[Record], *, styles: Styles | None = None) -> Figure:
+    """ROC curve of each arm, the mean over its trainings; with more than two classes also over classes.
+
+    Args:
+        records: Finished cells.
+        styles: Of the series; None = as the records alone would have them.
+    """
+
+    def draw(axes: Axes, arm: Arm, style: Style) -> None:
+        axes.plot(GRID, mean_roc(arm.records), **_line(style))
+
+    figure, grid = _panels(records, draw, styles, xlabel="false positive rate", ylabel="true positive rate")
+    for axes in grid:
+        axes.plot([0, 1], [0, 1], color="0.8", linewidth=1, zorder=0)
+        axes.set(aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    return figure
+
+
+def precision_plot(records: Sequence[Record], *, styles: Styles | None = None) -> Figure:
+    """Precision-recall curve of each arm, averaged as in :func:`roc_plot`."""
+
+    def draw(axes: Axes, arm: Arm, style: Style) -> None:
+        axes.plot(GRID, mean_precision(arm.records), **_line(style))
+
+    figure, grid = _panels(records, draw, styles, xlabel="recall (sensitivity)", ylabel="precision")
+    for axes in grid:
+        axes.set(aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    return figure
+
+
+def reliability_plot(records: Sequence[Record], *, calibrated: bool, styles: Styles | None = None) -> Figure:
+    """Share of right predictions at each confidence; the marker's area is the share of predictions there.
+
+    Args:
+        records: Finished cells.
+        calibrated: After each training's temperature, or before.
+        styles: As in :func:`roc_plot`.
+    """
+    low = 1 / len(records[0]["predictions"][0]["probabilities"])
+
+    def draw(axes: Axes, arm: Arm, style: Style) -> None:
+        found = reliability(arm.records, calibrated=calibrated)
+        axes.plot(found.confidence, found.right, **_line(style))
+        area = 4 + 90 * found.share
+        axes.scatter(found.confidence, found.right, s=area, marker=style.marker, color=style.colour, linewidths=0)
+
+    after = "after" if calibrated else "before"
+    figure, grid = _panels(records, draw, styles, xlabel=f"confidence, {after} temperature", ylabel="share right")
+    for axes in grid:
+        axes.plot([low, 1], [low, 1], color="0.6", linewidth=1, zorder=0)
+        axes.set(xlim=(low - 0.03, 1.03), ylim=(-0.03, 1.03))
+    return figure
+
+
+def curve_plot(records: Sequence[Record], *, styles: Styles | None = None) -> Figure:
+    """Validation loss of each arm, the mean over its trainings; markers where a training's step was chosen."""
+
+    def draw(axes: Axes, arm: Arm, style: Style) -> None:
+        losses: dict[int, list[float]] = {}
+        for record in arm.records:
+            for point in record["history"]:
+                losses.setdefault(point["step"], []).append(point["val_loss"])
+        steps = sorted(losses)
+        means = [float(np.mean(losses[step])) for step in steps]
+        axes.plot(steps, means, **_line(style))
+        chosen = [record["chosen_step"] for record in arm.records]
+        heights = np.interp(chosen, steps, means)
+        axes.plot(chosen, heights, style.marker, color=style.colour, markersize=4, alpha=0.8)
+
+    figure, _ = _panels(records, draw, styles, xlabel="optimiser step", ylabel="validation cross-entropy")
+    return figure
+
+
+@rc_context(PAPER)
+def _panels(
+    records: Sequence[Record], draw: Draw, styles: Styles | None, *, xlabel: str, ylabel: str
+) -> tuple[Figure, list[Axes]]:
+    panels = panels_of(records)
+    known = styles or styles_of(series_of(panels))
+    figure, grid = _grid(panels, height_in=2.3, most_columns=COLUMNS)
+    for axes, series in zip(grid, panels.values(), strict=True):
+        for name, arm in series.items():
+            draw(axes, arm, known[name])
+    shown = {name: known[name] for name in series_of(panels)}
+    _finish(figure, grid, shown, xlabel=xlabel, ylabel=ylabel)
+    return figure, grid
+
+
+def _grid(panels: Mapping[str, Any], *, height_in: float, most_columns: int) -> tuple[Figure, list[Axes]]:
+    """A figure with axes for each panel, titled; a lone panel takes half a page's width."""
+    columns = min(most_columns, len(panels))
+    rows = -(-len(panels) // columns)
+    width = WIDTH_IN / 2 if len(panels) == 1 else WIDTH_IN * columns / most_columns
+    figure = Figure(figsize=(width, 0.4 + (3.1 if len(panels) == 1 else height_in * rows)), layout="constrained")
+    every = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten().tolist()
+    for axes in every[len(panels) :]:
+        axes.set_axis_off()
+    grid = every[: len(panels)]
+    for axes, title in zip(grid, panels, strict=True):
+        axes.set_title(title)
+        axes.xaxis.set_tick_params(labelbottom=True)
+    return figure, grid
+
+
+def _finish(figure: Figure, grid: Sequence[Axes], styles: Styles, *, xlabel: str, ylabel: str) -> None:
+    """Labels of the axes, once, and one legend for all panels."""
+    figure.supxlabel(xlabel, fontsize=8)
+    figure.supylabel(ylabel, fontsize=8)
+    handles = [Line2D([], [], label=name, marker=style.marker, **_line(style)) for name, style in styles.items()]
+    columns = 2 if len(grid) == 1 else 5
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, handlelength=3.4, fontsize=7.5)
+
+
+def _draw_learning(axes: Axes, regimes: Sequence[Mapping[str, Any]], style: Style, *, shift: float) -> None:
+    """One series; points of equal size stand beside each other by ``shift``."""
+    ordered = sorted(regimes, key=lambda regime: regime["n_train"])
+    sizes = np.array([regime["n_train"] for regime in ordered]) * 1.025**shift
+    values = np.array([regime["auroc"]["value"] for regime in ordered])
+    ends = np.array([[regime["auroc"][end] for regime in ordered] for end in ("ci_low", "ci_high")])
+    axes.vlines(sizes, *ends, color=style.colour, linewidth=1.1)
+    axes.plot(sizes, values, marker=style.marker, markersize=4.5, **_line(style))
+
+
+def _line(style: Style) -> dict[str, Any]:
+    return {"color": style.colour, "linestyle": style.line, "linewidth": 1.4}

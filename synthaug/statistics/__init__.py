@@ -1,0 +1,1 @@
+"""Intervals, resampling and the weighted metrics under them."""

@@ -1,0 +1,130 @@
+"""The classification metrics with a weight a row, for thousands of weightings at once.
+
+They are scikit-learn's (``metrics.classification``) with its ``sample_weight``. What the weightings share, the order of
+the rows and what each adds to a sum, is worked out once; a weighting then costs one matrix product and two running
+sums.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from synthaug.statistics.bins import BINS, bin_of
+
+STATISTICS = ("accuracy", "auroc", "average_precision", "sensitivity", "specificity", "f1", "brier", "ece")
+"""In the order of tables."""
+BLOCK = 2**17
+"""Weights gone through at a time: as many as a core's cache holds."""
+
+
+def weighted_statistics(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Every statistic with rows weighted, for many weightings.
+
+    Args:
+        labels: Classes (n,).
+        probabilities: (n, K).
+        weights: (R, n), of any number type.
+
+    Returns:
+        (R, len(STATISTICS)), of the meaning that ``classification_metrics`` gives them; NaN where the weighted rows
+        lack a class. What is needed beside it does not grow with R.
+
+    Example:
+        >>> scores = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
+        >>> weighted_statistics(np.array([0, 0, 1]), scores, np.array([[1, 1, 1], [2, 0, 1]]))[:, 0].round(3).tolist()
+        [0.667, 1.0]
+    """
+    rows = ScoredRows.of(labels, probabilities)
+    size = max(BLOCK // max(len(labels), 1), 1)
+    blocks = [rows.measure(weights[start : start + size]) for start in range(0, len(weights), size)]
+    return np.concatenate(blocks) if blocks else np.empty((0, len(STATISTICS)))
+
+
+@dataclass(frozen=True)
+class ClassOrder:
+    """The rows by falling score of one class, for :func:`areas`. Equal scores make one group."""
+
+    rows: np.ndarray
+    """Row numbers (n,), highest score first."""
+    members: np.ndarray
+    """Row numbers of the class's members, in that order."""
+    starts: np.ndarray
+    """Where among ``members`` each group that has any begins (G,)."""
+    above: np.ndarray
+    """How many rows have a higher score than each of these groups (G,)."""
+    down_to: np.ndarray
+    """How many have its score or a higher one (G,)."""
+
+    @classmethod
+    def of(cls, member: np.ndarray, scores: np.ndarray) -> "ClassOrder":
+        """Of membership and score (n,)."""
+        rows = np.argsort(-scores, kind="stable")
+        members = rows[member[rows]]
+        rising = scores[rows[::-1]]
+        groups, starts = np.unique(-scores[members], return_index=True)
+        above, down_to = (len(rows) - np.searchsorted(rising, -groups, side=side) for side in ("right", "left"))
+        return cls(rows, members, starts, above, down_to)
+
+    def areas(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Area under the ROC curve (trapezoids) and average precision (steps), for columns of weights (n, R)."""
+        passed = np.cumsum(weights[self.rows], axis=0)
+        total, hits = passed[-1], weights[self.members]
+        passed = np.concatenate([np.zeros_like(passed[:1]), passed])
+        if len(self.starts) < len(self.members):
+            hits = np.add.reduceat(hits, self.starts, axis=0)
+        hits_so_far = np.cumsum(hits, axis=0)
+        positives = hits_so_far[-1]
+        to_here = passed[self.down_to]
+        # The negatives above each member, those of its own score by half, are pairs in the wrong order.
+        wrong = np.einsum("ij,ij->j", hits, passed[self.above] + to_here - 2 * hits_so_far + hits) / 2
+        pairs = positives * (total - positives)
+        precision = hits_so_far / np.maximum(to_here, np.finfo(float).tiny)
+        return (pairs - wrong) / pairs, np.einsum("ij,ij->j", hits, precision) / positives
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Rows with class probabilities, made ready for many weightings."""
+
+    sums: np.ndarray
+    """What each row adds to each sum (rows of :meth:`measure`'s product, n)."""
+    orders: list[ClassOrder]
+    """Of the class 1 of two, or of each class."""
+
+    @classmethod
+    def of(cls, labels: np.ndarray, probabilities: np.ndarray, order: np.ndarray | None = None) -> "ScoredRows":
+        """Of classes (n,) and probabilities (n, K); ``order`` (n, K) orders the rows where the probabilities do not."""
+        order = probabilities if order is None else order
+        classes = probabilities.shape[1]
+        called = probabilities.argmax(axis=1) if classes > 2 else (probabilities[:, 1] >= 0.5).astype(int)
+        confidence, likeliest = probabilities.max(axis=1), probabilities.argmax(axis=1)
+        gaps = (confidence - (likeliest == labels)) * (bin_of(confidence) == np.arange(BINS)[:, None])
+        sums, orders = [np.ones((1, len(labels))), (called == labels)[None], gaps], []
+        for label in range(1, 2) if classes == 2 else range(classes):
+            member, calls = labels == label, called == label
+            errors = (probabilities[:, label] - member) ** 2
+            sums.append(np.stack([member, member & calls, ~member & calls, errors]))
+            orders.append(ClassOrder.of(member, order[:, label]))
+        return cls(np.concatenate(sums).astype(float), orders)
+
+    def measure(self, weights: np.ndarray) -> np.ndarray:
+        """``STATISTICS`` (R, S) under weights (R, n)."""
+        columns = np.ascontiguousarray(weights.T, dtype=float)
+        total, right, *rest = self.sums @ columns
+        gaps, of_classes = np.stack(rest[:BINS]), np.stack(rest[BINS:]).reshape(len(self.orders), 4, -1)
+        positives, hits, alarms, errors = of_classes.swapaxes(0, 1)
+        negatives = total - positives
+        with np.errstate(invalid="ignore", divide="ignore"):
+            areas, precisions = np.stack([order.areas(columns) for order in self.orders]).swapaxes(0, 1)
+            of_class = {
+                "auroc": areas,
+                "average_precision": precisions,
+                "sensitivity": hits / positives,
+                "specificity": 1 - alarms / negatives,
+                "f1": 2 * hits / (hits + alarms + positives),
+                "brier": errors / total,
+            }
+            found = {name: values.mean(axis=0) for name, values in of_class.items()}
+            found |= {"accuracy": right / total, "ece": np.abs(gaps).sum(axis=0) / total}
+        whole = (positives > 0).all(axis=0) & (negatives > 0).all(axis=0)
+        return np.where(whole[:, None], np.stack([found[name] for name in STATISTICS], axis=1), np.nan)

@@ -1,0 +1,1 @@
+"""A study: its grid of cells, what they need, running them, and what their records say together."""

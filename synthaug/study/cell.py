@@ -1,0 +1,182 @@
+"""Run one cell: train a classifier on its regime, test it once, keep every patient's prediction."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from synthaug.augment.batches import ShuffledSampler
+from synthaug.augment.sampler import SyntheticSampler
+from synthaug.classify.calibration import apply_temperature
+from synthaug.classify.prediction import predict_logits
+from synthaug.classify.training import (
+    Pretraining,
+    TrainedClassifier,
+    classical_augmentation,
+    told_by_main,
+    train_classifier,
+)
+from synthaug.classify.weights import SavedClassifier, save_classifier
+from synthaug.data.manifest import class_counts
+from synthaug.ground.files import read_json, write_json
+from synthaug.metrics.classification import brier, calibration_error, classification_metrics
+from synthaug.models.optimisation import OnStep, processes
+from synthaug.study.grid import Cell
+from synthaug.study.inputs import describe_inputs
+from synthaug.study.pools import SAME_COHORT
+from synthaug.study.preparation import Study
+
+
+def cell_path(out: Path, cell: Cell) -> Path:
+    """Where a finished cell's record lies."""
+    return out / "cells" / f"{cell.id}.json"
+
+
+def weights_path(out: Path, cell: Cell) -> Path:
+    """Where the classifier of a finished cell lies."""
+    return cell_path(out, cell).with_suffix(".safetensors")
+
+
+def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> dict[str, Any]:
+    """The record of a cell, computed or, when it was finished before, read.
+
+    Processes that train together (``torchrun``) call it together; the main one writes.
+
+    Returns:
+        regime, seed, settings, numbers of training subjects, protocol, metrics, temperature, chosen step, history,
+        seconds, and for each test subject its id, patient, label and class probabilities (before the temperature).
+    """
+    path = cell_path(study.out, cell)
+    # Asked once for all, so that no process finds what another has just written and leaves it to train alone.
+    found = told_by_main(read_json(path) if path.is_file() else None)
+    if found is not None:
+        return {**found, **cell.describe()}
+    started = time.monotonic()
+    finetuned = cell.regime == "finetuned"
+    sampler = _sampler(cell, study, None if finetuned else cell.synthetic_fraction)
+    first = _sampler(cell, study, 1.0) if finetuned else None
+    trained = _train(cell, study, sampler, first, on_step)
+    if processes().is_main_process:
+        _save_weights(cell, study, trained)  # before the record, which says that the cell is finished
+    record = {
+        **cell.describe(),
+        **_training_facts(cell, study, sampler, first),
+        "steps_made": trained.steps,
+        "chosen_step": trained.chosen_step,
+        "temperature": trained.temperature,
+        "history": trained.history,
+        **_test(cell, study, trained),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    if processes().is_main_process:
+        write_json(path, record)
+    return record
+
+
+def _training_facts(
+    cell: Cell, study: Study, sampler: SyntheticSampler, first: SyntheticSampler | None
+) -> dict[str, Any]:
+    """What a record says of whom a cell was trained on, and for how long."""
+    real, synthetic = (sum(counts.values()) for counts in (sampler.real, (first or sampler).synthetic))
+    return {
+        # Nothing but the training patients is behind a classifier of real data, whatever the generators of others saw.
+        "protocol": SAME_COHORT if cell.synthetic_fraction is None else study.protocol,
+        "augment": cell.config.classifier.augment,
+        "n_train": len({subject["patient_id"] for subject in study.split.train}),
+        "n_train_real": real,
+        "n_train_synthetic": synthetic,
+        "steps": cell.config.classifier.training.steps,
+        "pretrain_steps": _pretraining_steps(cell),
+        "datasets": describe_inputs(study, real=real > 0, synthetic=synthetic > 0),
+    }
+
+
+def _pretraining_steps(cell: Cell) -> int:
+    """Steps on synthetic data before the others; at least one of each kind."""
+    if cell.regime != "finetuned" or cell.synthetic_fraction is None:
+        return 0
+    steps = cell.config.classifier.training.steps
+    return min(max(round(cell.synthetic_fraction * steps), 1), steps - 1)
+
+
+def _sampler(cell: Cell, study: Study, fraction: float | None) -> SyntheticSampler:
+    """Batches with a share of synthetic subjects: exactly balanced, or (for class weights, or for nothing) as the set
+    is."""
+    config = cell.config.classifier
+    kind = SyntheticSampler if config.balance == "oversampled" else ShuffledSampler
+    return kind(
+        study.split.train,
+        None if fraction is None else study.pool,
+        batch_size=config.training.batch_size,
+        synthetic_fraction=fraction,
+        seed=cell.training_seed,
+        # Whole batches in every process: the training loop gives each its share of them.
+        rank=0,
+        ranks=1,
+    )
+
+
+def _train(
+    cell: Cell, study: Study, sampler: SyntheticSampler, first: SyntheticSampler | None, on_step: OnStep | None
+) -> TrainedClassifier:
+    config = cell.config.classifier
+    transform = classical_augmentation(study.config.preprocess, config.moves) if config.moves else None
+    pretraining = None
+    if first is not None:
+        pretraining = Pretraining(first.loader(transform=transform), _pretraining_steps(cell), _counts(first))
+    return train_classifier(
+        sampler.loader(transform=transform),
+        study.split.val,
+        config,
+        images=study.config.data.images,
+        shape=study.config.preprocess.shape,
+        seed=cell.training_seed,
+        class_counts=_counts(sampler),
+        pretraining=pretraining,
+        checkpoint=cell_path(study.out, cell).with_suffix(".checkpoint"),
+        on_step=on_step,
+    )
+
+
+def _counts(sampler: SyntheticSampler) -> dict[int, int]:
+    return {label: sampler.real[label] + sampler.synthetic[label] for label in sampler.real}
+
+
+def _save_weights(cell: Cell, study: Study, trained: TrainedClassifier) -> None:
+    saved = SavedClassifier(
+        trained.network,
+        cell.config.classifier,
+        study.config.preprocess,
+        study.config.data.images,
+        classes=len(class_counts(study.split.val)),
+        temperature=trained.temperature,
+    )
+    save_classifier(weights_path(study.out, cell), saved)
+
+
+def _test(cell: Cell, study: Study, trained: TrainedClassifier) -> dict[str, Any]:
+    """Metrics and predictions on the test subjects, which are looked at here and nowhere else."""
+    subjects = study.split.test
+    logits = predict_logits(
+        trained.network, subjects, study.config.data.images, flips=cell.config.classifier.test_flips
+    )
+    probabilities = torch.softmax(logits.double(), dim=1).numpy()
+    labels = np.array([subject["label"] for subject in subjects])
+    # What ranks and decides is left as it is; only where the confidence itself is judged does the temperature count.
+    calibrated = apply_temperature(probabilities, trained.temperature)
+    honest = {"brier": brier(labels, calibrated), "ece": calibration_error(labels, calibrated)}
+    return {
+        "metrics": classification_metrics(labels, probabilities)
+        | {f"{name}_calibrated": value for name, value in honest.items()},
+        "predictions": [
+            {
+                "subject_id": subject["subject_id"],
+                "patient_id": subject["patient_id"],
+                "label": subject["label"],
+                "probabilities": row,
+            }
+            for subject, row in zip(subjects, probabilities.tolist(), strict=True)
+        ],
+    }

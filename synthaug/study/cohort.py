@@ -1,0 +1,62 @@
+"""Who a study is of: its subjects, dealt out by patient into training, validation and test."""
+
+from pathlib import Path
+from typing import Any
+
+import torchio as tio
+
+from synthaug.config import DataConfig, SplitConfig
+from synthaug.data.manifest import load_manifest
+from synthaug.data.phantom import make_subjects
+from synthaug.data.reports import write_measurement_report
+from synthaug.data.splits import Split, fold_subjects, keep_training, load_split, split_subjects
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import derive_seed
+
+
+def load_subjects(config: DataConfig) -> list[tio.Subject]:
+    """The subjects of a study: from its manifest, or phantoms. Reports are written where the manifest has none."""
+    if config.root is None:
+        phantom = config.phantom
+        if config.images != ["t2w"]:
+            raise InputError(f"Phantoms have the image 't2w', not {config.images}; set data.root to use a manifest.")
+        return make_subjects(
+            phantom.n,
+            phantom.positive_fraction,
+            phantom.seed,
+            shape=phantom.shape,
+            spacing_mm=phantom.spacing_mm,
+            difficulty=phantom.difficulty,
+        )
+    write_report = None
+    if config.measurements:
+        if config.report:
+            raise InputError("Set data.report (a column of reports) or data.measurements (to write them), not both.")
+
+        def write_report(row: Any) -> str:
+            seed = derive_seed("report", row[config.subject])
+            return write_measurement_report(row, config.measurements, seed=seed)
+
+    return load_manifest(
+        Path(config.root) / config.manifest,
+        config.images,
+        label=config.label,
+        report=config.report,
+        subject=config.subject,
+        patient=config.patient,
+        unlabelled=config.unlabelled,
+        unreported=config.unreported,
+        measured={column: measurement.missing for column, measurement in config.measurements.items()},
+        write_report=write_report,
+    )
+
+
+def draw_split(settings: SplitConfig, subjects: list[tio.Subject]) -> Split:
+    """The split of a study: the saved one that it names, a fold, or one drawn by patient."""
+    if settings.file:
+        whole = load_split(settings.file, subjects)
+    elif settings.folds:
+        whole = fold_subjects(subjects, folds=settings.folds, fold=settings.fold, val=settings.val, seed=settings.seed)
+    else:
+        whole = split_subjects(subjects, test=settings.test, val=settings.val, seed=settings.seed)
+    return keep_training(whole, settings.train, seed=settings.seed)

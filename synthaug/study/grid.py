@@ -1,0 +1,165 @@
+"""A study's config becomes its cells; a cell's identity is the hash of what determines its result."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from synthaug.config import ClassifierConfig, Config
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import content_hash
+from synthaug.ground.seeding import derive_seed
+
+DATA = ("data", "split", "preprocess")
+"""Sections that say which volumes train, choose and test."""
+STAGES = ("autoencoder", "generator", "pool")
+"""Sections that say how synthetic volumes are made: they do not touch a cell without any."""
+REPEATS = ("split.seed", "split.fold", "split.file")
+"""Axes that repeat a comparison, as seeds do, instead of being compared."""
+TREATMENTS = ("classifier.augment", "classifier.balance", "classifier.class_weights")
+"""Axes that are ways of getting more out of real data: synthetic data is compared with each of them."""
+PACE = ("checkpoint_minutes",)
+"""Settings of a training that change no result."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One classifier to train and test."""
+
+    regime: str
+    """real, synthetic, mixed or finetuned."""
+    seed: int
+    """The study's: names, with the split, the training that is repeated."""
+    training_seed: int
+    """Names the classifier's first weights and its batches: one for all arms of a repeat, another in another repeat."""
+    synthetic_fraction: float | None
+    """Share that is synthetic, of the training set or (finetuned) of the optimiser steps; None = none."""
+    settings: dict[str, Any]
+    """Value of each axis of the study that touches this cell."""
+    config: Config
+    """The study's config with these values."""
+    id: str
+    """Hash of all that determines the result."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a record says of the cell."""
+        names = ("regime", "seed", "training_seed", "synthetic_fraction", "settings", "id")
+        return {name: getattr(self, name) for name in names}
+
+
+def cells_of(config: Config, identify: Callable[[Config], tuple[str, str]]) -> list[Cell]:
+    """The cells of a study, regime by regime for each seed, so that an unfinished study compares what it has.
+
+    Args:
+        config: The study.
+        identify: Gives the hash of subjects, split and preprocessing, and that of generator and sampling.
+
+    Raises:
+        InputError: An axis names no setting, or a value that the setting cannot have.
+
+    Example:
+        >>> cells = cells_of(Config(), lambda config: ("data", "pool"))
+        >>> [(cell.regime, cell.seed) for cell in cells][:4]
+        [('real', 0), ('synthetic', 0), ('mixed', 0), ('real', 1)]
+    """
+    fractions: dict[str, list[float | None]] = {
+        "real": [None],
+        "synthetic": [1.0],
+        "mixed": [*config.study.synthetic_fraction],
+        "finetuned": [*config.study.pretrain_share],
+    }
+    cells: dict[str, Cell] = {}
+    resolved = [(settings, each, *identify(each)) for settings, each in settings_of(config)]
+    for seed in config.study.seeds:
+        for settings, each, data_id, pool_id in resolved:
+            training_seed = _training_seed(seed, settings, config.study.axes)
+            for regime in config.study.regimes:
+                for fraction in fractions[regime]:
+                    told = settings
+                    if fraction is None:
+                        told = {key: value for key, value in settings.items() if key.split(".")[0] not in STAGES}
+                    identity = {
+                        "regime": regime,
+                        "seed": training_seed,
+                        "fraction": fraction,
+                        "classifier": _without_pace(each.classifier),
+                        "data": data_id,
+                        "pool": None if fraction is None else pool_id,
+                    }
+                    name = content_hash(identity)
+                    # Two generators side by side share their cells without synthetic data.
+                    cells.setdefault(name, Cell(regime, seed, training_seed, fraction, told, each, name))
+    return list(cells.values())
+
+
+def settings_of(config: Config) -> list[tuple[dict[str, Any], Config]]:
+    """Every combination of the values of ``study.axes``, each with the config that has them.
+
+    Raises:
+        InputError: An axis names no setting, or a value that the setting cannot have.
+
+    Example:
+        >>> from synthaug.config import StudyConfig
+        >>> study = StudyConfig(axes={"classifier.network": ["resnet10", "resnet18"], "split.train": [1, 0.5]})
+        >>> [config.classifier.network for _, config in settings_of(Config(study=study))]
+        ['resnet10', 'resnet10', 'resnet18', 'resnet18']
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    if config.study.axes:
+        parser.add_class_arguments(Config)
+    typed = {key: [_typed(config, key, value, parser) for value in values] for key, values in config.study.axes.items()}
+    combinations: list[tuple[dict[str, Any], Config]] = [({}, config)]
+    for key, values in config.study.axes.items():
+        combinations = [
+            (settings | {key: value}, _replace(each, key.split("."), checked))
+            for settings, each in combinations
+            for value, checked in zip(values, typed[key], strict=True)
+        ]
+    return combinations
+
+
+def _training_seed(seed: int, settings: dict[str, Any], axes: dict[str, list[Any]]) -> int:
+    """A seed of its own for each repeat, since splits that trained from the same first weights would not tell how much
+    training again changes: an arm that trains on the pool alone would be one training, told several times.
+
+    The first split of the axes keeps the study's seed, so that a study that gets more splits keeps its cells.
+
+    Example:
+        >>> axes = {"split.seed": [4, 5], "split.train": [0.5, 1]}
+        >>> seeds = [_training_seed(0, {"split.seed": split, "split.train": 1}, axes) for split in (4, 5)]
+        >>> seeds[0] == 0 != seeds[1]
+        True
+    """
+    places = {key: axes[key].index(settings[key]) for key in REPEATS if key in axes}
+    return derive_seed("repeat", seed, places) if any(places.values()) else seed
+
+
+def _typed(config: Config, key: str, value: Any, parser: ArgumentParser) -> Any:
+    """A value of an axis, checked as one from a file is."""
+    values = asdict(config)
+    *sections, name = key.split(".")
+    place: Any = values
+    for section in sections:
+        place = place.get(section) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or name not in place:
+        raise InputError(f"study.axes: there is no setting {key!r}; see --help for the settings.")
+    place[name] = value
+    try:
+        made = parser.instantiate_classes(parser.parse_object(values))
+    except (ArgumentError, InputError) as error:
+        raise InputError(f"study.axes: {key}={value} cannot be: {' '.join(str(error).split())}") from error
+    for part in (*sections, name):
+        made = getattr(made, part)
+    return made
+
+
+def _replace(part: Any, path: list[str], value: Any) -> Any:
+    """A dataclass with the value at a path replaced; its own checks run again."""
+    first, *rest = path
+    return replace(part, **{first: _replace(getattr(part, first), rest, value) if rest else value})
+
+
+def _without_pace(config: ClassifierConfig) -> dict[str, Any]:
+    settings = asdict(config)
+    return {**settings, "training": {**settings["training"], **dict.fromkeys(PACE)}}

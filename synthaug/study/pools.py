@@ -1,0 +1,133 @@
+"""A study's pool: whose reports prompt it, and whom it must never have seen."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torchio as tio
+
+from synthaug.config import Config, PoolConfig, PreprocessConfig
+from synthaug.data.picai import read_marksheet
+from synthaug.data.splits import Split
+from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.record import patient_hash
+from synthaug.ground.errors import InputError
+from synthaug.pool.pool import SyntheticPool
+from synthaug.pool.prompts import Prompts, TrainingPrompts, WriterPrompts
+
+SAME_COHORT, OTHER_COHORT = "same cohort", "other cohort"
+"""Protocols: the generator was trained on exactly the classifier's training patients, or (as far as is known) not."""
+WORDS = {
+    "training": "reports of training patients of the requested class",
+    "writer": "reports by the report writer, from findings of the requested class",
+}
+LABELS = {
+    "requested": "the requested class is the label",
+    "predicted": "the class that the generator predicted from the report is the label",
+    "agreed": "the requested class is the label, and the generator predicted the same one",
+}
+
+
+def prompts_of(config: PoolConfig, split: Split) -> Prompts:
+    """The prompts that a config asks for, of training patients only; written findings leave out who is held out.
+
+    Raises:
+        InputError: The marksheet cannot be read or lacks a class.
+    """
+    if config.prompts != "writer":
+        return TrainingPrompts(split.train)
+    if config.marksheet is None:
+        return WriterPrompts()
+    held_out = {subject["patient_id"] for subject in [*split.val, *split.test]}
+    return WriterPrompts([row for row in read_marksheet(config.marksheet) if row.patient_id not in held_out])
+
+
+def overrides_class(config: PoolConfig, generator: CCELLAPipeline) -> bool:
+    """Whether the class is told: asked for, or the variant knows it only when it is told."""
+    return config.prompts == "override" or generator.denoiser.conditioning.class_input == "true"
+
+
+def open_given_pool(config: Config, split: Split) -> SyntheticPool:
+    """Open the pool that a config names.
+
+    Raises:
+        InputError: No pool, another preprocessing, other images, or it saw a patient that is chosen or tested by.
+    """
+    pool = SyntheticPool.open(str(config.pool.path), preprocessing=config.preprocess)
+    require_images(pool, config.data.images)
+    refuse_leaking_pool(pool, split)
+    return pool
+
+
+def require_images(pool: SyntheticPool, images: Sequence[str]) -> None:
+    """InputError if the pool's subjects have other images, or in another order."""
+    if pool.images != images:
+        raise InputError(f"{pool.path}: the pool has images {pool.images}, and data.images is {images}.")
+
+
+def preprocessing_of(pool: SyntheticPool) -> PreprocessConfig:
+    """What real volumes go through to be as the pool's; of released generators shape and spacing alone are known."""
+    born = pool.header.get("preprocessing") or {name: pool.header[name] for name in ("shape", "spacing_mm")}
+    settings: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in born.items()}
+    return PreprocessConfig(**settings)
+
+
+def refuse_leaking_pool(pool: SyntheticPool, split: Split) -> None:
+    """InputError if generator or prompts come from a patient that the classifier is chosen or tested by."""
+    refuse_generator_leaks(pool, split)
+    patients = pool.header.get("prompts", {}).get("patients")
+    if patients is None:
+        raise InputError(
+            f"{pool.path}: does not say whose reports prompted it; build it with prompts that remember their patients "
+            "(TrainingPrompts or WriterPrompts)."
+        )
+    refuse_leaks(patients, split, source=str(pool.path), did="prompted with the report of")
+
+
+def refuse_generator_leaks(pool: SyntheticPool, split: Split) -> None:
+    """InputError if the generator was trained on a patient that is held out."""
+    refuse_leaks(pool.header["trained_on_patients"], split, source=str(pool.path), did="its generator was trained on")
+
+
+def refuse_leaks(seen: Sequence[str], split: Split, *, source: str, did: str = "trained on") -> None:
+    """InputError if ``seen`` (hashes of patients) has one that the classifier is chosen or tested by."""
+    known = set(seen)
+    for part in ("val", "test"):
+        for subject in getattr(split, part):
+            if patient_hash(subject["patient_id"]) in known:
+                raise InputError(
+                    f"{source}: {did} patient {subject['patient_id']!r}, who is in the {part} part; "
+                    "use training patients only."
+                )
+
+
+def protocol_of(seen: Sequence[str], split: Split) -> str:
+    """The protocol of a generator trained on ``seen`` (hashes of patients; none = not known).
+
+    Example:
+        >>> split = Split([{"patient_id": "a"}], [], [])
+        >>> protocol_of([patient_hash("a")], split), protocol_of([], split)
+        ('same cohort', 'other cohort')
+    """
+    trained = {patient_hash(subject["patient_id"]) for subject in split.train}
+    return SAME_COHORT if set(seen) == trained else OTHER_COHORT
+
+
+def refuse_synthetic_subjects(subjects: Sequence[tio.Subject]) -> None:
+    """InputError where an exported pool is given as a study's data: its volumes would be split and tested on."""
+    for subject in subjects:
+        if subject["synthetic"]:
+            raise InputError(
+                f"{subject['subject_id']}: is synthetic, and a study splits and tests real subjects only; "
+                "take it out of the manifest and give its pool as pool.path."
+            )
+
+
+def describe_pool(pool: SyntheticPool) -> str:
+    """One line on a pool's prompts and labels, for people."""
+    header = pool.header
+    policy = header["prompts"]["policy"]
+    told = ", and the class vector is told" if header["override_class"] else ""
+    summary = pool.summary()
+    counts = f"requested {summary['requested']}, generated {summary['generated']}, kept {summary['kept']}"
+    dropped = f", {pool.dropped} left out as copies of training patients" if pool.dropped else ""
+    return f"{WORDS.get(policy, policy)}{told}; {LABELS[header['labels']]}; {counts}{dropped}"

@@ -1,0 +1,88 @@
+"""Is there anything to do? A look at files alone, so that the rerun of a finished study need not import torch."""
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from synthaug.config import Config
+from synthaug.ground.files import content_hash, read_json, write_json
+
+STAMP = "finished.json"
+MOST_FILES = 100_000
+"""With more input files than this the study is gone through anew, which says the same more slowly."""
+PACKAGE = Path(__file__).parents[1]
+
+
+def inputs_of(config: Config, out: Path) -> str | None:
+    """Hash of all that a study depends on: settings, this package, every file that a setting names or that lies below
+    it (names, sizes and times of change), and the tracking server. None where there are too many files to look at.
+
+    Args:
+        config: The study.
+        out: Its folder, which is left out where it lies in one of those.
+    """
+    settings = asdict(config)
+    places = [PACKAGE, *sorted({Path(word) for word in _words(settings) if word and Path(word).exists()})]
+    files = itertools.chain.from_iterable(_files_in(place, without=out.resolve()) for place in places)
+    seen = list(itertools.islice(files, MOST_FILES + 1))
+    if len(seen) > MOST_FILES:
+        return None
+    return content_hash([settings, os.environ.get("MLFLOW_TRACKING_URI"), [[str(file), _look(file)] for file in seen]])
+
+
+def mark_finished(out: Path, inputs: str | None, files: Iterable[Path], *, present: Iterable[Path] = ()) -> None:
+    """Note that a study is complete.
+
+    Args:
+        out: Its folder.
+        inputs: :func:`inputs_of`, from before the inputs were read.
+        files: What the study consists of; a file that is not there must not be there later either.
+        present: What must be there later, changed or not.
+    """
+    looks = {os.path.relpath(file, out): _look(file) for file in files}
+    write_json(out / STAMP, {"inputs": inputs, "files": looks, "present": [os.path.relpath(p, out) for p in present]})
+
+
+def finished_summary(config: Config, out: Path) -> dict[str, Any] | None:
+    """The summary of a study to which nothing is to be done; None where something may have changed."""
+    if not (out / STAMP).is_file():
+        return None
+    stamp = read_json(out / STAMP)
+    changed = any(_look(out / name) != look for name, look in stamp["files"].items())
+    if changed or not all((out / name).exists() for name in stamp["present"]):
+        return None
+    unchanged = stamp["inputs"] is not None and stamp["inputs"] == inputs_of(config, out)
+    return read_json(out / "summary.json") if unchanged else None
+
+
+def _words(value: Any) -> Iterator[str]:
+    """Every text in nested settings: some name files."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from itertools.chain.from_iterable(map(_words, value.values()))
+    elif isinstance(value, list | tuple):
+        yield from itertools.chain.from_iterable(map(_words, value))
+
+
+def _files_in(place: Path, *, without: Path) -> Iterator[Path]:
+    if place.is_file():
+        yield place
+        return
+    for folder, below, files in os.walk(place, followlinks=True):
+        below[:] = sorted(
+            name for name in below if name != "__pycache__" and (Path(folder) / name).resolve() != without
+        )
+        yield from (Path(folder) / name for name in sorted(files))
+
+
+def _look(file: Path) -> list[int] | None:
+    """Size and time of change."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    return [status.st_size, status.st_mtime_ns]

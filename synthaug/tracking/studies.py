@@ -1,0 +1,159 @@
+"""A study in MLflow: its parent run, its cells as children, and what is sent later because a server was away."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Metric, Run, RunTag
+
+from synthaug.config import Config
+from synthaug.ground.files import content_hash
+from synthaug.tracking.cells import FinishedCell, delete_cell, log_cell
+from synthaug.tracking.connection import connect
+from synthaug.tracking.entries import SOURCE, as_params
+from synthaug.tracking.notes import GUIDE, headline_of, note_of, plots_of
+from synthaug.tracking.trainings import send_trainings
+
+STATISTICS = ("value", "ci_low", "ci_high")
+
+
+class Tracker:
+    """Logs one study. Metric names group by what is before the slash, as the interface's chart sections do.
+
+    A server that cannot be reached costs the study nothing but a warning: what it lacks is sent at the study's end, or
+    when the same command runs again.
+
+    Args:
+        out: The study's folder; holds ``mlflow.db`` and ``mlartifacts`` unless MLFLOW_TRACKING_URI names a server.
+        experiment: Name of the experiment.
+        study_id: Hash of the study's config: the same study finds its runs again.
+        params: Settings of the study, flat.
+
+    Raises:
+        InputError: MLFLOW_TRACKING_URI is wrong, or the server refuses us.
+    """
+
+    def __init__(self, out: Path, *, experiment: str, study_id: str, params: Mapping[str, Any]) -> None:
+        self.connection = connect(out, experiment)
+        self.connection.renew()
+        self.study_id, self.params = study_id, dict(params)
+        self._waiting: list[FinishedCell] = []
+        self._known: dict[str, Run] = {}
+        self._parent: Run | None = None
+        self.connection.attempt(self._begin)
+
+    def log_cell(self, record: Mapping[str, Any], config: Config, *, weights: Path) -> None:
+        """Log a finished cell as a child run, once whoever else logs it.
+
+        Args:
+            record: As ``cell.run_cell`` gives it.
+            config: The study's, with the cell's values.
+            weights: Its classifier, a safetensors file.
+        """
+        self._waiting.append(FinishedCell(record, config, weights))
+        self.connection.attempt(self._send_cells)
+
+    def log_study(self, summary: Mapping[str, Any], *, artifacts: Sequence[Path]) -> bool:
+        """Send what waits, then log the study's statistics, verdict, plots and files to the parent run and end it.
+
+        Returns:
+            Whether MLflow has all of it.
+        """
+        self.connection.renew(quietly=True)
+        return self.connection.attempt(lambda: self._finish(summary, artifacts))
+
+    def _begin(self) -> Run:
+        """The parent run, found or made, and what the experiment already holds."""
+        if self._parent is None:
+            found = self.connection.runs(study_id=self.study_id, kind="study")
+            parent = found[-1] if found else self._create_parent()  # the earliest, should two machines have made it
+            self._known = {run.data.tags["cell_id"]: run for run in self.connection.runs(kind="cell")}
+            self._parent = parent
+        return self._parent
+
+    def _create_parent(self) -> Run:
+        name = f"study {self.connection.name}, running"
+        tags = {**SOURCE, "mlflow.runName": name, "study_id": self.study_id, "kind": "study"}
+        run = self.connection.client.create_run(self.connection.experiment, tags=tags)
+        self.connection.client.log_batch(run.info.run_id, params=as_params(self.params))
+        return run
+
+    def _send_cells(self) -> None:
+        parent = self._begin().info.run_id
+        while self._waiting:
+            cell = self._waiting[0]
+            if not self._holds(cell.record["id"], parent):
+                log_cell(self.connection, cell, parent=parent, study_id=self.study_id)
+            self._waiting.pop(0)
+
+    def _holds(self, cell_id: str, parent: str) -> bool:
+        """Whether MLflow has the cell whole; a run that was cut off is deleted, that of a smaller study adopted."""
+        known = self._known.get(cell_id)
+        found = [known] if known and known.info.status == "FINISHED" else self.connection.runs(cell_id=cell_id)
+        whole = [run for run in found if run.info.status == "FINISHED"]
+        # Under the folder's lock nobody else is at it: a run that has not ended never will.
+        for run in [*(run for run in found if run not in whole), *whole[:-1]]:
+            delete_cell(self.connection, run)
+        if whole and whole[-1].data.tags.get("mlflow.parentRunId") != parent:
+            run_id = whole[-1].info.run_id
+            tags = [RunTag("mlflow.parentRunId", parent), RunTag("study_id", self.study_id)]
+            self.connection.client.log_batch(run_id, tags=tags)
+        return bool(whole)
+
+    def _finish(self, summary: Mapping[str, Any], artifacts: Sequence[Path]) -> None:
+        self._send_cells()
+        self._send_trainings()
+        parent, client = self._begin(), self.connection.client
+        run_id, summary_id = parent.info.run_id, content_hash(summary)
+        if parent.data.tags.get("summary_id") == summary_id:
+            return
+        client.log_batch(run_id, metrics=metrics_of(summary))
+        for path in artifacts:
+            client.log_artifact(run_id, str(path))
+            if path.suffix == ".html":
+                self._send_plots(run_id, path)
+        note = note_of(summary)
+        tags = {"verdict": summary["verdict"], "mlflow.note.content": note, "mlflow.runName": headline_of(summary)}
+        client.log_batch(run_id, tags=[RunTag(key, value[:8000]) for key, value in tags.items()])
+        client.set_experiment_tag(self.connection.experiment, "mlflow.note.content", f"{note}\n\n{GUIDE}"[:20000])
+        client.set_terminated(run_id, "FAILED" if summary["failed"] else "FINISHED")
+        client.set_tag(run_id, "summary_id", summary_id)  # last: it says that all is there
+
+    def _send_trainings(self) -> None:
+        runs = [run for kind in ("autoencoder", "generator") for run in self.connection.runs(kind=kind)]
+        send_trainings(self.connection, {run.data.tags["stage_id"]: run for run in runs})
+
+    def _send_plots(self, run_id: str, page: Path) -> None:
+        with plots_of(page) as folder:
+            self.connection.client.log_artifacts(run_id, str(folder), "plots")
+
+
+def metrics_of(summary: Mapping[str, Any]) -> list[Metric]:
+    """Means, intervals and p-values of a study, each under its arm's, contrast's or pool's name.
+
+    AUROC alone stands in the sections ``regimes`` and ``effect``: the interface draws a chart for every name, and the
+    answer must not drown among hundreds of them.
+    """
+    named: dict[str, float] = {}
+    for regime in summary["regimes"]:
+        for metric, values in regime.items():
+            if isinstance(values, Mapping) and "value" in values:
+                name = f"regimes{_section(metric)}/{regime['regime']}_{metric}"
+                named |= {name + ("" if part == "value" else f"_{part}"): values[part] for part in STATISTICS}
+    for contrast in summary["contrasts"]:
+        words = contrast["contrast"].replace(" - ", "_minus_")
+        name = f"effect{_section(contrast['metric'])}/{words}_{contrast['metric']}"
+        named[name] = contrast["difference"]
+        named |= {f"{name}_{part}": contrast[part] for part in ("ci_low", "ci_high", "p", "p_holm")}
+    for image in summary["image_metrics"]:
+        name = f"images/{image['source']} {image['metric']}".replace("/ ", "/")
+        named[name] = image["value"]
+        parts = [part for part in ("floor", "false_alarms", "ci_low", "ci_high") if part in image]
+        named |= {f"{name}_{part}": image[part] for part in parts}
+    now = int(1000 * time.time())
+    return [Metric(name, value, now, 0) for name, value in named.items()]
+
+
+def _section(metric: str) -> str:
+    return "" if metric == "auroc" else " by other metrics"
