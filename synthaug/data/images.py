@@ -99,8 +99,9 @@ def _read(
     if dtype.fields or dtype.kind not in "iuf":
         found = "colours (RGB)" if dtype.fields else f"numbers of type {dtype}"
         raise InputError(f"{prefix}: holds {found}; save one real number a voxel, such as a magnitude.")
+    remarks: list[str] = []
     if kind is None:
-        placed, remarks = np.asarray(image.affine, dtype=np.float64), []
+        placed = np.asarray(image.affine, dtype=np.float64)
     else:
         placed, remarks = world_affine(header, shape[:3], choice=affine, prefix=prefix)
     with _named(prefix):
