@@ -1,5 +1,6 @@
 """Training of a 3D classifier: the same optimiser steps in every regime, the step chosen on validation data."""
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -110,7 +111,8 @@ def train_classifier(
     alone.
 
     In several processes (``accelerate launch``, ``torchrun``) each passes the same loader and takes its share of each
-    batch; batch norms then see the share only, so that the result is near to, not equal to, that of one process.
+    batch; batch norms then see the share only, so that the result is near to, not equal to, that of one process. A
+    ``SyntheticSampler`` deals nothing out meanwhile.
 
     Args:
         loader: Batches of preprocessed training subjects, as from ``SyntheticSampler.loader``.
@@ -160,17 +162,18 @@ def train_classifier(
     batch_of = batches(loader, class_counts)
     if pretraining:
         batch_of = _in_turn(batches(pretraining.loader, pretraining.class_counts), batch_of, steps=pretraining_steps)
-    optimise(
-        _Objective(network, config.loss),
-        batch_of,
-        replace(config.training, seed=derive_seed("classifier dropout", seed)),
-        checkpoint=checkpoint,
-        on_step=note,
-        every=config.evaluate_every,
-        on_interval=validate,
-        until=choice.exhausted if config.patience else None,
-        companion=choice,
-    )
+    with _undivided([loader, *([pretraining.loader] if pretraining else [])]):
+        optimise(
+            _Objective(network, config.loss),
+            batch_of,
+            replace(config.training, seed=derive_seed("classifier dropout", seed)),
+            checkpoint=checkpoint,
+            on_step=note,
+            every=config.evaluate_every,
+            on_interval=validate,
+            until=choice.exhausted if config.patience else None,
+            companion=choice,
+        )
     return _chosen(choice, network, validation, images=images, flips=config.test_flips)
 
 
@@ -248,6 +251,16 @@ class _Objective(nn.Module):
         # Mean over the rows, not over the weights: parts of a batch then add up to its loss.
         loss = (rows if weights is None else rows * weights).mean()
         return loss, {"loss": loss.detach()}
+
+
+@contextlib.contextmanager
+def _undivided(loaders: Sequence[tio.SubjectsLoader]) -> Iterator[None]:
+    """The loaders' samplers leave the dealing to the optimisation loop, which gives each process part of each batch."""
+    with contextlib.ExitStack() as stack:
+        for loader in loaders:
+            if hasattr(loader.batch_sampler, "undivided"):
+                stack.enter_context(loader.batch_sampler.undivided())
+        yield
 
 
 def _in_turn(first: Callable[[int], Batch], second: Callable[[int], Batch], *, steps: int) -> Callable[[int], Batch]:
