@@ -18,7 +18,7 @@ from torch import nn
 from synthaug.classify.calibration import calibrated_loss, fit_temperature
 from synthaug.classify.prediction import predict_logits
 from synthaug.classify.selection import StepChoice
-from synthaug.config import MOVES, ClassifierConfig, Move, PreprocessConfig
+from synthaug.config import ClassifierConfig
 from synthaug.data.manifest import class_counts as count_classes
 from synthaug.data.manifest import stack_images
 from synthaug.ground.errors import InputError
@@ -51,43 +51,6 @@ class Pretraining:
     """Optimiser steps, of those of the whole training."""
     class_counts: Mapping[int, int] | None = None
     """Subjects of each class behind the loader, for weights "balanced"."""
-
-
-def classical_augmentation(config: PreprocessConfig, moves: Sequence[Move] = MOVES) -> tio.Compose:
-    """The published augmentation: flip left-right, rotate in plane, translate, zoom, each with probability 0.5.
-
-    Rotation to 15 degrees, translation to 10 % of the field of view, zoom 0.9 to 1.1. Ours: what is drawn of the last
-    three is done in one interpolation, which blurs less than three and is quicker.
-
-    Args:
-        config: Shape and spacing of the volumes.
-        moves: Those that are used. Leave out zoom where the class is a size.
-
-    Example:
-        >>> [type(part).__name__ for part in classical_augmentation(PreprocessConfig(), ["flip", "zoom"]).transforms]
-        ['RandomFlip', 'OneOf']
-    """
-    reach = [0.1 * spacing * side for spacing, side in zip(config.spacing_mm, config.shape, strict=True)]
-    settings: dict[str, dict[str, Any]] = {
-        "rotate": {"degrees": (0, 0, 0, 0, -15, 15)},
-        "translate": {"translation": [bound for r in reach for bound in (-r, r)]},
-        "zoom": {"scales": (0.9, 1.1), "isotropic": True},
-    }
-    parts: list[tio.Transform] = []
-    if "flip" in moves:
-        parts.append(tio.RandomFlip(axes=("LR",), flip_probability=0.5))
-    used = [settings[move] for move in settings if move in moves]
-    # Each with probability 0.5 is each of the combinations, the empty one too, with the same probability.
-    combinations = [
-        {key: value for setting in chosen for key, value in setting.items()}
-        for count in range(1, len(used) + 1)
-        for chosen in itertools.combinations(used, count)
-    ]
-    if combinations:
-        still: dict[str, Any] = {"scales": (1,) * 6, "degrees": (0,) * 6, "translation": (0,) * 6}
-        affines = [tio.RandomAffine(**{**still, **each}, default_pad_value="minimum") for each in combinations]
-        parts.append(tio.OneOf(affines, p=len(affines) / (len(affines) + 1)))
-    return tio.Compose(parts)
 
 
 def train_classifier(
