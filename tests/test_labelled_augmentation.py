@@ -1,6 +1,5 @@
 """Labelled augmentation: the class a classifier is shown is always that of the volume it is shown."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +7,27 @@ import pandas as pd
 import pytest
 import torch
 import torchio as tio
-from tiny_study import bench
 
 from synthaug.augment.sampler import SyntheticSampler
 from synthaug.classify.augmentation import LabelledAugmentation
 from synthaug.classify.weights import load_classifier
-from synthaug.config import ClassifierConfig, Config, DataConfig, GeometryConfig, LabelRule, StudyConfig
+from synthaug.config import (
+    ClassifierConfig,
+    Config,
+    DataConfig,
+    GeneratorConfig,
+    GeometryConfig,
+    LabelRule,
+    PreprocessConfig,
+    StudyConfig,
+    TrainingConfig,
+)
 from synthaug.data.manifest import make_subject, stack_images
 from synthaug.data.relabel import Relabeller
 from synthaug.ground.errors import InputError
+from synthaug.study.cell import run_cell, weights_path
 from synthaug.study.grid import cells_of
+from synthaug.study.studies import Studies
 
 IMAGES = ["t1", "t2"]
 LIMIT_MM3 = 2000
@@ -156,14 +166,21 @@ def a_study_folder(folder: Path) -> None:
     pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
 
 
-def test_a_study_trains_with_it(tmp_path):
+def test_a_cell_trains_with_it(tmp_path):
     a_study_folder(tmp_path)
-    rule = json.dumps({"column": "volume_mm3", "below": "boundary"})
-    options = ["--data.root", str(tmp_path), "--study.regimes", "[real]", "--classifier.augment", "labelled"]
-    assert bench(tmp_path / "out", *options, "--generator.variant", "radmaisi", "--data.label_rule", rule) == 0
-    [path] = (tmp_path / "out" / "cells").glob("*.json")
-    assert json.loads(path.read_text())["augment"] == "labelled"
-    assert load_classifier(path.with_suffix(".safetensors")).config.geometry == GeometryConfig()
+    config = Config(
+        data=DataConfig(root=str(tmp_path), label_rule=LabelRule("volume_mm3", below="boundary")),
+        preprocess=PreprocessConfig(shape=(16, 16, 8), spacing_mm=(1.0, 1.0, 1.0)),
+        generator=GeneratorConfig(variant="radmaisi"),
+        classifier=ClassifierConfig(
+            channels=(4, 4, 8, 8), augment="labelled", training=TrainingConfig(steps=4, batch_size=4, warmup=0)
+        ),
+        study=StudyConfig(regimes=["real"], seeds=[0]),
+    )
+    studies = Studies(tmp_path / "out", lambda *_: lambda *_: None)
+    [cell] = cells_of(config, studies.identify)
+    assert run_cell(cell, studies.of(cell.config))["augment"] == "labelled"
+    assert load_classifier(weights_path(studies.out, cell)).config.geometry == GeometryConfig()
 
 
 def test_cells_are_named_by_the_rule_too():
