@@ -13,6 +13,7 @@ from synthaug.config import (
     AutoencoderConfig,
     DenoiserConfig,
     GeneratorConfig,
+    LevelConfig,
     PreprocessConfig,
     TextEncoderConfig,
     TrainingConfig,
@@ -20,6 +21,7 @@ from synthaug.config import (
 from synthaug.data.manifest import stack_images
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
+from synthaug.generate.levels import fit_cascade
 from synthaug.generate.training import train_autoencoder, train_ldm
 
 # Two test processes share the cores, and commands and notebooks that they start are processes too: with a thread a core
@@ -40,10 +42,19 @@ def tiny_generator_config(**changes) -> GeneratorConfig:
         "denoiser": DenoiserConfig(channels=(32,), attention=(True,), head_channels=16),
         "adapter": AdapterConfig(width=32, queries=4, blocks=6, heads=2, sinusoids=16, class_width=8),
         "text_encoder": TextEncoderConfig(width=16, layers=1, heads=2, max_tokens=64),
-        "shifted_copies": 1,
-        "training": TrainingConfig(steps=3, batch_size=4),
+        "latents": "autoencoder",
+        "prediction": "v_prediction",
+        "report_dropout": 0.0,
+        "training": TrainingConfig(steps=3, batch_size=4, precision="float32"),
     }
     return GeneratorConfig(**(tiny | changes))
+
+
+def tiny_cascade_config(**changes) -> GeneratorConfig:
+    """The same over a cascade of two levels, 4 x 4 x 2 and 16 x 16 x 8 voxels."""
+    level = {"denoiser": DenoiserConfig(channels=(32,), attention=(True,), head_channels=16)}
+    levels = [LevelConfig(pooling=4, **level), LevelConfig(patch=2, **level)]
+    return tiny_generator_config(**({"latents": "cascade", "prediction": None, "levels": levels} | changes))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -77,6 +88,15 @@ def tiny_pipeline(tiny_subjects, tiny_autoencoder):
         images=IMAGES,
         micro_batch=4,
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_cascade(tiny_subjects):
+    """A CCELLA pipeline over a cascade after three steps a level, micro-batch 4; tests must not change it."""
+    config = tiny_cascade_config()
+    volumes = torch.stack([stack_images(subject, IMAGES) for subject in tiny_subjects])
+    settings = {"preprocessing": TINY_PREPROCESSING, "images": IMAGES, "micro_batch": 4}
+    return train_ldm(tiny_subjects, fit_cascade(volumes, config), config, **settings)
 
 
 @pytest.fixture

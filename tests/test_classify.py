@@ -18,6 +18,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from test_optimisation import run_two
 
 from synthaug.augment.sampler import SyntheticSampler
+from synthaug.classify.augmentation import classical_augmentation
 from synthaug.classify.calibration import LIMITS, apply_temperature, calibrated_loss, fit_temperature
 from synthaug.classify.prediction import predict_logits
 from synthaug.classify.selection import StepChoice
@@ -25,7 +26,6 @@ from synthaug.classify.training import (
     Pretraining,
     _chosen,
     _Objective,
-    classical_augmentation,
     loss_weights,
     train_classifier,
 )

@@ -64,13 +64,7 @@ def copied_images(data):
         rewrite(data, name, f"{name}.gz")
 
 
-def compressed_beside_plain(data):
-    nibabel.save(nibabel.load(data / "images/00.nii"), data / "images/03.nii.gz")
-    rewrite(data, "images/03.nii", "images/03.nii.gz")
-
-
 UNUSABLE = {
-    "compressed beside plain": (compressed_beside_plain, [], "row 5: 03.nii.gz: 03.nii stands beside it"),
     "one image under two names": (copied_images, [], "has the same image as subject"),
     "a fold that is not there": (lambda d: None, ["--split.folds", "3", "--split.fold", "3"], "must lie in 0..2"),
     "a fold of no folds": (

@@ -9,6 +9,7 @@ import torchio as tio
 
 import synthaug as sa
 from synthaug.data.manifest import make_subject, stack_images
+from synthaug.data.phantom import make_subjects
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
 
@@ -57,6 +58,75 @@ def test_images_with_a_physical_scale_keep_it():
     assert torch.allclose(result["adc"].data, (values / 3000).clamp(0, 1), atol=1e-5)
 
 
+def test_padding_of_a_smaller_field_of_view_moves_no_percentile_and_becomes_zero():
+    inner = torch.linspace(100, 200, 12**3).reshape(1, 12, 12, 12)
+    affine = np.eye(4)
+    affine[:3, 3] = 2
+    images = {"t2w": image(torch.rand(1, 16, 16, 16)), "adc": tio.ScalarImage(tensor=inner, affine=affine)}
+    for extra in ({}, {"ranges": {"adc": (-100.0, 300.0)}}):
+        config = sa.PreprocessConfig(spacing_mm=(1, 1, 1), shape=(16, 16, 16), percentiles=(0, 100), **extra)
+        adc = done(config, **images)["adc"].data
+        low, high = extra.get("ranges", {}).get("adc", (100, 200))
+        assert torch.allclose(adc[:, 2:14, 2:14, 2:14], (inner - low) / (high - low), atol=1e-5)
+        outside = torch.ones_like(adc, dtype=torch.bool)
+        outside[:, 2:14, 2:14, 2:14] = False
+        assert (adc[outside] == 0).all()
+
+
+def test_one_dark_voxel_moves_nothing_by_default_and_is_told_with_the_published_percentiles(caplog):
+    values = torch.rand(1, 12, 12, 12) * 100
+    spoilt = values.clone()
+    spoilt[0, 3, 3, 3] = -1024
+    config = sa.PreprocessConfig(spacing_mm=(1, 1, 1), shape=(12, 12, 12))
+    clean, robust = (done(config, t2w=image(each))["t2w"].data for each in (values, spoilt))
+    assert (clean - robust).abs().flatten().topk(2).values[1] < 0.01  # but for that voxel
+    assert not caplog.records
+    published = done(replace(config, percentiles=(0, 99.5)), t2w=image(spoilt))["t2w"].data
+    assert published.flatten().topk(1700).values[-1] > 0.88
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert "s: most of the range" in record.getMessage()
+
+
+def test_ordinary_images_raise_no_remark(caplog):
+    sa.preprocess(make_subjects(3, 0.5, seed=0), sa.PreprocessConfig(), ["t2w"])
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("values", "low"), [(torch.zeros(1, 12, 12, 12), 0), (torch.full((1, 12, 12, 12), 5.0), 5)])
+def test_an_image_with_one_value_between_the_percentiles_is_refused(values, low):
+    values[0, 0, 0, 0] = 9
+    config = sa.PreprocessConfig(spacing_mm=(1, 1, 1), shape=(12, 12, 12))
+    with pytest.raises(InputError, match=rf"s: image 't2w' is {low} at both of preprocess\.percentiles"):
+        done(config, t2w=image(values))
+
+
+def test_ranges_name_images_and_rise():
+    config = sa.PreprocessConfig(spacing_mm=(1, 1, 1), shape=(6, 6, 6), ranges={"adc": (0, 3000)})
+    with pytest.raises(InputError, match=r"preprocess\.ranges: 'adc' is no image; the images are t2w"):
+        done(config, t2w=image(torch.rand(1, 6, 6, 6)))
+    for window in ((3, 3), (5, 1), (0, float("inf")), (float("nan"), 1)):
+        with pytest.raises(InputError, match=r"preprocess\.ranges\.adc"):
+            sa.PreprocessConfig(ranges={"adc": window})
+
+
+@pytest.mark.parametrize("spacing", [(1e4, 1, 1), (9.0, 1.0, 1.0)])
+def test_a_grid_of_too_many_or_too_few_voxels_is_refused(spacing):
+    config = sa.PreprocessConfig(spacing_mm=(10.0, 1e-4, 1e-4) if spacing[0] > 10 else (100, 1, 1), shape=(6, 6, 6))
+    with pytest.raises(InputError, match=r"s: image 't2w' of .* voxels at preprocess\.spacing_mm"):
+        done(config, t2w=image(torch.rand(1, 6, 6, 6), spacing))
+
+
+def test_percentiles_are_robust_at_both_ends_and_a_recorded_setting_keeps_its_meaning():
+    assert sa.PreprocessConfig().percentiles == (0.5, 99.5)
+    phantom = make_subjects(2, 0.5, seed=0)
+    config = sa.PreprocessConfig(percentiles=(0, 99.5))
+    before = tio.Compose(
+        [tio.ToCanonical(), tio.RescaleIntensity((0, 1), percentiles=(0, 99.5)), tio.CropOrPad(config.shape)]
+    )
+    assert torch.equal(sa.preprocess(phantom, config, ["t2w"])[0]["t2w"].data, before(phantom[0])["t2w"].data)
+
+
 def test_other_images_come_onto_the_grid_of_the_first():
     config = sa.PreprocessConfig(spacing_mm=(1, 1, 1), shape=(16, 16, 8))
     result = done(config, t2w=image(torch.rand(1, 16, 16, 8)), adc=image(torch.rand(1, 8, 8, 4), spacing=(2, 2, 2)))
@@ -92,7 +162,7 @@ def test_the_crop_is_central_unless_a_centre_is_given():
 
 
 def test_the_setting_needs_what_finds_the_prostate_and_is_recorded_only_when_set():
-    plain = sa.PreprocessConfig(spacing_mm=(1, 1, 1), shape=(6, 6, 6))
+    plain = sa.PreprocessConfig(spacing_mm=(1, 1, 1), shape=(6, 6, 6), percentiles=(0, 99.5))
     wanted = replace(plain, centre="prostate")
     subjects = [subject(t2w=image(torch.rand(1, 12, 12, 12)))]
     with pytest.raises(InputError, match=r"centre=synthaug\.models\.taps\.crop_centre"):

@@ -17,19 +17,15 @@ from synthaug.bench.commands import run_command
 STUDY = {
     "data": {"phantom": {"n": 24, "shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]}},
     "preprocess": {"shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]},
-    "autoencoder": {
-        "channels": [8],
-        "latent_channels": 4,
-        "norm_groups": 4,
-        "monitor_every": 0,
-        "training": {"steps": 2, "warmup": 0, "batch_size": 4, "checkpoint_minutes": 0},
-    },
     "generator": {
-        "denoiser": {"channels": [32], "attention": [True], "head_channels": 16},
+        "levels": [
+            {"pooling": 4, "denoiser": {"channels": [32], "attention": [True], "head_channels": 16}},
+            {"pooling": 1, "patch": 2, "denoiser": {"channels": [32], "attention": [False], "head_channels": 16}},
+        ],
         "adapter": {"width": 32, "queries": 4, "heads": 2, "sinusoids": 16, "class_width": 8},
         "text_encoder": {"width": 16, "layers": 1, "heads": 2, "max_tokens": 64},
         "monitor_every": 0,
-        "training": {"steps": 2, "warmup": 0, "batch_size": 4, "checkpoint_minutes": 0},
+        "training": {"steps": 2, "warmup": 0, "batch_size": 4, "checkpoint_minutes": 0, "precision": "float32"},
     },
     "pool": {"per_class": 4, "sampling": {"steps": 1, "micro_batch": 4}},
     "classifier": {

@@ -127,7 +127,9 @@ def main() -> None:
     options = parser.parse_args()
     pipeline = CCELLAPipeline.from_pretrained(options.pipeline).with_scheduler("dpm_solver_sde")
     pipeline.set_progress_bar_config(disable=True)
-    config = PreprocessConfig(spacing_mm=tuple(pipeline.config.spacing_mm), shape=tuple(pipeline.config.shape))
+    config = PreprocessConfig(
+        spacing_mm=tuple(pipeline.config.spacing_mm), shape=tuple(pipeline.config.shape), percentiles=(0, 99.5)
+    )
     auditor = load_or_train(AuditorConfig(preprocess=config, difficulty=DIFFICULTY), cache=options.auditor_cache)
     settings = {"n": options.n, "guidance": options.guidance, "seed": options.seed}
     record = {

@@ -33,8 +33,9 @@ from sklearn.metrics import roc_auc_score
 
 import synthaug as sa
 from synthaug.bench.commands import run_command
+from synthaug.classify.augmentation import classical_augmentation
 from synthaug.classify.prediction import predict_logits
-from synthaug.classify.training import classical_augmentation, train_classifier
+from synthaug.classify.training import train_classifier
 from synthaug.config import (
     Config,
     DataConfig,

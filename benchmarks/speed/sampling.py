@@ -286,7 +286,9 @@ def _prompts(pipeline: CCELLAPipeline, n: int) -> tuple[list[str], list[int]]:
 
 def _real_volumes(pipeline: CCELLAPipeline, n: int) -> torch.Tensor:
     """Other held-out phantoms (n, 1, X, Y, Z), preprocessed as the generator's training volumes were."""
-    config = PreprocessConfig(spacing_mm=tuple(pipeline.config.spacing_mm), shape=tuple(pipeline.config.shape))
+    config = PreprocessConfig(
+        spacing_mm=tuple(pipeline.config.spacing_mm), shape=tuple(pipeline.config.shape), percentiles=(0, 99.5)
+    )
     images = pipeline.config.images
     done = preprocess(_phantoms(pipeline, n, seed=REAL_SEED), config, images)
     return torch.stack([stack_images(subject, images) for subject in done])

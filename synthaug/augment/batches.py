@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from synthaug.augment.sampler import Draw, SyntheticSampler
+from synthaug.augment.plan import Draw, EpochPlan
+from synthaug.augment.sampler import SyntheticSampler
 from synthaug.ground.seeding import numpy_generator
 
 
@@ -24,21 +25,20 @@ class ShuffledSampler(SyntheticSampler):
         super().__init__(*arguments, batch_size=batch_size, **options)
         self.batch_size = batch_size
 
-    def __len__(self) -> int:
-        """Batches an epoch on this rank."""
-        return math.ceil(sum([*self.real.values(), *self.synthetic.values()]) / (self.batch_size * self.ranks))
+    def _length(self, ranks: int) -> int:
+        return math.ceil(sum([*self.real.values(), *self.synthetic.values()]) / (self.batch_size * ranks))
 
-    def __iter__(self) -> Iterator[list[Draw]]:
-        members = [(False, label, index) for label in sorted(self.real) for index in range(self.real[label])]
-        for label in sorted(self.synthetic):
-            # Epochs walk on through the source and round, as in SyntheticSampler.
-            start = self.epoch * self.synthetic[label]
-            volumes = 1 if self.source is None else max(self.source.counts.get(label, 0), 1)
-            members += [(True, label, (start + index) % volumes) for index in range(self.synthetic[label])]
-        generator = numpy_generator("shuffled order", self.seed, self.epoch)
+    def _batches(self, plan: EpochPlan, numbers: range) -> Iterator[list[Draw]]:
+        members = [
+            (synthetic, share.label, member)
+            for synthetic in (False, True)
+            for share in plan.shares
+            for member in share.every(synthetic=synthetic, seed=plan.seed)
+        ]
+        generator = numpy_generator("shuffled order", plan.seed, plan.epoch)
         order: list[int] = []
-        while len(order) < len(self) * self.ranks * self.batch_size:  # the last batch is full too
+        while len(order) < numbers.stop * self.batch_size:  # the last batch is full too
             order += generator.permutation(len(members)).tolist()
-        for batch in range(self.rank, len(self) * self.ranks, self.ranks):
+        for batch in numbers:
             slots = range(batch * self.batch_size, (batch + 1) * self.batch_size)
-            yield [Draw(self.epoch, slot, *members[order[slot]]) for slot in slots]
+            yield [Draw(plan.epoch, slot, *members[order[slot]]) for slot in slots]

@@ -1,7 +1,9 @@
 """SyntheticAugmentd: what ``SyntheticAugment`` is in torchio, as a MONAI dictionary transform."""
 
+import os
+import threading
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -9,11 +11,17 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor, get_track_meta
 from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import SpaceKeys, convert_to_tensor
+from torch.utils.data import get_worker_info
 
 from synthaug.augment.balance import require_classes, target_weights
 from synthaug.augment.source import Source, as_source, open_source
 from synthaug.augment.transform import UNKNOWN
 from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import derive_seed
+
+_DRAWING = threading.Lock()
+"""Held from a draw to its use: workers may be threads that share one transform, as in MONAI's ThreadDataLoader."""
+os.register_at_fork(after_in_child=_DRAWING._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 class SyntheticAugmentd(RandomizableTransform, MapTransform):
@@ -22,6 +30,8 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
     The images become ``MetaTensor`` (C, X, Y, Z) with the affine (RAS) of the source; ``label_key``, ``report``,
     ``subject_id``, ``patient_id``, ``synthetic`` and ``provenance`` follow. A subject that stays real gets the same
     keys where it lacks them, so that both collate. What is under other keys stays as it is.
+
+    In the workers of any loader each draws for itself, anew in every epoch; MONAI's own loader seeds its workers.
 
     Args:
         keys: Images to replace.
@@ -67,9 +77,21 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
         self.weights = target_weights(target, class_counts, prob)
         require_classes(opened.classes, self.weights)
         self._target, self._index = 0, 0
+        self._seeded_for: int | None = None
+        """Seed of the loader's worker that this copy of the random state belongs to."""
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Self:
+        """As in every MONAI transform; called in a worker, it decides what that worker draws."""
+        super().set_random_state(seed, state)
+        self._seeded_for = _worker_seed()
+        return self
 
     def randomize(self, data: Any) -> None:
         """Draw whether, and of which class and index, to replace a subject whose class is ``data``."""
+        worker = _worker_seed()
+        if worker not in (None, self._seeded_for):
+            # Workers are copies of one process; only MONAI's own loader tells their transforms apart.
+            self.set_random_state(derive_seed("worker", worker, int(self.R.randint(2**31))) % 2**32)
         super().randomize(None)
         if not self._do_transform:
             return
@@ -90,19 +112,27 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
         if self.label_key not in result:
             raise InputError(f"The subject has no {self.label_key!r}; pass label_key= with the key of its class.")
         label = result[self.label_key]
-        self.randomize(label)
+        with _DRAWING:
+            self.randomize(label)
+            replaces, target, index = self._do_transform, self._target, self._index
         for key in self.key_iterator(result):
             result[key] = convert_to_tensor(result[key], track_meta=get_track_meta())
-        if not self._do_transform:
+        if not replaces:
             return UNKNOWN | result
         if not any(key in result for key in self.keys):
             raise InputError(f"The subject has none of the images {self.keys}; it has {list(result)}.")
-        synthetic = open_source(self.source).subject(self._target, self._index)
+        synthetic = open_source(self.source).subject(target, index)
         for key, image in self.key_iterator(result, self.images):
             result[key] = _tensor_of(synthetic[image])
         result |= {key: synthetic[key] for key in UNKNOWN}
-        result[self.label_key] = _like(label, self._target)
+        result[self.label_key] = _like(label, target)
         return result
+
+
+def _worker_seed() -> int | None:
+    """Another one for each worker of a loader and each epoch; None = not in a worker."""
+    info = get_worker_info()
+    return None if info is None else info.seed
 
 
 def _tensor_of(image: Any) -> torch.Tensor:

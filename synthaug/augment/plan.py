@@ -48,6 +48,15 @@ class ClassShare:
         order = shuffled_members(
             places, size=self.real + self.synthetic, seed=derive_seed("order", seed, epoch, self.label)
         )
+        return self._at(order, seed=seed)
+
+    def every(self, *, synthetic: bool, seed: int) -> list[int]:
+        """The members of this epoch, each once: the real ones or the synthetic ones."""
+        first, count = (self.real, self.synthetic) if synthetic else (0, self.real)
+        return self._at(np.arange(first, first + count), seed=seed)[1].tolist()
+
+    def _at(self, order: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """(synthetic or not, member) of places in the set of this epoch, where the real ones come first."""
         subjects = (self.first_real + order) % self.subjects
         if self.real < self.subjects:  # neighbours in a list are often alike, so the turns do not follow the list
             subjects = shuffled_members(subjects, size=self.subjects, seed=derive_seed("turns", seed, self.label))

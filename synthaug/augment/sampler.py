@@ -1,64 +1,21 @@
 """Batches of real and synthetic subjects, exactly balanced, the same for any number of workers and ranks."""
 
-import copy
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
-import torch
 import torchio as tio
-from torch import distributed
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 
 from synthaug.augment.balance import Schedule, Strategy, fraction_at, kept_counts, synthetic_counts
+from synthaug.augment.dealing import Dealing, checked_place, dealing_of
+from synthaug.augment.loading import CountingLoader, MixedSubjects
 from synthaug.augment.plan import ClassShare, Draw, EpochPlan
 from synthaug.augment.source import Source, as_source
 from synthaug.data.manifest import class_counts
 from synthaug.ground.errors import InputError
-from synthaug.ground.seeding import derive_seed, torch_generator
-
-
-class MixedSubjects(Dataset):
-    """Turns a draw into a subject and applies the transform with that draw's own random state."""
-
-    def __init__(
-        self,
-        subjects: Sequence[tio.Subject],
-        source: Source | None,
-        transform: Callable[[tio.Subject], tio.Subject] | None,
-        *,
-        seed: int,
-    ) -> None:
-        self.by_class: dict[int, list[tio.Subject]] = {}
-        for subject in subjects:
-            self.by_class.setdefault(int(subject["label"]), []).append(subject)
-        self.source = source
-        self.transform = transform
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return sum(len(subjects) for subjects in self.by_class.values())
-
-    def __getitem__(self, draw: Draw) -> tio.Subject:
-        subject = self._synthetic(draw) if draw.synthetic else self.by_class[draw.label][draw.member]
-        subject = copy.deepcopy(subject)  # a transform with copy=False must not reach the original
-        subject.load()  # torchio collates the keys of the first subject, and a volume not read yet has no data
-        if self.transform is None:
-            return subject
-        with torch.random.fork_rng(devices=[]):
-            # The CPU's generator only: torch.manual_seed would also reset the GPU's, which the fork does not restore.
-            torch.default_generator.manual_seed(derive_seed("transform", self.seed, draw.epoch, draw.slot))
-            return self.transform(subject)
-
-    def _synthetic(self, draw: Draw) -> tio.Subject:
-        assert self.source is not None  # the sampler draws synthetic subjects only where it has a source
-        if draw.member >= self.source.counts.get(draw.label, 0):  # it has grown since this worker started
-            self.source = as_source(self.source.address)
-            if draw.member >= self.source.counts.get(draw.label, 0):
-                raise InputError(
-                    f"{self.source.address}: has lost volumes of class {draw.label} while it was read; rebuild it."
-                )
-        return self.source.subject(draw.label, draw.member)
+from synthaug.ground.seeding import torch_generator
 
 
 class SyntheticSampler(Sampler[list[Draw]]):
@@ -67,6 +24,8 @@ class SyntheticSampler(Sampler[list[Draw]]):
     Each class's set is its real subjects and as many synthetic ones as the strategy says. An epoch passes the
     largest set once; smaller sets are repeated (oversampled), so that without a source this is plain oversampling.
     The order is computed place by place, so that opening an epoch costs the same for ten subjects and ten million.
+
+    Each pass draws the next epoch, whether or not a loop calls :meth:`set_epoch`.
 
     Args:
         subjects: Real training subjects.
@@ -81,8 +40,9 @@ class SyntheticSampler(Sampler[list[Draw]]):
         mode: "add" (all real subjects and synthetic ones beside them), "replace" (synthetic ones in the place of real
             ones, each epoch of others) or "synthetic" (no real ones).
         seed: Names every draw.
-        rank: This process; None = as torch.distributed says where it is initialised, else 0.
-        ranks: Number of processes, likewise; each epoch is dealt out among them, disjoint and equal.
+        rank: This process; None = as torch.distributed says when a pass begins, else 0.
+        ranks: Number of processes, likewise; each epoch is dealt out among them, disjoint and equal. A loader that
+            went through ``accelerate.prepare`` deals the same batches itself.
 
     Raises:
         InputError: The batch size does not divide, settings contradict each other, or the source lacks a class.
@@ -112,7 +72,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
         self.counts = class_counts(subjects)
         self.seed, self.mode = seed, mode
         self.sampling_strategy, self.synthetic_fraction = sampling_strategy, synthetic_fraction
-        self.rank, self.ranks = _place_among_ranks(rank, ranks)
+        self._place = checked_place(rank, ranks)
         if batch_size < 1 or batch_size % len(self.counts):
             raise InputError(f"batch_size={batch_size} must be a multiple of the {len(self.counts)} classes.")
         if self.source is None and (sampling_strategy, synthetic_fraction, mode) != ("auto", None, "add"):
@@ -122,18 +82,42 @@ class SyntheticSampler(Sampler[list[Draw]]):
         self.batch_size = batch_size
         self._first: int
         """Batches of the epoch that the next pass leaves out, because a resumed training has had them."""
-        self._done: int
-        """Batches of the epoch that have been handed over."""
+        self._begun: bool
+        """Whether a pass has drawn from the epoch, so that the next one draws the epoch after it."""
+        self._done: int | None
+        """Batches of the epoch that the training has had; None = not known, another's loader asks ahead."""
+        self._dealing: Dealing | None = None
+        """Of the last pass."""
+        self._left_out = 0
+        """Batches that the last pass left out."""
+        self._resumed: Mapping[str, Any] = {}
+        """The state that the next pass goes on from."""
         self._taken = [(dict.fromkeys(self.counts, 0), dict.fromkeys(self.counts, 0))]
         self._open_epoch(0)
 
     def __len__(self) -> int:
         """Batches an epoch on this rank."""
-        return math.ceil(self._plan.places / (self._plan.per_class * self.ranks))
+        dealing = dealing_of(self._place)
+        return dealing.batches(self._length(dealing.ranks))
+
+    @property
+    def rank(self) -> int:
+        """This process, as of now."""
+        return dealing_of(self._place).rank
+
+    @property
+    def ranks(self) -> int:
+        """Processes that share out an epoch, as of now."""
+        return dealing_of(self._place).ranks
+
+    @property
+    def sampler(self) -> Self:
+        """Where Lightning and accelerate look for ``set_epoch``."""
+        return self
 
     @property
     def epoch(self) -> int:
-        """The epoch that the next pass draws."""
+        """The epoch of the pass that was begun last, or that the next pass draws where none was."""
         return self._plan.epoch
 
     @property
@@ -150,30 +134,81 @@ class SyntheticSampler(Sampler[list[Draw]]):
         """Choose the epoch that the next pass draws; volumes that the source has gained since then take part.
 
         Raises:
-            InputError: The epoch is negative, or its fraction cannot be used.
+            InputError: The epoch is negative, its fraction cannot be used, or a saved state goes on in another one.
         """
-        if epoch != self.epoch:
-            self._open_epoch(epoch)
+        if epoch == self.epoch:
+            self._begun = False
+            self._done = None if self._done is None else self._first
+            return
+        if self._first and not self._begun:
+            raise InputError(
+                f"set_epoch({epoch}): the loaded state goes on in epoch {self.epoch} after batch {self._first}; begin "
+                "the loop (and a prepared loader, with its own set_epoch) at that epoch."
+            )
+        self._open_epoch(epoch)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        plan, first = self._plan, self._first
-        numbers = range(first * self.ranks + self.rank, len(self) * self.ranks, self.ranks)
-        self._done = first
-        return self._counted(plan.batches(numbers))
+        return self._pass(dealing_of(self._place))
 
-    def _counted(self, batches: Iterator[list[Draw]]) -> Iterator[list[Draw]]:
-        self._first = 0  # not before the first batch is asked for: a loader with workers asks twice for the iterator
-        for batch in batches:
-            self._done += 1
-            yield batch
+    def _pass(self, dealing: Dealing) -> Iterator[list[Draw]]:
+        """One pass. It begins when the first batch is asked for: loaders with workers ask twice for the iterator."""
+        if self._begun:
+            self._open_epoch(self.epoch + 1)
+        _require_same(self._resumed, {"ranks": dealing.ranks})
+        first, self._first, self._resumed = self._first, 0, {}
+        self._begun, self._done, self._dealing, self._left_out = True, None, dealing, first
+        yield from self._batches(self._plan, dealing.numbers(first, self._length(dealing.ranks)))
 
-    def state_dict(self) -> dict[str, Any]:
+    def _batches(self, plan: EpochPlan, numbers: range) -> Iterator[list[Draw]]:
+        """The batches of the epoch with these numbers."""
+        return plan.batches(numbers)
+
+    def _length(self, ranks: int) -> int:
+        """Batches an epoch on each of so many ranks."""
+        return math.ceil(self._plan.places / (self._plan.per_class * ranks))
+
+    def counter(self) -> Callable[[int], None]:
+        """Tells the sampler how many batches of the pass just begun have been handed over."""
+        plan, left_out = self._plan, self._left_out
+
+        def count(batches: int) -> None:
+            if self._plan is plan:  # no other pass has begun since
+                self._done = left_out + batches
+
+        return count
+
+    @contextlib.contextmanager
+    def undivided(self) -> Iterator[None]:
+        """Whole batches in every process, for a training loop that gives each its share of them."""
+        place, self._place = self._place, Dealing(0, 1)
+        try:
+            yield
+        finally:
+            self._place = place
+
+    def state_dict(self, *, consumed: int | None = None) -> dict[str, Any]:
         """Where the pass stands, in plain values; the same on every rank.
 
         A pass through :meth:`loader` counts the batches that the loader has handed over, not those that its workers
         have begun.
+
+        Args:
+            consumed: Batches of this epoch that the training has had on this rank; None = as :meth:`loader` counted.
+
+        Raises:
+            InputError: The pass goes through another loader, which may have asked for batches ahead, and ``consumed``
+                does not say how many the training has had; or there are not so many.
         """
-        return {"epoch": self.epoch, "batch": self._done, "volumes": self._volumes(), **self._identity()}
+        ranks = self._dealing.ranks if self._dealing and self._begun else dealing_of(self._place).ranks
+        done = self._done if consumed is None else consumed
+        if done is None:
+            raise InputError(
+                "The sampler does not know how many batches the training has had, because its loader may ask ahead; "
+                "train on sampler.loader(), or pass state_dict(consumed=...)."
+            )
+        if not 0 <= done <= self._length(ranks):
+            raise InputError(f"consumed={done} must lie in 0..{self._length(ranks)}, the batches of an epoch.")
+        return {"epoch": self.epoch, "batch": done, "volumes": self._volumes(), "ranks": ranks, **self._identity()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state`` was taken: the next pass yields the batches that were left, later passes whole epochs.
@@ -181,15 +216,14 @@ class SyntheticSampler(Sampler[list[Draw]]):
         Raises:
             InputError: The state is that of another sampler, or the source has lost volumes since.
         """
-        missing = self.state_dict().keys() - state.keys()
+        missing = {"epoch", "batch", "volumes", "ranks", *self._identity()} - state.keys()
         if missing:
             raise InputError(f"This is not the state of a sampler: {min(missing)!r} is missing.")
         self._open_epoch(int(state["epoch"]), volumes=state["volumes"])
-        for key, value in self._identity().items():
-            if state[key] != value:
-                raise InputError(f"The state was saved with {key}={state[key]}, this sampler has {value}.")
-        self._first = int(state["batch"])
-        self._done = self._first
+        _require_same(state, self._identity() | ({"ranks": self._place.ranks} if self._place else {}))
+        self._first = self._done = int(state["batch"])
+        self._begun = self._first == self._length(state["ranks"])  # that epoch is over
+        self._resumed = dict(state)
 
     def loader(
         self,
@@ -208,7 +242,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
         dataset = MixedSubjects(self.subjects, self.source, transform, seed=self.seed)
         # Without a generator of its own, a loader moves the global one at each pass.
         options = {"generator": torch_generator("loader", self.seed)} | options
-        return _CountingLoader(dataset, batch_sampler=self, num_workers=num_workers, **options)
+        return CountingLoader(dataset, batch_sampler=self, num_workers=num_workers, **options)
 
     def _open_epoch(self, epoch: int, *, volumes: Sequence[int] | None = None) -> None:
         if epoch < 0:
@@ -234,7 +268,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
         if absent and self.source is not None:
             raise InputError(f"The source has no volumes of class {absent[0]}; it has classes {self.source.classes}.")
         self._plan = EpochPlan(self.seed, epoch, self.batch_size // len(self.counts), tuple(shares))
-        self._first, self._done = 0, 0
+        self._first, self._done, self._begun, self._resumed = 0, 0, False, {}
 
     def _sets(self, epoch: int) -> tuple[dict[int, int], dict[int, int]]:
         """(real, synthetic) subjects of each class in an epoch."""
@@ -276,31 +310,14 @@ class SyntheticSampler(Sampler[list[Draw]]):
         return {
             "seed": self.seed,
             "batch_size": self.batch_size,
-            "ranks": self.ranks,
             "subjects": list(self.counts.values()),
             "real": list(self.real.values()),
             "synthetic": list(self.synthetic.values()),
         }
 
 
-class _CountingLoader(tio.SubjectsLoader):
-    """Sets the sampler's count to the batches handed over, whatever the workers have asked for ahead."""
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        sampler = self.batch_sampler
-        handed_over = sampler._first
-        for batch in super().__iter__():
-            handed_over += 1
-            sampler._done = handed_over
-            yield batch
-
-
-def _place_among_ranks(rank: int | None, ranks: int | None) -> tuple[int, int]:
-    if (rank is None) != (ranks is None):
-        raise InputError(f"rank={rank} and ranks={ranks} go together; give both or neither.")
-    if rank is None or ranks is None:
-        running = distributed.is_available() and distributed.is_initialized()
-        return (distributed.get_rank(), distributed.get_world_size()) if running else (0, 1)
-    if not 0 <= rank < ranks:
-        raise InputError(f"rank={rank} must lie in 0..{ranks - 1}.")
-    return rank, ranks
+def _require_same(state: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """InputError that names the first value of a saved state that is another one now."""
+    for key, value in now.items():
+        if key in state and state[key] != value:
+            raise InputError(f"The state was saved with {key}={state[key]}, this sampler has {value}.")

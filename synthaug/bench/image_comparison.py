@@ -8,7 +8,8 @@ from typing import Literal
 import torchio as tio
 
 from synthaug.config import PreprocessConfig
-from synthaug.data.manifest import load_manifest, read_image
+from synthaug.data.images import is_image, read_image
+from synthaug.data.manifest import load_manifest
 from synthaug.data.preprocess import build_preprocessing
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import usable_folder, write_json, write_text
@@ -90,7 +91,7 @@ def _subjects(folder: Path, images: Sequence[str]) -> list[tio.Subject]:
         return list(SyntheticPool.open(folder).subjects())
     if (folder / MANIFEST).is_file():
         return load_manifest(folder / MANIFEST, images)
-    files = sorted(path for path in folder.rglob("*") if path.name.endswith((".nii", ".nii.gz")))
+    files = sorted(path for path in folder.rglob("*") if is_image(path))
     if not files:
         raise InputError(f"{folder}: neither {MANIFEST}, nor a pool, nor NIfTI files.")
     if len(images) != 1:

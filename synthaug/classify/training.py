@@ -1,5 +1,6 @@
 """Training of a 3D classifier: the same optimiser steps in every regime, the step chosen on validation data."""
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from torch import nn
 from synthaug.classify.calibration import calibrated_loss, fit_temperature
 from synthaug.classify.prediction import predict_logits
 from synthaug.classify.selection import StepChoice
-from synthaug.config import MOVES, ClassifierConfig, Move, PreprocessConfig
+from synthaug.config import ClassifierConfig
 from synthaug.data.manifest import class_counts as count_classes
 from synthaug.data.manifest import stack_images
 from synthaug.ground.errors import InputError
@@ -52,43 +53,6 @@ class Pretraining:
     """Subjects of each class behind the loader, for weights "balanced"."""
 
 
-def classical_augmentation(config: PreprocessConfig, moves: Sequence[Move] = MOVES) -> tio.Compose:
-    """The published augmentation: flip left-right, rotate in plane, translate, zoom, each with probability 0.5.
-
-    Rotation to 15 degrees, translation to 10 % of the field of view, zoom 0.9 to 1.1. Ours: what is drawn of the last
-    three is done in one interpolation, which blurs less than three and is quicker.
-
-    Args:
-        config: Shape and spacing of the volumes.
-        moves: Those that are used. Leave out zoom where the class is a size.
-
-    Example:
-        >>> [type(part).__name__ for part in classical_augmentation(PreprocessConfig(), ["flip", "zoom"]).transforms]
-        ['RandomFlip', 'OneOf']
-    """
-    reach = [0.1 * spacing * side for spacing, side in zip(config.spacing_mm, config.shape, strict=True)]
-    settings: dict[str, dict[str, Any]] = {
-        "rotate": {"degrees": (0, 0, 0, 0, -15, 15)},
-        "translate": {"translation": [bound for r in reach for bound in (-r, r)]},
-        "zoom": {"scales": (0.9, 1.1), "isotropic": True},
-    }
-    parts: list[tio.Transform] = []
-    if "flip" in moves:
-        parts.append(tio.RandomFlip(axes=("LR",), flip_probability=0.5))
-    used = [settings[move] for move in settings if move in moves]
-    # Each with probability 0.5 is each of the combinations, the empty one too, with the same probability.
-    combinations = [
-        {key: value for setting in chosen for key, value in setting.items()}
-        for count in range(1, len(used) + 1)
-        for chosen in itertools.combinations(used, count)
-    ]
-    if combinations:
-        still: dict[str, Any] = {"scales": (1,) * 6, "degrees": (0,) * 6, "translation": (0,) * 6}
-        affines = [tio.RandomAffine(**{**still, **each}, default_pad_value="minimum") for each in combinations]
-        parts.append(tio.OneOf(affines, p=len(affines) / (len(affines) + 1)))
-    return tio.Compose(parts)
-
-
 def train_classifier(
     loader: tio.SubjectsLoader,
     validation: Sequence[tio.Subject],
@@ -110,7 +74,8 @@ def train_classifier(
     alone.
 
     In several processes (``accelerate launch``, ``torchrun``) each passes the same loader and takes its share of each
-    batch; batch norms then see the share only, so that the result is near to, not equal to, that of one process.
+    batch; batch norms then see the share only, so that the result is near to, not equal to, that of one process. A
+    ``SyntheticSampler`` deals nothing out meanwhile.
 
     Args:
         loader: Batches of preprocessed training subjects, as from ``SyntheticSampler.loader``.
@@ -160,17 +125,18 @@ def train_classifier(
     batch_of = batches(loader, class_counts)
     if pretraining:
         batch_of = _in_turn(batches(pretraining.loader, pretraining.class_counts), batch_of, steps=pretraining_steps)
-    optimise(
-        _Objective(network, config.loss),
-        batch_of,
-        replace(config.training, seed=derive_seed("classifier dropout", seed)),
-        checkpoint=checkpoint,
-        on_step=note,
-        every=config.evaluate_every,
-        on_interval=validate,
-        until=choice.exhausted if config.patience else None,
-        companion=choice,
-    )
+    with _undivided([loader, *([pretraining.loader] if pretraining else [])]):
+        optimise(
+            _Objective(network, config.loss),
+            batch_of,
+            replace(config.training, seed=derive_seed("classifier dropout", seed)),
+            checkpoint=checkpoint,
+            on_step=note,
+            every=config.evaluate_every,
+            on_interval=validate,
+            until=choice.exhausted if config.patience else None,
+            companion=choice,
+        )
     return _chosen(choice, network, validation, images=images, flips=config.test_flips)
 
 
@@ -248,6 +214,16 @@ class _Objective(nn.Module):
         # Mean over the rows, not over the weights: parts of a batch then add up to its loss.
         loss = (rows if weights is None else rows * weights).mean()
         return loss, {"loss": loss.detach()}
+
+
+@contextlib.contextmanager
+def _undivided(loaders: Sequence[tio.SubjectsLoader]) -> Iterator[None]:
+    """The loaders' samplers leave the dealing to the optimisation loop, which gives each process part of each batch."""
+    with contextlib.ExitStack() as stack:
+        for loader in loaders:
+            if hasattr(loader.batch_sampler, "undivided"):
+                stack.enter_context(loader.batch_sampler.undivided())
+        yield
 
 
 def _in_turn(first: Callable[[int], Batch], second: Callable[[int], Batch], *, steps: int) -> Callable[[int], Batch]:

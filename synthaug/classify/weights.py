@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from synthaug.classify.prediction import predict_logits
-from synthaug.config import ClassifierConfig, PreprocessConfig, TrainingConfig
+from synthaug.config import ClassifierConfig, GeometryConfig, PreprocessConfig, TrainingConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path
 from synthaug.models.classifier import build_classifier
@@ -98,7 +98,9 @@ def load_classifier(path: str | Path) -> SavedClassifier:
             settings = json.loads((stream.metadata() or {})[KEY])
             state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
         training = TrainingConfig(**settings["config"]["training"])
-        config = ClassifierConfig(**{**settings["config"], "training": training})
+        moves: dict[str, Any] = settings["config"].get("geometry", {})  # files of before there was one have none
+        moves |= {key: tuple(moves[key]) for key in ("zooms", "rotations_deg") if key in moves}
+        config = ClassifierConfig(**{**settings["config"], "training": training, "geometry": GeometryConfig(**moves)})
         preprocess = PreprocessConfig(**{**settings["preprocess"], "shape": tuple(settings["preprocess"]["shape"])})
         images, classes, temperature = settings["images"], settings["classes"], settings["temperature"]
     except (SafetensorError, KeyError, TypeError, ValueError) as error:

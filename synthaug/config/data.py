@@ -129,6 +129,9 @@ class DataConfig:
     """Column that names the subject."""
     patient: str = "patient_id"
     """Column that names the patient; where a manifest has no ``patient_id`` each subject is a patient."""
+    affine: Literal["sform", "qform"] | None = None
+    """Which matrix of a NIfTI header says where voxels lie where the two are more than a voxel apart; none = such an
+    image is refused."""
     phantom: PhantomConfig = field(default_factory=PhantomConfig)
     """Used when ``root`` is none."""
 
@@ -184,8 +187,9 @@ class PreprocessConfig:
     """Voxel size after resampling, RAS axes."""
     shape: tuple[int, int, int] = (32, 32, 16)
     """Voxels after cropping and padding around ``centre``."""
-    percentiles: tuple[float, float] = (0.0, 99.5)
-    """These intensity percentiles become 0 and 1; what lies outside is clipped."""
+    percentiles: tuple[float, float] = (0.5, 99.5)
+    """These intensity percentiles, of voxels inside the field of view, become 0 and 1; what lies outside is clipped.
+    Published: [0, 99.5], which one dark voxel can move."""
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Images with a physical scale, by name: {"adc": [0, 3000]} becomes [0, 1] in place of percentiles."""
     centre: Literal["volume", "prostate"] = "volume"
@@ -211,3 +215,10 @@ class PreprocessConfig:
             0 <= self.percentiles[0] < self.percentiles[1] <= 100,
             f"preprocess.percentiles={self.percentiles} must rise within [0, 100].",
         )
+        # Hashes tell 0 from 0.0.
+        self.percentiles = (float(self.percentiles[0]), float(self.percentiles[1]))
+        for name, (low, high) in self.ranges.items():
+            require(
+                low < high and abs(low) + abs(high) < float("inf"),
+                f"preprocess.ranges.{name}=[{low}, {high}] must be two finite numbers that rise.",
+            )

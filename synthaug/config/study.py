@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from synthaug.config.checks import require
+from synthaug.config.geometry import GeometryConfig
 from synthaug.config.optimisation import TrainingConfig
 
 Move = Literal["flip", "rotate", "translate", "zoom"]
@@ -29,9 +30,12 @@ class ClassifierConfig:
     as the training set is and the loss is weighted; or nothing."""
     class_weights: list[float] | None = None
     """Loss weight of each class where ``balance`` is weighted; none = scikit-learn's "balanced", 1 / frequency."""
-    augment: bool | list[Move] = True
+    augment: bool | Literal["labelled"] | list[Move] = True
     """Classical augmentation: true = as published, flip left-right, rotate, translate, zoom; false = none; or a list of
-    those to use. Zoom changes sizes, so leave it out where the class is a size."""
+    those to use, where zoom changes sizes but not the class. labelled: the moves of ``geometry``, after which the class
+    follows from data.label_rule; subjects for which it is not known are not zoomed."""
+    geometry: GeometryConfig = field(default_factory=GeometryConfig)
+    """Moves where ``augment`` is labelled."""
     test_flips: bool = False
     """Average the logits of a volume and of its left-right mirror image when predicting."""
     evaluate_every: int = 20
@@ -46,14 +50,14 @@ class ClassifierConfig:
     @property
     def moves(self) -> list[Move]:
         """The classical augmentation that is used; none = []."""
-        if isinstance(self.augment, bool):
-            return list(MOVES) if self.augment else []
-        return self.augment
+        if isinstance(self.augment, list):
+            return self.augment
+        return list(MOVES) if self.augment is True else []
 
     def __post_init__(self) -> None:
         require(
-            isinstance(self.augment, bool) or len(set(self.augment)) == len(self.augment) > 0,
-            f"classifier.augment={self.augment} must be true, false, or a list that names each of its moves once.",
+            not isinstance(self.augment, list) or len(set(self.augment)) == len(self.augment) > 0,
+            f"classifier.augment={self.augment} must be true, false, labelled, or a list that names each move once.",
         )
         require(self.pooling >= 1, f"classifier.pooling={self.pooling} must be at least 1.")
         require(self.evaluate_every >= 1, f"classifier.evaluate_every={self.evaluate_every} must be at least 1.")

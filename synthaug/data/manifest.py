@@ -4,20 +4,22 @@ The convention: images are ``tio.ScalarImage`` under their manifest names; ``lab
 and ``report`` str; ``synthetic`` bool; ``provenance`` str ("" = real). Every subject carries exactly these keys.
 """
 
+import logging
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-import nibabel
-import numpy as np
 import torch
 import torchio as tio
 
+from synthaug.data.grids import AffineChoice, refuse_apart
+from synthaug.data.images import open_image
+from synthaug.data.remarks import Remarks
 from synthaug.data.tables import Table, read_table
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import inside, read_bytes
+from synthaug.ground.files import inside
 
 CONVENTION = ("label", "subject_id", "patient_id", "report", "synthetic", "provenance")
 """Keys that every subject has besides its images."""
@@ -40,6 +42,7 @@ def load_manifest(
     provenance: str = PROVENANCE_COLUMN,
     unlabelled: Literal["refuse", "leave_out"] = "refuse",
     unreported: Literal["refuse", "keep"] = "refuse",
+    affine: AffineChoice | None = None,
     measured: Mapping[str, Literal["refuse", "leave_out"]] = MappingProxyType({}),
     write_report: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> list[tio.Subject]:
@@ -60,6 +63,8 @@ def load_manifest(
             all are real.
         unlabelled: What is done about a row whose class is empty: it is refused, or left out.
         unreported: What is done about a real row whose report is empty: it is refused, or kept without a report.
+        affine: Which matrix says where voxels lie where an image's sform and qform disagree; None = such an image is
+            refused.
         measured: Columns that ``write_report`` reads, and what is done about their empty cells: the row is refused, or
             the measurement is left out of its report.
         write_report: Makes the report from the row when there is no report column.
@@ -75,7 +80,7 @@ def load_manifest(
     _check_people(table, subject, patient)
     people = patient if patient in table.columns else subject
     synthetic = provenance if table.has(provenance) else None
-    subjects = []
+    subjects, remarks = [], Remarks()
     for number, row in table.rows.items():
         if unlabelled == "leave_out" and not row[label]:
             continue
@@ -88,7 +93,11 @@ def load_manifest(
         words = row[report] if report else write_report(row) if write_report else ""
         if not words and not made_by and unreported == "refuse" and (report or write_report):
             raise InputError(f"{where}: no report; give one, or go without: data.unreported=keep.")
-        volumes = {name: read_image(_image_path(table, number, name), where=where) for name in images}
+        volumes, grids = {}, {}
+        for name in images:
+            path = _image_path(table, number, name)
+            volumes[name], grids[name] = open_image(path, where=where, affine=affine, remarks=remarks)
+        refuse_apart(grids, where=where)
         subjects.append(
             make_subject(
                 volumes,
@@ -99,6 +108,7 @@ def load_manifest(
                 provenance=made_by,
             )
         )
+    remarks.say(logging.getLogger(__name__))
     return subjects
 
 
@@ -157,7 +167,7 @@ def class_index(label: Any) -> int:
     """A label as a class; InputError unless it is an integer from 0.
 
     Example:
-        >>> class_index(np.float32(1.0)), class_index(torch.tensor(2))
+        >>> class_index(1.0), class_index(torch.tensor(2))
         (1, 2)
     """
     number = float(label)
@@ -180,36 +190,6 @@ def class_counts(subjects: Sequence[tio.Subject]) -> dict[int, int]:
     if list(counts) != list(range(len(counts))):
         raise InputError(f"Labels are {list(counts)}; number the classes 0 to {len(counts) - 1} without gaps.")
     return counts
-
-
-def read_image(path: Path, *, where: str = "") -> tio.ScalarImage:
-    """Open a NIfTI file and make sure that it holds a usable single-channel volume.
-
-    Raises:
-        InputError: Missing, unreadable, not 3D, empty, constant, with values that are not finite, or compressed beside
-            an uncompressed file of the same name.
-    """
-    prefix = f"{where}: {path.name}" if where else str(path)
-    read_bytes(path, named=prefix)
-    if path.name.endswith(".nii.gz") and path.with_suffix("").exists():
-        # ITK, which reads for torchio, would silently open the other one.
-        raise InputError(f"{prefix}: {path.stem} stands beside it and would be read in its place; rename one of them.")
-    try:
-        image: Any = nibabel.load(path)
-        shape = tuple(image.shape)
-        values = np.asanyarray(image.dataobj) if 0 not in shape else np.empty(0)
-    except Exception as error:  # nibabel, gzip and zlib each raise their own for a damaged file
-        raise InputError(f"{prefix}: not a readable NIfTI file ({type(error).__name__}: {error}).") from error
-    if 0 in shape:
-        raise InputError(f"{prefix}: has zero size {shape}.")
-    volume_shape = shape[:3]
-    if len(shape) < 3 or min(volume_shape) < 2 or any(side != 1 for side in shape[3:]):
-        raise InputError(f"{prefix}: shape {shape} is not one 3D volume.")
-    if not np.isfinite(values).all():
-        raise InputError(f"{prefix}: holds NaN or infinite values.")
-    if values.min() == values.max():
-        raise InputError(f"{prefix}: every voxel is {values.flat[0]}; a constant image shows nothing.")
-    return tio.ScalarImage(path)
 
 
 def _check_people(table: Table, subject: str, patient: str) -> None:

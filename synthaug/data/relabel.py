@@ -8,7 +8,7 @@ could then be wrong (free text that names a side, a size of unknown unit, no rul
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from synthaug.config import DataConfig, GeometryConfig
@@ -18,6 +18,7 @@ from synthaug.data.manifest import read_columns
 from synthaug.data.phantom import findings_of
 from synthaug.data.statements import Findings, FreeText, Measured, Statement
 from synthaug.ground.errors import InputError
+from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import derive_seed
 
 Row = Mapping[str, object]
@@ -107,12 +108,22 @@ class Relabeller:
             )
         return made
 
+    @property
+    def identity(self) -> str:
+        """Hash of what decides how subjects are relabelled."""
+        rule = self.data.label_rule and asdict(self.data.label_rule)
+        powers = {name: [each.scaling, each.side] for name, each in self.data.measurements.items()}
+        return content_hash([rule, powers, self.rows, self.rule and self.rule.limit])
+
     def allowed(self, subject: Subject) -> Allowed:
         """Moves whose effect on this subject's report and class is known."""
         name = subject["subject_id"]
         if name not in self._allowed:
             zooms = tuple(zoom for zoom in self.geometry.zooms if not self._against_zoom(subject, zoom))
-            self._allowed[name] = Allowed(mirror=not self._against_mirroring(subject), zooms=zooms)
+            found = Allowed(mirror=not self._against_mirroring(subject), zooms=zooms)
+            if subject.get("synthetic"):  # of which there may be millions
+                return found
+            self._allowed[name] = found
         return self._allowed[name]
 
     def rewrite(self, subject: Subject, geometry: Geometry) -> tuple[str, int]:
@@ -181,6 +192,8 @@ class Relabeller:
     def _statement(self, subject: Subject) -> Statement:
         """The writer's own statement, if it is the subject's report that it writes; else free text."""
         name, report = subject["subject_id"], str(subject["report"])
+        if subject.get("synthetic"):
+            return FreeText(report)
         if name not in self._statements:
             written = self._written(subject)
             same = written is not None and written.write(NEUTRAL) == report

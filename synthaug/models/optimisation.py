@@ -193,7 +193,12 @@ def _precision(setting: str) -> str:
 
 def _parts(batch: Batch, accelerator: Accelerator, count: int) -> list[Batch]:
     """This process's share of the global batch, in ``count`` parts."""
-    rows = len(next(iter(batch.values()))) // (accelerator.num_processes * count)
+    every = len(next(iter(batch.values())))
+    rows, left_over = divmod(every, accelerator.num_processes * count)
+    if left_over:
+        raise InputError(
+            f"A batch of {every} does not divide among {accelerator.num_processes} processes of {count} parts."
+        )
     starts = [(accelerator.process_index * count + part) * rows for part in range(count)]
     return [{name: value[at : at + rows].to(accelerator.device) for name, value in batch.items()} for at in starts]
 

@@ -213,4 +213,8 @@ def _is_clear(contrast: dict, alpha: float) -> bool:
 
 
 def _classical(records: Sequence[Record]) -> str:
-    return " with classical augmentation" if all(record.get("augment", True) for record in records) else ""
+    used = {str(record.get("augment", True)) for record in records} - {"[]"}
+    if "False" in used:
+        return ""
+    told = ["labelled"] * ("labelled" in used)
+    return f" with {' or '.join(['classical'] * bool(used - {'labelled'}) + told)} augmentation"

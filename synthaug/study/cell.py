@@ -9,12 +9,12 @@ import torch
 
 from synthaug.augment.batches import ShuffledSampler
 from synthaug.augment.sampler import SyntheticSampler
+from synthaug.classify.augmentation import LabelledAugmentation, Transform, classical_augmentation
 from synthaug.classify.calibration import apply_temperature
 from synthaug.classify.prediction import predict_logits
 from synthaug.classify.training import (
     Pretraining,
     TrainedClassifier,
-    classical_augmentation,
     told_by_main,
     train_classifier,
 )
@@ -122,7 +122,7 @@ def _train(
     cell: Cell, study: Study, sampler: SyntheticSampler, first: SyntheticSampler | None, on_step: OnStep | None
 ) -> TrainedClassifier:
     config = cell.config.classifier
-    transform = classical_augmentation(study.config.preprocess, config.moves) if config.moves else None
+    transform = _augmentation(cell, study)
     pretraining = None
     if first is not None:
         pretraining = Pretraining(first.loader(transform=transform), _pretraining_steps(cell), _counts(first))
@@ -138,6 +138,13 @@ def _train(
         checkpoint=cell_path(study.out, cell).with_suffix(".checkpoint"),
         on_step=on_step,
     )
+
+
+def _augmentation(cell: Cell, study: Study) -> Transform | None:
+    config, preprocessing = cell.config.classifier, study.config.preprocess
+    if config.augment == "labelled":
+        return LabelledAugmentation(study.relabeller(config), study.config.data.images, preprocessing.spacing_mm)
+    return classical_augmentation(preprocessing, config.moves) if config.moves else None
 
 
 def _counts(sampler: SyntheticSampler) -> dict[int, int]:

@@ -46,6 +46,7 @@ def load_subjects(config: DataConfig) -> list[tio.Subject]:
         patient=config.patient,
         unlabelled=config.unlabelled,
         unreported=config.unreported,
+        affine=config.affine,
         measured={column: measurement.missing for column, measurement in config.measurements.items()},
         write_report=write_report,
     )

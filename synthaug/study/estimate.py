@@ -9,9 +9,11 @@ import torch
 import torchio as tio
 
 from synthaug.augment.sampler import SyntheticSampler
-from synthaug.classify.training import classical_augmentation, train_classifier
-from synthaug.config import Config, TrainingConfig
+from synthaug.classify.augmentation import LabelledAugmentation, Transform, classical_augmentation
+from synthaug.classify.training import train_classifier
+from synthaug.config import Config, LabelRule, TrainingConfig
 from synthaug.data.manifest import class_counts, make_subject, stack_images
+from synthaug.data.relabel import Relabeller
 from synthaug.generate.levels import LatentSpace, fit_cascade, levels_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training import train_autoencoder, train_ldm
@@ -64,7 +66,11 @@ def _classifier_seconds(config: Config) -> float:
     settings = config.classifier
     subjects = _noise(config)
     sampler = SyntheticSampler(subjects, None, batch_size=settings.training.batch_size)
-    transform = classical_augmentation(config.preprocess, settings.moves) if settings.moves else None
+    transform: Transform | None = classical_augmentation(config.preprocess, settings.moves) if settings.moves else None
+    if settings.augment == "labelled":  # noise, of which nothing is measured, takes as long
+        unmeasured = replace(config.data, measurements={}, label_rule=LabelRule())
+        relabeller = Relabeller.fit([], unmeasured, settings.geometry, rows={}, texts=False)
+        transform = LabelledAugmentation(relabeller, config.data.images, config.preprocess.spacing_mm)
     short = replace(settings, training=_short(settings.training), evaluate_every=settings.training.steps, patience=0)
 
     def train(on_step: OnStep) -> Any:

@@ -162,4 +162,6 @@ def _replace(part: Any, path: list[str], value: Any) -> Any:
 
 def _without_pace(config: ClassifierConfig) -> dict[str, Any]:
     settings = asdict(config)
+    if config.augment != "labelled":
+        del settings["geometry"]  # of which nothing is used
     return {**settings, "training": {**settings["training"], **dict.fromkeys(PACE)}}

@@ -65,8 +65,10 @@ def require_images(pool: SyntheticPool, images: Sequence[str]) -> None:
 
 
 def preprocessing_of(pool: SyntheticPool) -> PreprocessConfig:
-    """What real volumes go through to be as the pool's; of released generators shape and spacing alone are known."""
-    born = pool.header.get("preprocessing") or {name: pool.header[name] for name in ("shape", "spacing_mm")}
+    """What real volumes go through to be as the pool's; of released generators shape and spacing alone are known, and
+    the percentiles are the published ones."""
+    known = {"percentiles": (0.0, 99.5)} | {name: pool.header[name] for name in ("shape", "spacing_mm")}
+    born = pool.header.get("preprocessing") or known
     settings: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in born.items()}
     return PreprocessConfig(**settings)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ class Study:
     progress: Progress
     subjects: list[tio.Subject]
     split: Split
+    _relabellers: dict[str, Relabeller] = field(default_factory=dict, repr=False)
 
     @classmethod
     def start(cls, config: Config, out: Path, progress: Progress) -> "Study":
@@ -96,6 +97,20 @@ class Study:
         classes, channels = len(class_counts(self.subjects)), len(self.config.data.images)
         loss_weights(config, classes=classes, class_counts=class_counts(self.subjects))
         build_classifier(config, in_channels=channels, classes=classes, shape=self.config.preprocess.shape, seed=0)
+        if config.augment == "labelled" and self.split.train:
+            self.relabeller(config)
+
+    def relabeller(self, config: ClassifierConfig) -> Relabeller:
+        """Rewrites the class of what a classifier's labelled augmentation moves; fitted on the training subjects.
+
+        Raises:
+            InputError: The label rule cannot be used.
+        """
+        name = content_hash(asdict(config.geometry))
+        if name not in self._relabellers:
+            fitted = Relabeller.fit(self.split.train, self.config.data, config.geometry, texts=False)
+            self._relabellers[name] = fitted
+        return self._relabellers[name]
 
     def write_split(self, name: str) -> None:
         """Write who trains, chooses and tests to the output folder; InputError if nothing can be written there."""

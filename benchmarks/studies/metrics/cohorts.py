@@ -41,7 +41,7 @@ COHORTS = (
     Cohort(
         "hippocampus",
         "t1",
-        PreprocessConfig((1.0, 1.0, 1.0), (32, 40, 24)),
+        PreprocessConfig((1.0, 1.0, 1.0), (32, 40, 24), (0, 99.5)),
         ("seeded", "classifier", "logits", "read-out"),
         40,
         199,
@@ -49,7 +49,9 @@ COHORTS = (
         trait="volume_mm3",
     ),
     # Its true spacing was lost; the header's 1 x 1 x 3 mm is nominal.
-    Cohort("promise12", "t2w", PreprocessConfig((1.0, 1.0, 3.0), (128, 128, 24)), ("seeded", "taps"), 20, 40),
+    Cohort(
+        "promise12", "t2w", PreprocessConfig((1.0, 1.0, 3.0), (128, 128, 24), (0, 99.5)), ("seeded", "taps"), 20, 40
+    ),
 )
 
 

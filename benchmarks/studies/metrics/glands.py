@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torchio as tio
 
+from synthaug.data.images import read_image
 from synthaug.ground.files import atomic_path
 from synthaug.metrics.fidelity import gland_volume_fidelity
 from synthaug.models.taps import measure_glands_ml
@@ -35,5 +36,5 @@ def compare_glands(data: Path, *, cache: Path, seed: int) -> list[dict[str, Any]
 
 
 def _measure(path: Path) -> float:
-    image = tio.ToCanonical()(tio.ScalarImage(path))
+    image = tio.ToCanonical()(read_image(path))
     return float(measure_glands_ml([image.data], image.spacing)[0])

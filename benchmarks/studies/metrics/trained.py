@@ -10,7 +10,8 @@ from torch import nn
 from versions import as_subjects
 
 from synthaug.augment.sampler import SyntheticSampler
-from synthaug.classify.training import classical_augmentation, train_classifier
+from synthaug.classify.augmentation import classical_augmentation
+from synthaug.classify.training import train_classifier
 from synthaug.classify.weights import SavedClassifier, load_classifier, save_classifier
 from synthaug.config import ClassifierConfig, TrainingConfig
 from synthaug.data.manifest import class_counts

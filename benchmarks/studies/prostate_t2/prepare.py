@@ -20,7 +20,8 @@ import torchio as tio
 from torch.nn import functional
 
 from synthaug.config import MeasurementConfig, PreprocessConfig
-from synthaug.data.manifest import load_manifest, make_subject, read_image
+from synthaug.data.images import read_image
+from synthaug.data.manifest import load_manifest, make_subject
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reports import write_measurement_report
 from synthaug.data.splits import save_split, split_subjects
@@ -31,7 +32,7 @@ from synthaug.models.taps import gland_centre_mm, measure_glands_ml
 
 GRID = (128, 128, 24)
 """Voxels that a whole field is put on: those of promise12."""
-PREPROCESS = PreprocessConfig(spacing_mm=(1.0, 1.0, 3.0), shape=(64, 64, 16), centre="prostate")
+PREPROCESS = PreprocessConfig(spacing_mm=(1.0, 1.0, 3.0), shape=(64, 64, 16), percentiles=(0, 99.5), centre="prostate")
 """Nominal voxels of promise12, and the crop."""
 SEARCHED = (96, 96, 24)
 """Central voxels of the field that taps looks for the gland in, where no expert has outlined it."""

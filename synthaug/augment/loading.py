@@ -1,0 +1,94 @@
+"""Drawn places become subjects: the data set behind a batch sampler, and the loader that counts what it hands over."""
+
+import copy
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torchio as tio
+from torch.utils.data import Dataset
+
+from synthaug.augment.plan import Draw
+from synthaug.augment.source import Source, as_source
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from synthaug.augment.sampler import SyntheticSampler
+
+_GLOBAL_GENERATOR = threading.RLock()
+"""Held while a transform draws from the global generator: workers may be threads, as in MONAI's ThreadDataLoader."""
+os.register_at_fork(after_in_child=_GLOBAL_GENERATOR._at_fork_reinit)  # type: ignore[attr-defined]
+
+
+class MixedSubjects(Dataset):
+    """Turns a draw into a subject and applies the transform with that draw's own random state."""
+
+    total_dataset_length = 0
+    """For accelerate: every batch is full, so ``gather_for_metrics`` has nothing to cut off the last one."""
+
+    def __init__(
+        self,
+        subjects: Sequence[tio.Subject],
+        source: Source | None,
+        transform: Callable[[tio.Subject], tio.Subject] | None,
+        *,
+        seed: int,
+    ) -> None:
+        self.by_class: dict[int, list[tio.Subject]] = {}
+        for subject in subjects:
+            self.by_class.setdefault(int(subject["label"]), []).append(subject)
+        self.source = source
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return sum(len(subjects) for subjects in self.by_class.values())
+
+    def __getitem__(self, draw: Draw) -> tio.Subject:
+        subject = self._synthetic(draw) if draw.synthetic else self.by_class[draw.label][draw.member]
+        subject = copy.deepcopy(subject)  # a transform with copy=False must not reach the original
+        subject.load()  # torchio collates the keys of the first subject, and a volume not read yet has no data
+        if self.transform is None:
+            return subject
+        with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
+            # The CPU's generator only: torch.manual_seed would also reset the GPU's, which the fork does not restore.
+            torch.default_generator.manual_seed(derive_seed("transform", self.seed, draw.epoch, draw.slot))
+            return self.transform(subject)
+
+    def _synthetic(self, draw: Draw) -> tio.Subject:
+        assert self.source is not None  # the sampler draws synthetic subjects only where it has a source
+        if draw.member >= self.source.counts.get(draw.label, 0):  # it has grown since this worker started
+            self.source = as_source(self.source.address)
+            if draw.member >= self.source.counts.get(draw.label, 0):
+                raise InputError(
+                    f"{self.source.address}: has lost volumes of class {draw.label} while it was read; rebuild it."
+                )
+        return self.source.subject(draw.label, draw.member)
+
+
+class CountingLoader(tio.SubjectsLoader):
+    """Tells the sampler which batches it has handed over, whatever its workers have asked for ahead.
+
+    ``state_dict`` and ``load_state_dict`` are the sampler's: Lightning saves and restores loaders that have them.
+    """
+
+    batch_sampler: "SyntheticSampler"
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        sampler = self.batch_sampler
+        for number, batch in enumerate(super().__iter__(), start=1):
+            if number == 1:
+                counter = sampler.counter()
+            counter(number)
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the pass stands; see :meth:`SyntheticSampler.state_dict`."""
+        return self.batch_sampler.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state`` was taken; see :meth:`SyntheticSampler.load_state_dict`."""
+        self.batch_sampler.load_state_dict(state)
