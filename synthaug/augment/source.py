@@ -171,7 +171,7 @@ class LiveSource:
 
     def _generate(self, label: int, block: int) -> list[tio.Subject]:
         size = self.sampling.micro_batch
-        common = common_recipe(self.pipe, self.sampling, override_class=self.override_class)
+        common = common_recipe(self._drawing, self.sampling, override_class=self.override_class)
         plans = [
             plan_volume(common, self.prompts, label=label, index=index, seed=self.seed)
             for index in range(block * size, (block + 1) * size)

@@ -15,6 +15,7 @@ from synthaug.config import LabelPolicy, SamplingConfig
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import inside, read_json, usable_folder
+from synthaug.models.precision import Precision, measured_precision
 from synthaug.pool.ledger import (
     CLAIMS,
     HEADER,
@@ -57,6 +58,8 @@ class Order:
     labels: LabelPolicy = "requested"
     attempts: int = 4
     threads: int | None = None
+    precision: Precision | None = None
+    """None = that of the folder; of a new one, what pays on this machine for a generator that was trained in bf16."""
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
@@ -94,7 +97,7 @@ def fill(
     folder = usable_folder(Path(path))
     places = order.places(shard)
     with clear_write_errors(folder), computing_threads(order.threads or threads_of(folder)) as threads:
-        order = replace(order, threads=threads)
+        order = replace(order, threads=threads, precision=precision_of(folder, pipe))
         _require_class_heads(pipe, order)
         match_header(folder, _header(pipe, order))
         for name in (CLAIMS, VOLUMES):
@@ -111,8 +114,8 @@ class _Builder:
 
     def __init__(self, pipe: CCELLAPipeline, order: Order, ledger: Ledger) -> None:
         self.pipe, self.order, self.ledger, self.folder = pipe, order, ledger, ledger.folder
-        self.drawing = with_sampling(pipe, order.sampling)
-        self.common = common_recipe(pipe, order.sampling, override_class=order.override_class)
+        self.drawing = with_sampling(pipe, order.sampling, precision=order.precision)
+        self.common = common_recipe(self.drawing, order.sampling, override_class=order.override_class)
 
     def make(self, places: list[Place], on_volume: Callable[[], None]) -> None:
         """Make the missing volumes of ``places``; those that other builders are at are waited for."""
@@ -218,6 +221,13 @@ def threads_of(folder: Path) -> int | None:
     return read_json(folder / HEADER).get("threads") if (folder / HEADER).is_file() else None
 
 
+def precision_of(folder: Path, pipe: CCELLAPipeline) -> Precision:
+    """The arithmetic that the pool was begun with; of a new one, the generator's, where that pays here."""
+    if (folder / HEADER).is_file():
+        return read_json(folder / HEADER).get("precision", "float32")
+    return measured_precision() if pipe.config.precision == "bf16" else "float32"
+
+
 def _header(pipe: CCELLAPipeline, order: Order) -> dict[str, Any]:
     """What all volumes of a pool have in common."""
     return {
@@ -237,6 +247,7 @@ def _header(pipe: CCELLAPipeline, order: Order) -> dict[str, Any]:
         "threads": order.threads,
         "device": pipe.device.type,
         "dtype": str(pipe.denoiser.dtype),
+        **({"precision": "bf16"} if order.precision == "bf16" else {}),
     }
 
 

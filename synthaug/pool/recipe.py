@@ -13,13 +13,19 @@ from synthaug.config import SamplingConfig
 from synthaug.generate.pipeline import CCELLAOutput, CCELLAPipeline
 from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import derive_seed
+from synthaug.models.precision import Precision
 from synthaug.pool.prompts import Prompts
 
 
-def with_sampling(pipe: CCELLAPipeline, sampling: SamplingConfig) -> CCELLAPipeline:
-    """The same networks under the scheduler and micro-batch of ``sampling``; ``pipe`` itself stays as it is."""
+def with_sampling(
+    pipe: CCELLAPipeline, sampling: SamplingConfig, *, precision: Precision | None = None
+) -> CCELLAPipeline:
+    """The same networks under the scheduler and micro-batch of ``sampling``; ``pipe`` itself stays as it is.
+
+    ``precision`` takes the place of the one that the generator was trained in; None = that.
+    """
     drawing = copy.copy(pipe).with_scheduler(sampling.scheduler)
-    drawing.register_to_config(micro_batch=sampling.micro_batch)
+    drawing.register_to_config(micro_batch=sampling.micro_batch, precision=precision or pipe.config.precision)
     drawing.set_progress_bar_config(disable=True)
     return drawing
 
@@ -35,6 +41,7 @@ def common_recipe(pipe: CCELLAPipeline, sampling: SamplingConfig, *, override_cl
         "threads": torch.get_num_threads(),
         "device": pipe.device.type,
         "dtype": str(pipe.denoiser.dtype),
+        **({"precision": "bf16"} if pipe.config.precision == "bf16" else {}),
     }
 
 
