@@ -68,9 +68,7 @@ class Sizes:
     def autoencoder(self) -> AutoencoderConfig:
         """Published: channels 64/128/256, 2 blocks, 4 latent channels, 32 groups; 4 times smaller a side."""
         channels = tuple(channel // self.scale for channel in (64, 128, 256))
-        return AutoencoderConfig(
-            channels=channels, patch=1, latent_channels=4, residual_blocks=2, norm_groups=4, shortcut=False
-        )
+        return AutoencoderConfig(channels=channels, patch=1, latent_channels=4, residual_blocks=2, norm_groups=4)
 
     @property
     def generator(self) -> GeneratorConfig:
@@ -94,9 +92,9 @@ class Sizes:
             text_encoder=self.text,
             prediction="epsilon",
             class_loss_weight=1e-4,
-            shifted_copies=0,
+            latents="autoencoder",
             monitor_every=0,
-            training=TrainingConfig(steps=self.steps + WARM_UP, batch_size=self.batch_size),
+            training=TrainingConfig(steps=self.steps + WARM_UP, batch_size=self.batch_size, precision="float32"),
         )
 
 
@@ -172,7 +170,7 @@ def time_plain(pipeline: CCELLAPipeline, subjects: Sequence[tio.Subject], sizes:
     """What a step of the plain loop takes, over the networks of ``pipeline``."""
     denoiser, text_encoder = pipeline.denoiser, pipeline.text_encoder.eval()
     training, config = sizes.generator.training, sizes.generator
-    scheduler = training_scheduler(config.prediction)
+    scheduler = training_scheduler(config.process)
     objective = DiffusionObjective(denoiser, None, scheduler, config.class_loss_weight).train()
     parameters = list(denoiser.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate)

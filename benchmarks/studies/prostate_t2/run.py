@@ -36,9 +36,7 @@ sys.path.append(str(HERE.parent / "metrics"))  # behind this folder, which has a
 
 from cohorts import Remembering  # noqa: E402
 
-PLAIN = " plain"
-"""Ends the name of an arm without what is not published: no layout, and so no steps that only read."""
-ARMS = ("ccella", "maisi", "ccella plain", "radmaisi", "decoupled", "ellamaisi", "l1only", "first", "last", "shared")
+ARMS = ("ccella", "maisi", "radmaisi", "decoupled", "ellamaisi", "l1only", "first", "last", "shared")
 
 GLAND_EVERY = 3
 """Glands are measured in so many-th volumes only: outlining takes three times as long as the features."""
@@ -48,12 +46,10 @@ def generator_of(config: GeneratorConfig, arm: str) -> GeneratorConfig:
     """The generator's settings with the variant of an arm.
 
     Example:
-        >>> plain = generator_of(GeneratorConfig(layout_loss_weight=1.0, reading_steps=9), "first plain")
-        >>> plain.variant, plain.layout_loss_weight, plain.reading_steps
-        ('first', 0.0, 0)
+        >>> generator_of(GeneratorConfig(), "first").variant
+        'first'
     """
-    varied = replace(config, variant=arm.removesuffix(PLAIN))
-    return replace(varied, layout_loss_weight=0.0, reading_steps=0) if arm.endswith(PLAIN) else varied
+    return replace(config, variant=arm)
 
 
 def sampling_of(config: SamplingConfig, arm: str) -> SamplingConfig:
@@ -63,7 +59,7 @@ def sampling_of(config: SamplingConfig, arm: str) -> SamplingConfig:
         >>> sampling_of(SamplingConfig(guidance=2.0), "maisi").guidance
         1.0
     """
-    return config if VARIANTS[arm.removesuffix(PLAIN)].text else replace(config, guidance=1.0)
+    return config if VARIANTS[arm].text else replace(config, guidance=1.0)
 
 
 def deal_volumes(counts: dict[int, int], volumes: int) -> dict[int, int]:
