@@ -112,16 +112,18 @@ def load_manifest(
     return subjects
 
 
-def read_columns(csv: str | Path, columns: Sequence[str], *, subject: str = "subject_id") -> dict[str, dict[str, str]]:
+def read_columns(
+    csv: str | Path, columns: Sequence[str], *, subject: str = "subject_id", may_be_empty: bool = False
+) -> dict[str, dict[str, str]]:
     """Columns of a manifest as {column: {subject: value}}, values as they are written.
 
     Raises:
-        InputError: A column is missing.
+        InputError: A column is missing, or a cell is empty that may not be.
     """
     table = read_manifest(csv)
     table.require(subject, *columns)
     table.refuse_repeats(subject)
-    for name in columns:
+    for name in () if may_be_empty else columns:
         table.refuse_empty(name, 'write a value such as "unknown"')
     return {name: {row[subject]: row[name] for row in table.rows.values()} for name in columns}
 

@@ -216,5 +216,6 @@ def _rows(data: DataConfig) -> Mapping[str, Row]:
     columns = list(dict.fromkeys([*data.measurements, *([rule.column] if rule and rule.column else [])]))
     if data.root is None or not columns:
         return {}
-    told = read_columns(f"{data.root}/{data.manifest}", columns, subject=data.subject)
+    # Which measurements may be missing was checked when the manifest was read.
+    told = read_columns(f"{data.root}/{data.manifest}", columns, subject=data.subject, may_be_empty=True)
     return {name: {column: told[column][name] for column in columns} for name in told[columns[0]]}
