@@ -15,6 +15,7 @@ Finished cells are not run again; the figures go to ``labelled.json`` in this fo
 """
 
 import argparse
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
@@ -50,17 +51,20 @@ def arms_of(classifier: ClassifierConfig) -> dict[str, ClassifierConfig]:
     }
 
 
-def run(config: Config, out: Path, *, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """The records of all cells, seed by seed, so that what is finished compares all arms."""
+def run(config: Config, out: Path, *, arms: Sequence[str]) -> list[dict[str, Any]]:
+    """The records of all cells: every arm of a repeat before the next, so that what is finished compares all arms."""
     studies = Studies(out, lambda *_: lambda *_: None)
     records = []
-    for seed in seeds:
-        for name, classifier in arms_of(config.classifier).items():
-            each = replace(config, classifier=classifier, study=replace(config.study, seeds=[seed]))
-            for cell in cells_of(each, studies.identify):
-                record = run_cell(cell, studies.of(cell.config))
-                print(f"{name}, {cell.settings}, seed {seed}: AUROC {record['metrics']['auroc']:.3f}", flush=True)
-                records.append({**record, "settings": {ARM: name, **record["settings"]}})
+    splits = config.study.axes["split.file"]
+    for seed, split in itertools.product(config.study.seeds, splits):
+        for name in arms:
+            classifier = arms_of(config.classifier)[name]
+            study = replace(config.study, seeds=[seed])
+            found = cells_of(replace(config, classifier=classifier, study=study), studies.identify)
+            cell = next(cell for cell in found if cell.settings["split.file"] == split)
+            record = run_cell(cell, studies.of(cell.config))
+            print(f"{name}, {split}, seed {seed}: AUROC {record['metrics']['auroc']:.3f}", flush=True)
+            records.append({**record, "settings": {ARM: name, **record["settings"]}})
     return records
 
 
@@ -92,11 +96,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", action="append", required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/hippocampus-labelled"))
+    names = [*arms_of(ClassifierConfig())]
+    parser.add_argument("--arms", nargs="+", choices=names, default=names)
     parser.add_argument("--json", type=Path, default=HERE / "labelled.json")
     options, others = parser.parse_known_args(arguments)
     config = read_config([*(word for path in options.config for word in ("--config", path)), *others])
     options.out.mkdir(parents=True, exist_ok=True)
-    records = run(config, options.out, seeds=config.study.seeds)
+    records = run(config, options.out, arms=options.arms)
     write_json(options.json, figures_of(records, MetricsConfig(), config.classifier.geometry))
 
 
