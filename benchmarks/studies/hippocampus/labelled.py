@@ -9,7 +9,8 @@ Arms, each trained by the bench's own loop on the same people, batches and first
 - classical: flip, rotation and translation, as the study's baseline;
 - published: zoom beside them, with the class left as it was;
 - shifts and flips: those moves of ``augment: labelled`` that change no class;
-- labelled: zoom beside them, with the class rewritten by the rule.
+- labelled: zoom beside them, with the class rewritten by the rule; each move in half of the draws (the default);
+- labelled always: every volume is shifted and zoomed, as in the trial that suggested it.
 
 Finished cells are not run again; the figures go to ``labelled.json`` in this folder.
 """
@@ -40,7 +41,7 @@ def arms_of(classifier: ClassifierConfig) -> dict[str, ClassifierConfig]:
 
     Example:
         >>> [arm.augment for arm in arms_of(ClassifierConfig(augment=["flip"])).values()]
-        [['flip'], True, 'labelled', 'labelled']
+        [['flip'], True, 'labelled', 'labelled', 'labelled']
     """
     labelled = replace(classifier, augment="labelled")
     return {
@@ -48,6 +49,7 @@ def arms_of(classifier: ClassifierConfig) -> dict[str, ClassifierConfig]:
         "published": replace(classifier, augment=True),
         "shifts and flips": replace(labelled, geometry=replace(labelled.geometry, zooms=(1.0,))),
         "labelled": labelled,
+        "labelled always": replace(labelled, geometry=replace(labelled.geometry, probability=1.0)),
     }
 
 
