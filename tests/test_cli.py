@@ -94,6 +94,16 @@ UNUSABLE = {
         ["--config", "{data}/c.yaml"],
         "seed",
     ),
+    "a key twice in a file": (
+        lambda d: (d / "c.yaml").write_text("study:\n  seeds: [1]\n  seeds: [2]\n"),
+        ["--config", "{data}/c.yaml"],
+        "key 'seeds' stands twice (lines 2 and 3)",
+    ),
+    "ranges for what is no image": (
+        lambda d: None,
+        ["--preprocess.ranges", '{"adc": [0, 3000]}'],
+        "preprocess.ranges: 'adc' is no image",
+    ),
     "missing config file": (lambda d: None, ["--config", "{data}/absent.yaml"], "absent.yaml"),
     "unknown variant": (lambda d: None, ["--generator.variant", "stable"], "stable"),
     "value out of range": (lambda d: None, ["--split.test", "1.5"], "split.test=1.5"),

@@ -130,6 +130,14 @@ def test_moves_are_drawn_as_often_as_asked():
     assert np.mean([any(each.shift) for each in drawn]) == pytest.approx(0.3 * (1 - 1 / 125), abs=0.03)
 
 
+def test_who_moves_always_is_mirrored_half_the_time():
+    generator = torch_generator("always")
+    config = GeometryConfig(zooms=(1.0, 1.1), probability=1.0)
+    drawn = [draw_geometry(config, generator) for _ in range(4000)]
+    assert np.mean([each.mirrored for each in drawn]) == pytest.approx(0.5, abs=0.03)
+    assert np.mean([each.zoom == 1.1 for each in drawn]) == pytest.approx(0.5, abs=0.03)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -14,7 +14,7 @@ import yaml
 from taps_wheel import real_data
 
 from synthaug.bench.commands import run_command
-from synthaug.config import MetricsConfig
+from synthaug.config import ClassifierConfig, GeometryConfig, MetricsConfig
 from synthaug.data.manifest import load_manifest, make_subject
 from synthaug.data.splits import load_split
 from synthaug.ground.errors import InputError
@@ -292,3 +292,36 @@ def test_a_ridge_regression_reads_the_size_it_was_trained_on(script):
     assert read["deviation_mm3"] == pytest.approx(np.std(sizes), rel=1e-3)
     # One of three steps along the first axis crosses from 0.1 to the brightness; the other two axes have none.
     assert ridge.roughness(subjects[:1]) == pytest.approx((0.6 - 0.1) / 3 / 3)
+
+
+def test_labelled_augmentation_is_compared_with_the_same_moves_untold(script):
+    labelled = script("labelled")
+    arms = labelled.arms_of(ClassifierConfig(augment=["flip"]))
+    assert [arm.augment for arm in arms.values()] == [["flip"], True, *["labelled"] * 3]
+    assert arms["shifts and flips"].geometry == replace(arms["labelled"].geometry, zooms=(1.0,))
+
+
+def test_figures_of_labelled_augmentation_are_paired_by_split_and_seed(script):
+    """Two people: right with labels told, wrong without, in both splits."""
+
+    def a_record(arm: str, split: str, scores: list[float]) -> dict:
+        rows = [
+            {"subject_id": f"s{k}", "patient_id": f"p{k}", "label": k, "probabilities": [1 - score, score]}
+            for k, score in enumerate(scores)
+        ]
+        told = {"regime": "real", "seed": 0, "synthetic_fraction": None, "n_train": 32, "n_train_real": 32}
+        told |= {"n_train_synthetic": 0, "protocol": "same cohort", "predictions": rows}
+        auroc = float(scores[1] > scores[0])
+        return told | {"settings": {"classifier.augment": arm, "split.file": split}, "metrics": {"auroc": auroc}}
+
+    records = [
+        a_record(arm, split, scores)
+        for split in ("split-0.csv", "split-1.csv")
+        for arm, scores in (("classical", [0.9, 0.1]), ("labelled", [0.1, 0.9]))
+    ]
+    figures = script("labelled").figures_of(records, MetricsConfig(bootstrap=20), GeometryConfig())
+    [contrast] = figures["contrasts"]
+    assert contrast["contrast"] == "real augment labelled - real augment classical"
+    assert contrast["difference"] == 1
+    assert figures["arms"]["labelled"]["value"] == 1
+    assert figures["cells"]["classical"] == {"split-0 seed 0": 0, "split-1 seed 0": 0}

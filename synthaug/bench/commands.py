@@ -11,9 +11,11 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, set_parsing_settings
+import yaml
+from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, get_loader, set_loader, set_parsing_settings
 
 from synthaug.config import Config, ExecutionConfig
+from synthaug.config.yaml_keys import refusing_repeated_keys
 from synthaug.ground.errors import InputError
 from synthaug.study.standing import finished_summary
 
@@ -27,6 +29,7 @@ COMMANDS = {
     "import": "turn a released CCELLA checkpoint and MAISI's autoencoder into a generator folder",
     "metrics": "compare images: a study's pool with its held-out real volumes, or --real FOLDER --synthetic FOLDER",
 }
+_load_yaml = refusing_repeated_keys(get_loader("yaml"))
 STUDIES = ("bench", "classify")
 """Commands that run a whole study."""
 SPINS = "30000"
@@ -86,6 +89,7 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
 def _config_parser(**options: Any) -> ArgumentParser:
     """A parser whose settings can also come from YAML files."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    set_loader("yaml", _load_yaml, exceptions=(yaml.YAMLError,))
     parser = ArgumentParser(**options)
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
     return parser

@@ -1,5 +1,6 @@
 """``synthaug metrics --real A --synthetic B``: two folders of volumes compared, without a study around them."""
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -87,11 +88,12 @@ def _lazily(folder: str, *, images: Sequence[str], transform: tio.Compose) -> ti
 
 
 def _subjects(folder: Path, images: Sequence[str]) -> list[tio.Subject]:
-    if (folder / HEADER).is_file():
+    if os.path.isfile(folder / HEADER):
         return list(SyntheticPool.open(folder).subjects())
-    if (folder / MANIFEST).is_file():
+    if os.path.isfile(folder / MANIFEST):  # unlike Path.is_file, False for a name that cannot be
         return load_manifest(folder / MANIFEST, images)
-    files = sorted(path for path in folder.rglob("*") if is_image(path))
+    walked = os.walk(folder) if os.path.isdir(folder) else ()
+    files = sorted(Path(place, name) for place, _, names in walked for name in names if is_image(Path(name)))
     if not files:
         raise InputError(f"{folder}: neither {MANIFEST}, nor a pool, nor NIfTI files.")
     if len(images) != 1:

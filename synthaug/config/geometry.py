@@ -26,7 +26,7 @@ class GeometryConfig:
     rotations_deg: tuple[float, ...] = (0.0,)
     """Rotations about the superior-inferior axis that are drawn, within [-15, 15] degrees, 0 among them."""
     probability: float = 0.5
-    """Chance of each of the four moves, drawn one by one, in [0, 1]."""
+    """Chance of each of the four moves, drawn one by one, in [0, 1]; of mirroring at most one half."""
 
     def __post_init__(self) -> None:
         require(0 <= self.shift <= SHIFT_LIMIT, f"geometry.shift={self.shift} must lie in 0..{SHIFT_LIMIT} voxels.")

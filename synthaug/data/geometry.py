@@ -80,7 +80,7 @@ class Allowed:
 def draw_geometry(
     config: GeometryConfig, generator: torch.Generator | None = None, allowed: Allowed | None = None
 ) -> Geometry:
-    """Draw a geometry: each move with probability ``config.probability``, its amount evenly from the config's values.
+    """Draw a geometry: each move with ``config.probability``, mirroring at most half the time, each amount evenly.
 
     As many random numbers are drawn whatever is allowed, so that subjects do not move each other's draws.
 
@@ -96,7 +96,8 @@ def draw_geometry(
     allowed = allowed or Allowed()
     zooms = [zoom for zoom in config.zooms if allowed.zooms is None or zoom in allowed.zooms] or [1.0]
     draws = torch.rand(9, generator=generator, dtype=torch.float64).tolist()
-    shifted, mirrored, zoomed, rotated = (draw < config.probability for draw in draws[:4])
+    shifted, zoomed, rotated = (draws[place] < config.probability for place in (0, 2, 3))
+    mirrored = draws[1] < min(config.probability, 0.5)  # beyond a half it would be less often as it is
 
     def pick(draw: float, values: Sequence[float]) -> float:
         return values[int(draw * len(values))]

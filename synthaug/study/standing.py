@@ -25,7 +25,7 @@ def inputs_of(config: Config, out: Path) -> str | None:
         out: Its folder, which is left out where it lies in one of those.
     """
     settings = asdict(config)
-    places = [PACKAGE, *sorted({Path(word) for word in _words(settings) if word and Path(word).exists()})]
+    places = [PACKAGE, *sorted({Path(word) for word in _words(settings) if word and os.path.exists(word)})]
     files = itertools.chain.from_iterable(_files_in(place, without=out.resolve()) for place in places)
     seen = list(itertools.islice(files, MOST_FILES + 1))
     if len(seen) > MOST_FILES:
@@ -72,10 +72,11 @@ def _files_in(place: Path, *, without: Path) -> Iterator[Path]:
     if place.is_file():
         yield place
         return
+    seen = {place.resolve()}  # a link may lead back up
     for folder, below, files in os.walk(place, followlinks=True):
-        below[:] = sorted(
-            name for name in below if name != "__pycache__" and (Path(folder) / name).resolve() != without
-        )
+        real = {name: (Path(folder) / name).resolve() for name in sorted(below) if name != "__pycache__"}
+        below[:] = [name for name, path in real.items() if path != without and path not in seen]
+        seen.update(real.values())
         yield from (Path(folder) / name for name in sorted(files))
 
 
@@ -83,6 +84,6 @@ def _look(file: Path) -> list[int] | None:
     """Size and time of change."""
     try:
         status = file.stat()
-    except FileNotFoundError:
+    except OSError:  # missing, or a link that leads nowhere
         return None
     return [status.st_size, status.st_mtime_ns]
