@@ -22,7 +22,10 @@ from synthaug.data.manifest import stack_images
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.generate.levels import fit_cascade
+from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training import train_autoencoder, train_ldm
+from synthaug.models.autoencoder import ImageAutoencoder
+from synthaug.models.denoiser import CCELLADenoiser
 
 # Two test processes share the cores, and commands and notebooks that they start are processes too: with a thread a core
 # in each of them all wait for each other (a notebook of 80 s took 340 s). Read when these load torch.
@@ -97,6 +100,28 @@ def tiny_cascade(tiny_subjects):
     volumes = torch.stack([stack_images(subject, IMAGES) for subject in tiny_subjects])
     settings = {"preprocessing": TINY_PREPROCESSING, "images": IMAGES, "micro_batch": 4}
     return train_ldm(tiny_subjects, fit_cascade(volumes, config), config, **settings)
+
+
+@pytest.fixture(scope="session")
+def old_folder(tiny_pipeline, tmp_path_factory):
+    """A generator with all that version 0.1 trained and this one only loads and draws from.
+
+    A layout, a linear predictor, and in the autoencoder a shortcut, a mean latent and residual noise.
+    """
+    size = {"channels": (8,), "latent_channels": 4, "residual_blocks": 1, "norm_groups": 4, "patch": 4}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        space = ImageAutoencoder(**size, shortcut=True, centre_shape=(4, 4, 2), residual_deviation=0.05)
+        denoiser = CCELLADenoiser(
+            **tiny_pipeline.denoiser.settings | {"layout_shape": (4, 4, 2), "layout_components": 3}
+        )
+        for tensor in (space.centre, denoiser.layout_basis, denoiser.unet.out[2].conv.weight.data):
+            tensor.copy_(0.3 * torch.randn(tensor.shape))
+    parts = {name: getattr(tiny_pipeline, name) for name in ("text_encoder", "tokenizer", "scheduler")}
+    settings = {"images": IMAGES, "spacing_mm": (5.0, 5.0, 8.0), "shape": (16, 16, 8), "micro_batch": 2}
+    folder = tmp_path_factory.mktemp("old")
+    CCELLAPipeline(space, denoiser, **parts, **settings, latent_deviations=(0.5, 1.0, 2.0, 1.0)).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

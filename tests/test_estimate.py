@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from conftest import tiny_generator_config
+from conftest import tiny_cascade_config, tiny_generator_config
 
 from synthaug.config import (
     AutoencoderConfig,
@@ -14,6 +14,7 @@ from synthaug.config import (
     StudyConfig,
     TrainingConfig,
 )
+from synthaug.generate.levels import levels_of
 from synthaug.study import estimate as estimate_module
 from synthaug.study.estimate import describe_time
 from synthaug.study.grid import cells_of
@@ -40,19 +41,20 @@ def test_every_way_to_balance_is_estimated(balance):
     assert estimate(tiny("real", balance)).startswith("2 cells; about ")
 
 
-def test_generators_of_other_people_are_timed_once_and_reading_is_not_made_in_full(monkeypatch):
+@pytest.mark.parametrize("latents", ["cascade", "autoencoder"])
+def test_generators_of_other_people_are_timed_once_and_not_trained_in_full(latents, monkeypatch):
     made = []
     original = estimate_module.train_ldm
 
     def counted(subjects, autoencoder, config, **options):
-        made.append(config.reading_steps)
+        made.append([level.steps for level in levels_of(config, options["preprocessing"].shape)])
         return original(subjects, autoencoder, config, **options)
 
     monkeypatch.setattr(estimate_module, "train_ldm", counted)
     config = tiny()
-    config.generator = replace(config.generator, layout_loss_weight=1.0, reading_steps=1000)
+    config.generator = {"cascade": tiny_cascade_config, "autoencoder": tiny_generator_config}[latents](training=SHORT)
     told = estimate(replace(config, study=StudyConfig(regimes=["synthetic"], axes={"split.seed": [0, 1, 2]})))
-    assert made == [3]
+    assert made == [[3, 3] if latents == "cascade" else [3]]
     assert told.startswith("9 cells")
 
 

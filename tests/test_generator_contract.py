@@ -34,9 +34,7 @@ def generator(request, tiny_subjects, tiny_autoencoder):
     pipeline = train_ldm(
         tiny_subjects,
         tiny_autoencoder,
-        tiny_generator_config(
-            variant=variant, prediction=objective, training=TrainingConfig(steps=1, batch_size=4), shifted_copies=0
-        ),
+        tiny_generator_config(variant=variant, prediction=objective, training=TrainingConfig(steps=1, batch_size=4)),
         preprocessing=TINY_PREPROCESSING,
         images=IMAGES,
         micro_batch=2,

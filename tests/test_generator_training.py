@@ -15,12 +15,10 @@ from conftest import IMAGES, TINY_AUTOENCODER, TINY_PREPROCESSING, tiny_generato
 
 from synthaug.config import TextEncoderConfig, TrainingConfig
 from synthaug.data.manifest import stack_images
-from synthaug.data.preprocess import preprocess
-from synthaug.generate import training
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.encode import TensorCache, encode_reports, encode_volumes, jitter
 from synthaug.generate.objectives import AutoencoderObjective, DiffusionObjective
-from synthaug.generate.training import psnr, train_autoencoder, train_ldm
+from synthaug.generate.training import VALIDATION_TIMESTEPS, psnr, train_autoencoder, train_ldm
 from synthaug.ground.errors import InputError
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
@@ -33,11 +31,9 @@ ONE_STEP = TrainingConfig(steps=1, batch_size=4)
 class Scripted(CCELLADenoiser):
     """A denoiser that answers a fixed prediction and fixed logits, to count the loss by hand."""
 
-    def __init__(self, *, predicted, logits, variant="ccella", layout=False):
+    def __init__(self, *, predicted, logits, variant="ccella"):
         super().__init__(
             variant=variant,
-            layout_shape=(2, 2, 2) if layout else None,
-            layout_components=2,
             text_width=16,
             unet_size={"channels": (32,), "attention": (True,)},
             adapter_size={"width": 32, "queries": 2, "blocks": 1, "heads": 2},
@@ -52,11 +48,7 @@ class Scripted(CCELLADenoiser):
 
 
 def joint_loss(*, report_weight, weight=1.0, prediction="epsilon", variant="ccella", offset=0.5, **ours):
-    """Loss and parts where the prediction is ``offset`` above the target and the logits favour class 1 by 3 to 1.
-
-    The layout has two components, the first two voxels of the first channel times 1 and 2; the report lets expect 1
-    of each.
-    """
+    """Loss and parts where the prediction is ``offset`` above the target and the logits favour class 1 by 3 to 1."""
     latents = torch.randn(2, 4, 2, 2, 2, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(2, 4, 2, 2, 2, generator=torch.Generator().manual_seed(1))
     timesteps = torch.tensor([10, 700])
@@ -69,13 +61,8 @@ def joint_loss(*, report_weight, weight=1.0, prediction="epsilon", variant="ccel
     if prediction == "flow_prediction":
         target = noise - latents
     logits = torch.tensor([[1.0, 3.0], [1.0, 3.0]]).log()
-    denoiser = Scripted(predicted=target + offset, logits=logits, variant=variant, layout="layout_weight" in ours)
+    denoiser = Scripted(predicted=target + offset, logits=logits, variant=variant)
     objective = DiffusionObjective(denoiser, None, scheduler, weight, **ours)
-    if objective.layout_weight:
-        torch.nn.init.zeros_(denoiser.layout[-1].weight)
-        torch.nn.init.ones_(denoiser.layout[-1].bias)
-        denoiser.layout_basis[0, 0, 0, 0, 0] = 1.0
-        denoiser.layout_basis[1, 0, 0, 0, 1] = 2.0
     return objective(
         latents=latents,
         noise=noise,
@@ -116,89 +103,6 @@ def test_the_squared_error_replaces_the_l1():
     loss, values = joint_loss(report_weight=[1.0, 1.0], weight=0.0, distance="mse")
     assert loss.item() == values["mse"].item() == pytest.approx(0.25, abs=1e-6)
     assert "l1" not in values
-
-
-def test_the_layout_loss_compares_components_in_units_of_their_deviation():
-    latents = torch.randn(2, 4, 2, 2, 2, generator=torch.Generator().manual_seed(0))
-    found = torch.stack([latents[:, 0, 0, 0, 0], latents[:, 0, 0, 0, 1] / 2], dim=1)
-    missed = (found - 1).square().mean().item()
-    loss, values = joint_loss(report_weight=[1.0, 1.0], weight=0.0, layout_weight=2.0)
-    assert values["layout"].item() == pytest.approx(missed, rel=1e-5)
-    assert loss.item() == pytest.approx(0.5 + 2 * missed, rel=1e-5)
-    # The basis is kept in units of the deviations: where the first channel varies 4 times as much, so do they.
-    values = joint_loss(report_weight=[1.0, 1.0], layout_weight=2.0, deviations=[4.0, 1.0, 1.0, 1.0])[1]
-    assert values["layout"].item() == pytest.approx((found / 4 - 1).square().mean().item(), rel=1e-5)
-
-
-def test_a_fitted_layout_has_components_of_unit_variance_and_starts_at_the_mean():
-    draw = torch.Generator().manual_seed(0)
-    deviations = torch.tensor([1.0, 3.0, 1.0, 1.0])
-    latents = 5 + deviations.view(1, 4, 1, 1, 1) * torch.randn(400, 4, 2, 2, 2, generator=draw)
-    denoiser = Scripted(predicted=None, logits=None, layout=True)
-    denoiser.fit_layout(latents, deviations)
-    found = denoiser.layout_of(latents, deviations)
-    torch.testing.assert_close(found.std(0), torch.ones(2), atol=0.01, rtol=0)
-    torch.testing.assert_close(found.mean(0), denoiser.layout[-1].bias.detach(), atol=0.02, rtol=0)
-    # The largest components lie in the channel that varies most.
-    share = (denoiser.layout_basis * deviations.view(1, 4, 1, 1, 1)).square().sum((2, 3, 4))
-    assert (share[:, 1] / share.sum(1) > 0.9).all()
-
-
-def test_the_reading_stage_moves_text_encoder_and_adapter_and_leaves_the_unet(
-    tiny_subjects, tiny_autoencoder, monkeypatch
-):
-    states, original = [], training.optimise
-
-    def watched(objective, *arguments, **options):
-        pair = objective.joint if hasattr(objective, "joint") else objective
-        states.append({name: value.clone() for name, value in pair.state_dict().items()})
-        original(objective, *arguments, **options)
-
-    monkeypatch.setattr(training, "optimise", watched)
-    config = tiny_generator_config(layout_loss_weight=1.0, reading_steps=2, training=ONE_STEP)
-    train_ldm(tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES, micro_batch=2)
-    before, after = states
-    moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert not any(name.startswith("denoiser.unet.") for name in moved)
-    for part in ("denoiser.ella.", "denoiser.layout.", "denoiser.classifier.", "text_encoder."):
-        assert any(name.startswith(part) for name in moved), part
-
-
-def test_reading_steps_need_the_layout_loss():
-    with pytest.raises(InputError, match="reading_steps=2 needs"):
-        tiny_generator_config(reading_steps=2)
-
-
-def test_without_a_layout_there_is_no_layout_loss(tiny_subjects, tiny_autoencoder):
-    assert "layout" not in joint_loss(report_weight=[1.0, 1.0])[1]
-    for variant, layout in (("ccella", True), ("maisi", False), ("radmaisi", False)):
-        config = tiny_generator_config(variant=variant, layout_loss_weight=1.0, training=ONE_STEP)
-        pipeline = train_ldm(
-            tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES, micro_batch=2
-        )
-        assert hasattr(pipeline.denoiser, "layout") == layout
-    with pytest.raises(InputError, match="reads no report, so it has no layout"):
-        CCELLADenoiser(variant="maisi", layout_shape=(2, 2, 2))
-
-
-def test_a_layout_has_no_more_components_than_a_latent_has_values(tiny_subjects):
-    preprocessing = replace(TINY_PREPROCESSING, spacing_mm=(10.0, 10.0, 16.0), shape=(8, 8, 4))
-    subjects = preprocess(tiny_subjects, preprocessing, IMAGES)
-    volumes = torch.stack([stack_images(subject, IMAGES) for subject in subjects])
-    autoencoder = train_autoencoder(volumes, replace(TINY_AUTOENCODER, latent_channels=2))
-    config = tiny_generator_config(layout_loss_weight=1.0, training=ONE_STEP)
-    pipeline = train_ldm(subjects, autoencoder, config, preprocessing=preprocessing, images=IMAGES, micro_batch=2)
-    assert len(pipeline.denoiser.layout_basis) == 2 * 2 * 1 * 2  # and not 11, one less than there are subjects
-
-
-def test_a_layout_is_stretched_to_the_shape_that_is_drawn(tiny_subjects, tiny_autoencoder):
-    config = tiny_generator_config(layout_loss_weight=1.0, preconditioned=True, training=ONE_STEP)
-    pipeline = train_ldm(
-        tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES, micro_batch=2
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    drawn = pipeline(["PI-RADS 4"], seeds=[0], shape=(32, 16, 8), num_inference_steps=2).volumes
-    assert drawn.shape == (1, 1, 32, 16, 8)
 
 
 def test_the_velocity_target_is_the_papers():
@@ -244,7 +148,7 @@ def test_the_autoencoder_loss_is_l1_plus_the_weighted_kl():
 
 def train(subjects, autoencoder, **changes):
     losses = []
-    config = tiny_generator_config(**({"training": ONE_STEP, "shifted_copies": 0} | changes))
+    config = tiny_generator_config(**({"training": ONE_STEP} | changes))
     pipeline = train_ldm(
         subjects,
         autoencoder,
@@ -376,7 +280,7 @@ def test_several_sequences_share_one_latent_stack_and_are_drawn_together(tiny_su
         several.append(tio.Subject({**subject, **more}))
     volumes = torch.stack([stack_images(subject, images) for subject in several])
     autoencoder = train_autoencoder(volumes, TINY_AUTOENCODER)
-    config = tiny_generator_config(training=ONE_STEP, shifted_copies=0)
+    config = tiny_generator_config(training=ONE_STEP)
     pipeline = train_ldm(several, autoencoder, config, preprocessing=TINY_PREPROCESSING, images=images)
     assert pipeline.denoiser.config.latent_channels == 3 * TINY_AUTOENCODER.latent_channels
     pipeline.set_progress_bar_config(disable=True)
@@ -394,15 +298,17 @@ def test_looking_at_validation_patients_changes_nothing_in_the_training(tiny_sub
     loop, looks = TrainingConfig(steps=4, batch_size=4, ema=0.9), []
     unwatched, _ = train(tiny_subjects, tiny_autoencoder, training=loop)
 
-    def look(step, values, pipeline):
+    def look(step, values, pipeline, levels):
+        assert levels == 1
         pipeline.set_progress_bar_config(disable=True)
         drawn = pipeline(["PI-RADS 4"], seeds=[0], num_inference_steps=2).volumes
         looks.append((step, values, drawn))
+        return {"val_copies_excess": float(step < 4)}  # so that the last weights are the best
 
     watched = train_ldm(
         tiny_subjects,
         tiny_autoencoder,
-        tiny_generator_config(training=loop, shifted_copies=0, monitor_every=2),
+        tiny_generator_config(training=loop, monitor_every=2),
         preprocessing=TINY_PREPROCESSING,
         images=IMAGES,
         validation=tiny_subjects[:3],
@@ -411,7 +317,8 @@ def test_looking_at_validation_patients_changes_nothing_in_the_training(tiny_sub
     assert watched.fingerprint == unwatched.fingerprint
     assert [step for step, _, _ in looks] == [2, 4]
     for _, values, _ in looks:
-        assert set(values) == {"val_loss", "val_l1", "val_focal", "val_class_accuracy"}
+        by_time = {f"val_loss_at_{time}" for time in VALIDATION_TIMESTEPS}
+        assert set(values) == {"val_loss", "val_l1", "val_focal", "val_class_accuracy"} | by_time
         assert all(math.isfinite(value) for value in values.values())
     at_the_end = watched(["PI-RADS 4"], seeds=[0], num_inference_steps=2).volumes
     assert torch.equal(looks[-1][2], at_the_end)
@@ -427,16 +334,6 @@ def test_looking_at_reconstructions_changes_nothing_in_the_autoencoder(tiny_subj
     assert rebuilt.shape == volumes[:2].shape
     assert values["val_psnr"] == pytest.approx(psnr(rebuilt, volumes[:2]))
     assert all(torch.equal(a, b) for a, b in zip(watched.parameters(), expected.parameters(), strict=True))
-
-
-def test_the_residual_deviation_is_what_reconstructions_lack(tiny_subjects):
-    volumes = torch.stack([stack_images(subject, IMAGES) for subject in tiny_subjects])
-    model = train_autoencoder(volumes, TINY_AUTOENCODER)
-    with torch.no_grad():
-        rebuilt = model.decode(model.encode(volumes)).clamp(0, 1)
-    assert model.config.residual_deviation == pytest.approx((volumes - rebuilt).square().mean().sqrt().item(), rel=1e-3)
-    none = train_autoencoder(volumes, replace(TINY_AUTOENCODER, residual_noise=False))
-    assert none.config.residual_deviation == 0
 
 
 # --- what is kept on disk
@@ -531,12 +428,10 @@ def test_a_killed_training_resumes_to_the_same_generator(stage, tiny_subjects, t
     assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), unbroken.parameters(), strict=True))
 
 
-def test_the_scale_factor_gives_the_training_latents_unit_deviation(tiny_subjects, tiny_autoencoder):
+def test_the_scale_factor_gives_the_training_latents_unit_deviation(tiny_subjects):
     volumes = torch.stack([stack_images(subject, IMAGES) for subject in tiny_subjects])
-    published = train_autoencoder(volumes, replace(TINY_AUTOENCODER, shortcut=False, centred=False))
+    published = train_autoencoder(volumes, TINY_AUTOENCODER)
     assert encode_volumes(published, volumes).std().item() == pytest.approx(1.0, abs=1e-5)
-    by_channel = encode_volumes(tiny_autoencoder, volumes).std((0, 2, 3, 4))
-    assert by_channel.log().mean().item() == pytest.approx(0.0, abs=1e-4)
 
 
 # --- what is computed beforehand
@@ -601,37 +496,6 @@ def test_training_goes_on_from_the_weights_of_a_saved_generator(
     assert moved.fingerprint != tiny_pipeline.fingerprint
 
 
-def test_behind_the_linear_predictor_a_training_can_go_on_to_a_flow(tiny_subjects, tiny_autoencoder, tmp_path):
-    ours = {"preconditioned": True, "layout_loss_weight": 1.0, "training": ONE_STEP}
-    first = train_ldm(
-        tiny_subjects,
-        tiny_autoencoder,
-        tiny_generator_config(**ours),
-        preprocessing=TINY_PREPROCESSING,
-        images=IMAGES,
-        micro_batch=4,
-    )
-    first.save_pretrained(tmp_path)
-    still = TrainingConfig(steps=1, batch_size=4, learning_rate=1e-12)
-    flow = go_on(
-        tiny_subjects, tiny_autoencoder, str(tmp_path), **(ours | {"training": still}), prediction="flow_prediction"
-    )
-    flow.set_progress_bar_config(disable=True)
-    assert torch.isfinite(flow(["PI-RADS 4"], seeds=[0], num_inference_steps=2).volumes).all()
-    # The network's own part answers the same wherever noise and image stand in the same ratio, at the same told time.
-    latents, time = torch.randn(2, 4, 4, 4, 2), torch.tensor([300, 300])
-    context, logits = first.denoiser.read(torch.zeros(2, 4, 16), time)
-    conditions = {
-        "context": context,
-        "class_vector": first.denoiser.class_vector(logits, None),
-        "spacing_mm": torch.ones(2, 3),
-    }
-    with torch.no_grad():
-        torch.testing.assert_close(
-            *(each.denoiser(latents, time, **conditions) for each in (first, flow)), atol=1e-4, rtol=1e-4
-        )
-
-
 def test_a_generator_remembers_the_patients_of_the_one_it_went_on_from(
     begun_folder, tiny_subjects, tiny_autoencoder, tiny_pipeline
 ):
@@ -650,7 +514,6 @@ def test_a_generator_remembers_the_patients_of_the_one_it_went_on_from(
     [
         ({"variant": "radmaisi"}, "generator.variant is 'ccella' there and 'radmaisi' here"),
         ({"prediction": "epsilon"}, "generator.prediction is 'v_prediction' there"),
-        ({"preconditioned": True}, "generator.preconditioned is False there"),
         ({"pretrained": "nowhere"}, "no saved pipeline"),
     ],
 )

@@ -17,6 +17,12 @@ from synthaug.models.text_encoder import encode_tokens, tokenize
 
 REPORTS = ["PI-RADS 5 lesion", "no lesion", "", "PI-RADS 2", "PI-RADS 5 lesion"]
 SEEDS = [0, 1, 2, 3, 4]
+BUILTIN_REPORT = (
+    "Focal T2 lesion of 18 mm in the left midgland peripheral zone. "
+    "IMPRESSION: PI-RADS 5, left midgland peripheral zone."
+)
+BUILTIN_VOXELS = [[0.058558, 0.611676, 0.239337, 0.449440], [0.269228, 0.643813, 0.526880, 0.741305]]
+BUILTIN_CLASSES = [[0.952035, 0.047965], [0.995623, 0.004377]]
 
 
 def draw(pipeline, reports=REPORTS, labels=None, *, seeds=SEEDS, steps=3, **settings):
@@ -47,7 +53,7 @@ def pipeline(saved):
 def radmaisi(tiny_subjects, tiny_autoencoder):
     """A generator conditioned on the true class, without text."""
     config = tiny_generator_config(
-        variant="radmaisi", shifted_copies=0, training=TrainingConfig(steps=2, batch_size=4, learning_rate=0.01)
+        variant="radmaisi", training=TrainingConfig(steps=2, batch_size=4, learning_rate=0.01)
     )
     pipeline = train_ldm(
         tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES, micro_batch=2
@@ -62,7 +68,7 @@ def radmaisi(tiny_subjects, tiny_autoencoder):
 def first_latents(pipeline, context):
     pipeline.scheduler.set_timesteps(4)
     generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
-    return pipeline._first_latents(context, generators, (4, 4, 2))
+    return pipeline._first_latents(context, generators, (pipeline.autoencoder.latent_channels, 4, 4, 2))
 
 
 def test_published_generators_start_from_noise_alone(pipeline):
@@ -72,13 +78,8 @@ def test_published_generators_start_from_noise_alone(pipeline):
     assert torch.equal(first_latents(pipeline, context), torch.stack(noise))
 
 
-def test_with_a_layout_the_rest_of_the_image_at_the_first_timestep_is_drawn_too(tiny_subjects, tiny_autoencoder):
-    config = tiny_generator_config(
-        layout_loss_weight=1.0, preconditioned=True, training=TrainingConfig(steps=1, batch_size=4, learning_rate=0.01)
-    )
-    pipeline = train_ldm(
-        tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES, micro_batch=2
-    )
+def test_with_a_layout_the_rest_of_the_image_at_the_first_timestep_is_drawn_too(old_folder):
+    pipeline = CCELLAPipeline.from_pretrained(old_folder)
     denoiser, channels = pipeline.denoiser, pipeline.autoencoder.latent_channels
     with torch.no_grad():
         denoiser.layout[-1].weight.zero_()
@@ -87,7 +88,8 @@ def test_with_a_layout_the_rest_of_the_image_at_the_first_timestep_is_drawn_too(
         context = torch.zeros(2, size["queries"], size["width"])
         sides = denoiser.layout_basis.shape[2:]
         pipeline.scheduler.set_timesteps(4)
-        found = pipeline._first_latents(context, [torch.Generator().manual_seed(seed) for seed in (0, 1)], sides)
+        generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+        found = pipeline._first_latents(context, generators, (channels, *sides))
     deviations = torch.tensor(pipeline.config.latent_deviations).view(-1, 1, 1, 1)
     kept = pipeline.scheduler.alphas_cumprod[999]
     for seed in (0, 1):
@@ -96,6 +98,35 @@ def test_with_a_layout_the_rest_of_the_image_at_the_first_timestep_is_drawn_too(
         components = 3.0 + torch.randn(len(denoiser.layout_basis), generator=generator)
         image = deviations * sum(c * basis for c, basis in zip(components, denoiser.layout_basis, strict=True))
         torch.testing.assert_close(found[seed], kept.sqrt() * image + (1 - kept).sqrt() * noise)
+
+
+def test_a_layout_is_stretched_to_the_shape_that_is_drawn(old_folder):
+    pipeline = CCELLAPipeline.from_pretrained(old_folder)
+    pipeline.set_progress_bar_config(disable=True)
+    drawn = pipeline(["PI-RADS 4"], seeds=[0], shape=(32, 16, 8), num_inference_steps=2).volumes
+    assert drawn.shape == (1, 1, 32, 16, 8)
+
+
+def test_residual_noise_of_an_old_folder_is_added_by_each_volumes_own_seed(old_folder):
+    pipeline = CCELLAPipeline.from_pretrained(old_folder).with_scheduler("ddim")
+    pipeline.set_progress_bar_config(disable=True)
+    noisy = draw(pipeline).volumes
+    pipeline.autoencoder.register_to_config(residual_deviation=0.0)
+    plain = draw(pipeline).volumes
+    inside = (plain > 0.2) & (plain < 0.8)
+    assert (noisy - plain)[inside].std().item() == pytest.approx(0.05, rel=0.1)
+    assert inside.float().mean() > 0.1
+
+
+def test_the_builtin_generator_draws_what_it_always_drew():
+    """Values of the code that trained it (commit 6ebe2d0); there the bytes were the same too, on one machine."""
+    pipeline = CCELLAPipeline.from_pretrained("builtin/ccella-tiny")
+    pipeline.set_progress_bar_config(disable=True)
+    output = draw(pipeline, [BUILTIN_REPORT, ""], seeds=[0, 1], guidance_scale=3.0)
+    assert pipeline.fingerprint == "e34d9267087ca8a4"
+    torch.testing.assert_close(output.volumes[:, 0, ::8, 16, 8], torch.tensor(BUILTIN_VOXELS), rtol=0, atol=2e-3)
+    torch.testing.assert_close(output.class_probabilities, torch.tensor(BUILTIN_CLASSES), rtol=0, atol=2e-3)
+    assert output.volumes.mean().item() == pytest.approx(0.366706, abs=1e-3)
 
 
 # --- a volume is a function of its recipe
@@ -149,9 +180,7 @@ def test_sampling_is_the_plain_loop_one_case_at_a_time(name, pipeline):
             )
             latents = pipeline.scheduler.step(predicted, timestep, latents, generator=generator).prev_sample
         decoded = pipeline.autoencoder.decode(latents)
-    deviation = pipeline.autoencoder.config.residual_deviation
-    assert deviation > 0
-    expected = (decoded + deviation * torch.randn(1, 1, 16, 16, 8, generator=generator)).clamp(0, 1)
+    expected = decoded.clamp(0, 1)
     # Not the same bits: the pipeline runs at its micro-batch.
     torch.testing.assert_close(output.volumes, expected, rtol=0, atol=1e-3)
     torch.testing.assert_close(output.class_probabilities, logits.softmax(1), rtol=0, atol=1e-5)
@@ -268,9 +297,7 @@ def test_radmaisi_needs_labels_and_reads_no_report(radmaisi):
 
 
 def test_labels_that_a_variant_would_ignore_are_refused(tiny_subjects, tiny_autoencoder):
-    config = tiny_generator_config(
-        variant="ellamaisi", shifted_copies=0, training=TrainingConfig(steps=1, batch_size=4)
-    )
+    config = tiny_generator_config(variant="ellamaisi", training=TrainingConfig(steps=1, batch_size=4))
     pipeline = train_ldm(tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES)
     with pytest.raises(InputError, match="takes no class"):
         draw(pipeline, ["PI-RADS 4"], [1], seeds=[0])

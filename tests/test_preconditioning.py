@@ -4,13 +4,10 @@ import math
 
 import pytest
 import torch
-from conftest import IMAGES, TINY_PREPROCESSING, tiny_generator_config
 
-from synthaug.config import TrainingConfig
 from synthaug.generate.diffusion import SCHEDULERS, corrupt, network_time, published_signal, training_scheduler
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.preconditioning import balance, coefficients, denoise, told_time
-from synthaug.generate.training import train_ldm
 
 PREDICTIONS = ["epsilon", "v_prediction", "flow_prediction"]
 DEVIATIONS = [0.5, 3.0]
@@ -80,20 +77,13 @@ def test_off_means_the_network_alone():
     assert balance(scheduler, [], torch.zeros(4), power=2) == 1.0
 
 
-@pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_a_trained_pipeline_keeps_the_deviations_and_draws_the_same_after_saving(
-    prediction, tiny_subjects, tiny_autoencoder, tmp_path
-):
-    config = tiny_generator_config(prediction=prediction, preconditioned=True, layout_loss_weight=0.1, distance="mse")
-    pipeline = train_ldm(
-        tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES, micro_batch=2
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    latents = len(pipeline.config.latent_deviations)
-    assert latents == tiny_autoencoder.latent_channels
+def test_an_old_folder_keeps_its_deviations_and_draws_the_same_after_saving(old_folder, tmp_path):
+    pipeline = CCELLAPipeline.from_pretrained(old_folder)
     pipeline.save_pretrained(tmp_path)
     again = CCELLAPipeline.from_pretrained(tmp_path)
-    again.set_progress_bar_config(disable=True)
+    for each in (pipeline, again):
+        each.set_progress_bar_config(disable=True)
+    assert list(again.config.latent_deviations) == [0.5, 1.0, 2.0, 1.0]
     assert again.fingerprint == pipeline.fingerprint
     one, other = (each(["PI-RADS 5"], seeds=[3], num_inference_steps=3).volumes for each in (pipeline, again))
     assert torch.equal(one, other)
@@ -103,13 +93,8 @@ def test_a_trained_pipeline_keeps_the_deviations_and_draws_the_same_after_saving
     assert not torch.equal(again(["PI-RADS 5"], seeds=[3], num_inference_steps=3).volumes, one)
 
 
-def test_a_network_of_velocities_is_a_flow_that_is_told_the_time_of_equal_noise(tiny_subjects, tiny_autoencoder):
-    config = tiny_generator_config(
-        prediction="v_prediction", preconditioned=True, training=TrainingConfig(steps=30, batch_size=4)
-    )
-    pipeline = train_ldm(
-        tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES, micro_batch=2
-    )
+def test_a_network_of_velocities_is_a_flow_that_is_told_the_time_of_equal_noise(old_folder):
+    pipeline = CCELLAPipeline.from_pretrained(old_folder)
     pipeline.set_progress_bar_config(disable=True)
 
     def draw() -> torch.Tensor:

@@ -224,7 +224,7 @@ def test_one_generator_is_trained_and_drawn_from_once(script, faked):
     path = draw.draws_file(out, "bytes", 1)
     path.unlink()
     tiny = ["--autoencoder.training.steps", "2", "--autoencoder.training.warmup", "1", "--autoencoder.channels", "[8]"]
-    tiny += ["--generator.training.steps", "2", "--generator.training.warmup", "1", "--generator.reading_steps", "2"]
+    tiny += ["--generator.training.steps", "2", "--generator.training.warmup", "1"]
     tiny += ["--generator.text_encoder.max_tokens", "24", "--pool.sampling.steps", "2"]
     words = ["--out", str(out), "--encoders", "bytes", "--folds", "1", *changes, *tiny]
     draw.main(words)
