@@ -1,7 +1,7 @@
 """Quality against time: generators of one config with its steps scaled, each judged by the held-out people.
 
     python benchmarks/studies/generator/minutes.py --config configs/hippocampus.yaml --out runs/minutes \
-        --scales 0.125 0.25 0.5 1 --size volume_mm3 --side side --json benchmarks/studies/generator/minutes-hippocampus.json
+        --scales 0.125 0.25 0.5 1 --size volume_mm3 --side side --json FILE
 
 Times are those of the trainings' own ``stats.jsonl``: wall seconds on the machine as it was. Finished trainings and
 judged ones are not made again.
