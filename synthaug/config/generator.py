@@ -220,7 +220,7 @@ class GeneratorConfig:
             self.latents == "autoencoder" or self.prediction in (None, "edm"),
             f"generator.prediction={self.prediction} needs generator.latents=autoencoder; a cascade is trained by edm.",
         )
-        require(0 <= self.report_dropout < 1, f"generator.report_dropout={self.report_dropout} must lie in [0, 1).")
+        require(0 <= self.report_dropout <= 1, f"generator.report_dropout={self.report_dropout} must lie in [0, 1].")
         require(self.guide_noise >= 0, f"generator.guide_noise={self.guide_noise} must not be negative.")
         require(self.class_loss_weight >= 0, "generator.class_loss_weight must not be negative.")
 

@@ -257,7 +257,7 @@ class CCELLAPipeline(DiffusionPipeline):
         volumes = self.autoencoder.from_levels(latents)
         if isinstance(self.autoencoder, ImageAutoencoder):
             return self.autoencoder.add_residual(volumes, generators)
-        return self.autoencoder.rescaled(volumes)
+        return volumes
 
     def _first_latents(self, context: torch.Tensor | None, generators, shape: Sequence[int]) -> torch.Tensor:
         """Noise to start from (B, *shape), float32.

@@ -230,7 +230,8 @@ class _Run:
 
         def look(step: int) -> None:
             assert watched is not None
-            values = validation_losses(objective, watched)
+            with torch.autocast(self.pipeline.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                values = validation_losses(objective, watched)
             values |= (monitor(self.done + step, values, self.pipeline, level + 1) if monitor else None) or {}
             best.offer(step, values)
             if log:

@@ -111,7 +111,7 @@ class ImageAutoencoder(PretrainedModel):
         Raises:
             InputError: A side is no multiple of ``factor``.
         """
-        if any(side % self.factor for side in shape):
+        if len(shape) != 3 or any(side < 1 or side % self.factor for side in shape):
             raise InputError(f"shape={tuple(shape)}: give three sides, each a multiple of {self.factor}.")
         x, y, z = (side // self.factor for side in shape)
         return self.latent_channels, x, y, z

@@ -23,11 +23,6 @@ SIGMA_DATA = 0.5
 BASE_VOXELS = 8192
 """Voxels of the coarsest level above which a third level is put between."""
 
-OUTER = torch.tensor([0.01, 0.99], dtype=torch.float64)
-"""Outer percentiles of a volume."""
-CONSTANT = 0.02
-"""Standard deviation over the training volumes, of an intensity range of 1, up to which they count as the same."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -63,8 +58,6 @@ class Cascade(PretrainedModel):
         multiple: Sides are padded to a multiple of this (edges repeated) and cropped again.
         sequences: C.
         deviations: Standard deviation of each level's residual, set by :meth:`fit`.
-        windows: For each sequence the 1st and 99th percentile that all training volumes share, set by :meth:`fit`;
-            none = they vary.
 
     Example:
         >>> space = Cascade(poolings=(2, 1), patches=(1, 2), shape=(4, 4, 4), multiple=4)
@@ -84,7 +77,6 @@ class Cascade(PretrainedModel):
         multiple: int = 8,
         sequences: int = 1,
         deviations: tuple[float, ...] = (),
-        windows: tuple[tuple[float, float] | None, ...] = (),
     ) -> None:
         super().__init__()
         steps_down = all(a % b == 0 and a > b for a, b in itertools.pairwise(poolings))
@@ -136,8 +128,7 @@ class Cascade(PretrainedModel):
             mean = residual.mean(0)
             self._mean(level).copy_(mean)
             deviations.append(max((residual - mean).std().item(), 1e-6))
-        windows = tuple(_window(channel) for channel in volumes.unbind(1))
-        self.register_to_config(deviations=tuple(deviations), windows=windows)
+        self.register_to_config(deviations=tuple(deviations))
 
     def to_levels(self, volumes: torch.Tensor, *, count: int | None = None) -> list[torch.Tensor]:
         """Latents of the ``count`` coarsest levels (None = all), of deviation ``SIGMA_DATA`` in training volumes."""
@@ -150,14 +141,6 @@ class Cascade(PretrainedModel):
         missing = range(len(latents), self.levels)
         zeros = [latents[0].new_zeros(len(latents[0]), *self.latent_shape(level)) for level in missing]
         return self._crop(self._volume([*latents, *zeros]))
-
-    def rescaled(self, volumes: torch.Tensor) -> torch.Tensor:
-        """Drawn volumes (B, C, X, Y, Z) with the outer percentiles that all training volumes share, if they do.
-
-        The preprocessing rescales real volumes by percentiles, one by one; so drawn ones go through it too.
-        """
-        channels = zip(volumes.unbind(1), self.config.windows, strict=True)
-        return torch.stack([_rescaled(channel, window) if window else channel for channel, window in channels], dim=1)
 
     def guide(self, level: int, latents: Sequence[torch.Tensor], noise: torch.Tensor | None = None) -> torch.Tensor:
         """What a finer level is shown: the coarser volume on its grid, about its mean, in units like the latents'.
@@ -239,19 +222,3 @@ class Cascade(PretrainedModel):
         found, wanted = tuple(volumes.shape[1:]), (self.config.sequences, *self.config.shape)
         if found != wanted:
             raise InputError(f"Volumes of {found} (sequences, voxels): the cascade was made for {tuple(wanted)}.")
-
-
-def _window(volumes: torch.Tensor) -> tuple[float, float] | None:
-    """The outer percentiles of volumes (N, X, Y, Z), if they are the same in all."""
-    ends = torch.quantile(volumes.flatten(1).double(), OUTER, dim=1)
-    if ends.std(1).max() > CONSTANT or not (ends[0] < ends[1]).all():
-        return None
-    low, high = ends.mean(1).tolist()
-    return low, high
-
-
-def _rescaled(volumes: torch.Tensor, window: Sequence[float]) -> torch.Tensor:
-    """Each volume (B, X, Y, Z) rescaled linearly so that its outer percentiles are those of the window."""
-    low, high = torch.quantile(volumes.flatten(1).double(), OUTER.to(volumes.device), dim=1).view(2, -1, 1, 1, 1)
-    scale = (window[1] - window[0]) / (high - low).clamp(min=1e-6)
-    return (window[0] + (volumes - low) * scale).to(volumes)

@@ -82,7 +82,9 @@ def optimise(
             checkpoint is of another loop.
     """
     processes()  # before the accelerator, which takes over what it finds
-    accelerator = Accelerator(mixed_precision=_precision(config.precision))
+    half = _half_precision(config.precision)
+    # All loops of a process must ask accelerate for the same; only fp16 needs it, for its gradient scaler.
+    accelerator = Accelerator(mixed_precision="fp16" if half == torch.float16 else "no")
     if config.batch_size % (accelerator.num_processes * config.accumulate):
         raise InputError(
             f"batch_size={config.batch_size} does not divide among {accelerator.num_processes} processes "
@@ -115,7 +117,7 @@ def optimise(
         if until and every and step and step % every == 0 and _main_says(until, accelerator):
             break
         parts = _parts(batch_of(step), accelerator, config.accumulate)
-        values = _backward(model, parts, accelerator, seed_parts=(config.seed, step))
+        values = _backward(model, parts, accelerator, half=half, seed_parts=(config.seed, step))
         if not math.isfinite(values["loss"]):
             raise InputError(f"Training stopped at step {step}: the loss is {values['loss']}; lower the learning rate.")
         accelerator.clip_grad_norm_(parameters, config.clip_norm)
@@ -182,13 +184,14 @@ def processes() -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available())
 
 
-def _precision(setting: str) -> str:
-    """bfloat16 or else float16 on CUDA; on a CPU without native support they are 100 times slower."""
-    if setting != "auto":
-        return "bf16" if setting == "bf16" else "no"
-    if not torch.cuda.is_available():
-        return "no"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+def _half_precision(setting: str) -> torch.dtype | None:
+    """The half precision to compute in; None = float32.
+
+    auto: bfloat16 or else float16 on CUDA; on a CPU without native support they are 100 times slower.
+    """
+    if setting == "auto" and torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if setting == "bf16" else None
 
 
 def _parts(batch: Batch, accelerator: Accelerator, count: int) -> list[Batch]:
@@ -203,14 +206,17 @@ def _parts(batch: Batch, accelerator: Accelerator, count: int) -> list[Batch]:
     return [{name: value[at : at + rows].to(accelerator.device) for name, value in batch.items()} for at in starts]
 
 
-def _backward(model: nn.Module, parts: list[Batch], accelerator: Accelerator, *, seed_parts: tuple) -> dict[str, float]:
+def _backward(
+    model: nn.Module, parts: list[Batch], accelerator: Accelerator, *, half: torch.dtype | None, seed_parts: tuple
+) -> dict[str, float]:
     """Gradients of the mean loss over the parts; its value and the others', averaged over parts and processes."""
     total: dict[str, torch.Tensor] = {}
     for number, part in enumerate(parts):
         waiting = accelerator.no_sync(model) if number + 1 < len(parts) else contextlib.nullcontext()
         names = ("dropout", *seed_parts, accelerator.process_index, number)
         with waiting, _own_draws(*names, device=accelerator.device):
-            loss, values = model(**part)
+            with torch.autocast(accelerator.device.type, dtype=half, enabled=half is not None):
+                loss, values = model(**part)
             accelerator.backward(loss / len(parts))
         for name, value in {"loss": loss.detach(), **values}.items():
             total[name] = total.get(name, 0) + value / len(parts)
