@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 from pathlib import Path
 
 import nibabel
@@ -92,6 +93,11 @@ def test_columns_of_measurements_must_be_there_and_filled(folder):
     with pytest.raises(InputError, match=r"row 3: psa is empty; .*data\.measurements\.psa\.missing=leave_out"):
         measured(psa="refuse")
     assert len(measured(psa="leave_out")) == 4
+    table = folder / "manifest.csv"
+    table.write_text(re.sub('"Finding[^"]*"', "", table.read_text()))
+    for missing in ("leave_out", "refuse"):
+        with pytest.raises(InputError, match=r"manifest\.csv: column 'psa' is empty in every row"):
+            measured(psa=missing)
 
 
 def test_columns_that_slice_must_be_there_and_filled(folder):

@@ -77,6 +77,9 @@ def load_manifest(
     """
     table = read_manifest(csv)
     table.require(subject, label, *images, *([report] if report else []), *measured)
+    for column in measured:
+        if not any(row[column] for row in table.rows.values()):
+            raise InputError(f"{csv}: column {column!r} is empty in every row; leave data.measurements.{column} out.")
     _check_people(table, subject, patient)
     people = patient if patient in table.columns else subject
     synthetic = provenance if table.has(provenance) else None

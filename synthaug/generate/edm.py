@@ -162,6 +162,11 @@ class EDMScheduler(SchedulerMixin, ConfigMixin):
 
 
 def _noise(like: torch.Tensor, generators) -> torch.Tensor:
-    """Unit noise, each row by its own generator, drawn on the CPU so that every device gets the same."""
+    """Unit noise, each row by its own generator, drawn on the CPU so that every device gets the same.
+
+    As in diffusers, one generator serves all rows, and none means torch's own.
+    """
+    if not isinstance(generators, list):
+        return torch.randn(like.shape, generator=generators).to(like)
     rows = [torch.randn(like.shape[1:], generator=generator) for generator in generators]
     return torch.stack(rows).to(like)

@@ -118,14 +118,14 @@ class Examples:
         space, spacing = self.pipeline.autoencoder, tuple(self.pipeline.config.spacing_mm)
         volumes = torch.stack(
             [apply_geometry(self.volumes[row], move, spacing_mm=spacing) for row, move in zip(rows, moves, strict=True)]
-        )
+        ).to(space.device)
         latents = space.to_levels(volumes, count=level + 1)
         told = torch.tensor([move.conditions() for move in moves])
-        batch = {"latents": latents[level], "moves": told}
+        batch = {"latents": latents[level].cpu(), "moves": told}
         if level:
             noise = torch.randn(len(rows), *space.coarse_shape(level), generator=generator)
             size = guide_noise * torch.rand(len(rows), 1, 1, 1, 1, generator=generator)
-            batch["guide"] = space.guide(level, latents[:level], size * noise)
+            batch["guide"] = space.guide(level, latents[:level], (size * noise).to(space.device)).cpu()
         return batch
 
     def _finer(self, reports: Sequence[str], labels: torch.Tensor) -> Batch:

@@ -18,6 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from synthaug.generate.diffusion import (
     SCHEDULERS,
+    SOLVERS_OF_EDM,
     TRAIN_TIMESTEPS,
     first_shares,
     is_edm,
@@ -152,7 +153,9 @@ class CCELLAPipeline(DiffusionPipeline):
         self._require_equal_lengths(reports, labels, seeds)
         self._require_meaning(labels, guidance_scale)
         self._set_timesteps(num_inference_steps)
-        count = levels or self.autoencoder.levels
+        count = self.autoencoder.levels if levels is None else levels
+        if not 1 <= count <= self.autoencoder.levels:
+            raise InputError(f"levels={count}: this generator has 1 to {self.autoencoder.levels}.")
         shapes = [self.autoencoder.latent_shape(level, shape or self.config.shape) for level in range(count)]
         self._require_divisible(shapes)
         spacing = torch.tensor([*(spacing_mm or self.config.spacing_mm)], device=self.device, dtype=self.denoiser.dtype)
@@ -287,6 +290,11 @@ class CCELLAPipeline(DiffusionPipeline):
 
     def _set_timesteps(self, steps: int) -> None:
         require_suited(self.scheduler)
+        if isinstance(self.autoencoder, Cascade) and not self.edm:
+            kind = type(self.scheduler).__name__
+            raise InputError(
+                f"{kind} cannot sample an EDM denoiser; choose by with_scheduler: {', '.join(SOLVERS_OF_EDM)}."
+            )
         trained = TRAIN_TIMESTEPS if self.edm else self.scheduler.config.num_train_timesteps
         if not 1 <= steps <= trained:
             raise InputError(f"num_inference_steps={steps}: the generator was trained on 1 to {trained} steps.")

@@ -59,7 +59,7 @@ def training_record(
         ),
         "class_counts": {str(label): count for label, count in class_counts(subjects).items()},
         "data": subjects_hash(subjects, images),
-        "generator": asdict(config),
+        "generator": asdict(config) | {"prediction": config.process},
         "preprocessing": preprocessing.recorded(),
         "git_commit": git_commit(),
         "versions": versions(),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import torchio as tio
-from accelerate.utils import broadcast
+from accelerate.utils import broadcast, broadcast_object_list
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
@@ -34,6 +34,7 @@ from synthaug.models.precision import Precision, resolve_precision
 from synthaug.models.pretrained import load_strictly
 from synthaug.models.text_encoder import build_text_encoder
 from synthaug.models.training_log import TrainingLog
+from synthaug.models.variants import VARIANTS
 
 logger = logging.getLogger(__name__)
 
@@ -154,10 +155,13 @@ def train_ldm(
     classes = len(class_counts(subjects))
     if config.pretrained:
         begun = pretrained_generator(config, classes=classes, sequences=len(images))
+    levels = levels_of(config, preprocessing.shape)
+    _require_fit(subjects, space, config, count=len(levels), shape=preprocessing.shape)
     pipeline = _new_pipeline(space, config, begun, classes=classes, preprocessing=preprocessing, images=images)
     pipeline.register_to_config(micro_batch=micro_batch)
+    pipeline.to(processes().device)  # looks and finer levels use networks that the loop does not move
     pipeline.record = training_record(subjects, config, preprocessing, images=images, begun=begun)
-    precision = resolve_precision(config.training.precision, checkpoint and checkpoint.with_suffix(".precision"))
+    precision = _shared_precision(config, checkpoint)
     pipeline.register_to_config(precision=precision)
     if isinstance(pipeline.text_encoder, T5EncoderModel) and not config.text_encoder.path and not begun:
         texts = [text for each in subjects for text in (relabeller.reports(each) if relabeller else [each["report"]])]
@@ -166,11 +170,37 @@ def train_ldm(
     examples = Examples(subjects, pipeline, trained_text, config.geometry, relabeller, cache)
     watched = Examples(validation, pipeline, trained_text, cache=cache) if validation else None
     run = _Run(config, pipeline, precision, checkpoint, on_step, stats)
-    for level, settings in enumerate(levels_of(config, preprocessing.shape)):
+    for level, settings in enumerate(levels):
         run.train(level, settings, examples, watched, monitor)
     run.forget()
     pipeline.text_encoder.eval()
     return pipeline.to(pipeline.denoiser.device)
+
+
+def _require_fit(
+    subjects: Sequence[tio.Subject], space: LatentSpace, config: GeneratorConfig, *, count: int, shape: Sequence[int]
+) -> None:
+    """InputError before any training if variant, latent space and volumes do not fit each other."""
+    if isinstance(space, Cascade) != (config.latents == "cascade"):
+        raise InputError(f"generator.latents={config.latents}: the latent space given is a {type(space).__name__}.")
+    if space.levels != count:
+        raise InputError(
+            f"generator.levels: {count} levels asked for, {space.levels} are there; give as many, or leave it empty."
+        )
+    space.latent_shape(0, shape)
+    if VARIANTS[config.variant].text and not any(subject["report"] for subject in subjects):
+        raise InputError(
+            f"No training subject has a report, which generator.variant={config.variant!r} reads; set data.report or "
+            "data.measurements, or generator.variant=radmaisi."
+        )
+
+
+def _shared_precision(config: GeneratorConfig, checkpoint: Path | None) -> Precision:
+    """The arithmetic of this training: what the main process found, in every process."""
+    record = checkpoint and checkpoint.with_suffix(".precision")
+    here = processes()
+    found = [resolve_precision(config.training.precision, record) if here.is_main_process else None]
+    return (broadcast_object_list(found) if here.num_processes > 1 else found)[0]  # type: ignore[return-value]
 
 
 @dataclass
@@ -198,7 +228,7 @@ class _Run:
         objective = self._objective(level, trained_text=examples.trained_text)
         finished = self.checkpoint and self.checkpoint.with_suffix(f".level{level}")
         if finished and finished.is_file():
-            load_strictly(objective, load_file(finished), source=str(finished))
+            load_strictly(objective.eval(), load_file(finished), source=str(finished))
         else:
             self._optimise(objective, settings, examples, watched, monitor)
             if finished and processes().is_main_process:

@@ -142,8 +142,16 @@ def judge_realism(
         pair = [sides[name].first(count) for name in ("real", second)]
         return _measured(*pair, cnn=cnn, seed=seed, confidence=confidence)
 
+    statistics, cnn_auroc = measured("synthetic", n)
+    statistics_floor, cnn_floor = measured("training", floor_n)
     return RealismReport(
-        *measured("synthetic", n), *measured("training", floor_n), n_real=n, n_synthetic=n, n_floor=floor_n
+        statistics=statistics,
+        cnn=cnn_auroc,
+        statistics_floor=statistics_floor,
+        cnn_floor=cnn_floor,
+        n_real=n,
+        n_synthetic=n,
+        n_floor=floor_n,
     )
 
 

@@ -13,7 +13,6 @@ from torch import nn
 
 from synthaug.config import AdapterConfig, DenoiserConfig
 from synthaug.ground.errors import InputError
-from synthaug.ground.seeding import derive_seed
 from synthaug.models.adapter import Adapter, ClassHead
 from synthaug.models.pretrained import PretrainedModel
 from synthaug.models.variants import VARIANTS
@@ -104,18 +103,15 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
 
 LAYOUT_WIDTH = 128
 """Hidden values of the network that reads the layout."""
-LAYOUT_ROWS = 4096
-"""Training latents, at most, that the principal components of the layout are fitted to."""
 
 
 class CCELLADenoiser(PretrainedModel):
     """U-Net, adapter and class heads of one variant.
 
-    Ours, and off in published checkpoints: with ``layout_shape`` a small network reads off the adapter's output which
-    latents the report lets expect, place by place, and the U-Net sees them beside the noisy ones. Cross-attention alone
-    must learn from the denoising loss what "left" means on a grid, and in a short training hardly does. The layout is
-    told in principal components of the training latents, each in units of its deviation: a lesion is a tiny share of
-    the variance between patients, but a large one of what the smaller components hold.
+    Ours, and off in published checkpoints: the levels of a cascade and told moves. Folders written by version 0.1 may
+    also have a layout, which is drawn from and no longer trained: a small network reads off the adapter's output which
+    latents the report lets expect, place by place, in principal components of the training latents, each in units of
+    its deviation, and the U-Net sees them beside the noisy ones.
 
     Args:
         latent_channels: Channels of the latent (4 a sequence).
@@ -239,30 +235,6 @@ class CCELLADenoiser(PretrainedModel):
         elif self.conditioning.heads == "last":
             logits = self.classifier(context)
         return context, logits
-
-    @torch.no_grad()
-    def fit_layout(self, latents: torch.Tensor, deviations: torch.Tensor) -> None:
-        """Set the layout's components to the principal ones of training latents.
-
-        Args:
-            latents: (N, C, x, y, z), N above the number of components.
-            deviations: Of the channels (C,), in units of which the U-Net sees the layout.
-        """
-        rows = latents[:: -(-len(latents) // LAYOUT_ROWS)].flatten(1)
-        mean = rows.mean(0)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed("layout components"))
-            _, singular, components = torch.svd_lowrank(rows - mean, q=self.config.layout_components, niter=4)
-        spread = (singular / (len(rows) - 1) ** 0.5).clamp(min=1e-6)
-        basis = (components * spread).T.unflatten(1, latents.shape[1:])
-        self.layout_basis.copy_(basis / deviations.view(1, -1, 1, 1, 1))
-        # An expectation of nothing in particular is the mean.
-        self.layout[-1].bias.copy_(mean @ components / spread)  # type: ignore[operator]
-
-    def layout_of(self, latents: torch.Tensor, deviations: torch.Tensor) -> torch.Tensor:
-        """The components (B, K) of latents (B, C, x, y, z), each of unit variance over the training latents."""
-        basis = (self.layout_basis * deviations.view(1, -1, 1, 1, 1)).flatten(1)
-        return latents.flatten(1) @ basis.T / basis.square().sum(1)
 
     def expected_layout(self, context: torch.Tensor) -> torch.Tensor:
         """The components (B, K) that the report lets expect, from the context (B, Q, width)."""

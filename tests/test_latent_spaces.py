@@ -1,0 +1,447 @@
+"""The contract of both latent spaces, the cascade and the autoencoder: training, resume, looks, drawing, going on."""
+
+import copy
+import json
+import multiprocessing
+import os
+import socket
+import traceback
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+import torch
+import torchio as tio
+from accelerate.state import AcceleratorState, GradientState
+from conftest import (
+    IMAGES,
+    TINY_AUTOENCODER,
+    TINY_PREPROCESSING,
+    tiny_cascade_config,
+    tiny_generator_config,
+)
+
+from synthaug.config import LevelConfig, TrainingConfig
+from synthaug.data.manifest import stack_images
+from synthaug.data.preprocess import preprocess
+from synthaug.generate.choice import BestWeights
+from synthaug.generate.levels import LatentSpace, fit_cascade
+from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.training import VALIDATION_SIGMAS, VALIDATION_TIMESTEPS, train_autoencoder, train_ldm
+from synthaug.ground.errors import InputError
+from synthaug.models import precision
+
+CONFIGS = {"cascade": tiny_cascade_config, "autoencoder": tiny_generator_config}
+LOOP = TrainingConfig(
+    steps=2, batch_size=4, learning_rate=0.01, ema=0.5, ema_warmup=True, checkpoint_minutes=0.0, precision="float32"
+)
+REPORTS, SEEDS = ["PI-RADS 5 lesion", "no lesion", ""], [4, 5, 6]
+
+
+class Killed(Exception):
+    """Stands for a signal in the middle of a training."""
+
+
+@dataclass
+class Trainer:
+    """Trains tiny generators over one latent space."""
+
+    latents: str
+    space: LatentSpace
+    subjects: list
+    images: list = field(default_factory=lambda: IMAGES)
+
+    def __call__(self, *, options=None, **changes):
+        config = CONFIGS[self.latents](**{"training": LOOP, **changes})
+        settings = {"preprocessing": TINY_PREPROCESSING, "images": self.images, "micro_batch": 2, **(options or {})}
+        pipeline = train_ldm(self.subjects, self.space, config, **settings)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    @property
+    def levels(self):
+        return self.space.levels
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def trainer(request, tiny_subjects, tiny_cascade, tiny_autoencoder):
+    space = {"cascade": tiny_cascade.autoencoder, "autoencoder": tiny_autoencoder}[request.param]
+    return Trainer(request.param, space, tiny_subjects)
+
+
+@pytest.fixture(scope="module")
+def unbroken(trainer, tmp_path_factory):
+    """A watched training that nothing interrupts, and its stats."""
+    stats = tmp_path_factory.mktemp("unbroken") / "stats.jsonl"
+    return trainer(options={"validation": trainer.subjects[:3], "stats": stats}, monitor_every=1), stats
+
+
+@pytest.fixture
+def loud(unbroken):
+    """A copy whose levels all answer loudly, so that no condition is lost in a young network's silence."""
+    pipeline = copy.deepcopy(unbroken[0])
+    pipeline._fingerprint = None
+    with torch.no_grad():
+        for unet in pipeline.denoiser.unets:
+            last = unet.out[2].conv.weight
+            last.copy_(0.3 * torch.randn(last.shape, generator=torch.Generator().manual_seed(0)))
+    return pipeline
+
+
+def draw(pipeline, reports=REPORTS, labels=None, *, seeds=SEEDS, **settings):
+    return pipeline(reports, labels, seeds=seeds, num_inference_steps=2, **settings)
+
+
+# --- drawing
+
+
+def test_bytes_depend_on_no_neighbour_order_or_padding(loud):
+    together = draw(loud)
+    backward = draw(loud, REPORTS[::-1], seeds=SEEDS[::-1])
+    assert torch.equal(together.volumes, backward.volumes.flip(0))
+    assert torch.equal(together.class_probabilities, backward.class_probabilities.flip(0))
+    alone = draw(loud, REPORTS[1:2], seeds=SEEDS[1:2])  # its micro-batch is padded
+    assert torch.equal(alone.volumes[0], together.volumes[1])
+    assert not torch.equal(draw(loud, REPORTS[1:2], seeds=[9]).volumes[0], together.volumes[1])
+
+
+def test_a_class_override_conditions_every_level_and_leaves_the_prediction(loud):
+    seen = {}
+    for number, unet in enumerate(loud.denoiser.unets):
+        unet.pirads_layer.register_forward_hook(
+            lambda _, given, out, at=number: seen.update({at: given[0][0].tolist()})
+        )
+    free = draw(loud, REPORTS[:1], seeds=[1])
+    for label in (0, 1):
+        given = draw(loud, REPORTS[:1], [label], seeds=[1])
+        scale = loud.denoiser.scale
+        assert seen == {level: [scale * (label == 0), scale * (label == 1)] for level in seen}
+        assert len(seen) == loud.autoencoder.levels
+        assert not torch.equal(given.volumes, free.volumes)
+        assert torch.equal(given.class_probabilities, free.class_probabilities)
+
+
+def test_guidance_moves_away_from_the_empty_report(loud):
+    plain, same, guided = (draw(loud, guidance_scale=scale).volumes for scale in (1.0, 1.0, 3.0))
+    assert torch.equal(plain, same)
+    moved = [not torch.allclose(one, other, atol=1e-6) for one, other in zip(plain, guided, strict=True)]
+    assert moved == [True, True, False]
+
+
+def test_a_saved_generator_is_the_same(loud, tmp_path):
+    loud.save_pretrained(tmp_path)
+    loaded = CCELLAPipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    assert loaded.fingerprint == loud.fingerprint
+    assert torch.equal(draw(loaded).volumes, draw(loud).volumes)
+    card = (tmp_path / "README.md").read_text()
+    assert f"| Objective | {loud.record['generator']['prediction']} |" in card
+
+
+def test_two_sequences_are_drawn_together(trainer, tiny_subjects):
+    images = ["t2w", "adc"]
+    several = [
+        tio.Subject({**subject, "adc": tio.ScalarImage(tensor=1 - subject["t2w"].data)}) for subject in tiny_subjects
+    ]
+    volumes = torch.stack([stack_images(subject, images) for subject in several])
+    if trainer.latents == "cascade":
+        space = fit_cascade(volumes, tiny_cascade_config())
+    else:
+        space = train_autoencoder(volumes, TINY_AUTOENCODER)
+    drawn = draw(Trainer(trainer.latents, space, several, images)()).volumes
+    assert drawn.shape == (3, 2, 16, 16, 8)
+    assert torch.isfinite(drawn).all()
+
+
+# --- killed and resumed
+
+
+def kill_at(last):
+    def on_step(step, values):
+        if step == last:
+            raise Killed
+
+    return on_step
+
+
+def lines(path, stage):
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    return [line for line in found if line["stage"] == stage]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_killed_at_any_step_of_any_level_it_ends_with_the_same_weights(step, trainer, unbroken, tmp_path):
+    if step > 2 * trainer.levels:
+        pytest.skip("an autoencoder's latents are one level")
+    expected, stats = unbroken
+    options = {"checkpoint": tmp_path / "generator.checkpoint", "stats": tmp_path / "stats.jsonl"}
+    options["validation"] = trainer.subjects[:3]
+    with pytest.raises(Killed):
+        trainer(options={**options, "on_step": kill_at(step)}, monitor_every=1)
+    told = []
+    resumed = trainer(options={**options, "on_step": lambda number, values: told.append(number)}, monitor_every=1)
+    # The step that was broken off is made again, and none before it: between levels, the next one begins.
+    assert told == list(range(step, 2 * trainer.levels + 1))
+    assert resumed.fingerprint == expected.fingerprint
+    assert [path.name for path in tmp_path.iterdir()] == ["stats.jsonl"]
+    for level in range(trainer.levels):
+        ours, theirs = (lines(path, f"level {level}") for path in (options["stats"], stats))
+        assert [line["step"] for line in ours] == [line["step"] for line in theirs]
+        looks = [[line["val_loss"] for line in each if "val_loss" in line] for each in (ours, theirs)]
+        assert looks[0] == looks[1]
+
+
+def test_killed_in_a_look_it_ends_with_the_same_weights(trainer, unbroken, tmp_path):
+    checkpoint, looks = tmp_path / "generator.checkpoint", []
+
+    def monitor(step, values, pipeline, levels):
+        looks.append((step, levels))
+        if len(looks) == 2 * trainer.levels:
+            raise Killed
+        return {}
+
+    options = {"checkpoint": checkpoint, "validation": trainer.subjects[:3], "monitor": monitor}
+    with pytest.raises(Killed):
+        trainer(options=options, monitor_every=1)
+    assert looks == [(step, (step + 1) // 2) for step in range(1, 2 * trainer.levels + 1)]
+    assert trainer(options=options, monitor_every=1).fingerprint == unbroken[0].fingerprint
+
+
+# --- what is watched
+
+
+def test_stats_tell_losses_rate_seconds_and_memory_of_each_level(trainer, unbroken):
+    names = {"edm": ("mse",), "v_prediction": ("l1",)}[unbroken[0].record["generator"]["prediction"]]
+    for level in range(trainer.levels):
+        found = lines(unbroken[1], f"level {level}")
+        [trained] = [line for line in found if "val_loss" not in line]
+        assert trained["step"] == 2
+        wanted = {"stage", "step", "loss", "learning_rate", "seconds", "peak_mb", *names}
+        wanted |= {"focal", "class_accuracy"} if level == 0 else set()
+        assert set(trained) == wanted
+        assert [line["step"] for line in found if "val_loss" in line] == [1, 2]
+
+
+def test_looks_tell_the_loss_at_each_noise_level(trainer, unbroken):
+    times = VALIDATION_SIGMAS if trainer.latents == "cascade" else VALIDATION_TIMESTEPS
+    for level in range(trainer.levels):
+        for line in lines(unbroken[1], f"level {level}"):
+            if "val_loss" in line:
+                each = [line[f"val_loss_at_{time:g}"] for time in times]
+                assert line["val_loss"] == pytest.approx(sum(each) / len(each), abs=1e-5)
+
+
+def test_the_weights_kept_are_those_of_the_best_look_of_each_level(trainer):
+    kept = {}
+
+    def monitor(step, values, pipeline, levels):
+        first = step % 2 == 1
+        if first:
+            kept[levels - 1] = copy.deepcopy(pipeline.denoiser.unets[levels - 1].state_dict())
+        return {"val_copies_excess": 0.0 if first else 0.1}
+
+    chosen = trainer(options={"validation": trainer.subjects[:3], "monitor": monitor}, monitor_every=1)
+    last = trainer()
+    for level, weights in kept.items():
+        state, other = (each.denoiser.unets[level].state_dict() for each in (chosen, last))
+        assert all(torch.equal(state[name], weights[name]) for name in weights)
+        assert not all(torch.equal(state[name], other[name]) for name in weights)
+
+
+def test_fewer_copies_then_a_lower_loss_then_a_lower_fid_is_better():
+    layer = torch.nn.Linear(1, 1)
+    best = BestWeights(layer)
+    looks = [
+        ({"val_loss": 1.0, "val_fid": 5.0}, True),
+        ({"val_loss": 1.001, "val_fid": 4.0}, True),  # a tie, which the FID decides
+        ({"val_loss": 0.999, "val_fid": 4.5}, False),
+        ({"val_loss": 0.5, "val_fid": 9.0}, True),
+        ({"val_loss": 0.1, "val_fid": 1.0, "val_copies_excess": 0.2}, False),
+    ]
+    for step, (values, better) in enumerate(looks, start=1):
+        torch.nn.init.constant_(layer.weight, step)
+        assert best.offer(step, values) == better
+    best.restore()
+    assert (best.step, layer.weight.item()) == (4, 4)
+
+
+# --- arithmetic
+
+
+def test_auto_precision_is_measured_once_written_down_and_read_when_resumed(trainer, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "measured_precision", lambda: "bf16")
+    checkpoint, record = tmp_path / "generator.checkpoint", tmp_path / "generator.precision"
+    auto = replace(LOOP, precision="auto")
+    with pytest.raises(Killed):
+        trainer(options={"checkpoint": checkpoint, "on_step": kill_at(2)}, training=auto)
+    assert json.loads(record.read_text())["precision"] == "bf16"
+
+    def never():
+        raise AssertionError("timed again")
+
+    monkeypatch.setattr(precision, "measured_precision", never)
+    resumed = trainer(options={"checkpoint": checkpoint}, training=auto)
+    assert resumed.config.precision == "bf16"
+    assert not record.exists()
+    # bf16 draws finite volumes, and a loaded generator the same ones.
+    volumes = draw(resumed).volumes
+    assert torch.isfinite(volumes).all()
+    resumed.save_pretrained(tmp_path / "saved")
+    loaded = CCELLAPipeline.from_pretrained(tmp_path / "saved")
+    loaded.set_progress_bar_config(disable=True)
+    assert loaded.config.precision == "bf16"
+    assert torch.equal(draw(loaded).volumes, volumes)
+
+
+def test_a_broken_record_of_precision_is_refused(tmp_path):
+    record = tmp_path / "generator.precision"
+    for content in ("{}", "[]", '{"precision": "fp8"}'):
+        record.write_text(content)
+        with pytest.raises(InputError, match=r"generator\.precision: holds no precision"):
+            precision.resolve_precision("auto", record)
+    assert precision.resolve_precision("float32", record) == "float32"
+
+
+# --- two processes
+
+
+def in_two_processes(work):
+    """Run ``work(rank)`` in two forked processes that speak over gloo; returns what each returned."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+
+    def run(rank):
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "RANK": str(rank)}
+        os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
+        AcceleratorState._reset_state(True)
+        GradientState._reset_state()
+        try:
+            answers.put((rank, work(rank)))
+        except Exception:
+            answers.put((rank, traceback.format_exc()))
+
+    children = [context.Process(target=run, args=(rank,)) for rank in range(2)]
+    for child in children:
+        child.start()
+    found = dict(answers.get() for _ in children)
+    for child in children:
+        child.join(timeout=60)
+    assert not any(isinstance(answer, str) for answer in found.values()), found
+    return [found[rank] for rank in range(2)]
+
+
+def test_two_processes_train_as_one_at_the_same_global_batch(trainer, unbroken, monkeypatch):
+    def work(rank):
+        # On each machine another arithmetic might pay; the main process's counts.
+        monkeypatch.setattr(precision, "measured_precision", lambda: ["float32", "bf16"][rank])
+        told = []
+        options = {"validation": trainer.subjects[:3], "on_step": lambda step, values: told.append(values["loss"])}
+        pipeline = trainer(options=options, monitor_every=1, training=replace(LOOP, precision="auto"))
+        weights = {name: value.numpy() for name, value in pipeline.denoiser.state_dict().items()}
+        return pipeline.config.precision, pipeline.fingerprint, told, weights
+
+    first, second = in_two_processes(work)
+    assert first[0] == second[0] == "float32"
+    assert first[1] == second[1]
+    assert first[2] == pytest.approx(second[2], abs=1e-6)
+    ours = torch.cat([torch.from_numpy(value).flatten() for value in first[3].values()])
+    alone = torch.cat([value.flatten() for value in unbroken[0].denoiser.state_dict().values()])
+    # Adam divides by the size of gradients: where they are nothing but rounding, a step may differ by the rate.
+    assert torch.isclose(ours, alone, atol=1e-3, rtol=1e-3).float().mean() > 0.99
+
+
+# --- shapes and levels of a cascade
+
+
+def test_sides_that_no_pooling_divides_and_three_levels(tiny_subjects):
+    preprocessing = replace(TINY_PREPROCESSING, shape=(14, 18, 7))
+    subjects = preprocess(tiny_subjects, preprocessing, IMAGES)
+    one, other = tiny_cascade_config().levels
+    config = tiny_cascade_config(levels=[one, LevelConfig(pooling=2, denoiser=one.denoiser), other], training=LOOP)
+    volumes = torch.stack([stack_images(subject, IMAGES) for subject in subjects])
+    space = fit_cascade(volumes, config)
+    assert space.padded == (16, 20, 8)
+    steps = []
+    pipeline = train_ldm(
+        subjects,
+        space,
+        config,
+        preprocessing=preprocessing,
+        images=IMAGES,
+        micro_batch=2,
+        on_step=lambda step, values: steps.append(step),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    assert steps == [1, 2, 3, 4, 5, 6]
+    whole = draw(pipeline)
+    assert whole.volumes.shape == (3, 1, 14, 18, 7)
+    coarse = [draw(pipeline, levels=levels) for levels in (1, 2, 3)]
+    assert torch.equal(coarse[2].volumes, whole.volumes)
+    assert not torch.equal(coarse[0].volumes, coarse[1].volumes)
+    assert all(torch.equal(each.class_probabilities, whole.class_probabilities) for each in coarse)
+    assert draw(pipeline, [], seeds=[]).volumes.shape == (0, 1, 14, 18, 7)
+
+
+# --- the published design, end to end
+
+
+def test_the_published_design_trains_and_draws_as_published(tiny_subjects):
+    volumes = torch.stack([stack_images(subject, IMAGES) for subject in tiny_subjects])
+    autoencoder = train_autoencoder(volumes, replace(TINY_AUTOENCODER, channels=(8, 8, 8), patch=1, latent_channels=4))
+    told = []
+    pipeline = Trainer("autoencoder", autoencoder, tiny_subjects)(
+        options={"on_step": lambda step, values: told.append(values)}, prediction=None, class_loss_weight=0.1
+    )
+    for values in told:
+        assert values["loss"] == pytest.approx(values["l1"] + 0.1 * values["focal"], rel=1e-5)
+    assert pipeline.record["generator"]["prediction"] == "epsilon"
+    settings = pipeline.with_scheduler("ddpm").scheduler.config
+    assert (settings.prediction_type, settings.num_train_timesteps) == ("epsilon", 1000)
+    assert type(pipeline.scheduler).__name__ == "DDPMScheduler"
+    assert pipeline.denoiser.settings.get("levels") is None
+    output = draw(pipeline)
+    assert output.volumes.shape == (3, 1, 16, 16, 8)
+    assert output.class_probabilities.shape == (3, 2)
+
+
+# --- going on from a trained generator
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_pipeline, tiny_cascade, old_folder, tmp_path_factory):
+    """Saved generators by their latent space, and one of an earlier version."""
+    made = {"autoencoder": tiny_pipeline, "cascade": tiny_cascade}
+    found = {name: tmp_path_factory.mktemp(name) for name in made}
+    for name, pipeline in made.items():
+        pipeline.save_pretrained(found[name])
+    return {**found, "old": old_folder}
+
+
+def test_a_training_goes_on_from_a_saved_generator_of_its_space(trainer, folders, tiny_pipeline, tiny_cascade):
+    before = {"autoencoder": tiny_pipeline, "cascade": tiny_cascade}[trainer.latents]
+    still = replace(LOOP, learning_rate=1e-12, ema=0.0)
+    same = trainer(pretrained=str(folders[trainer.latents]), training=still)
+    for name, value in before.denoiser.state_dict().items():
+        torch.testing.assert_close(same.denoiser.state_dict()[name], value, atol=1e-6, rtol=0)
+    assert same.record["begun_from"]["fingerprint"] == before.fingerprint
+    assert trainer(pretrained=str(folders[trainer.latents])).fingerprint != before.fingerprint
+
+
+def test_what_a_training_cannot_go_on_from_is_refused_before_any_step(trainer, folders, tmp_path):
+    def refused(folder: Path, message, **changes):
+        steps = []
+        with pytest.raises(InputError, match=message):
+            trainer(options={"on_step": lambda *each: steps.append(each)}, pretrained=str(folder), **changes)
+        assert steps == []
+
+    [other] = CONFIGS.keys() - {trainer.latents}
+    refused(folders[other], f"generator.latents is '{other}' there and '{trainer.latents}' here")
+    refused(folders[trainer.latents], r"generator\.variant is 'ccella' there", variant="radmaisi")
+    refused(folders["old"], r"earlier version \(layout_shape\)")
+    pipeline = CCELLAPipeline.from_pretrained(folders["autoencoder"])
+    pipeline.register_to_config(latent_deviations=[1.0, 1.0, 1.0, 1.0])
+    pipeline.save_pretrained(tmp_path)
+    refused(tmp_path, r"earlier version \(latent_deviations\)")
