@@ -127,7 +127,8 @@ def draw_published(
         text = encode_tokens(pipeline.text_encoder, tokenize(pipeline.tokenizer, [report]))
         encoding, clock, levels = clock.read(), Clock(), []
         for level in range(space.levels):
-            scheduler.set_timesteps(PUBLISHED_STEPS)
+            parts = pipeline.denoiser.config.levels
+            scheduler.set_timesteps(PUBLISHED_STEPS, **({"sigma_max": parts[level]["sigma_max"]} if parts else {}))
             latents = torch.randn(1, *space.latent_shape(level, pipeline.config.shape), generator=generator)
             if pipeline.edm:
                 latents = scheduler.first_sample(latents)

@@ -102,11 +102,15 @@ class LevelConfig:
     """Mean of the log noise level in training (EDM's P_mean)."""
     sigma_deviation: float = 1.2
     """Standard deviation of the log noise level in training (EDM's P_std)."""
+    sigma_max: float = 10.0
+    """First noise level of sampling, where the data's deviation is 0.5. The coarsest level needs a higher one, which
+    drowns the brightness that all voxels share."""
 
     def __post_init__(self) -> None:
         require(self.pooling >= 1 and self.patch >= 1, f"pooling={self.pooling} and patch={self.patch} start at 1.")
         require(self.steps >= 0 and self.batch_size >= 0, "A level's steps and batch_size must not be negative.")
         require(self.sigma_deviation > 0, f"sigma_deviation={self.sigma_deviation} must be positive.")
+        require(self.sigma_max > 1, f"sigma_max={self.sigma_max} must be above 1.")
 
 
 @dataclass

@@ -18,6 +18,7 @@ BASE = LevelConfig(
     denoiser=DenoiserConfig(channels=(64, 128), attention=(False, True), norm_groups=16),
     sigma_mean=-0.4,
     sigma_deviation=1.3,
+    sigma_max=40.0,
 )
 """The coarsest level: anatomy. A wide network on few voxels."""
 DETAIL = LevelConfig(patch=2, denoiser=DenoiserConfig(channels=(32, 64), attention=(False, False), norm_groups=16))
@@ -89,6 +90,7 @@ def denoiser_levels(space: LatentSpace, levels: Sequence[LevelConfig]) -> list[d
             "latent_channels": space.latent_shape(number)[0],
             "guide_channels": space.guide_channels(number),
             "unet_size": asdict(level.denoiser),
+            "sigma_max": level.sigma_max,
         }
         for number, level in enumerate(levels)
     ]

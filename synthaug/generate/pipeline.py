@@ -208,7 +208,10 @@ class CCELLAPipeline(DiffusionPipeline):
 
         Latents stay in float32, whatever the networks compute in: the steps of a sampler are small differences.
         """
-        self.scheduler.set_timesteps(self.scheduler.num_inference_steps, device=self.device)  # forgets past steps
+        first = {"sigma_max": self.denoiser.config.levels[level]["sigma_max"]} if self.denoiser.config.levels else {}
+        self.scheduler.set_timesteps(
+            self.scheduler.num_inference_steps, device=self.device, **first
+        )  # forgets past steps
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         extra = {"generator": drawing.generators} if takes_generator else {}
         reports, guidance = drawing.reports, drawing.guidance

@@ -120,8 +120,9 @@ class CCELLADenoiser(PretrainedModel):
         text_width: Width of the text encoder's hidden states.
         unet_size: Fields of DenoiserConfig.
         adapter_size: Fields of AdapterConfig.
-        levels: Of a cascade, coarse to fine: ``{"latent_channels", "guide_channels", "unet_size"}`` each. All share the
-            adapter; ``latent_channels`` and ``unet_size`` above then say nothing. None = one level, as published.
+        levels: Of a cascade, coarse to fine: ``{"latent_channels", "guide_channels", "unet_size", "sigma_max"}`` each.
+            All share the adapter; ``latent_channels`` and ``unet_size`` above then say nothing. None = one level, as
+            published.
         moves: Told moves of augmentation; 0 = as published.
         layout_shape: Sides of the latents that the layout is read at; None = no layout.
         layout_components: Principal components that tell the layout.
