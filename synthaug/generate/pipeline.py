@@ -208,10 +208,10 @@ class CCELLAPipeline(DiffusionPipeline):
 
         Latents stay in float32, whatever the networks compute in: the steps of a sampler are small differences.
         """
-        first = {"sigma_max": self.denoiser.config.levels[level]["sigma_max"]} if self.denoiser.config.levels else {}
-        self.scheduler.set_timesteps(
-            self.scheduler.num_inference_steps, device=self.device, **first
-        )  # forgets past steps
+        levels = self.denoiser.config.levels
+        first = {"sigma_max": levels[level]["sigma_max"]} if levels else {}
+        # Laid out anew for every level, which also forgets the steps before.
+        self.scheduler.set_timesteps(self.scheduler.num_inference_steps, device=self.device, **first)
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         extra = {"generator": drawing.generators} if takes_generator else {}
         reports, guidance = drawing.reports, drawing.guidance
