@@ -37,6 +37,7 @@ TINY = {
         "training": {"steps": 4, "warmup": 0, "batch_size": 4},
     },
     "generator": {
+        "latents": "autoencoder",  # the published design; tiny_study has the cascade
         "denoiser": {"channels": [32], "attention": [True], "head_channels": 16},
         "adapter": {"width": 32, "queries": 4, "heads": 2, "sinusoids": 16, "class_width": 8},
         "text_encoder": {"width": 16, "layers": 1, "heads": 2, "max_tokens": 64},
@@ -250,16 +251,25 @@ def test_stages_can_be_run_one_by_one(finished, config_file, capsys):
     shown = capsys.readouterr().out
     assert "fingerprint" in shown
     assert "volumes of each class {0: 6, 1: 6}" in shown
+    [made] = finished.glob("generator-*[0-9a-f]")
+    assert CCELLAPipeline.from_pretrained(made).record["generator"]["prediction"] == "epsilon"
+
+
+def test_a_cascade_has_no_autoencoder_to_train(config_file, tmp_path, capsys):
+    arguments = ["--config", str(config_file), "--out", str(tmp_path / "out"), "--generator.latents", "cascade"]
+    assert run_command("train-autoencoder", arguments) == 2
+    assert "generator.latents=cascade" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_study_goes_on_from_a_generator_that_saw_none_of_its_own_held_out_patients(
     finished, config_file, tmp_path, capsys
 ):
-    [generator] = (path for path in finished.glob("generator-*") if path.is_dir())
+    [generator] = (path for path in finished.glob("generator-*[0-9a-f]") if path.is_dir())
     arguments = ["--config", str(config_file), "--generator.pretrained", str(generator)]
     others = tmp_path / "others"
     assert run_command("train-ldm", [*arguments, "--data.phantom.seed", "5", "--out", str(others)]) == 0
-    [made] = others.glob("generator-*")
+    [made] = others.glob("generator-*[0-9a-f]")
     theirs, ours = (json.loads((folder / "training.json").read_text()) for folder in (generator, made))
     assert set(theirs["patients"]) < set(ours["patients"])
     assert not list(others.glob("autoencoder-*"))
@@ -273,7 +283,7 @@ def test_a_study_goes_on_from_a_generator_that_saw_none_of_its_own_held_out_pati
 @pytest.mark.slow
 def test_two_processes_train_the_generator_that_one_trains(finished, config_file, tmp_path):
     shutil.copytree(finished, tmp_path / "out", ignore=shutil.ignore_patterns("generator-*", "cache", "mlflow.db"))
-    [alone] = finished.glob("generator-*")
+    [alone] = finished.glob("generator-*[0-9a-f]")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "synthaug", "train-ldm", "--config", str(config_file), "--out", str(tmp_path / "out")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -341,7 +351,7 @@ def test_a_study_of_real_data_alone_trains_no_generator(config_file, tmp_path):
     out = tmp_path / "out"
     arguments = ["--config", str(config_file), "--out", str(out), "--study.regimes", "[real]", "--study.seeds", "[0]"]
     assert run_command("bench", [*arguments, "--study.axes", '{"classifier.augment": [true, false]}']) == 0
-    assert not list(out.glob("generator-*"))
+    assert not list(out.glob("generator-*[0-9a-f]"))
     summary = json.loads((out / "summary.json").read_text())
     assert {row["contrast"] for row in summary["contrasts"]} == {"real augment False - real augment True"}
     assert summary["image_metrics"] == []

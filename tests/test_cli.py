@@ -107,10 +107,19 @@ UNUSABLE = {
     "missing config file": (lambda d: None, ["--config", "{data}/absent.yaml"], "absent.yaml"),
     "unknown variant": (lambda d: None, ["--generator.variant", "stable"], "stable"),
     "value out of range": (lambda d: None, ["--split.test", "1.5"], "split.test=1.5"),
-    "shape that does not divide": (lambda d: None, ["--preprocess.shape", "[18,16,8]"], "multiple of 8"),
+    "shape that does not divide": (
+        lambda d: None,
+        ["--generator.latents", "autoencoder", "--preprocess.shape", "[18,16,8]"],
+        "multiple of 8",
+    ),
     "no reports for a generator that needs them": (
         lambda d: None,
         ["--generator.variant", "ccella"],
+        "No training subject of class 0 has a report",
+    ),
+    "no reports for a generator that is told the class but reads them": (
+        lambda d: None,
+        ["--generator.variant", "decoupled"],
         "No training subject of class 0 has a report",
     ),
     "volumes too small for the classifier": (

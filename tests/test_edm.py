@@ -111,6 +111,11 @@ def test_noise_levels_are_those_of_equation_5():
     middle = ((40.0 ** (1 / 7) + 0.01 ** (1 / 7)) / 2) ** 7
     assert sampler.timesteps.tolist() == pytest.approx([40.0, middle, 0.01], rel=1e-5)
     assert sampler.sigmas[-1] == 0
+    sampler.set_timesteps(3, sigma_max=5.0)  # a level's own
+    assert sampler.timesteps[0].item() == pytest.approx(5)
+    assert sampler.first_sample(torch.ones(1)).item() == pytest.approx(5)
+    sampler.set_timesteps(3)
+    assert sampler.timesteps[0].item() == pytest.approx(40)
 
 
 @pytest.mark.parametrize("solver", SOLVERS_OF_EDM.values())

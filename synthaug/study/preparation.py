@@ -297,15 +297,17 @@ class Study:
 
 
 def _refuse_classes_without_reports(config: Config, train: Sequence[tio.Subject]) -> None:
-    """A generator that reads the class from the report cannot be asked for a class that no report speaks of."""
+    """A generator that reads the class in the report cannot learn one that no report speaks of, nor one without any."""
     conditioning = VARIANTS[config.generator.variant]
-    if not conditioning.text or conditioning.class_input == "true":
+    if not conditioning.text:
+        return
+    if conditioning.class_input == "true" and any(subject["report"] for subject in train):
         return
     for label, reports in reports_by_class(train).items():
         if not any(reports):
             raise InputError(
                 f"No training subject of class {label} has a report; generator.variant={config.generator.variant!r} "
-                "learns the class from reports; set data.report or data.measurements, or generator.variant=radmaisi."
+                "learns from reports; set data.report or data.measurements, or generator.variant=radmaisi."
             )
 
 
