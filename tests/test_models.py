@@ -21,7 +21,14 @@ from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.classifier import build_classifier
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.pretrained import load_strictly
-from synthaug.models.text_encoder import build_text_encoder, encode_tokens, load_tokenizer, tokenize
+from synthaug.models.text_encoder import (
+    FIRST_DIGIT,
+    FIRST_PLACE,
+    build_text_encoder,
+    encode_tokens,
+    load_tokenizer,
+    tokenize,
+)
 from synthaug.models.variants import VARIANTS
 
 UNET = {
@@ -479,8 +486,9 @@ TINY_TEXT = TextEncoderConfig(width=16, layers=1, heads=2, max_tokens=24)
 
 
 def read_bytes(token_ids):
-    """Text of ByT5 ids: a byte is its value + 3; 0 pads, 1 ends."""
-    return bytes(token - 3 for token in token_ids.tolist() if token > 2).decode()
+    """Text of ByT5 ids: a byte is its value + 3; 0 pads, 1 ends; a digit's id may tell its place too."""
+    plain = [FIRST_DIGIT + (token - FIRST_PLACE) % 10 if token >= FIRST_PLACE else token for token in token_ids.tolist()]
+    return bytes(token - 3 for token in plain if token > 2).decode()
 
 
 def test_long_reports_lose_their_beginning_and_keep_their_impression():
