@@ -487,7 +487,9 @@ TINY_TEXT = TextEncoderConfig(width=16, layers=1, heads=2, max_tokens=24)
 
 def read_bytes(token_ids):
     """Text of ByT5 ids: a byte is its value + 3; 0 pads, 1 ends; a digit's id may tell its place too."""
-    plain = [FIRST_DIGIT + (token - FIRST_PLACE) % 10 if token >= FIRST_PLACE else token for token in token_ids.tolist()]
+    plain = [
+        FIRST_DIGIT + (token - FIRST_PLACE) % 10 if token >= FIRST_PLACE else token for token in token_ids.tolist()
+    ]
     return bytes(token - 3 for token in plain if token > 2).decode()
 
 

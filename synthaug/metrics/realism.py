@@ -126,7 +126,10 @@ def judge_realism(
     """
     if not 0 < confidence < 1:
         raise InputError(f"confidence={confidence} must lie in (0, 1).")
-    given = {"real": (real, real_groups), "synthetic": (synthetic, synthetic_groups)}
+    given: dict[str, tuple[Any, Sequence[str] | None]] = {
+        "real": (real, real_groups),
+        "synthetic": (synthetic, synthetic_groups),
+    }
     if training is not None:
         given["training"] = (training, training_groups)
     sets = {name: VolumeSet.of(volumes, images) for name, (volumes, _) in given.items()}
