@@ -1,7 +1,7 @@
 """Fields for what files of schema 1 told in a label alone. Nothing else takes a label apart."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container
 from typing import Any
 
 from synthaug.study.records.fields import Settings, setting_words
@@ -17,8 +17,8 @@ def fields_of_old_arm(row: Settings) -> dict[str, Any]:
     return {"regime": regime, "name": head if share else ""}
 
 
-def labels_of_old_contrast(label: str, arms: Iterable[str]) -> tuple[str, str]:
+def labels_of_old_contrast(label: str, arms: Container[str]) -> tuple[str, str]:
     """The two arms whose labels a contrast of schema 1 was named after."""
-    known = list(arms)
-    found = [(ours, theirs) for ours in known for theirs in known if f"{ours} - {theirs}" == label]
-    return found[0] if found else (label.split(" - ")[0], label.split(" - ")[-1])
+    parts = label.split(" - ")
+    pairs = [(" - ".join(parts[:place]), " - ".join(parts[place:])) for place in range(1, len(parts))]
+    return next((pair for pair in pairs if pair[0] in arms and pair[1] in arms), pairs[0])
