@@ -19,6 +19,7 @@ from synthaug.data.manifest import load_manifest, make_subject
 from synthaug.data.splits import load_split
 from synthaug.ground.errors import InputError
 from synthaug.report.plots import learning_plot
+from synthaug.study.records import CellRecord
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "hippocampus"
 PARTS = [
@@ -304,7 +305,7 @@ def test_labelled_augmentation_is_compared_with_the_same_moves_untold(script):
 def test_figures_of_labelled_augmentation_are_paired_by_split_and_seed(script):
     """Two people: right with labels told, wrong without, in both splits."""
 
-    def a_record(arm: str, split: str, scores: list[float]) -> dict:
+    def a_record(arm: str, split: str, scores: list[float]) -> CellRecord:
         rows = [
             {"subject_id": f"s{k}", "patient_id": f"p{k}", "label": k, "probabilities": [1 - score, score]}
             for k, score in enumerate(scores)
@@ -312,7 +313,8 @@ def test_figures_of_labelled_augmentation_are_paired_by_split_and_seed(script):
         told = {"regime": "real", "seed": 0, "synthetic_fraction": None, "n_train": 32, "n_train_real": 32}
         told |= {"n_train_synthetic": 0, "protocol": "same cohort", "predictions": rows}
         auroc = float(scores[1] > scores[0])
-        return told | {"settings": {"classifier.augment": arm, "split.file": split}, "metrics": {"auroc": auroc}}
+        settings = {"classifier.augment": arm, "split.file": split}
+        return CellRecord.from_json(told | {"settings": settings, "metrics": {"auroc": auroc}})
 
     records = [
         a_record(arm, split, scores)
