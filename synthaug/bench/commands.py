@@ -208,10 +208,11 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
     from synthaug.models.optimisation import processes
     from synthaug.study.preparation import Study
     from synthaug.study.studies import Stage, train
+    from synthaug.tracking import TrainingListener
 
     if command == "train-autoencoder" and config.generator.pretrained:
         raise InputError("generator.pretrained brings its own autoencoder, so there is none to train.")
-    study = Study.start(config, out, Bars().stage)
+    study = Study.start(config, out, Bars().stage, TrainingListener())
     if command in ("train-autoencoder", "train-ldm"):
         stage: Stage = "autoencoder" if command == "train-autoencoder" else "generator"
         train(study, stage)

@@ -32,7 +32,7 @@ from synthaug.study.results import placed
 from synthaug.study.standing import inputs_of, mark_finished
 from synthaug.study.studies import Studies
 from synthaug.study.subgroups import slice_arms, subgroups_of
-from synthaug.tracking import Tracker, flatten, stores_of
+from synthaug.tracking import Tracker, TrainingListener, flatten, stores_of
 
 PROTOCOLS = {
     "same cohort": "same cohort: the generator was trained on the classifier's training patients only",
@@ -66,7 +66,7 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
     """
     bars, inputs, execution = Bars(), inputs_of(config, out), execution or ExecutionConfig()
     groups = subgroups_of(config)
-    studies = Studies(out, bars.stage)
+    studies = Studies(out, bars.stage, TrainingListener())
     with bars.timed("preparation"):
         cells = cells_of(config, studies.identify)
     if not processes().is_main_process:

@@ -49,6 +49,7 @@ class CellRecord:
     n_train_synthetic: int = 0
     steps: int = 0
     """Of the optimiser, at most."""
+    batch_size: int = 0
     pretrain_steps: int = 0
     steps_made: int = 0
     chosen_step: int = 0
