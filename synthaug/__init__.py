@@ -22,6 +22,7 @@ _HOME = {
     "load_manifest": "synthaug.data.manifest",
     "load_split": "synthaug.data.splits",
     "preprocess": "synthaug.data.preprocess",
+    "read_summary": "synthaug.study.records",
     "reports_by_class": "synthaug.pool.prompts",
     "save_split": "synthaug.data.splits",
     "split_subjects": "synthaug.data.splits",

@@ -6,8 +6,9 @@ import pytest
 
 from synthaug.config import Config, DataConfig, MetricsConfig
 from synthaug.ground.errors import InputError
-from synthaug.study.aggregate import count_statistics, summarise, write_verdict
+from synthaug.study.aggregate import count_statistics, summarise
 from synthaug.study.arms import arms_of, baselines_of, stack_scores
+from synthaug.study.records import Arm, CellRecord, Contrast, Estimate, judge
 from synthaug.study.subgroups import slice_arms, subgroups_of
 
 PERFECT, REVERSED, HALF = [0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1], [0.1, 0.9, 0.2, 0.95]
@@ -24,7 +25,7 @@ def record(regime="real", *, seed=0, scores=PERFECT, fraction=None, patients=ran
         }
         for place, (patient, score) in enumerate(zip(patients, scores, strict=True))
     ]
-    return {
+    told = {
         "regime": regime,
         "seed": seed,
         "synthetic_fraction": fraction,
@@ -35,6 +36,7 @@ def record(regime="real", *, seed=0, scores=PERFECT, fraction=None, patients=ran
         "protocol": "same cohort",
         "predictions": rows,
     }
+    return CellRecord.from_json(told)
 
 
 def test_summary_on_numbers_counted_by_hand():
@@ -43,23 +45,23 @@ def test_summary_on_numbers_counted_by_hand():
     told: list[None] = []
     summary = summarise(records, [], MetricsConfig(bootstrap=50), on_statistic=lambda: told.append(None))
     assert len(told) == count_statistics(records) == 3
-    auroc = {regime["regime"]: regime["auroc"]["value"] for regime in summary["regimes"]}
+    auroc = {arm.label: arm.metrics["auroc"].value for arm in summary.arms}
     assert auroc == {"real": pytest.approx((0 + 0.75) / 2), "mixed": 1.0}
-    rows = {contrast["metric"]: contrast for contrast in summary["contrasts"]}
-    assert rows["auroc"]["difference"] == pytest.approx(1 - 0.375)
-    assert rows["auroc"]["contrast"] == "mixed - real"
-    assert (rows["auroc"]["seeds"], rows["auroc"]["repeats"], rows["auroc"]["n_train"]) == ([0, 1], 2, 9)
+    rows = {contrast.metric: contrast for contrast in summary.contrasts}
+    assert rows["auroc"].difference.value == pytest.approx(1 - 0.375)
+    assert rows["auroc"].label == "mixed - real"
+    assert (rows["auroc"].seeds, rows["auroc"].repeats, rows["auroc"].n_train) == ((0, 1), 2, 9)
     # Real: seed 0 errs on all four, seed 1 on the second and third patient.
-    assert rows["accuracy"]["difference"] == pytest.approx(1 - 1 / 4)
+    assert rows["accuracy"].difference.value == pytest.approx(1 - 1 / 4)
     # Of the 16 swaps, only none and all differ by 3/4: patients 0 and 3 gain 1/2, patients 1 and 2 gain 1.
-    assert rows["accuracy"]["p"] == rows["accuracy"]["p_holm"] == pytest.approx(2 / 16)
-    assert rows["brier"]["difference"] < 0
+    assert rows["accuracy"].p == rows["accuracy"].p_holm == pytest.approx(2 / 16)
+    assert rows["brier"].difference.value < 0
 
 
 def test_p_values_of_a_metric_are_corrected_over_its_contrasts():
     records = [record(scores=REVERSED), record("synthetic", fraction=1.0), record("mixed", fraction=0.5, scores=HALF)]
-    rows = [c for c in summarise(records, [], MetricsConfig(bootstrap=20))["contrasts"] if c["metric"] == "accuracy"]
-    assert [(row["contrast"], row["p"], row["p_holm"]) for row in rows] == [
+    rows = summarise(records, [], MetricsConfig(bootstrap=20)).in_metric("accuracy")
+    assert [(row.label, row.p, row.p_holm) for row in rows] == [
         ("synthetic - real", 0.125, 0.25),
         ("mixed - real", 0.5, 0.5),
     ]
@@ -74,7 +76,7 @@ def of_many_comparisons(count, *, patients=16):
             {"patient_id": f"p{number}", "label": label, "probabilities": [1 - score, score]}
             for number, (label, score) in enumerate(zip(labels, scores, strict=True))
         ]
-        return record(regime, **options) | {"predictions": rows}
+        return CellRecord.from_json(record(regime, **options).to_json() | {"predictions": rows})
 
     right, wrong = ([abs(label - error) for label in labels] for error in (0.1, 0.9))
     return [told("real", wrong), *(told("mixed", right, fraction=(1 + k) / (1 + count)) for k in range(count))]
@@ -83,10 +85,9 @@ def of_many_comparisons(count, *, patients=16):
 def test_so_many_swaps_are_drawn_that_one_of_many_comparisons_can_be_clear():
     records = of_many_comparisons(60)
     summary = summarise(records, [], MetricsConfig(bootstrap=5))
-    assert (summary["permutations"], summary["p_limit"]) == (200 * 60 - 1, "")
-    rows = [row for row in summary["contrasts"] if row["metric"] == "auroc"]
-    assert all(row["p"] < 1e-3 for row in rows)  # 1999 swaps would give 60 * 2 / 2000 = 0.06
-    assert "helped clearly in 60 and hurt clearly in 0 of 60" in summary["verdict"]
+    assert (summary.permutations, summary.p_limit) == (200 * 60 - 1, "")
+    assert all(row.p < 1e-3 for row in summary.in_metric("auroc"))  # 1999 swaps would give 60 * 2 / 2000 = 0.06
+    assert counts_of(summary.verdict) == ("helped", 60, 0, 60)
 
 
 @pytest.mark.parametrize(
@@ -109,20 +110,20 @@ def test_so_many_swaps_are_drawn_that_one_of_many_comparisons_can_be_clear():
 def test_where_no_comparison_can_be_clear_the_summary_and_the_verdict_say_so(patients, permutations, told):
     config = MetricsConfig(bootstrap=5, permutations=permutations)
     summary = summarise(of_many_comparisons(60, patients=patients), [], config)
-    assert summary["p_limit"] == f"No comparison can come out clear: {told}"
-    assert summary["verdict"].endswith(f"p corrected by Holm). {summary['p_limit']}")
-    assert "helped clearly in 0" in summary["verdict"]
+    assert summary.p_limit == f"No comparison can come out clear: {told}"
+    assert summary.verdict.sentence().endswith(summary.p_limit)
+    assert counts_of(summary.verdict) == ("unclear", 0, 0, 60)
     one = summarise(of_many_comparisons(1), [], MetricsConfig(bootstrap=5, permutations=19))
-    assert one["p_limit"].endswith(
+    assert one.p_limit.endswith(
         "19 random swaps give no p below 0.1; needed is 0.05 (metrics.permutations: at least 39)."
     )
 
 
 def test_a_study_without_comparison_says_so():
     summary = summarise([record()], [{"regime": "mixed"}], MetricsConfig(bootstrap=5))
-    assert summary["verdict"].startswith("No comparison")
-    assert summary["contrasts"] == []
-    assert summary["failed"] == [{"regime": "mixed"}]
+    assert (summary.verdict.kind, summary.verdict.difference) == ("none", None)
+    assert summary.contrasts == ()
+    assert summary.failed == ({"regime": "mixed"},)
 
 
 def test_repeated_splits_are_repeats_and_not_arms():
@@ -133,14 +134,14 @@ def test_repeated_splits_are_repeats_and_not_arms():
         record("mixed", fraction=0.5, split__seed=1, patients=(0, 4, 2, 5)),
     ]
     summary = summarise(records, [], MetricsConfig(bootstrap=200))
-    assert [(row["regime"], row["repeats"], row["n_test"]) for row in summary["regimes"]] == [
+    assert [(arm.label, arm.repeats, arm.n_test) for arm in summary.arms] == [
         ("real", 2, 6),
         ("mixed", 2, 6),
     ]
-    [difference] = [row for row in summary["contrasts"] if row["metric"] == "auroc"]
-    assert difference["difference"] == pytest.approx(0.5)
-    assert (difference["ci_low"], difference["ci_high"]) == (0.0, 1.0)  # either split may be drawn twice
-    assert summary["regimes"][0]["accuracy"]["value"] == 0.5
+    [row] = summary.in_metric("auroc")
+    assert row.difference.value == pytest.approx(0.5)
+    assert (row.difference.low, row.difference.high) == (0.0, 1.0)  # either split may be drawn twice
+    assert summary.arms[0].metrics["accuracy"].value == 0.5
 
 
 def test_folds_are_repeats_that_test_each_patient_once():
@@ -152,27 +153,30 @@ def test_folds_are_repeats_that_test_each_patient_once():
     ]
     records += [record("mixed", fraction=0.5, split__fold=f, patients=of_fold) for f, of_fold in enumerate(folds)]
     summary = summarise(records, [], MetricsConfig(bootstrap=50))
-    assert [(row["regime"], row["repeats"], row["n_test"]) for row in summary["regimes"]] == [
+    assert [(arm.label, arm.repeats, arm.n_test) for arm in summary.arms] == [
         ("real", 2, 8),
         ("mixed", 2, 8),
     ]
-    assert [row["auroc"]["value"] for row in summary["regimes"]] == [0.5, 1.0]
-    [difference] = [row for row in summary["contrasts"] if row["metric"] == "accuracy"]
-    assert (difference["difference"], difference["repeats"]) == (0.5, 2)
+    assert [arm.metrics["auroc"].value for arm in summary.arms] == [0.5, 1.0]
+    [row] = summary.in_metric("accuracy")
+    assert (row.difference.value, row.repeats) == (0.5, 2)
     # Of the 256 swaps, the four patients of fold 1 decide: 1/16 + 1/16.
-    assert difference["p"] == pytest.approx(2 / 16)
+    assert row.p == pytest.approx(2 / 16)
 
 
 def test_fine_tuning_is_an_arm_of_its_own_and_told_in_the_verdict():
     records = [record(scores=HALF), record("finetuned", fraction=0.5)]
     summary = summarise(records, [], MetricsConfig(bootstrap=20))
-    assert [row["regime"] for row in summary["regimes"]] == ["real", "finetuned"]
-    assert {row["protocol"] for row in summary["regimes"]} == {"same cohort"}
-    assert {row["contrast"] for row in summary["contrasts"]} == {"finetuned - real"}
-    assert summary["verdict"].startswith("Pre-training on synthetic data showed no clear effect: AUROC +0.250")
+    assert [arm.label for arm in summary.arms] == ["real", "finetuned"]
+    assert {arm.protocol for arm in summary.arms} == {"same cohort"}
+    assert {row.label for row in summary.contrasts} == {"finetuned - real"}
+    assert (summary.verdict.kind, summary.verdict.regimes) == ("unclear", ("finetuned",))
+    assert summary.verdict.difference.value == pytest.approx(0.25)
+    assert summary.verdict.headline() == "showed no clear effect"
     records += [record("synthetic", fraction=1.0), record("mixed", fraction=0.5)]
-    verdict = summarise(records, [], MetricsConfig(bootstrap=20))["verdict"]
-    assert verdict.startswith("Adding or pre-training on synthetic data helped clearly in 0 and hurt clearly in 0 of 2")
+    verdict = summarise(records, [], MetricsConfig(bootstrap=20)).verdict
+    assert verdict.regimes == ("finetuned", "mixed")
+    assert counts_of(verdict) == ("unclear", 0, 0, 2)
     shares = arms_of([record("finetuned", fraction=share) for share in (0.25, 0.5)] + [record("mixed", fraction=0.5)])
     assert [arm.label for arm in shares] == ["finetuned 0.25", "finetuned 0.5", "mixed"]
 
@@ -208,43 +212,41 @@ def test_each_arm_is_compared_with_real_data_under_every_treatment_the_most_alik
         assert compared[f"real {plain}"] == []
 
 
-def contrast(name, difference, low, high, p):
-    return {
-        "contrast": name,
-        "metric": "auroc",
-        "difference": difference,
-        "ci_low": low,
-        "ci_high": high,
-        "p_holm": p,
-        "seeds": [0],
-    }
+def contrast(regime, difference, low, high, p, *, fraction=None):
+    arm = Arm(regime, fraction=fraction, tells_fraction=fraction is not None)
+    return Contrast(arm, Arm("real"), "auroc", Estimate(difference, low, high), p=p, p_holm=p, seeds=(0,))
+
+
+def counts_of(verdict):
+    return verdict.kind, verdict.helped, verdict.hurt, verdict.compared
 
 
 @pytest.mark.parametrize(
-    ("row", "answer"),
+    ("row", "kind"),
     [
-        (contrast("mixed - real", 0.1, 0.01, 0.2, 0.04), "Adding synthetic data helped: AUROC +0.100"),
-        (contrast("mixed - real", 0.1, 0.01, 0.2, 0.06), "Adding synthetic data showed no clear effect"),
-        (contrast("mixed - real", 0.1, -0.01, 0.2, 0.04), "Adding synthetic data showed no clear effect"),
-        (contrast("mixed - real", -0.1, -0.2, -0.01, 0.04), "Adding synthetic data hurt: AUROC -0.100"),
-        (contrast("synthetic - real", -0.1, -0.2, -0.01, 0.04), "Training on synthetic data alone hurt"),
+        (contrast("mixed", 0.1, 0.01, 0.2, 0.04), "helped"),
+        (contrast("mixed", 0.1, 0.01, 0.2, 0.06), "unclear"),
+        (contrast("mixed", 0.1, -0.01, 0.2, 0.04), "unclear"),
+        (contrast("mixed", -0.1, -0.2, -0.01, 0.04), "hurt"),
+        (contrast("synthetic", -0.1, -0.2, -0.01, 0.04), "hurt"),
     ],
 )
-def test_the_verdict_is_no_bolder_than_interval_and_corrected_p(row, answer):
-    verdict = write_verdict([row], [record()], 0.95)
-    assert verdict.startswith(answer)
-    assert verdict.endswith("4 test patients, 1 seed).")
+def test_the_verdict_is_no_bolder_than_interval_and_corrected_p(row, kind):
+    verdict = judge([row], confidence=0.95, n_test=4)
+    assert (verdict.kind, verdict.regimes, verdict.difference) == (kind, (row.arm.regime,), row.difference)
+    assert (verdict.n_test, verdict.seeds, verdict.compared) == (4, 1, 1)
 
 
 def test_the_verdict_of_many_comparisons_counts_them():
     rows = [
-        contrast("mixed 0.25 - real", 0.1, 0.01, 0.2, 0.04),
-        contrast("mixed 0.5 - real", -0.02, -0.1, 0.1, 0.6),
-        contrast("synthetic - real", -0.3, -0.4, -0.2, 0.01),
+        contrast("mixed", 0.1, 0.01, 0.2, 0.04, fraction=0.25),
+        contrast("mixed", -0.02, -0.1, 0.1, 0.6, fraction=0.5),
+        contrast("synthetic", -0.3, -0.4, -0.2, 0.01),
     ]
-    verdict = write_verdict(rows, [record()], 0.95)
-    assert "helped clearly in 1 and hurt clearly in 0 of 2 comparisons" in verdict
-    assert "AUROC -0.020, mixed 0.5 - real, to +0.100, mixed 0.25 - real;" in verdict
+    verdict = judge(rows, confidence=0.95, n_test=4)
+    assert counts_of(verdict) == ("helped", 1, 0, 2)
+    assert (verdict.lowest, verdict.highest, verdict.difference) == (rows[1], rows[0], None)
+    assert judge([*rows, contrast("finetuned", -0.3, -0.4, -0.2, 0.01)], confidence=0.95, n_test=4).kind == "unclear"
 
 
 # --- subgroups
@@ -253,10 +255,11 @@ def test_the_verdict_of_many_comparisons_counts_them():
 def test_slices_are_counted_by_hand_and_a_slice_of_one_class_has_no_metric():
     groups = {"site": {"s0": "a", "s1": "b", "s2": "b", "s3": "a"}, "sex": {f"s{n}": "fm"[n > 1] for n in range(4)}}
     rows = slice_arms([record(scores=HALF)], groups, MetricsConfig(bootstrap=10))
-    found = {(row["column"], row["value"]): (row["n_test"], row["auroc"] and row["auroc"]["value"]) for row in rows}
+    auroc = {id(row): row.metrics["auroc"] for row in rows}
+    found = {(row.column, row.value): (row.n_test, auroc[id(row)] and auroc[id(row)].value) for row in rows}
     # Site a has patients 0 and 3 (0.1 < 0.95, right), site b 1 and 2 (0.9 > 0.2, wrong); a sex has one class only.
     assert found == {("site", "a"): (2, 1.0), ("site", "b"): (2, 0.0), ("sex", "f"): (2, None), ("sex", "m"): (2, None)}
-    assert {row["regime"] for row in rows} == {"real"}
+    assert {row.arm for row in rows} == {"real"}
 
 
 def test_subgroup_columns_are_checked(tmp_path):

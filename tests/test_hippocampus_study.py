@@ -19,6 +19,7 @@ from synthaug.data.manifest import load_manifest, make_subject
 from synthaug.data.splits import load_split
 from synthaug.ground.errors import InputError
 from synthaug.report.plots import learning_plot
+from synthaug.study.records import CellRecord
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "hippocampus"
 PARTS = [
@@ -192,34 +193,34 @@ def two_parts(tmp_path):
 
 
 def test_parts_become_one_study_whose_mixture_was_chosen_on_validation(script, two_parts):
-    summary, records = script("collect").collect(two_parts, MetricsConfig(bootstrap=50, permutations=19))
+    summary, told, records = script("collect").collect(two_parts, MetricsConfig(bootstrap=50, permutations=19))
     assert len(records) == 20
-    assert [row["regime"] for row in summary["regimes"][:5]] == [
+    assert [arm.label for arm in summary.arms[:5]] == [
         "real oversampled train 16",
         "real classical train 16",
         "synthetic train 16",
         "mixed 0.5 train 16",
         "mixed 0.75 train 16",
     ]
-    assert summary["mixed_share_chosen_on_validation"] == {16: 0.5, 64: 0.5}
-    goals = {(row["goal"].split()[0], row["contrast"]): row for row in summary["goals"]}
+    assert told["mixed_share_chosen_on_validation"] == {16: 0.5, 64: 0.5}
+    goals = {(row["goal"].split()[0], row["contrast"]): row for row in told["goals"]}
     assert {contrast for kind, contrast in goals if kind == "mixed"} == {
         f"mixed 0.5 train {size} - real classical train {size}" for size in (16, 64)
     }
     # 3 of 5 of a class on their own side rank 15 of 25 pairs or more rightly; 5 of 5 all of them.
     assert all(row["holds"] for (kind, _), row in goals.items() if kind == "mixed")
     assert not any(row["holds"] for (kind, _), row in goals.items() if kind == "synthetic")
-    plain = [row["contrast"] for row in summary["contrasts"] if row["metric"] == "auroc"]
+    plain = [row.label for row in summary.in_metric("auroc")]
     assert "mixed 0.75 train 64 - real oversampled train 64" in plain
 
 
 def test_the_figures_show_every_arm_at_every_size(script, two_parts):
-    summary, _ = script("collect").collect(two_parts, MetricsConfig(bootstrap=10, permutations=9))
+    summary, *_ = script("collect").collect(two_parts, MetricsConfig(bootstrap=10, permutations=9))
     gains = script("gains")
-    assert {arm: sorted(rows) for arm, rows in gains.gains_by_arm(summary["contrasts"]).items()} == {
+    assert {arm: sorted(rows) for arm, rows in gains.gains_by_arm(summary.contrasts).items()} == {
         arm: [16, 64] for arm in ("synthetic", "mixed 0.5", "mixed 0.75")
     }
-    (axes,) = gains.gain_plot(summary["contrasts"]).axes
+    (axes,) = gains.gain_plot(summary.contrasts).axes
     assert [text.get_text() for text in axes.get_xticklabels()] == ["16", "64"]
     legend = [text.get_text() for text in learning_plot(summary).legends[0].get_texts()]
     assert legend == ["real oversampled", "real classical", "synthetic", "mixed 0.5", "mixed 0.75"]
@@ -255,8 +256,8 @@ def test_every_file_of_the_study_is_written(script, two_parts, tmp_path, capsys)
 
 
 def test_the_table_tells_each_arm_with_its_difference_at_each_size(script, two_parts, import_script):
-    summary, _ = script("collect").collect(two_parts, MetricsConfig(bootstrap=10, permutations=9))
-    table = import_script("studies", "table").table({**summary, "image_metrics": []})
+    summary, *_ = script("collect").collect(two_parts, MetricsConfig(bootstrap=10, permutations=9))
+    table = import_script("studies", "table").table(summary, baseline="real classical")
     head, _, *rows = [line for line in table.splitlines() if line.startswith("|")]
     assert head == "| trained on | 16 people | 64 people |"
     assert [row.split(" | ")[0].strip("| ") for row in rows] == [
@@ -304,7 +305,7 @@ def test_labelled_augmentation_is_compared_with_the_same_moves_untold(script):
 def test_figures_of_labelled_augmentation_are_paired_by_split_and_seed(script):
     """Two people: right with labels told, wrong without, in both splits."""
 
-    def a_record(arm: str, split: str, scores: list[float]) -> dict:
+    def a_record(arm: str, split: str, scores: list[float]) -> CellRecord:
         rows = [
             {"subject_id": f"s{k}", "patient_id": f"p{k}", "label": k, "probabilities": [1 - score, score]}
             for k, score in enumerate(scores)
@@ -312,7 +313,8 @@ def test_figures_of_labelled_augmentation_are_paired_by_split_and_seed(script):
         told = {"regime": "real", "seed": 0, "synthetic_fraction": None, "n_train": 32, "n_train_real": 32}
         told |= {"n_train_synthetic": 0, "protocol": "same cohort", "predictions": rows}
         auroc = float(scores[1] > scores[0])
-        return told | {"settings": {"classifier.augment": arm, "split.file": split}, "metrics": {"auroc": auroc}}
+        settings = {"classifier.augment": arm, "split.file": split}
+        return CellRecord.from_json(told | {"settings": settings, "metrics": {"auroc": auroc}})
 
     records = [
         a_record(arm, split, scores)

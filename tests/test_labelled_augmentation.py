@@ -179,7 +179,7 @@ def test_a_cell_trains_with_it(tmp_path):
     )
     studies = Studies(tmp_path / "out", lambda *_: lambda *_: None)
     [cell] = cells_of(config, studies.identify)
-    assert run_cell(cell, studies.of(cell.config))["augment"] == "labelled"
+    assert run_cell(cell, studies.of(cell.config)).treatment["augment"] == "labelled"
     assert load_classifier(weights_path(studies.out, cell)).config.geometry == GeometryConfig()
 
 

@@ -84,7 +84,7 @@ def test_arms_with_synthetic_volumes_are_held_against_the_treatment_that_validat
     (line,) = collect.table(list(rows.values()))[2:]
     assert line.count("**") == 2
     assert line.startswith("| 0.5 | 20% |")
-    told = collect.tell_all(list(rows.values()), summary["contrasts"])
+    told = collect.tell_all(list(rows.values()), summary.contrasts)
     assert told[0].startswith("mixed: pays in 1 and harms in 0 of 1 cells; the AUROC is higher in 5 of all 5")
     assert len(collect.gains(list(rows.values())).axes) == 1
 

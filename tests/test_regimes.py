@@ -109,8 +109,8 @@ def test_label_policies_share_the_real_cells_and_name_the_contrasts(labelled):
     }
     headers = [json.loads(path.read_text())["labels"] for path in labelled.glob("pool-*/pool.json")]
     assert sorted(headers) == sorted(policies)
-    assert summary_of(labelled)["verdict"].startswith("Pre-training on synthetic data helped clearly in ")
-    assert "of 6 comparisons with real data" in summary_of(labelled)["verdict"]
+    answer = summary_of(labelled)["answer"]
+    assert (answer["regimes"], answer["compared"]) == (["finetuned"], 6)
 
 
 def test_predicted_classes_need_not_be_equally_many_and_every_batch_is_balanced_all_the_same(labelled):
@@ -157,7 +157,8 @@ def test_over_the_folds_every_patient_is_tested_once_and_the_statistics_pool_the
     ]
     [contrast] = contrasts_of(folded).values()
     assert (contrast["contrast"], contrast["repeats"], contrast["seeds"]) == ("mixed - real", 3, [0])
-    assert "24 test patients, 1 seed" in summary_of(folded)["verdict"]
+    answer = summary_of(folded)["answer"]
+    assert (answer["n_test"], answer["seeds"]) == (24, 1)
 
 
 def test_every_fold_has_a_generator_of_its_own_training_patients(folded):
@@ -265,7 +266,7 @@ study = Study.read(config, out, lambda name, total: lambda *_: None)
 cells = cells_of(config, lambda each: (study.data_id, study.pool_id))
 records = [[run_cell(cell, study) for cell in cells] for _ in range(2)]
 assert records[0] == records[1] or rank
-(out / f"rank{{rank}}.json").write_text(json.dumps(records))
+(out / f"rank{{rank}}.json").write_text(json.dumps([[record.to_json() for record in each] for each in records]))
 """
 
 

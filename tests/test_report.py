@@ -27,13 +27,14 @@ from synthaug.report import captions
 from synthaug.report.curves import GRID, mean_precision, mean_roc, reliability
 from synthaug.report.forest import ROWS, auroc_plots, effect_plot, effect_plots
 from synthaug.report.page import write_report
-from synthaug.report.panels import panels_of, series_of, split_label
+from synthaug.report.panels import panels_of, series_of
 from synthaug.report.plots import has_sizes, learning_plot, roc_plot
 from synthaug.report.slices import Samples, slice_plot
 from synthaug.report.styles import styles_of
 from synthaug.study.aggregate import summarise
 from synthaug.study.arms import arms_of
 from synthaug.study.costs import CostMeter, Costs, GpuMeter, ProcessorMeter, StageClock, total_costs
+from synthaug.study.records import Arm, CellRecord, Estimate, ImageComparison, Prediction, Subgroup
 
 QUICK = MetricsConfig(bootstrap=10, permutations=10)
 CONFIG = Config(metrics=QUICK, study=StudyConfig(name="a study of <b>names</b>"))
@@ -50,7 +51,7 @@ def record(regime="real", fraction=None, *, seed=0, classes=2, n=12, n_train=16,
         {"subject_id": f"s{i}", "patient_id": f"p{i}", "label": int(labels[i]), "probabilities": row}
         for i, row in enumerate((scores / scores.sum(axis=1, keepdims=True)).tolist())
     ]
-    return {
+    found = {
         "regime": regime,
         "seed": seed,
         "synthetic_fraction": fraction,
@@ -66,6 +67,7 @@ def record(regime="real", fraction=None, *, seed=0, classes=2, n=12, n_train=16,
         "history": [{"step": step, "train_loss": 1 / step, "val_loss": 2 / step} for step in (4, 8)],
         "seconds": 1.0,
     }
+    return CellRecord.from_json(found)
 
 
 def many_records(seeds=(0,)):
@@ -78,7 +80,7 @@ def many_records(seeds=(0,)):
 
 
 def summary_of(records, **more):
-    return summarise(records, [], QUICK) | {"image_metrics": [], "image_metrics_left_out": []} | more
+    return replace(summarise(records, [], QUICK), **more)
 
 
 def page_of(tmp_path, records, *, samples=(), config=CONFIG, costs=None, **more):
@@ -126,7 +128,9 @@ def test_areas_under_mean_curves_are_the_means_of_the_metrics(rows, twice):
     if twice:
         sets.append(sets[0][:, ::-1])
     records = [
-        {"predictions": [{"label": int(label), "probabilities": p} for label, p in zip(labels, each, strict=True)]}
+        CellRecord(
+            "real", 0, predictions=tuple(Prediction("", "", int(n), p) for n, p in zip(labels, each, strict=True))
+        )
         for each in sets
     ]
     area = np.trapezoid(mean_roc(records), GRID)
@@ -137,23 +141,23 @@ def test_areas_under_mean_curves_are_the_means_of_the_metrics(rows, twice):
 
 def test_curves_of_several_classes_are_macro_one_against_rest():
     one = record(classes=3, n=30)
-    labels = np.array([row["label"] for row in one["predictions"]])
-    scores = np.array([row["probabilities"] for row in one["predictions"]])
+    labels = np.array([row.label for row in one.predictions])
+    scores = np.array([row.probabilities for row in one.predictions])
     assert np.trapezoid(mean_roc([one]), GRID) == pytest.approx(auroc(labels, scores), abs=0.01)
     assert mean_precision([one])[1:].mean() == pytest.approx(average_precision(labels, scores), abs=0.02)
 
 
 def test_reliability_has_the_calibration_error_of_the_metrics_and_the_temperature_tempers_it():
     one = record(n=40)
-    labels = np.array([row["label"] for row in one["predictions"]])
-    scores = np.array([row["probabilities"] for row in one["predictions"]])
+    labels = np.array([row.label for row in one.predictions])
+    scores = np.array([row.probabilities for row in one.predictions])
     before, after = (reliability([one], calibrated=calibrated) for calibrated in (False, True))
     assert before.error == pytest.approx(calibration_error(labels, scores))
     assert before.share.sum() == pytest.approx(1)
     assert (after.share * after.confidence).sum() < (before.share * before.confidence).sum()
     # No decision changes.
     assert (after.share * after.right).sum() == pytest.approx((before.share * before.right).sum())
-    assert reliability([one | {"temperature": 1.0}], calibrated=True).error == pytest.approx(before.error)
+    assert reliability([replace(one, temperature=1.0)], calibrated=True).error == pytest.approx(before.error)
 
 
 # --- panels and styles
@@ -167,22 +171,27 @@ def test_generators_stand_in_the_panel_of_the_real_arm_that_they_are_compared_wi
     ]
     panels = panels_of(records)
     assert list(panels) == ["train 8", "train 16"]
-    assert series_of(panels) == ["real", "mixed variant ccella", "mixed variant maisi"]
+    assert list(series_of(panels)) == ["real", "mixed variant ccella", "mixed variant maisi"]
 
 
 def test_no_arm_is_lost_in_the_panels_and_a_setting_is_not_taken_for_one_that_begins_alike():
     records = many_records()
     assert sum(len(series) for series in panels_of(records).values()) == len(arms_of(records)) == 20
-    assert split_label("real train 16", {"split.train": 1}) == ("real train 16", "")
+    arm = Arm("real", settings={"split.train": 1, "pool.seed": 2})
+    assert (arm.label, arm.series(), arm.panel()) == ("real train 1 seed 2", "real seed 2", "train 1")
 
 
 def test_series_are_told_apart_without_colour_and_unknown_regimes_have_a_style():
-    names = ["real", "synthetic", "finetuned", "a regime of tomorrow", *(f"mixed {share}" for share in range(6))]
+    names = {name: name for name in ("real", "synthetic", "finetuned", "a regime of tomorrow")}
+    names |= {f"mixed {share}": "mixed" for share in range(6)}
     styles = styles_of(names)
-    assert list(styles) == names
+    assert list(styles) == list(names)
     assert len({(style.line, style.marker) for style in styles.values()}) == len(names)
-    assert len({(style.colour, style.line) for style in styles_of([f"mixed {n}" for n in range(30)]).values()}) == 30
-    assert styles_of(["real"])["real"] == styles["real"]
+    assert (
+        len({(style.colour, style.line) for style in styles_of({f"mixed {n}": "mixed" for n in range(30)}).values()})
+        == 30
+    )
+    assert styles_of({"real": "real"})["real"] == styles["real"]
 
 
 # --- figures
@@ -194,7 +203,7 @@ def texts(figure):
 
 def test_every_difference_has_its_row_and_figures_fit_a_page():
     summary = summary_of(many_records())
-    contrasts = [row for row in summary["contrasts"] if row["metric"] == "auroc"]
+    contrasts = summary.in_metric("auroc")
     assert len(contrasts) == 34
     figures = list(effect_plots(summary))
     assert len(figures) > 1
@@ -205,7 +214,7 @@ def test_every_difference_has_its_row_and_figures_fit_a_page():
         assert height <= 245
     told = [text for figure in figures for text in texts(figure)]
     for row in contrasts:
-        assert any(f"{row['difference']:+.3f}".replace("-", "−") in text for text in told)
+        assert any(f"{row.difference.value:+.3f}".replace("-", "−") in text for text in told)
     assert len([text for text in told if " − real" in text]) == 34
     assert {"train 8, augment True", "train 32, augment False"} <= set(told)
     assert "mixed 0.25 − real (augment True)" in told  # of the panel without augmentation
@@ -214,17 +223,15 @@ def test_every_difference_has_its_row_and_figures_fit_a_page():
 
 def test_a_marker_is_filled_only_where_the_difference_is_clear():
     summary = summary_of([record(), record("mixed", fraction=0.5)])
-    clear = {"ci_low": 0.1, "ci_high": 0.3, "difference": 0.2, "p_holm": 0.04}
 
-    def face(**changes):
-        rows = [row | clear | changes for row in summary["contrasts"]]
-        [marker] = [
-            line for line in effect_plot(summary | {"contrasts": rows}).axes[0].lines if line.get_marker() == "^"
-        ]
+    def face(low=0.1, p_holm=0.04):
+        rows = [replace(row, difference=Estimate(0.2, low, 0.3), p_holm=p_holm) for row in summary.contrasts]
+        drawn = effect_plot(replace(summary, contrasts=tuple(rows)))
+        [marker] = [line for line in drawn.axes[0].lines if line.get_marker() == "^"]
         return marker.get_markerfacecolor()
 
     assert face() == "#0072B2"
-    assert face(p_holm=0.06) == face(ci_low=-0.01) == "white"
+    assert face(p_holm=0.06) == face(low=-0.01) == "white"
 
 
 def test_learning_curves_have_a_point_for_each_size_and_a_panel_for_each_other_setting():
@@ -232,7 +239,7 @@ def test_learning_curves_have_a_point_for_each_size_and_a_panel_for_each_other_s
     assert has_sizes(summary)
     figure = learning_plot(summary)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["augment True", "augment False"]
-    values = {regime["regime"]: regime["auroc"]["value"] for regime in summary["regimes"]}
+    values = {arm.label: arm.metrics["auroc"].value for arm in summary.arms}
     drawn = [tuple(line.get_ydata()) for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
     assert (values["real train 8 augment True"], values["real train 32 augment True"]) in drawn
     assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["8", "32"]
@@ -291,7 +298,7 @@ def test_each_synthetic_volume_stands_above_the_training_volume_most_like_it(sam
 def test_the_page_needs_no_network_and_its_pictures_say_their_numbers(tmp_path, samples):
     shown, row = samples
     records = [record(), record("mixed", fraction=0.5)]
-    text = page_of(tmp_path, records, samples=[shown], image_metrics=[row | {"source": ""}])
+    text = page_of(tmp_path, records, samples=[shown], image_metrics=(ImageComparison.from_json(row),))
     page = Page(text)
     assert not re.search(r"https?://|<script|<link|@import", text)
     assert dict(page.tags)["html"] == {"lang": "en"}
@@ -309,7 +316,7 @@ def test_the_page_needs_no_network_and_its_pictures_say_their_numbers(tmp_path, 
     ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
     assert {attrs["href"][1:] for tag, attrs in page.tags if tag == "a"} <= ids
     assert row["sentence"][1:] in page.text
-    assert captions.copy_verdict(row) in page.text
+    assert captions.copy_verdict(ImageComparison.from_json(row)) in page.text
 
 
 def test_a_study_of_forty_differences_stays_small_and_tells_all_of_them(tmp_path):
@@ -317,9 +324,9 @@ def test_a_study_of_forty_differences_stays_small_and_tells_all_of_them(tmp_path
     text = page_of(tmp_path, records)
     assert len(text.encode()) < 1.5e6
     page = Page(text)
-    rows = [row for row in summary_of(records)["contrasts"] if row["metric"] == "auroc"]
-    for row in rows:
-        assert f"{row['difference']:+.3f} {row['ci_low']:+.3f} to {row['ci_high']:+.3f}" in page.text
+    for row in summary_of(records).in_metric("auroc"):
+        found = row.difference
+        assert f"{found.value:+.3f} {found.low:+.3f} to {found.high:+.3f}" in page.text
     assert page.text.count("mixed 0.25 − real (augment True)") == 2  # at two sizes
     assert [tag for tag, attrs in page.tags if attrs.get("scope") == "rowgroup"] == [
         "th"
@@ -352,7 +359,8 @@ def test_failed_cells_stand_before_the_verdict(tmp_path):
     page = Page(text)
     assert "1 of 3 cells failed and are missing in all that follows" in page.text
     assert "mixed seed 1, split.train 8: out of <memory>" in page.text
-    assert page.text.index("out of <memory>") < page.text.index("Adding synthetic data")
+    verdict = summary_of([record(), record("mixed", fraction=0.5)]).verdict.sentence()
+    assert page.text.index("out of <memory>") < page.text.index(verdict)
 
 
 def test_several_classes_say_what_the_curves_are(tmp_path):
@@ -369,12 +377,11 @@ def test_regimes_not_yet_known_are_drawn(tmp_path):
 def test_subgroups_and_copies_not_looked_for_are_told(tmp_path, samples):
     shown, _ = samples
     records = [record(), record("mixed", fraction=0.5)]
-    auroc_ends = {"value": 0.5, "ci_low": 0.25, "ci_high": 0.75}
-    groups = [
-        {"column": "site", "value": "a", "regime": "real", "n_test": 6, "auroc": auroc_ends},
-        {"column": "site", "value": "b", "regime": "real", "n_test": 2, "auroc": None},
-    ]
-    left_out = [{"metric": "copies", "reason": "3 held-out patients are too few", "source": ""}]
+    groups = (
+        Subgroup("site", "a", "real", 6, {"auroc": Estimate(0.5, 0.25, 0.75)}),
+        Subgroup("site", "b", "real", 2, {"auroc": None}),
+    )
+    left_out = ({"metric": "copies", "reason": "3 held-out patients are too few", "source": ""},)
     told = {"subgroups": groups, "image_metrics_left_out": left_out, "samples": [replace(shown, nearest=())]}
     page = Page(page_of(tmp_path, records, **told))
     assert "one class only" in page.text
@@ -416,15 +423,16 @@ def test_the_same_study_draws_the_same_page(tmp_path):
     ],
 )
 def test_the_verdict_on_copies_is_no_bolder_than_its_interval(value, low, answer):
-    assert answer in captions.copy_verdict({"value": value, "ci_low": low, "ci_high": 0.5, "false_alarms": 0.05})
+    row = {"metric": "copies", "value": value, "ci_low": low, "ci_high": 0.5, "false_alarms": 0.05}
+    assert answer in captions.copy_verdict(ImageComparison.from_json(row))
 
 
 def test_a_text_of_many_values_tells_the_ends_and_of_few_all():
     summary = summary_of(many_records())
-    rows = [row for row in summary["contrasts"] if row["metric"] == "auroc"]
+    rows = summary.in_metric("auroc")
     text = captions.effect_alt(summary, 0.05)
     assert text.startswith("34 paired differences in AUROC")
-    assert f"{max(row['difference'] for row in rows):+.3f}" in text
+    assert f"{max(row.difference.value for row in rows):+.3f}" in text
     assert "all 34 stand in the tables" in text
     assert captions.auroc_alt(summary_of([record(), record("mixed", fraction=0.5)])).count(" to ") == 2
 

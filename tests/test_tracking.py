@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -25,6 +26,7 @@ from synthaug.bench.commands import _config_of, _parser, run_command
 from synthaug.data.manifest import stack_images
 from synthaug.ground.errors import InputError
 from synthaug.study.preparation import Study
+from synthaug.study.records import CellRecord, read_summary
 from synthaug.tracking import Tracker, cells, connection, trainings
 from synthaug.tracking.notes import note_of
 
@@ -95,7 +97,7 @@ def runs_of(client, kind, name="tiny"):
 
 
 def records_of(out):
-    return [json.loads(path.read_text()) for path in sorted((out / "cells").glob("*.json"))]
+    return [CellRecord.from_json(json.loads(path.read_text())) for path in sorted((out / "cells").glob("*.json"))]
 
 
 def tracker_of(out, config, study_id="s"):
@@ -104,7 +106,7 @@ def tracker_of(out, config, study_id="s"):
 
 def log_all(tracker, records, config, cells_in):
     for record in records:
-        tracker.log_cell(record, config, weights=cells_in / "cells" / f"{record['id']}.safetensors")
+        tracker.log_cell(record, config, weights=cells_in / "cells" / f"{record.id}.safetensors")
 
 
 @pytest.fixture
@@ -167,13 +169,13 @@ def test_a_cell_has_tags_to_filter_by_parameters_and_curves(finished):
     for curve in ("train_loss", "val_loss"):
         points = client.get_metric_history(mixed.info.run_id, f"training/{curve}")
         assert [point.step for point in points] == [4, 8]
-    [record] = [record for record in records_of(finished) if record["regime"] == "mixed"]
-    assert mixed.data.metrics["test/auroc"] == record["metrics"]["auroc"]
+    [record] = [record for record in records_of(finished) if record.regime == "mixed"]
+    assert mixed.data.metrics["test/auroc"] == record.metrics["auroc"]
 
 
 def test_every_number_of_the_history_becomes_a_curve():
-    record = {"metrics": {}, "chosen_step": 4, "temperature": 1.0, "seconds": 1.0}
-    record["history"] = [{"step": 4, "val_loss": 0.5, "val_auroc": 0.75, "stage": "real"}]
+    history = ({"step": 4, "val_loss": 0.5, "val_auroc": 0.75, "stage": "real"},)
+    record = CellRecord("real", 0, chosen_step=4, seconds=1.0, history=history)
     found = {(metric.key, metric.step): metric.value for metric in cells.metrics_of(record, 0)}
     assert found["training/val_auroc", 4] == 0.75
     assert not any("stage" in name for name, _ in found)
@@ -222,11 +224,11 @@ def test_a_model_loads_without_pickle_and_predicts_what_was_recorded(finished, c
     client, study = store(finished), Study.read(config, finished, lambda *_: lambda *a: None)
     batch = torch.stack([stack_images(subject, ["t2w"]) for subject in study.split.test]).numpy()
     for record in records_of(finished):
-        [run] = [run for run in runs_of(client, "cell") if run.data.tags["cell_id"] == record["id"]]
+        [run] = [run for run in runs_of(client, "cell") if run.data.tags["cell_id"] == record.id]
         [output] = client.get_run(run.info.run_id).outputs.model_outputs
         with tracked_by(f"sqlite:///{finished / 'mlflow.db'}"):
             model = mlflow.pyfunc.load_model(f"models:/{output.model_id}", suppress_warnings=True)
-        recorded = np.array([row["probabilities"] for row in record["predictions"]])
+        recorded = np.array([row.probabilities for row in record.predictions])
         np.testing.assert_allclose(model.predict(batch), recorded, atol=1e-6)
         np.testing.assert_allclose(model.predict(batch[3:4]), recorded[3:4], atol=1e-5)
         with pytest.raises(mlflow.exceptions.MlflowException, match="shape"):
@@ -235,7 +237,7 @@ def test_a_model_loads_without_pickle_and_predicts_what_was_recorded(finished, c
         assert logged.status == "READY"
         assert logged.source_run_id == run.info.run_id
         linked = {metric.key: metric for metric in logged.metrics}
-        assert linked["test/auroc"].value == record["metrics"]["auroc"]
+        assert linked["test/auroc"].value == record.metrics["auroc"]
         assert linked["test/auroc"].dataset_digest == study.part_ids["test"]
     files = [path for path in (finished / "mlartifacts").rglob("*") if path.is_file()]
     assert any(path.suffix == ".safetensors" for path in files)
@@ -244,23 +246,23 @@ def test_a_model_loads_without_pickle_and_predicts_what_was_recorded(finished, c
 
 def test_predictions_are_a_table(finished):
     client = store(finished)
-    [record] = [record for record in records_of(finished) if record["regime"] == "mixed"]
+    [record] = [record for record in records_of(finished) if record.regime == "mixed"]
     experiment = client.get_experiment_by_name("tiny").experiment_id
     with tracked_by(f"sqlite:///{finished / 'mlflow.db'}"):
         table = client.load_table(experiment, "predictions.json", extra_columns=["run_id"])
     [run] = [run for run in runs_of(client, "cell") if run.data.tags["regime"] == "mixed"]
     rows = table[table.run_id == run.info.run_id]
     assert list(rows.columns[:3]) == ["subject_id", "patient_id", "label"]
-    assert rows.probability_1.tolist() == pytest.approx([row["probabilities"][1] for row in record["predictions"]])
+    assert rows.probability_1.tolist() == pytest.approx([row.probabilities[1] for row in record.predictions])
 
 
 def test_the_study_s_run_answers_at_a_glance(finished):
     client = store(finished)
     [parent] = runs_of(client, "study")
-    summary = json.loads((finished / "summary.json").read_text())
-    assert parent.info.run_name in [f"study: {effect}" for effect in ("helped", "hurt", "showed no clear effect")]
-    assert parent.info.run_name.removeprefix("study: ") in summary["verdict"]
-    assert summary["verdict"] in parent.data.tags["mlflow.note.content"]
+    verdict = read_summary(finished).verdict
+    assert parent.info.run_name == f"study: {verdict.headline()}"
+    assert parent.data.tags["verdict_kind"] == verdict.kind in ("helped", "hurt", "unclear")
+    assert verdict.sentence() in parent.data.tags["mlflow.note.content"]
     assert {"regimes/mixed_auroc", "regimes/mixed_auroc_ci_low", "effect/mixed_minus_real_auroc_p"} <= set(
         parent.data.metrics
     )
@@ -268,18 +270,18 @@ def test_the_study_s_run_answers_at_a_glance(finished):
     assert len(plots) >= 3
     assert "auroc" in plots[0]
     description = client.get_experiment_by_name("tiny").tags["mlflow.note.content"]
-    assert summary["verdict"] in description
+    assert verdict.sentence() in description
     [autoencoder] = runs_of(client, "autoencoder")
     assert autoencoder.info.status == "FINISHED"
 
 
 def test_a_note_shows_arms_and_effects_in_short_tables(finished):
-    summary = json.loads((finished / "summary.json").read_text())
+    summary = read_summary(finished)
     note = note_of(summary)
     [arm] = [line for line in note.splitlines() if line.startswith("| mixed |")]
-    mixed = summary["regimes"][1]
-    assert f"| {mixed['n_train_real']} | {mixed['n_train_synthetic']} | {mixed['auroc']['value']:.3f} (" in arm
-    many = {**summary, "regimes": [{**mixed, "regime": f"mixed {place}"} for place in range(200)]}
+    mixed = summary.arms[1]
+    assert f"| {mixed.n_train_real} | {mixed.n_train_synthetic} | {mixed.metrics['auroc'].value:.3f} (" in arm
+    many = replace(summary, arms=tuple(replace(mixed, name=f"mixed {place}") for place in range(200)))
     assert len(note_of(many)) < 8000
     assert "188 more are in the report." in note_of(many)
 
@@ -338,7 +340,7 @@ def test_a_study_goes_on_without_its_server_and_the_same_command_uploads_later(c
 def test_a_server_killed_within_a_cell_gets_it_whole_and_once_when_it_is_back(
     finished, copied, config, server, monkeypatch, capsys
 ):
-    records, summary = records_of(finished), json.loads((finished / "summary.json").read_text())
+    records, summary = records_of(finished), read_summary(finished)
     server.start()
     tracker = tracker_of(copied, config)
     log_all(tracker, records[:1], config, finished)
@@ -360,7 +362,7 @@ def test_a_server_killed_within_a_cell_gets_it_whole_and_once_when_it_is_back(
     log_all(tracker, records, config, finished)
     tracker.log_study(summary, artifacts=[])
     children = runs_of(client, "cell")
-    assert sorted(run.data.tags["cell_id"] for run in children) == sorted(record["id"] for record in records)
+    assert sorted(run.data.tags["cell_id"] for run in children) == sorted(record.id for record in records)
     assert [run.info.status for run in children] == ["FINISHED"] * 2
     assert {"predictions.json"} <= {item.path for item in client.list_artifacts(children[0].info.run_id)}
     experiment = client.get_experiment_by_name("tiny").experiment_id
@@ -373,7 +375,7 @@ def test_a_server_that_comes_back_within_the_study_gets_all_at_its_end(finished,
     tracker.connection.lost = True
     log_all(tracker, records_of(finished), config, finished)
     assert runs_of(store(tmp_path), "cell") == []
-    tracker.log_study(json.loads((finished / "summary.json").read_text()), artifacts=[])
+    tracker.log_study(read_summary(finished), artifacts=[])
     assert len(runs_of(store(tmp_path), "cell")) == 2
 
 
@@ -439,7 +441,7 @@ def test_patience_ends_with_the_call(tmp_path, config, monkeypatch):
 
 def test_two_benches_of_one_folder_log_a_cell_once(finished, tmp_path, config):
     """Two connections, as two processes have them; the file lock knows no difference."""
-    records, summary = records_of(finished), json.loads((finished / "summary.json").read_text())
+    records, summary = records_of(finished), read_summary(finished)
     start, failures = threading.Barrier(2), []
     trackers = []
     for _ in range(2):
@@ -461,7 +463,7 @@ def test_two_benches_of_one_folder_log_a_cell_once(finished, tmp_path, config):
     assert failures == [False, False]
     assert len(runs_of(store(tmp_path), "study")) == 1
     assert sorted(run.data.tags["cell_id"] for run in runs_of(store(tmp_path), "cell")) == sorted(
-        record["id"] for record in records
+        record.id for record in records
     )
 
 

@@ -35,6 +35,7 @@ from synthaug.statistics.resampling import DIGITS
 from synthaug.statistics.weighted import STATISTICS
 from synthaug.study.aggregate import count_statistics, summarise
 from synthaug.study.arms import arms_of, baselines_of, stack_scores
+from synthaug.study.records import CellRecord
 
 PATIENTS = 600
 """Test patients, a fifth of them positive."""
@@ -68,22 +69,22 @@ def made_records(axes: dict[str, Sequence[Any]]) -> list[dict[str, Any]]:
                 ],
             }
         )
-    return records
+    return [CellRecord.from_json(record) for record in records]
 
 
-def ours(records: Sequence[dict[str, Any]], config: MetricsConfig) -> dict[str, float]:
+def ours(records: Sequence[CellRecord], config: MetricsConfig) -> dict[str, float]:
     """Every figure by name, as the bench finds it."""
     summary = summarise(records, [], config)
     found = {}
-    for regime, metric in itertools.product(summary["regimes"], STATISTICS):
-        found |= {f"{regime['regime']} {metric} {key}": value for key, value in regime[metric].items()}
-    for row in summary["contrasts"]:
-        told = {"value": row["difference"], **{key: row[key] for key in ("ci_low", "ci_high", "p")}}
-        found |= {f"{row['contrast']} {row['metric']} {key}": value for key, value in told.items()}
+    for arm, metric in itertools.product(summary.arms, STATISTICS):
+        found |= {f"{arm.label} {metric} {key}": value for key, value in arm.metrics[metric].to_json().items()}
+    for row in summary.contrasts:
+        told = {**row.difference.to_json(), "p": row.p}
+        found |= {f"{row.label} {row.metric} {key}": value for key, value in told.items()}
     return found
 
 
-def reference(records: Sequence[dict[str, Any]], config: MetricsConfig) -> dict[str, float]:
+def reference(records: Sequence[CellRecord], config: MetricsConfig) -> dict[str, float]:
     """The same with a call of scikit-learn for each metric of each resample and of each swap."""
     found: dict[str, float] = {}
     arms = arms_of(records)

@@ -7,48 +7,42 @@ import argparse
 import json
 from pathlib import Path
 
+from synthaug.study.records import Summary, read_summary
+
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
-def table(summary: dict) -> str:
-    """Regimes, contrasts and image metrics as Markdown."""
-    several = len({row.get("n_train") for row in summary["regimes"]}) > 1
-    lines = sizes_table(summary) if several else one_size_table(summary)
-    lines += ["", f"Verdict: {summary['verdict']}"]
-    for image in summary.get("image_metrics", []):
-        if image["metric"] not in ("fid", "fid3d"):  # one line of the README; the others stand in summary.json
+def table(summary: Summary, *, baseline: str = "") -> str:
+    """Arms, differences and image metrics as Markdown.
+
+    Args:
+        summary: Of the study.
+        baseline: Name of the arms that differences are told to, where the study has several sizes.
+    """
+    several = len({arm.n_train for arm in summary.arms}) > 1
+    lines = sizes_table(summary, baseline) if several else one_size_table(summary)
+    lines += ["", f"Verdict: {summary.verdict.sentence()}"]
+    for image in summary.image_metrics:
+        if image.metric not in ("fid", "fid3d"):  # one line of the README; the others stand in summary.json
             continue
         lines.append(
-            f"3D FID ({image['extractor']}, {image['n_real']} held-out real, {image['n_synthetic']} synthetic): "
-            f"{image['value']:.3f} ({image['ci_low']:.3f} to {image['ci_high']:.3f}); with {image['n_floor']} a side "
-            f"{image['value_at_floor_n']:.3f} against a real–real floor of {image['floor']:.3f}."
+            f"3D FID ({image.extractor}, {image.n_real} held-out real, {image.n_synthetic} synthetic): "
+            f"{image.estimate.words()}; with {image.more['n_floor']} a side {image.more['value_at_floor_n']:.3f} "
+            f"against a real–real floor of {image.more['floor']:.3f}."
         )
     return "\n".join(lines)
 
 
-def shown(values: dict) -> str:
-    """A value with its interval."""
-    return f"{values['value']:.3f} ({values['ci_low']:.3f} to {values['ci_high']:.3f})"
-
-
-def sizes_table(summary: dict) -> list[str]:
-    """A row an arm, a column a size of the training set: AUROC, and the difference to the baseline that the goals name.
-
-    Example:
-        >>> row = {"regime": "real classical train 16", "n_train": 16, "auroc": {"value": 0.5}}
-        >>> sizes_table({"regimes": [row], "contrasts": [], "baseline": "real classical"})[-1]
-        '| real classical | 0.500 |'
-    """
-    sizes = sorted({row["n_train"] for row in summary["regimes"]})
-    gains = {row["contrast"]: row for row in summary["contrasts"] if row["metric"] == "auroc"}
+def sizes_table(summary: Summary, baseline: str) -> list[str]:
+    """A row an arm, a column a size of the training set: AUROC, and the difference to the baseline."""
+    sizes = sorted({arm.n_train for arm in summary.arms})
+    gains = {row.arm.label: row.difference for row in summary.in_metric("auroc") if row.baseline.series() == baseline}
     cells: dict[str, dict[int, str]] = {}
-    for row in summary["regimes"]:
-        size, arm = row["n_train"], row["regime"].partition(" train ")[0]
-        gain = gains.get(f"{row['regime']} - {summary['baseline']} train {size}")
-        told = f"{row['auroc']['value']:.3f}"
-        if gain:
-            told += f"; {gain['difference']:+.3f} ({gain['ci_low']:+.3f} to {gain['ci_high']:+.3f})"
-        cells.setdefault(arm, {})[size] = told
+    for arm in summary.arms:
+        told = f"{arm.metrics['auroc'].value:.3f}"
+        if arm.label in gains:
+            told += f"; {gains[arm.label].words('+')}"
+        cells.setdefault(arm.series(), {})[arm.n_train] = told
     return [
         f"| trained on | {' | '.join(f'{size} people' for size in sizes)} |",
         f"|---|{'---|' * len(sizes)}",
@@ -56,22 +50,16 @@ def sizes_table(summary: dict) -> list[str]:
     ]
 
 
-def one_size_table(summary: dict) -> list[str]:
+def one_size_table(summary: Summary) -> list[str]:
     """A row an arm, a column a metric."""
     lines = [
         "| trained on | real | synthetic | accuracy | AUROC | average precision | AUROC − real |",
         "|---|---|---|---|---|---|---|",
     ]
-    gains = {c["contrast"].split(" ")[0]: c for c in summary["contrasts"] if c["metric"] == "auroc"}
-    for regime in summary["regimes"]:
-        gain = gains.get(regime["regime"])
-        cells = [
-            regime["regime"],
-            regime["n_train_real"],
-            regime["n_train_synthetic"],
-            *(shown(regime[metric]) for metric in ("accuracy", "auroc", "average_precision")),
-            f"{gain['difference']:+.3f} ({gain['ci_low']:+.3f} to {gain['ci_high']:+.3f})" if gain else "",
-        ]
+    gains = {row.arm.label: row.difference.words("+") for row in summary.in_metric("auroc")}
+    for arm in summary.arms:
+        shown = [arm.metrics[metric].words() for metric in ("accuracy", "auroc", "average_precision")]
+        cells = [arm.label, arm.n_train_real, arm.n_train_synthetic, *shown, gains.get(arm.label, "")]
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return lines
 
@@ -82,7 +70,8 @@ def main() -> None:
     parser.add_argument("summary", type=Path)
     parser.add_argument("--write", type=Path, help="file that holds the results markers")
     options = parser.parse_args()
-    text = table(json.loads(options.summary.read_text(encoding="utf-8")))
+    baseline = json.loads(options.summary.read_text(encoding="utf-8")).get("baseline", "")
+    text = table(read_summary(options.summary), baseline=baseline)
     if options.write is None:
         print(text)
         return

@@ -188,12 +188,12 @@ def _run_bench(command: str, config: Config, out: Path, execution: ExecutionConf
             except EveryCellFailed as error:
                 print(f"synthaug {command}: {error}", file=sys.stderr)
                 return 1
-    if "verdict" in summary:  # the main process alone tells it
-        print(summary["verdict"])
-        for cell in summary["failed"]:
+    if summary.arms:  # the main process alone has them
+        print(summary.verdict.sentence())
+        for cell in summary.failed:
             print(f"failed: {cell['regime']} seed {cell['seed']}: {cell['error']}", file=sys.stderr)
         print(f"report: {out / 'report.html'}\nMLflow: {_where_in_mlflow(out)}")
-    return 1 if summary["failed"] else 0
+    return 1 if summary.failed else 0
 
 
 def _where_in_mlflow(out: Path) -> str:
@@ -208,6 +208,7 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
     from synthaug.models.optimisation import processes
     from synthaug.study.preparation import Study
     from synthaug.study.studies import Stage, train
+    from synthaug.tracking import TrainingListener
 
     if command == "train-autoencoder" and config.generator.pretrained:
         raise InputError("generator.pretrained brings its own autoencoder, so there is none to train.")
@@ -215,7 +216,7 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
         raise InputError(
             "generator.latents=cascade has no autoencoder to train; run train-ldm, or set it to autoencoder."
         )
-    study = Study.start(config, out, Bars().stage)
+    study = Study.start(config, out, Bars().stage, TrainingListener())
     if command in ("train-autoencoder", "train-ldm"):
         stage: Stage = "autoencoder" if command == "train-autoencoder" else "generator"
         train(study, stage)
@@ -226,7 +227,7 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
     print(f"pool: {study.pool.path}, volumes of each class {study.pool.counts}")
     if command == "metrics":
         rows, left_out = measure_images(study)
-        for row in [*rows, *left_out]:
+        for row in [*(each.to_json() for each in rows), *left_out]:
             print("  ".join(f"{name}={value}" for name, value in row.items()))
     return 0
 

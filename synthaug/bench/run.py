@@ -1,8 +1,9 @@
 """A whole study from config to report: prepare, run the cells, aggregate, track, report."""
 
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from synthaug.pool.audit import find_obstacle, measure_copies
 from synthaug.pool.ledger import HEADER, MANIFEST
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.verdicts import AUDIT
-from synthaug.report.page import write_report, write_results
+from synthaug.report.page import Picture, save_pictures, write_report, write_results
 from synthaug.report.slices import Samples
 from synthaug.study.aggregate import count_statistics, image_metrics, summarise
 from synthaug.study.cell import cell_path, weights_path
@@ -26,11 +27,12 @@ from synthaug.study.executors import Outcome, run_cells
 from synthaug.study.grid import DATA, STAGES, Cell, cells_of
 from synthaug.study.pools import describe_pool
 from synthaug.study.preparation import Study
+from synthaug.study.records import CellRecord, ImageComparison, Summary, Verdict
 from synthaug.study.results import placed
 from synthaug.study.standing import inputs_of, mark_finished
 from synthaug.study.studies import Studies
 from synthaug.study.subgroups import slice_arms, subgroups_of
-from synthaug.tracking import Tracker, flatten, stores_of
+from synthaug.tracking import Tracker, TrainingListener, flatten, stores_of
 
 PROTOCOLS = {
     "same cohort": "same cohort: the generator was trained on the classifier's training patients only",
@@ -44,7 +46,7 @@ class EveryCellFailed(RuntimeError):
     """A study has nothing to compare; the message is one line."""
 
 
-def run_study(config: Config, out: Path, execution: ExecutionConfig | None = None) -> dict[str, Any]:
+def run_study(config: Config, out: Path, execution: ExecutionConfig | None = None) -> Summary:
     """Run what is missing of a study and write config.yaml, results.csv, summary.json, report.html, MLflow runs.
 
     Several benches may run in one folder at once: they share the cells, and each writes the same results. Of several
@@ -56,7 +58,7 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
         execution: Where its cells run; None = here.
 
     Returns:
-        The summary; its ``failed`` lists the cells that failed. In a process that is not the main one, only that.
+        The summary. In a process that is not the main one it has nothing but the cells that failed.
 
     Raises:
         InputError: The input cannot be used.
@@ -64,12 +66,13 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
     """
     bars, inputs, execution = Bars(), inputs_of(config, out), execution or ExecutionConfig()
     groups = subgroups_of(config)
-    studies = Studies(out, bars.stage)
+    studies = Studies(out, bars.stage, TrainingListener())
     with bars.timed("preparation"):
         cells = cells_of(config, studies.identify)
     if not processes().is_main_process:
         studies.make(cells)
-        return {"failed": _run_cells(cells, studies, None, bars, execution=execution)[1]}
+        records, failed = _run_cells(cells, studies, None, bars, execution=execution)
+        return Summary(len(records), (), (), Verdict("none"), failed=tuple(failed))
     tracker = _begin(config, studies)
     with CostMeter(out, bars):
         studies.make(cells)  # before the bar of the classifiers begins
@@ -80,12 +83,14 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
         on_statistic = bars.stage("statistics", count_statistics(records))
         summary = summarise(records, failed, config.metrics, on_statistic=on_statistic)
         if groups:
-            summary["subgroups"] = slice_arms(records, groups, config.metrics)
+            summary = replace(summary, subgroups=tuple(slice_arms(records, groups, config.metrics)))
         with bars.timed("image metrics"):
-            summary |= _measure_sources(studies.with_synthetic(cells))
-    with placed(out, asdict(config)):
-        files = _write_results(config, studies, cells, records, summary)
-        sent = tracker.log_study(summary, artifacts=files)
+            measured, left_out = _measure_sources(studies.with_synthetic(cells))
+        summary = replace(summary, image_metrics=tuple(measured), image_metrics_left_out=tuple(left_out))
+    with placed(out, asdict(config)), tempfile.TemporaryDirectory() as plots:
+        files, pictures = _write_results(config, studies, cells, records, summary)
+        save_pictures(pictures, Path(plots))
+        sent = tracker.log_study(summary, artifacts=files, plots=Path(plots))
         if sent and not failed:
             _mark_finished(studies, cells, files, inputs)
     return summary
@@ -110,7 +115,7 @@ def _begin(config: Config, studies: Studies) -> Tracker:
 
 def _run_cells(
     cells: Sequence[Cell], studies: Studies, tracker: Tracker | None, bars: "Bars", *, execution: ExecutionConfig
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[CellRecord], list[dict[str, Any]]]:
     """Records of the cells that finished, and what is to be told of those that failed."""
     on_step = bars.stage("classifiers", sum(cell.config.classifier.training.steps for cell in cells))
     behind = 0
@@ -136,17 +141,17 @@ def _write_results(
     config: Config,
     studies: Studies,
     cells: Sequence[Cell],
-    records: Sequence[dict[str, Any]],
-    summary: dict[str, Any],
-) -> list[Path]:
-    """Write the study's files; returns them."""
+    records: Sequence[CellRecord],
+    summary: Summary,
+) -> tuple[list[Path], list[Picture]]:
+    """Write the study's files; returns them, and the report's pictures."""
     out, sources = studies.out, studies.with_synthetic(cells)
     studies.write_splits()  # another study may have had the folder's place meanwhile
-    write_json(out / "summary.json", summary)
+    write_json(out / "summary.json", summary.to_json())
     write_results(records, out / "results.csv")
     base = next(iter(sources.values()), studies.first)
     pool = base.pool if sources else None
-    write_report(
+    pictures = write_report(
         out / "report.html",
         config=config,
         summary=summary,
@@ -155,19 +160,21 @@ def _write_results(
         costs=total_costs(out),
         facts=_facts(base, pool),
     )
-    return [out / name for name in ("report.html", "results.csv", "summary.json", "split.csv", "config.yaml")]
+    names = ("report.html", "results.csv", "summary.json", "split.csv", "config.yaml")
+    return [out / name for name in names], pictures
 
 
-def _measure_sources(sources: Mapping[str, Study]) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {"image_metrics": [], "image_metrics_left_out": []}
+def _measure_sources(sources: Mapping[str, Study]) -> tuple[list[ImageComparison], list[dict[str, Any]]]:
+    measured, left_out = [], []
     for source, study in sources.items():
-        for kind, rows in zip(found, measure_images(study), strict=True):
-            found[kind] += [{**row, "source": source} for row in rows]
-    return found
+        rows, reasons = measure_images(study)
+        measured += [replace(row, source=source) for row in rows]
+        left_out += [{**row, "source": source} for row in reasons]
+    return measured, left_out
 
 
-def measure_images(study: Study) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A row for each image metric of the study's pool, and a row with the reason for each that says nothing here."""
+def measure_images(study: Study) -> tuple[list[ImageComparison], list[dict[str, Any]]]:
+    """Each image metric of the study's pool, and a row with the reason for each that says nothing here."""
     split, config = study.split, study.config
     held_out = [*split.val, *split.test]
     rows, left_out = [], []
@@ -181,7 +188,7 @@ def measure_images(study: Study) -> tuple[list[dict[str, Any]], list[dict[str, A
         if obstacle:
             left_out.append({"metric": "copies", "reason": obstacle})
         else:
-            rows.append(measure_copies(study.pool, split.train, held_out, config.metrics))
+            rows.append(ImageComparison.from_json(measure_copies(study.pool, split.train, held_out, config.metrics)))
     return rows, left_out
 
 

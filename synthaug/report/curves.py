@@ -8,7 +8,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from synthaug.classify.calibration import apply_temperature
 from synthaug.statistics.bins import BINS, bin_of
-from synthaug.study.arms import Record
+from synthaug.study.records import CellRecord
 
 GRID = np.linspace(0, 1, 401)
 """Where curves are averaged."""
@@ -30,13 +30,15 @@ class Reliability(NamedTuple):
         return float((self.share * np.abs(self.confidence - self.right)).sum())
 
 
-def mean_roc(records: Sequence[Record]) -> np.ndarray:
+def mean_roc(records: Sequence[CellRecord]) -> np.ndarray:
     """True positive rate at each false positive rate of ``GRID``, averaged over trainings (Fawcett 2006, section 8.1),
     and with more than two classes over the classes, each against the rest.
 
     Example:
-        >>> rows = [{"label": label, "probabilities": [1 - p, p]} for label, p in ((0, .1), (0, .6), (1, .5), (1, .9))]
-        >>> curve = mean_roc([{"predictions": rows}])
+        >>> from synthaug.study.records import Prediction
+        >>> told = ((0, .1), (0, .6), (1, .5), (1, .9))
+        >>> rows = tuple(Prediction("", "", label, (1 - p, p)) for label, p in told)
+        >>> curve = mean_roc([CellRecord("real", 0, predictions=rows)])
         >>> float(curve[0]), float(curve[200]), float(curve[-1])  # at 0, 1/2 and 1
         (0.5, 1.0, 1.0)
     """
@@ -48,15 +50,17 @@ def mean_roc(records: Sequence[Record]) -> np.ndarray:
     return _mean(records, curve)
 
 
-def mean_precision(records: Sequence[Record]) -> np.ndarray:
+def mean_precision(records: Sequence[CellRecord]) -> np.ndarray:
     """Precision at each recall of ``GRID``, averaged as in :func:`mean_roc`.
 
     Between thresholds a curve keeps the precision of the next higher recall, as average precision counts it: its mean
     height is the average precision.
 
     Example:
-        >>> rows = [{"label": label, "probabilities": [1 - p, p]} for label, p in ((0, .1), (0, .6), (1, .5), (1, .9))]
-        >>> curve = mean_precision([{"predictions": rows}])
+        >>> from synthaug.study.records import Prediction
+        >>> told = ((0, .1), (0, .6), (1, .5), (1, .9))
+        >>> rows = tuple(Prediction("", "", label, (1 - p, p)) for label, p in told)
+        >>> curve = mean_precision([CellRecord("real", 0, predictions=rows)])
         >>> float(curve[1]), round(float(curve[-1]), 3)
         (1.0, 0.667)
     """
@@ -70,7 +74,7 @@ def mean_precision(records: Sequence[Record]) -> np.ndarray:
     return _mean(records, curve)
 
 
-def reliability(records: Sequence[Record], *, calibrated: bool) -> Reliability:
+def reliability(records: Sequence[CellRecord], *, calibrated: bool) -> Reliability:
     """Confidence against its truth in the bins of the calibration error, over all trainings of an arm.
 
     Args:
@@ -78,15 +82,16 @@ def reliability(records: Sequence[Record], *, calibrated: bool) -> Reliability:
         calibrated: Each training's probabilities after its own temperature.
 
     Example:
-        >>> rows = [{"label": label, "probabilities": [0.25, 0.75]} for label in (0, 1)]
-        >>> reliability([{"predictions": rows, "temperature": 1.0}], calibrated=False).error
+        >>> from synthaug.study.records import Prediction
+        >>> rows = tuple(Prediction("", "", label, (0.25, 0.75)) for label in (0, 1))
+        >>> reliability([CellRecord("real", 0, predictions=rows)], calibrated=False).error
         0.25
     """
     confidence, right = [], []
     for record in records:
         labels, probabilities = _arrays(record)
         if calibrated:
-            probabilities = apply_temperature(probabilities, record["temperature"])
+            probabilities = apply_temperature(probabilities, record.temperature)
         confidence.append(probabilities.max(axis=1))
         right.append(probabilities.argmax(axis=1) == labels)
     values, hits = np.concatenate(confidence), np.concatenate(right)
@@ -97,7 +102,7 @@ def reliability(records: Sequence[Record], *, calibrated: bool) -> Reliability:
     return Reliability(sure, correct, counts[held] / counts.sum())
 
 
-def _mean(records: Sequence[Record], curve: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+def _mean(records: Sequence[CellRecord], curve: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
     curves = []
     for record in records:
         labels, probabilities = _arrays(record)
@@ -108,7 +113,7 @@ def _mean(records: Sequence[Record], curve: Callable[[np.ndarray, np.ndarray], n
     return np.mean(curves, axis=0)
 
 
-def _arrays(record: Record) -> tuple[np.ndarray, np.ndarray]:
+def _arrays(record: CellRecord) -> tuple[np.ndarray, np.ndarray]:
     """Labels (n,) and probabilities (n, K)."""
-    rows = record["predictions"]
-    return np.array([row["label"] for row in rows]), np.array([row["probabilities"] for row in rows], dtype=float)
+    rows = record.predictions
+    return np.array([row.label for row in rows]), np.array([row.probabilities for row in rows], dtype=float)

@@ -1,6 +1,6 @@
 """Values with their intervals, one row each: AUROC of every arm, and every paired difference to real data."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +8,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from synthaug.report.panels import split_label
 from synthaug.report.styles import PAPER, WIDTH_IN, Style, styles_of
+from synthaug.study.records import Contrast, Estimate, Summary
 
 ROWS = 34
 """Rows of a figure at most: more would not fit an A4 page."""
@@ -32,60 +32,48 @@ class Row:
     """A hollow marker says that nothing is clear."""
 
 
-def auroc_contrasts(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The paired differences that the figures and the verdict are about."""
-    return [contrast for contrast in summary["contrasts"] if contrast["metric"] == "auroc"]
-
-
-def is_clear(contrast: Mapping[str, Any], alpha: float) -> bool:
-    """The interval leaves out 0 and the corrected p is small enough: what the verdict calls clear."""
-    return contrast["ci_low"] * contrast["ci_high"] > 0 and contrast["p_holm"] <= alpha
-
-
-def effect_plots(summary: Mapping[str, Any], *, alpha: float = 0.05) -> Iterator[Figure]:
+def effect_plots(summary: Summary, *, alpha: float = 0.05) -> Iterator[Figure]:
     """As :func:`effect_plot`, in as many figures as fit a page each."""
     yield from _forests(_effect_rows(summary, alpha), **_EFFECT)
 
 
-def effect_plot(summary: Mapping[str, Any], *, alpha: float = 0.05) -> Figure:
+def effect_plot(summary: Summary, *, alpha: float = 0.05) -> Figure:
     """Paired differences in AUROC with intervals, in one figure.
 
     Args:
-        summary: From ``aggregate.summarise``.
+        summary: Of the study.
         alpha: Corrected p up to which a difference is clear: its marker is filled, others are hollow.
     """
     rows = _effect_rows(summary, alpha)
     return _forest(rows, limits=_limits(rows), **_EFFECT)
 
 
-def auroc_plots(summary: Mapping[str, Any]) -> Iterator[Figure]:
+def auroc_plots(summary: Summary) -> Iterator[Figure]:
     """Test AUROC of every arm with its interval, in as many figures as fit a page each."""
-    found = [(*split_label(regime["regime"], regime["settings"]), regime["auroc"]) for regime in summary["regimes"]]
-    styles = styles_of([name for name, _, _ in found])
+    styles = styles_of({arm.series(): arm.regime for arm in summary.arms})
     rows = [
-        (panel, Row(name, ends["value"], ends["ci_low"], ends["ci_high"], _words(ends, "value"), styles[name]))
-        for name, panel, ends in found
+        (
+            arm.panel(),
+            _row(arm.series(), arm.metrics["auroc"], _minus(arm.metrics["auroc"].words()), styles[arm.series()]),
+        )
+        for arm in summary.arms
     ]
     yield from _forests(_headed(rows), reference=0.5, xlabel="test AUROC (0.5 = chance)")
 
 
-def compared(contrast: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, str]:
+def compared(contrast: Contrast) -> tuple[str, str, str]:
     """A contrast's series, panel, and what it is compared with, told as far as that differs.
 
-    Args:
-        contrast: One of the summary's.
-        settings: Settings of each arm, by its label.
-
     Example:
-        >>> settings = {"mixed augment 1": {"classifier.augment": 1}, "real augment 0": {"classifier.augment": 0}}
-        >>> compared({"contrast": "mixed augment 1 - real augment 0"}, settings)
+        >>> from synthaug.study.records import Arm
+        >>> arm, baseline = (Arm(name, settings={"classifier.augment": on}) for name, on in (("mixed", 1), ("real", 0)))
+        >>> compared(Contrast(arm, baseline, "auroc", Estimate(0.0, 0.0, 0.0), p=1.0, p_holm=1.0))
         ('mixed', 'augment 1', 'real (augment 0)')
     """
-    ours, _, theirs = contrast["contrast"].partition(" - ")
-    name, panel = split_label(ours, settings.get(ours, {}))
-    base, other = split_label(theirs, settings.get(theirs, {}))
-    differing = [words for words in other.split(", ") if words and words not in panel.split(", ")]
-    return name, panel, f"{base} ({', '.join(differing)})" if differing else base
+    own, base = contrast.arm.settings, contrast.baseline
+    same = [key for key, value in base.settings.items() if key in own and own[key] == value]
+    differing = base.panel(without=same)
+    return contrast.arm.series(), contrast.arm.panel(), f"{base.series()} ({differing})" if differing else base.series()
 
 
 _EFFECT: dict[str, Any] = {
@@ -94,23 +82,24 @@ _EFFECT: dict[str, Any] = {
 }
 
 
-def _effect_rows(summary: Mapping[str, Any], alpha: float) -> list[Row]:
-    settings = {regime["regime"]: regime["settings"] for regime in summary["regimes"]}
-    styles = styles_of([split_label(label, values)[0] for label, values in settings.items()])
+def _effect_rows(summary: Summary, alpha: float) -> list[Row]:
+    styles = styles_of({arm.series(): arm.regime for arm in summary.arms})
     rows = []
-    for contrast in auroc_contrasts(summary):
-        name, panel, baseline = compared(contrast, settings)
-        row = Row(
-            f"{name} − {baseline}",
-            contrast["difference"],
-            contrast["ci_low"],
-            contrast["ci_high"],
-            f"{_words(contrast, 'difference', sign='+')}  p {contrast['p_holm']:.2g}",
-            styles.get(name) or styles_of([name])[name],
-            is_clear(contrast, alpha),
-        )
+    for contrast in summary.in_metric("auroc"):
+        name, panel, baseline = compared(contrast)
+        style = styles.get(name) or styles_of({name: contrast.arm.regime})[name]
+        told = f"{_minus(contrast.difference.words('+'))}  p {contrast.p_holm:.2g}"
+        row = _row(f"{name} − {baseline}", contrast.difference, told, style, filled=contrast.is_clear(alpha))
         rows.append((panel, row))
     return _headed(rows)
+
+
+def _minus(words: str) -> str:
+    return words.replace("-", "−")
+
+
+def _row(label: str, found: Estimate, told: str, style: Style, *, filled: bool = True) -> Row:
+    return Row(label, found.value, found.low, found.high, told, style, filled)
 
 
 def _headed(rows: Sequence[tuple[str, Row]]) -> list[Row]:
@@ -141,11 +130,6 @@ def _pages(rows: Sequence[Row]) -> Iterator[list[Row]]:
             page = page[ROWS:]
     if page:
         yield page
-
-
-def _words(ends: Mapping[str, Any], key: str, sign: str = "") -> str:
-    words = f"{ends[key]:{sign}.3f} ({ends['ci_low']:{sign}.3f} to {ends['ci_high']:{sign}.3f})"
-    return words.replace("-", "−")
 
 
 def _limits(rows: Sequence[Row]) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -26,8 +27,8 @@ from synthaug.report.slices import Samples, slice_plot
 from synthaug.report.styles import PAPER, styles_of
 from synthaug.report.tables import NAMES, arm_groups, contrast_groups, cost_rows
 from synthaug.statistics.weighted import STATISTICS
-from synthaug.study.arms import Record
 from synthaug.study.costs import Costs
+from synthaug.study.records import CellRecord, ImageComparison, Summary
 
 MOST_SLICES = 10
 """Figures of slices: classes times generators; they are most of the file's size."""
@@ -38,26 +39,33 @@ SLICE_DPI = 140
 class Picture:
     """A figure as the page holds it."""
 
-    address: str
-    """Data address."""
+    kind: str
+    """svg or png."""
+    content: bytes
     width_in: float
     """Width, inches on paper."""
     alt: str
     """What it shows, in numbers."""
     caption: str
 
+    @property
+    def address(self) -> str:
+        """A data address of the whole picture."""
+        kind = "svg+xml" if self.kind == "svg" else self.kind
+        return f"data:image/{kind};base64,{base64.b64encode(self.content).decode()}"
 
-def write_results(records: Sequence[Record], path: Path) -> None:
+
+def write_results(records: Sequence[CellRecord], path: Path) -> None:
     """One row a cell."""
     kept = ("n_train", "n_train_real", "n_train_synthetic", "steps", "steps_made", "chosen_step", "temperature")
     rows = [
         {
-            **{key: record[key] for key in ("regime", "seed", "synthetic_fraction")},
-            **record["settings"],
-            **{key: record[key] for key in kept},
-            **record["metrics"],
-            "seconds": record["seconds"],
-            "cell": record["id"],
+            **{key: getattr(record, key) for key in ("regime", "seed", "synthetic_fraction")},
+            **record.settings,
+            **{key: getattr(record, key) for key in kept},
+            **record.metrics,
+            "seconds": record.seconds,
+            "cell": record.id,
         }
         for record in records
     ]
@@ -69,18 +77,18 @@ def write_report(
     path: Path,
     *,
     config: Config,
-    summary: Mapping[str, Any],
-    records: Sequence[Record],
+    summary: Summary,
+    records: Sequence[CellRecord],
     samples: Sequence[Samples],
     costs: Costs,
     facts: Mapping[str, Any],
-) -> None:
-    """Write the self-contained page.
+) -> list[Picture]:
+    """Write the self-contained page; returns its pictures, in their order.
 
     Args:
         path: The HTML file, in the study's folder.
         config: The study's settings.
-        summary: From ``aggregate.summarise``, with ``image_metrics`` and ``image_metrics_left_out``.
+        summary: Of the study.
         records: Finished cells.
         samples: What to show slices of, a generator each; none = the study has no synthetic data.
         costs: Of all the study's sessions.
@@ -89,6 +97,7 @@ def write_report(
     alpha = 1 - config.metrics.confidence
     template = resources.files("synthaug.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pictures, images = _pictures(summary, records, alpha), _images(summary, samples, config)
     write_text(
         path,
         page.from_string(template).render(
@@ -100,20 +109,28 @@ def write_report(
             arms=arm_groups(summary),
             contrasts=contrast_groups(summary),
             several_panels=len(panels_of(records)) > 1,
-            pictures=_pictures(summary, records, alpha),
-            **_images(summary, samples, config),
+            pictures=pictures,
+            **images,
             costs=cost_rows(costs, records),
             facts=facts,
             provenance=tell_provenance(config, path.parent),
             footnotes=captions.footnotes(summary, records, config.metrics),
         ),
     )
+    return [*(picture for section in pictures.values() for picture in section), *images["slices"]]
 
 
-def _pictures(summary: Mapping[str, Any], records: Sequence[Record], alpha: float) -> dict[str, list[Picture]]:
+def save_pictures(pictures: Sequence[Picture], folder: Path) -> None:
+    """Write the pictures of a report as files, numbered and named by what they show."""
+    for number, picture in enumerate(pictures, start=1):
+        words = "-".join(re.findall(r"[a-z0-9]+", picture.alt.lower())[:6])
+        (folder / f"{number:02d}-{words or 'plot'}.{picture.kind}").write_bytes(picture.content)
+
+
+def _pictures(summary: Summary, records: Sequence[CellRecord], alpha: float) -> dict[str, list[Picture]]:
     """By section; a section without figures has an empty list."""
     effect_alt, auroc_alt = captions.effect_alt(summary, alpha), captions.auroc_alt(summary)
-    effects = effect_plots(summary, alpha=alpha) if summary["contrasts"] else ()
+    effects = effect_plots(summary, alpha=alpha) if summary.contrasts else ()
     marks = (
         "Filled markers: clear differences; hollow: not clear. Beside each its interval and its p, corrected by Holm."
     )
@@ -128,7 +145,7 @@ def _pictures(summary: Mapping[str, Any], records: Sequence[Record], alpha: floa
     return found | _panel_pictures(summary, records)
 
 
-def _panel_pictures(summary: Mapping[str, Any], records: Sequence[Record]) -> dict[str, list[Picture]]:
+def _panel_pictures(summary: Summary, records: Sequence[CellRecord]) -> dict[str, list[Picture]]:
     """Figures with a panel for each combination of settings; of very many the first are shown."""
     panels = panels_of(records)
     chosen = list(panels)[:MOST_SHOWN]
@@ -162,21 +179,21 @@ def _panel_pictures(summary: Mapping[str, Any], records: Sequence[Record]) -> di
     }
 
 
-def _images(summary: Mapping[str, Any], samples: Sequence[Samples], config: Config) -> dict[str, Any]:
+def _images(summary: Summary, samples: Sequence[Samples], config: Config) -> dict[str, Any]:
     """What the page says of the images."""
-    copies = [row for row in summary["image_metrics"] if row["metric"] == "copies"]
+    copies = [row for row in summary.image_metrics if row.metric == "copies"]
     return {
         "slices": _slices(samples, copies, config.data.images),
         "slices_left_out": max(sum(len(each.pool.classes) for each in samples) - MOST_SLICES, 0),
-        "distances": [row for row in summary["image_metrics"] if row["metric"] != "copies"],
+        "distances": [row for row in summary.image_metrics if row.metric != "copies"],
         "meanings": captions.MEANINGS,
         "copies": [(row, captions.copy_verdict(row)) for row in copies],
         "copies_wanted": config.metrics.copies,
     }
 
 
-def _slices(samples: Sequence[Samples], copies: Sequence[Mapping[str, Any]], images: Sequence[str]) -> list[Picture]:
-    nearest = {row["source"]: row.get("nearest", ()) for row in copies}
+def _slices(samples: Sequence[Samples], copies: Sequence[ImageComparison], images: Sequence[str]) -> list[Picture]:
+    nearest = {row.source: row.more.get("nearest", ()) for row in copies}
     told = [replace(each, nearest=nearest.get(each.source, ())) for each in samples]
     pairs = [(each, label) for each in told for label in each.pool.classes][:MOST_SLICES]
     return [
@@ -189,21 +206,17 @@ def _slices(samples: Sequence[Samples], copies: Sequence[Mapping[str, Any]], ima
     ]
 
 
-def _vector(figure: Figure) -> tuple[str, float]:
-    """Address and width."""
+def _vector(figure: Figure) -> tuple[str, bytes, float]:
+    """Kind, content and width."""
     stream = io.BytesIO()
     with matplotlib.rc_context(PAPER):
         figure.savefig(stream, format="svg", metadata={"Date": None})
-    return _address("image/svg+xml", stream.getvalue()), figure.get_figwidth()
+    return "svg", stream.getvalue(), figure.get_figwidth()
 
 
-def _raster(figure: Figure) -> tuple[str, float]:
-    """Address and width of a figure in shades of grey."""
+def _raster(figure: Figure) -> tuple[str, bytes, float]:
+    """Kind, content and width of a figure in shades of grey."""
     stream, grey = io.BytesIO(), io.BytesIO()
     figure.savefig(stream, format="png", dpi=SLICE_DPI)
     Image.open(stream).convert("L").save(grey, format="png", optimize=True)
-    return _address("image/png", grey.getvalue()), figure.get_figwidth()
-
-
-def _address(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    return "png", grey.getvalue(), figure.get_figwidth()

@@ -11,40 +11,40 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from synthaug.report.curves import GRID, mean_precision, mean_roc, reliability
-from synthaug.report.panels import panels_of, series_of, split_label
+from synthaug.report.panels import panels_of, series_of
 from synthaug.report.styles import PAPER, WIDTH_IN, Style, styles_of
-from synthaug.study.arms import Arm, Record
+from synthaug.study.arms import ArmRecords
+from synthaug.study.records import Arm, CellRecord, Summary
 
+SIZES = ("split.train",)
+"""The setting that a learning curve runs over."""
 COLUMNS = 3
 """Panels side by side at most."""
-Draw = Callable[[Axes, Arm, Style], None]
+Draw = Callable[[Axes, ArmRecords, Style], None]
 Styles = Mapping[str, Style]
 
 
-def has_sizes(summary: Mapping[str, Any]) -> bool:
+def has_sizes(summary: Summary) -> bool:
     """Whether a study has training sets of several sizes, so that there is a learning curve."""
-    return len({regime["n_train"] for regime in summary["regimes"]}) > 1
+    return len({arm.n_train for arm in summary.arms}) > 1
 
 
 @rc_context(PAPER)
-def learning_plot(summary: Mapping[str, Any]) -> Figure:
+def learning_plot(summary: Summary) -> Figure:
     """Test AUROC against the number of real training patients, with intervals: a line for each training set.
 
     Args:
-        summary: From ``aggregate.summarise``.
+        summary: Of the study.
     """
-    panels: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
-    for regime in summary["regimes"]:
-        sized = {key: value for key, value in regime["settings"].items() if key == "split.train"}
-        name, _ = split_label(regime["regime"], sized)
-        name, panel = split_label(name, regime["settings"])
-        panels.setdefault(panel, {}).setdefault(name, []).append(regime)
-    styles = styles_of(series_of(panels))
+    panels: dict[str, dict[str, list[Arm]]] = {}
+    for arm in summary.arms:
+        panels.setdefault(arm.panel(without=SIZES), {}).setdefault(arm.series(), []).append(arm)
+    styles = styles_of({arm.series(): arm.regime for arm in summary.arms})
     figure, grid = _grid(panels, height_in=2.9, most_columns=2)
     for axes, series in zip(grid, panels.values(), strict=True):
-        for place, (name, regimes) in enumerate(series.items()):
-            _draw_learning(axes, regimes, styles[name], shift=place - (len(series) - 1) / 2)
-        sizes = sorted({regime["n_train"] for regimes in series.values() for regime in regimes})
+        for place, (name, arms) in enumerate(series.items()):
+            _draw_learning(axes, arms, styles[name], shift=place - (len(series) - 1) / 2)
+        sizes = sorted({arm.n_train for arms in series.values() for arm in arms})
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_locator(FixedLocator(sizes))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -54,7 +54,7 @@ def learning_plot(summary: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def roc_plot(records: Sequence[Record], *, styles: Styles | None = None) -> Figure:
+def roc_plot(records: Sequence[CellRecord], *, styles: Styles | None = None) -> Figure:
     """ROC curve of each arm, the mean over its trainings; with more than two classes also over classes.
 
     Args:
@@ -62,7 +62,7 @@ def roc_plot(records: Sequence[Record], *, styles: Styles | None = None) -> Figu
         styles: Of the series; None = as the records alone would have them.
     """
 
-    def draw(axes: Axes, arm: Arm, style: Style) -> None:
+    def draw(axes: Axes, arm: ArmRecords, style: Style) -> None:
         axes.plot(GRID, mean_roc(arm.records), **_line(style))
 
     figure, grid = _panels(records, draw, styles, xlabel="false positive rate", ylabel="true positive rate")
@@ -72,10 +72,10 @@ def roc_plot(records: Sequence[Record], *, styles: Styles | None = None) -> Figu
     return figure
 
 
-def precision_plot(records: Sequence[Record], *, styles: Styles | None = None) -> Figure:
+def precision_plot(records: Sequence[CellRecord], *, styles: Styles | None = None) -> Figure:
     """Precision-recall curve of each arm, averaged as in :func:`roc_plot`."""
 
-    def draw(axes: Axes, arm: Arm, style: Style) -> None:
+    def draw(axes: Axes, arm: ArmRecords, style: Style) -> None:
         axes.plot(GRID, mean_precision(arm.records), **_line(style))
 
     figure, grid = _panels(records, draw, styles, xlabel="recall (sensitivity)", ylabel="precision")
@@ -84,7 +84,7 @@ def precision_plot(records: Sequence[Record], *, styles: Styles | None = None) -
     return figure
 
 
-def reliability_plot(records: Sequence[Record], *, calibrated: bool, styles: Styles | None = None) -> Figure:
+def reliability_plot(records: Sequence[CellRecord], *, calibrated: bool, styles: Styles | None = None) -> Figure:
     """Share of right predictions at each confidence; the marker's area is the share of predictions there.
 
     Args:
@@ -92,9 +92,9 @@ def reliability_plot(records: Sequence[Record], *, calibrated: bool, styles: Sty
         calibrated: After each training's temperature, or before.
         styles: As in :func:`roc_plot`.
     """
-    low = 1 / len(records[0]["predictions"][0]["probabilities"])
+    low = 1 / records[0].classes
 
-    def draw(axes: Axes, arm: Arm, style: Style) -> None:
+    def draw(axes: Axes, arm: ArmRecords, style: Style) -> None:
         found = reliability(arm.records, calibrated=calibrated)
         axes.plot(found.confidence, found.right, **_line(style))
         area = 4 + 90 * found.share
@@ -108,18 +108,18 @@ def reliability_plot(records: Sequence[Record], *, calibrated: bool, styles: Sty
     return figure
 
 
-def curve_plot(records: Sequence[Record], *, styles: Styles | None = None) -> Figure:
+def curve_plot(records: Sequence[CellRecord], *, styles: Styles | None = None) -> Figure:
     """Validation loss of each arm, the mean over its trainings; markers where a training's step was chosen."""
 
-    def draw(axes: Axes, arm: Arm, style: Style) -> None:
+    def draw(axes: Axes, arm: ArmRecords, style: Style) -> None:
         losses: dict[int, list[float]] = {}
         for record in arm.records:
-            for point in record["history"]:
+            for point in record.history:
                 losses.setdefault(point["step"], []).append(point["val_loss"])
         steps = sorted(losses)
         means = [float(np.mean(losses[step])) for step in steps]
         axes.plot(steps, means, **_line(style))
-        chosen = [record["chosen_step"] for record in arm.records]
+        chosen = [record.chosen_step for record in arm.records]
         heights = np.interp(chosen, steps, means)
         axes.plot(chosen, heights, style.marker, color=style.colour, markersize=4, alpha=0.8)
 
@@ -129,7 +129,7 @@ def curve_plot(records: Sequence[Record], *, styles: Styles | None = None) -> Fi
 
 @rc_context(PAPER)
 def _panels(
-    records: Sequence[Record], draw: Draw, styles: Styles | None, *, xlabel: str, ylabel: str
+    records: Sequence[CellRecord], draw: Draw, styles: Styles | None, *, xlabel: str, ylabel: str
 ) -> tuple[Figure, list[Axes]]:
     panels = panels_of(records)
     known = styles or styles_of(series_of(panels))
@@ -167,12 +167,13 @@ def _finish(figure: Figure, grid: Sequence[Axes], styles: Styles, *, xlabel: str
     figure.legend(handles=handles, loc="outside upper left", ncols=columns, handlelength=3.4, fontsize=7.5)
 
 
-def _draw_learning(axes: Axes, regimes: Sequence[Mapping[str, Any]], style: Style, *, shift: float) -> None:
+def _draw_learning(axes: Axes, arms: Sequence[Arm], style: Style, *, shift: float) -> None:
     """One series; points of equal size stand beside each other by ``shift``."""
-    ordered = sorted(regimes, key=lambda regime: regime["n_train"])
-    sizes = np.array([regime["n_train"] for regime in ordered]) * 1.025**shift
-    values = np.array([regime["auroc"]["value"] for regime in ordered])
-    ends = np.array([[regime["auroc"][end] for regime in ordered] for end in ("ci_low", "ci_high")])
+    ordered = sorted(arms, key=lambda arm: arm.n_train)
+    sizes = np.array([arm.n_train for arm in ordered]) * 1.025**shift
+    found = [arm.metrics["auroc"] for arm in ordered]
+    values = np.array([each.value for each in found])
+    ends = np.array([[each.low for each in found], [each.high for each in found]])
     axes.vlines(sizes, *ends, color=style.colour, linewidth=1.1)
     axes.plot(sizes, values, marker=style.marker, markersize=4.5, **_line(style))
 

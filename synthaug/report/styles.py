@@ -1,6 +1,6 @@
 """How series look: Okabe and Ito's colours, and lines and markers that tell them apart without any colour."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -50,21 +50,20 @@ REGIMES = {
 """Of the first series of a regime; further ones, and regimes not listed, take the styles that are left."""
 
 
-def styles_of(names: Sequence[str]) -> dict[str, Style]:
+def styles_of(regimes: Mapping[str, str]) -> dict[str, Style]:
     """A style for each series, none given twice.
 
     Args:
-        names: Series in the order of a study; each begins with its regime.
+        regimes: Of each series, by its name, in the order of a study.
 
     Example:
-        >>> styles = styles_of(["real", "mixed 0.25", "mixed 0.5"])
+        >>> styles = styles_of({"real": "real", "mixed 0.25": "mixed", "mixed 0.5": "mixed"})
         >>> styles["mixed 0.25"].colour, len({(style.colour, style.line) for style in styles.values()})
         ('#0072B2', 3)
     """
     own, spare = dict(REGIMES), _spare()
     chosen: dict[str, Style] = {}
-    for name in dict.fromkeys(names):
-        regime = name.split(" ")[0]
+    for name, regime in regimes.items():
         chosen[name] = own.pop(regime) if regime in own else next(spare)
     return chosen
 

@@ -1,12 +1,11 @@
 """Rows of the report's tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from synthaug.report.forest import compared
-from synthaug.report.panels import split_label
-from synthaug.study.arms import Record
 from synthaug.study.costs import Costs
+from synthaug.study.records import Arm, CellRecord, Summary
 
 COMPARED = ("auroc", "average_precision", "accuracy")
 """Metrics whose differences have columns; summary.json has all."""
@@ -14,46 +13,36 @@ NAMES = {"auroc": "AUROC", "f1": "F1", "brier": "Brier", "ece": "ECE"}
 """Metrics whose names people write otherwise than the summary."""
 
 
-def arm_groups(summary: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The summary's arms by panel, each with its ``series``."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for regime in summary["regimes"]:
-        name, panel = split_label(regime["regime"], regime["settings"])
-        groups.setdefault(panel, []).append({**regime, "series": name})
+def arm_groups(summary: Summary) -> dict[str, list[Arm]]:
+    """The summary's arms by panel."""
+    groups: dict[str, list[Arm]] = {}
+    for arm in summary.arms:
+        groups.setdefault(arm.panel(), []).append(arm)
     return groups
 
 
-def contrast_groups(summary: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The summary's contrasts by panel, one row each: series, baseline, n_train and, by name, each of ``COMPARED``.
-
-    Example:
-        >>> contrasts = [{"contrast": "mixed - real", "n_train": 9, "metric": metric} for metric in COMPARED]
-        >>> [row] = contrast_groups({"contrasts": contrasts, "regimes": []})[""]
-        >>> row["series"], row["baseline"], row["auroc"]["metric"]
-        ('mixed', 'real', 'auroc')
-    """
-    settings = {regime["regime"]: regime["settings"] for regime in summary["regimes"]}
+def contrast_groups(summary: Summary) -> dict[str, list[dict[str, Any]]]:
+    """The summary's contrasts by panel, one row each: series, baseline, n_train and, by name, each of ``COMPARED``."""
     rows: dict[str, dict[str, Any]] = {}
     groups: dict[str, list[dict[str, Any]]] = {}
-    for contrast in summary["contrasts"]:
-        if contrast["metric"] not in COMPARED:
+    for contrast in summary.contrasts:
+        if contrast.metric not in COMPARED:
             continue
-        known = contrast["contrast"]
-        if known not in rows:
-            name, panel, baseline = compared(contrast, settings)
-            rows[known] = {"series": name, "baseline": baseline, "n_train": contrast["n_train"]}
-            groups.setdefault(panel, []).append(rows[known])
-        rows[known][contrast["metric"]] = contrast
+        if contrast.label not in rows:
+            name, panel, baseline = compared(contrast)
+            rows[contrast.label] = {"series": name, "baseline": baseline, "n_train": contrast.n_train}
+            groups.setdefault(panel, []).append(rows[contrast.label])
+        rows[contrast.label][contrast.metric] = contrast
     return groups
 
 
-def cost_rows(costs: Costs, records: Sequence[Record]) -> list[tuple[str, str]]:
+def cost_rows(costs: Costs, records: Sequence[CellRecord]) -> list[tuple[str, str]]:
     """Name and value of each cost, times first."""
     rows = []
     for name, seconds in costs.seconds.items():
         peak = costs.peak_mib.get(name)
         rows.append((name, tell_time(seconds) + (f", at most {peak / 1024:.2g} GiB of memory" if peak else "")))
-    trained = sum(record["seconds"] for record in records)
+    trained = sum(record.seconds for record in records)
     rows.append((f"the {len(records)} cells alone, one after the other", tell_time(trained)))
     rows.append(("all sessions from start to report", tell_time(costs.wall_seconds)))
     names = {"processor": "energy of the processors (whole machine)", "gpu": "energy of the GPUs"}

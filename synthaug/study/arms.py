@@ -1,7 +1,6 @@
 """Arms of a study: records that differ in nothing but seed and split, and which real arms each is compared with."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,80 +9,93 @@ import numpy as np
 
 from synthaug.ground.errors import InputError
 from synthaug.study.grid import REPEATS, TREATMENTS
-
-Record = dict[str, Any]
+from synthaug.study.records import Arm, CellRecord
 
 
 @dataclass(frozen=True)
-class Arm:
-    """What is compared: one way to train, repeated over seeds and splits."""
+class ArmRecords:
+    """An arm and the records behind it, in the order of their repeats."""
 
-    label: str
-    """Regime, and every value that tells it from the other arms."""
-    regime: str
-    settings: dict[str, Any]
-    """Values of the axes, but for those that repeat."""
-    records: list[Record]
+    arm: Arm
+    records: list[CellRecord]
+
+    @property
+    def label(self) -> str:
+        """Of the arm."""
+        return self.arm.label
 
     @cached_property
-    def repeats(self) -> dict[str, Record]:
+    def repeats(self) -> dict[str, CellRecord]:
         """The records by what repeats: split and seed."""
         return {repeat_of(record): record for record in self.records}
 
 
-def repeat_of(record: Record) -> str:
+def repeat_of(record: CellRecord) -> str:
     """Names the split and seed of a record, in an order that sorts."""
-    splits = [f"{key} {record['settings'][key]}" for key in REPEATS if key in record.get("settings", {})]
-    return ", ".join([*splits, f"seed {record['seed']:06d}"])
+    splits = [f"{key} {record.settings[key]}" for key in REPEATS if key in record.settings]
+    return ", ".join([*splits, f"seed {record.seed:06d}"])
 
 
-def arms_of(records: Sequence[Record]) -> list[Arm]:
+def arms_of(records: Sequence[CellRecord]) -> list[ArmRecords]:
     """The records, gathered into arms, in order of first appearance.
 
     Example:
-        >>> records = [{"regime": "mixed", "synthetic_fraction": f, "settings": {}, "seed": 0} for f in (0.25, 0.5)]
+        >>> records = [CellRecord("mixed", 0, synthetic_fraction=share) for share in (0.25, 0.5)]
         >>> [arm.label for arm in arms_of(records)]
         ['mixed 0.25', 'mixed 0.5']
     """
     fractions: dict[str, set[float | None]] = {}
     for record in records:
-        fractions.setdefault(record["regime"], set()).add(record.get("synthetic_fraction"))
-    groups: dict[str, list[Record]] = {}
+        fractions.setdefault(record.regime, set()).add(record.synthetic_fraction)
+    several = {regime for regime, shares in fractions.items() if len(shares) > 1}
+    groups: dict[str, list[CellRecord]] = {}
     for record in records:
-        words = [record["regime"]]
-        if len(fractions[record["regime"]]) > 1:
-            words.append(f"{record['synthetic_fraction']:g}")
-        for key, value in _compared(record).items():
-            # A key that is short and a value that every tracker takes in a name.
-            words.append(re.sub(r"[^\w.+-]+", " ", f"{key.split('.')[-1]} {value}").strip())
-        groups.setdefault(" ".join(words), []).append(record)
+        label = _arm_of([record], tells_fraction=record.regime in several).label
+        groups.setdefault(label, []).append(record)
     return [
-        Arm(label, group[0]["regime"], _compared(group[0]), sorted(group, key=repeat_of))
-        for label, group in groups.items()
+        ArmRecords(_arm_of(group, tells_fraction=group[0].regime in several), sorted(group, key=repeat_of))
+        for group in groups.values()
     ]
 
 
-def baselines_of(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
+def _arm_of(records: Sequence[CellRecord], *, tells_fraction: bool) -> Arm:
+    """The arm of records that differ in nothing but seed and split, without its metrics."""
+    first = records[0]
+    same = ("regime", "name", "treatment", "generator", "labels", "classifier", "protocol")
+    counts = ("n_train", "n_train_real", "n_train_synthetic")
+    return Arm(
+        **{name: getattr(first, name) for name in (*same, *counts)},
+        fraction=first.synthetic_fraction,
+        tells_fraction=tells_fraction,
+        settings={key: value for key, value in first.settings.items() if key not in REPEATS},
+        seeds=tuple(sorted({record.seed for record in records})),
+        repeats=len(records),
+        n_test=len({row.patient_id for record in records for row in record.predictions}),
+    )
+
+
+def baselines_of(ours: ArmRecords, arms: Sequence[ArmRecords]) -> list[ArmRecords]:
     """The arms trained on real data alone that an arm is compared with, the most alike first.
 
     Their other settings are the arm's, but that every treatment of real data (classical augmentation, class weights)
     is a baseline of its own. A real arm is compared with those real arms that come before it.
     """
-    real = [other for other in arms if other.regime == "real"]
-    if arm.regime == "real":
-        real = real[: real.index(arm)]
+    real = [other for other in arms if other.arm.regime == "real"]
+    if ours.arm.regime == "real":
+        real = real[: real.index(ours)]
+    own = ours.arm.settings
 
-    def shared(other: Arm, keys: Sequence[str]) -> int:
-        return sum(other.settings[key] == arm.settings.get(key) for key in keys)
+    def alike(theirs: Mapping[str, Any]) -> bool:
+        return all(own[key] == value for key, value in theirs.items() if key not in TREATMENTS)
 
-    alike = [
-        other for other in real if all(arm.settings[k] == v for k, v in other.settings.items() if k not in TREATMENTS)
-    ]
-    treated = [key for key in TREATMENTS if key in arm.settings]
-    return sorted(alike, key=lambda other: -shared(other, treated))
+    def shared(theirs: Mapping[str, Any]) -> int:
+        return sum(theirs[key] == own[key] for key in TREATMENTS if key in own)
+
+    found = [other for other in real if alike(other.arm.settings)]
+    return sorted(found, key=lambda other: -shared(other.arm.settings))
 
 
-def stack_scores(records: Sequence[Record]) -> tuple[list[str], np.ndarray, list[np.ndarray]]:
+def stack_scores(records: Sequence[CellRecord]) -> tuple[list[str], np.ndarray, list[np.ndarray]]:
     """The test subjects of all records as rows: patients (n,), labels (n,), and each record's probabilities (n, K),
     NaN where its split did not test the subject.
 
@@ -94,25 +106,18 @@ def stack_scores(records: Sequence[Record]) -> tuple[list[str], np.ndarray, list
     patients: list[str] = []
     labels: list[int] = []
     for record in records:
-        for row in record["predictions"]:
-            name = row.get("subject_id", row["patient_id"])
-            if name not in rows:
-                rows[name] = len(rows)
-                patients.append(row["patient_id"])
-                labels.append(row["label"])
-            elif labels[rows[name]] != row["label"]:
+        for row in record.predictions:
+            place = rows.setdefault(row.subject_id, len(rows))
+            if place == len(patients):
+                patients.append(row.patient_id)
+                labels.append(row.label)
+            elif labels[place] != row.label:
                 raise InputError(
-                    f"Subject {name!r} has label {labels[rows[name]]} in one cell, {row['label']} in another."
+                    f"Subject {row.subject_id!r} has label {labels[place]} in one cell, {row.label} in another."
                 )
     stacked = []
     for record in records:
-        predictions = record["predictions"]
-        scores = np.full((len(rows), len(predictions[0]["probabilities"])), np.nan)
-        places = [rows[row.get("subject_id", row["patient_id"])] for row in predictions]
-        scores[places] = [row["probabilities"] for row in predictions]
+        scores = np.full((len(rows), record.classes), np.nan)
+        scores[[rows[row.subject_id] for row in record.predictions]] = [row.probabilities for row in record.predictions]
         stacked.append(scores)
     return patients, np.array(labels), stacked
-
-
-def _compared(record: Record) -> dict[str, Any]:
-    return {key: value for key, value in record.get("settings", {}).items() if key not in REPEATS}

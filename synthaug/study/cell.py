@@ -1,6 +1,7 @@
 """Run one cell: train a classifier on its regime, test it once, keep every patient's prediction."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from synthaug.study.grid import Cell
 from synthaug.study.inputs import describe_inputs
 from synthaug.study.pools import SAME_COHORT
 from synthaug.study.preparation import Study
+from synthaug.study.records import CellRecord, Prediction
 
 
 def cell_path(out: Path, cell: Cell) -> Path:
@@ -39,20 +41,16 @@ def weights_path(out: Path, cell: Cell) -> Path:
     return cell_path(out, cell).with_suffix(".safetensors")
 
 
-def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> dict[str, Any]:
+def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> CellRecord:
     """The record of a cell, computed or, when it was finished before, read.
 
     Processes that train together (``torchrun``) call it together; the main one writes.
-
-    Returns:
-        regime, seed, settings, numbers of training subjects, protocol, metrics, temperature, chosen step, history,
-        seconds, and for each test subject its id, patient, label and class probabilities (before the temperature).
     """
     path = cell_path(study.out, cell)
     # Asked once for all, so that no process finds what another has just written and leaves it to train alone.
-    found = told_by_main(read_json(path) if path.is_file() else None)
+    found = told_by_main(CellRecord.from_json(read_json(path)) if path.is_file() else None)
     if found is not None:
-        return {**found, **cell.describe()}
+        return replace(found, **cell.describe())
     started = time.monotonic()
     finetuned = cell.regime == "finetuned"
     sampler = _sampler(cell, study, None if finetuned else cell.synthetic_fraction)
@@ -60,18 +58,18 @@ def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> dict
     trained = _train(cell, study, sampler, first, on_step)
     if processes().is_main_process:
         _save_weights(cell, study, trained)  # before the record, which says that the cell is finished
-    record = {
+    record = CellRecord(
         **cell.describe(),
         **_training_facts(cell, study, sampler, first),
-        "steps_made": trained.steps,
-        "chosen_step": trained.chosen_step,
-        "temperature": trained.temperature,
-        "history": trained.history,
+        steps_made=trained.steps,
+        chosen_step=trained.chosen_step,
+        temperature=trained.temperature,
+        history=tuple(trained.history),
         **_test(cell, study, trained),
-        "seconds": round(time.monotonic() - started, 1),
-    }
+        seconds=round(time.monotonic() - started, 1),
+    )
     if processes().is_main_process:
-        write_json(path, record)
+        write_json(path, record.to_json())
     return record
 
 
@@ -83,13 +81,12 @@ def _training_facts(
     return {
         # Nothing but the training patients is behind a classifier of real data, whatever the generators of others saw.
         "protocol": SAME_COHORT if cell.synthetic_fraction is None else study.protocol,
-        "augment": cell.config.classifier.augment,
         "n_train": len({subject["patient_id"] for subject in study.split.train}),
         "n_train_real": real,
         "n_train_synthetic": synthetic,
         "steps": cell.config.classifier.training.steps,
         "pretrain_steps": _pretraining_steps(cell),
-        "datasets": describe_inputs(study, real=real > 0, synthetic=synthetic > 0),
+        "datasets": tuple(describe_inputs(study, real=real > 0, synthetic=synthetic > 0)),
     }
 
 
@@ -177,13 +174,8 @@ def _test(cell: Cell, study: Study, trained: TrainedClassifier) -> dict[str, Any
     return {
         "metrics": classification_metrics(labels, probabilities)
         | {f"{name}_calibrated": value for name, value in honest.items()},
-        "predictions": [
-            {
-                "subject_id": subject["subject_id"],
-                "patient_id": subject["patient_id"],
-                "label": subject["label"],
-                "probabilities": row,
-            }
+        "predictions": tuple(
+            Prediction(subject["subject_id"], subject["patient_id"], subject["label"], tuple(row))
             for subject, row in zip(subjects, probabilities.tolist(), strict=True)
-        ],
+        ),
     }

@@ -26,6 +26,7 @@ from synthaug.pool.cluster import RETRIES, connected
 from synthaug.pool.ledger import release
 from synthaug.study.cell import cell_path, run_cell
 from synthaug.study.claims import WAIT_SECONDS, try_claim
+from synthaug.study.events import no_progress
 from synthaug.study.grid import Cell
 from synthaug.study.studies import Studies
 
@@ -165,7 +166,7 @@ def run_remote_cell(cell: Cell, place: tuple[str, str], *, threads: int) -> Outc
 @functools.lru_cache(maxsize=1)
 def _studies_in(out: str) -> Studies:
     """The studies of a folder, read once a worker."""
-    return Studies(Path(out), lambda name, total: lambda *_: None)
+    return Studies(Path(out), no_progress)
 
 
 def _outcome_of(ray: Any, reference: Any) -> Outcome | None:

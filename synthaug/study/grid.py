@@ -10,11 +10,10 @@ from synthaug.config import ClassifierConfig, Config
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import derive_seed
+from synthaug.study.records.fields import STAGES
 
 DATA = ("data", "split", "preprocess")
 """Sections that say which volumes train, choose and test."""
-STAGES = ("autoencoder", "generator", "pool")
-"""Sections that say how synthetic volumes are made: they do not touch a cell without any."""
 REPEATS = ("split.seed", "split.fold", "split.file")
 """Axes that repeat a comparison, as seeds do, instead of being compared."""
 TREATMENTS = ("classifier.augment", "classifier.balance", "classifier.class_weights")
@@ -45,7 +44,16 @@ class Cell:
     def describe(self) -> dict[str, Any]:
         """What a record says of the cell."""
         names = ("regime", "seed", "training_seed", "synthetic_fraction", "settings", "id")
-        return {name: getattr(self, name) for name in names}
+        classifier, pool = self.config.classifier, self.config.pool
+        drawn = self.synthetic_fraction is not None
+        generator = pool.path or self.config.generator.pretrained or self.config.generator.variant
+        return {
+            **{name: getattr(self, name) for name in names},
+            "classifier": classifier.network,
+            "treatment": {key.split(".")[-1]: getattr(classifier, key.split(".")[-1]) for key in TREATMENTS},
+            "generator": str(generator) if drawn else "",
+            "labels": str(pool.labels) if drawn else "",
+        }
 
 
 def cells_of(config: Config, identify: Callable[[Config], tuple[str, str]]) -> list[Cell]:

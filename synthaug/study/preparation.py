@@ -32,6 +32,7 @@ from synthaug.models.variants import VARIANTS
 from synthaug.pool.pool import SyntheticPool, reports_by_class
 from synthaug.pool.verdicts import dropped_from
 from synthaug.study.cohort import draw_split, load_subjects
+from synthaug.study.events import Listener, Progress, Silent, Training, Watcher
 from synthaug.study.pools import (
     open_given_pool,
     overrides_class,
@@ -41,11 +42,9 @@ from synthaug.study.pools import (
     refuse_leaks,
     refuse_synthetic_subjects,
 )
-from synthaug.tracking import TrainingRun, flatten
-from synthaug.tracking.monitoring import VOLUMES, TrainingMonitor
 
-Progress = Callable[[str, int], Callable[..., None]]
-"""(name of a stage, its steps) to a function that is called after each step."""
+WATCHED = 16
+"""Validation patients whose reconstructions whoever watches a training is shown."""
 
 
 @dataclass
@@ -57,21 +56,22 @@ class Study:
     progress: Progress
     subjects: list[tio.Subject]
     split: Split
+    listener: Listener = field(default_factory=Silent)
     _relabellers: dict[str, Relabeller] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def start(cls, config: Config, out: Path, progress: Progress) -> "Study":
+    def start(cls, config: Config, out: Path, progress: Progress, listener: Listener | None = None) -> "Study":
         """Read and check all input, and only then write to ``out``.
 
         Raises:
             InputError: Anything about the data, the split or the folder cannot be used.
         """
-        study = cls.read(config, out, progress)
+        study = cls.read(config, out, progress, listener)
         study.write_split("split.csv")
         return study
 
     @classmethod
-    def read(cls, config: Config, out: Path, progress: Progress) -> "Study":
+    def read(cls, config: Config, out: Path, progress: Progress, listener: Listener | None = None) -> "Study":
         """Read and check all input; nothing is written.
 
         Raises:
@@ -79,7 +79,7 @@ class Study:
         """
         subjects = load_subjects(config.data)
         refuse_synthetic_subjects(subjects)
-        study = cls(config, out, progress, subjects, Split([], [], []))
+        study = cls(config, out, progress, subjects, Split([], [], []), listener or Silent())
         study.refuse_classifier(config.classifier)
         drawn = draw_split(config.split, subjects)
         if config.pool.path:
@@ -201,7 +201,7 @@ class Study:
                     self.config.autoencoder,
                     checkpoint=folder.with_suffix(".checkpoint"),
                     on_step=on_step,
-                    validation=val[:VOLUMES],
+                    validation=val[:WATCHED],
                     monitor=monitor.autoencoder if monitor else None,
                 )
             _save_once(trained, folder)
@@ -272,8 +272,8 @@ class Study:
         return Relabeller.fit(self.split.train, self.config.data, self.config.generator.geometry)
 
     @contextlib.contextmanager
-    def _watched(self, stage: str, stage_id: str) -> Iterator[tuple[TrainingMonitor | None, Callable[..., None]]]:
-        """A monitor that logs the stage's training to MLflow (or None), and what to call after each step."""
+    def _watched(self, stage: str, stage_id: str) -> Iterator[tuple[Watcher | None, Callable[..., None]]]:
+        """Who watches the stage's training, if anybody does, and what to call after each step."""
         settings = getattr(self.config, stage)
         if not processes().is_main_process:
             yield None, lambda *_: None
@@ -281,19 +281,17 @@ class Study:
         shape = self.config.preprocess.shape
         steps = settings.training.steps if stage == "autoencoder" else total_steps(settings, shape)
         on_step = self.progress(stage, steps)
-        if not settings.monitor_every:
+        monitor = self.listener.training_begins(Training(self.out, stage, stage_id, self.config, self.split.val))
+        if monitor is None:
             yield None, on_step
             return
-        params = flatten({stage: asdict(settings)})
-        run = TrainingRun(self.out, experiment=self.config.study.name, stage=stage, stage_id=stage_id, params=params)
-        monitor = TrainingMonitor(run, self.split.val, self.config.data.images, self.config.metrics)
 
         def step(number: int, values: dict[str, float]) -> None:
             on_step(number, values)
             monitor.on_step(number, values)
 
         yield monitor, step
-        run.finish()
+        monitor.finish()
 
 
 def _refuse_classes_without_reports(config: Config, train: Sequence[tio.Subject]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from synthaug.config import Config
 from synthaug.ground.files import content_hash, read_json, write_json
+from synthaug.study.records import Summary, read_summary
 
 STAMP = "finished.json"
 MOST_FILES = 100_000
@@ -46,7 +47,7 @@ def mark_finished(out: Path, inputs: str | None, files: Iterable[Path], *, prese
     write_json(out / STAMP, {"inputs": inputs, "files": looks, "present": [os.path.relpath(p, out) for p in present]})
 
 
-def finished_summary(config: Config, out: Path) -> dict[str, Any] | None:
+def finished_summary(config: Config, out: Path) -> Summary | None:
     """The summary of a study to which nothing is to be done; None where something may have changed."""
     if not (out / STAMP).is_file():
         return None
@@ -55,7 +56,7 @@ def finished_summary(config: Config, out: Path) -> dict[str, Any] | None:
     if changed or not all((out / name).exists() for name in stamp["present"]):
         return None
     unchanged = stamp["inputs"] is not None and stamp["inputs"] == inputs_of(config, out)
-    return read_json(out / "summary.json") if unchanged else None
+    return read_summary(out) if unchanged else None
 
 
 def _words(value: Any) -> Iterator[str]:

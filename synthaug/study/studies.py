@@ -8,8 +8,9 @@ from typing import Any, Literal
 from synthaug.config import Config
 from synthaug.ground.files import content_hash
 from synthaug.study.claims import claimed
+from synthaug.study.events import Listener, Progress
 from synthaug.study.grid import DATA, STAGES, Cell
-from synthaug.study.preparation import Progress, Study
+from synthaug.study.preparation import Study
 
 Stage = Literal["autoencoder", "generator"]
 
@@ -20,10 +21,11 @@ class Studies:
     Args:
         out: The study's folder.
         progress: Bars of the stages.
+        listener: Hears of the trainings; None = nobody does.
     """
 
-    def __init__(self, out: Path, progress: Progress) -> None:
-        self.out, self.progress = out, progress
+    def __init__(self, out: Path, progress: Progress, listener: Listener | None = None) -> None:
+        self.out, self.progress, self.listener = out, progress, listener
         self._made: dict[str, Study] = {}
         self._classifiers: set[str] = set()
 
@@ -40,7 +42,7 @@ class Studies:
         settings = asdict(config)
         name = content_hash([settings[part] for part in (*DATA, *STAGES)])
         if name not in self._made:
-            self._made[name] = Study.read(config, self.out, self.progress)
+            self._made[name] = Study.read(config, self.out, self.progress, self.listener)
         classifier = content_hash([name, asdict(config.classifier)])
         if classifier not in self._classifiers:
             self._made[name].refuse_classifier(config.classifier)

@@ -1,17 +1,16 @@
 """Slices of the test patients by a column of the manifest: does an arm do as well for all of them?"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from synthaug.config import Config, MetricsConfig
 from synthaug.data.manifest import read_columns
 from synthaug.ground.errors import InputError
 from synthaug.statistics.weighted import STATISTICS
 from synthaug.study.aggregate import measure_arm
-from synthaug.study.arms import Arm, Record, arms_of
+from synthaug.study.arms import ArmRecords, arms_of
+from synthaug.study.records import CellRecord, Estimate, Subgroup
 
 MOST_VALUES = 10
 """A column with more values, such as a measurement, makes slices too small to say anything."""
@@ -40,8 +39,8 @@ def subgroups_of(config: Config) -> dict[str, dict[str, str]]:
 
 
 def slice_arms(
-    records: Sequence[Record], groups: Mapping[str, Mapping[str, str]], config: MetricsConfig
-) -> list[dict[str, Any]]:
+    records: Sequence[CellRecord], groups: Mapping[str, Mapping[str, str]], config: MetricsConfig
+) -> list[Subgroup]:
     """Every metric of every arm on the test patients of each value of each column.
 
     Args:
@@ -50,29 +49,27 @@ def slice_arms(
         config: Resamples and coverage.
 
     Returns:
-        Rows with column, value, regime (the arm's label), n_test and each metric's value and interval; None where the
-        patients of the slice lack a class.
+        Column by column, value by value, arm by arm.
     """
-    rows = []
-    for column, value_of in groups.items():
-        for value in sorted(set(value_of.values())):
-            for arm in arms_of(records):
-                kept = [_sliced(record, value_of, value) for record in arm.records]
-                told = _measure(arm, [record for record in kept if record["predictions"]], config)
-                rows.append({"column": column, "value": value, "regime": arm.label, **told})
-    return rows
+    return [
+        _slice(arm, column, value, value_of, config)
+        for column, value_of in groups.items()
+        for value in sorted(set(value_of.values()))
+        for arm in arms_of(records)
+    ]
 
 
-def _sliced(record: Record, value_of: Mapping[str, str], value: str) -> Record:
-    return {**record, "predictions": [p for p in record["predictions"] if value_of[p["subject_id"]] == value]}
-
-
-def _measure(arm: Arm, records: list[Record], config: MetricsConfig) -> dict[str, Any]:
-    patients = {row["patient_id"] for record in records for row in record["predictions"]}
-    told: dict[str, Any] = {"n_test": len(patients)}
-    classes = len(arm.records[0]["predictions"][0]["probabilities"])
+def _slice(arm: ArmRecords, column: str, value: str, value_of: Mapping[str, str], config: MetricsConfig) -> Subgroup:
+    kept = [_sliced(record, value_of, value) for record in arm.records]
+    records = [record for record in kept if record.predictions]
+    patients = {row.patient_id for record in records for row in record.predictions}
     # A split whose slice lacks a class says nothing of how well the classes are told apart there.
-    complete = [r for r in records if len(np.unique([row["label"] for row in r["predictions"]])) == classes]
-    if not complete:
-        return told | dict.fromkeys(STATISTICS)
-    return told | measure_arm(complete, config)
+    complete = [each for each in records if len({row.label for row in each.predictions}) == each.classes]
+    metrics: dict[str, Estimate | None] = dict.fromkeys(STATISTICS)
+    if complete:
+        metrics |= measure_arm(complete, config)
+    return Subgroup(column, value, arm.label, len(patients), metrics)
+
+
+def _sliced(record: CellRecord, value_of: Mapping[str, str], value: str) -> CellRecord:
+    return replace(record, predictions=tuple(row for row in record.predictions if value_of[row.subject_id] == value))

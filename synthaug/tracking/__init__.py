@@ -10,7 +10,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import, 
 
 from synthaug.tracking.connection import stores_of
 from synthaug.tracking.entries import flatten
+from synthaug.tracking.listener import TrainingListener
 from synthaug.tracking.studies import Tracker
 from synthaug.tracking.trainings import TrainingRun
 
-__all__ = ["Tracker", "TrainingRun", "flatten", "stores_of"]
+__all__ = ["Tracker", "TrainingListener", "TrainingRun", "flatten", "stores_of"]

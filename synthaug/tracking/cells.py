@@ -12,6 +12,7 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Run
 
 from synthaug.config import Config
+from synthaug.study.records import CellRecord
 from synthaug.tracking.connection import Connection
 from synthaug.tracking.entries import SOURCE, as_params, flatten
 from synthaug.tracking.pyfunc_model import write_model
@@ -28,48 +29,44 @@ PREDICTIONS = "predictions.json"
 class FinishedCell:
     """A cell that is to be logged."""
 
-    record: Mapping[str, Any]
-    """As ``cell.run_cell`` gives it."""
+    record: CellRecord
     config: Config
     """The study's, with the cell's values."""
     weights: Path
     """Its classifier; passed over where a cell of an earlier version left none."""
 
 
-def name_of(record: Mapping[str, Any]) -> str:
+def name_of(record: CellRecord) -> str:
     """What tells a cell from its neighbours, in an order that sorts.
 
     Example:
-        >>> name_of({"regime": "mixed", "synthetic_fraction": 0.5, "settings": {"split.train": 16}, "seed": 2})
+        >>> name_of(CellRecord("mixed", 2, synthetic_fraction=0.5, settings={"split.train": 16}))
         'mixed 0.5, train 16, seed 02'
     """
-    fraction = record["synthetic_fraction"]
-    words = [record["regime"] + (f" {fraction:g}" if fraction not in (None, 1) else "")]
-    words += [f"{key.split('.')[-1]} {value}" for key, value in record["settings"].items()]
-    return ", ".join([*words, f"seed {record['seed']:02d}"])
+    fraction = record.synthetic_fraction
+    words = [record.regime + (f" {fraction:g}" if fraction not in (None, 1) else "")]
+    words += [f"{key.split('.')[-1]} {value}" for key, value in record.settings.items()]
+    return ", ".join([*words, f"seed {record.seed:02d}"])
 
 
-def tags_of(record: Mapping[str, Any], config: Config) -> dict[str, str]:
+def tags_of(record: CellRecord, config: Config) -> dict[str, str]:
     """What runs are filtered by.
 
     Example:
-        >>> record = {"id": "a", "regime": "real", "synthetic_fraction": None, "n_train": 17, "seed": 0}
-        >>> tags_of({**record, "protocol": "same cohort", "settings": {}}, Config())["generator"]
+        >>> tags_of(CellRecord("real", 0, id="a", n_train=17, protocol="same cohort"), Config())["generator"]
         'none'
     """
-    fraction = record["synthetic_fraction"]
-    generator = config.pool.path or config.generator.pretrained or config.generator.variant
     return {
         "kind": "cell",
-        "cell_id": record["id"],
-        "regime": record["regime"],
-        "ratio": f"{fraction or 0:g}",
-        "n_train": str(record["n_train"]),
-        "seed": str(record["seed"]),
+        "cell_id": record.id,
+        "regime": record.regime,
+        "ratio": f"{record.synthetic_fraction or 0:g}",
+        "n_train": str(record.n_train),
+        "seed": str(record.seed),
         "classifier": config.classifier.network,
-        "generator": "none" if fraction is None else str(generator),
-        "protocol": record["protocol"],
-        **{key: str(value) for key, value in record["settings"].items()},
+        "generator": record.generator or "none",
+        "protocol": record.protocol,
+        **{key: str(value) for key, value in record.settings.items()},
     }
 
 
@@ -86,10 +83,10 @@ def log_cell(connection: Connection, cell: FinishedCell, *, parent: str, study_i
     now, tags = int(1000 * time.time()), tags_of(record, cell.config)
     table = [{"path": PREDICTIONS, "type": "table"}]
     own = {"mlflow.parentRunId": parent, "mlflow.runName": name_of(record), "mlflow.loggedArtifacts": json.dumps(table)}
-    started = now - int(1000 * record["seconds"])
+    started = now - int(1000 * record.seconds)
     all_tags = {**SOURCE, **own, "study_id": study_id, **tags}
     run_id = client.create_run(connection.experiment, start_time=started, tags=all_tags).info.run_id
-    inputs = [_dataset_input(each, connection.out) for each in record.get("datasets", [])]
+    inputs = [_dataset_input(each, connection.out) for each in record.datasets]
     if inputs:
         client.log_inputs(run_id, inputs)
     model_id = _log_model(connection, cell, run_id, tags) if cell.weights.is_file() else None
@@ -100,18 +97,18 @@ def log_cell(connection: Connection, cell: FinishedCell, *, parent: str, study_i
 
 
 def metrics_of(
-    record: Mapping[str, Any], time_ms: int, model_id: str | None = None, tested: Dataset | None = None
+    record: CellRecord, time_ms: int, model_id: str | None = None, tested: Dataset | None = None
 ) -> list[Metric]:
     """Test metrics, those of the model and of the data set it was tested on; the choice; a curve for all in history."""
     on = {} if tested is None else {"dataset_name": tested.name, "dataset_digest": tested.digest}
     metrics = [
-        Metric(f"test/{name}", value, time_ms, 0, model_id=model_id, **on) for name, value in record["metrics"].items()
+        Metric(f"test/{name}", value, time_ms, 0, model_id=model_id, **on) for name, value in record.metrics.items()
     ]
-    metrics += [Metric(f"choice/{name}", record[name], time_ms, 0) for name in CHOSEN]
-    metrics.append(Metric("cost/seconds", record["seconds"], time_ms, 0))
+    metrics += [Metric(f"choice/{name}", getattr(record, name), time_ms, 0) for name in CHOSEN]
+    metrics.append(Metric("cost/seconds", record.seconds, time_ms, 0))
     return metrics + [
         Metric(f"training/{name}", float(value), time_ms, int(point["step"]))
-        for point in record["history"]
+        for point in record.history
         for name, value in point.items()
         if name != "step" and isinstance(value, int | float)
     ]
@@ -129,7 +126,7 @@ def delete_cell(connection: Connection, run: Run) -> None:
 def _params_of(cell: FinishedCell) -> dict[str, Any]:
     """What every cell has and cells differ in: others would drown it in the comparison; the study's run has all."""
     flat = flatten({"classifier": asdict(cell.config.classifier)})
-    return {**flat, **cell.record["settings"], **{key: cell.record[key] for key in SHOWN}}
+    return {**flat, **cell.record.settings, **{key: getattr(cell.record, key) for key in SHOWN}}
 
 
 def _log_model(connection: Connection, cell: FinishedCell, run_id: str, tags: Mapping[str, str]) -> str:
@@ -138,13 +135,13 @@ def _log_model(connection: Connection, cell: FinishedCell, run_id: str, tags: Ma
     model = client.create_logged_model(
         connection.experiment, name, run_id, tags=dict(tags), params={"network": config.classifier.network}
     )
-    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, cell.record["chosen_step"])])
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, cell.record.chosen_step)])
     with tempfile.TemporaryDirectory() as folder:
         write_model(
             Path(folder) / "model",
             cell.weights,
             shape=(len(config.data.images), *config.preprocess.shape),
-            classes=len(cell.record["predictions"][0]["probabilities"]),
+            classes=cell.record.classes,
             model_id=model.model_id,
             run_id=run_id,
         )
@@ -163,9 +160,8 @@ def _dataset_input(told: Mapping[str, Any], out: Path) -> DatasetInput:
     return DatasetInput(dataset, [InputTag("mlflow.data.context", told["context"])])
 
 
-def _table_of(record: Mapping[str, Any]) -> str:
-    rows = record["predictions"]
-    names = [name for name in rows[0] if name != "probabilities"]
-    classes = [f"probability_{number}" for number in range(len(rows[0]["probabilities"]))]
-    data = [[*(row[name] for name in names), *row["probabilities"]] for row in rows]
+def _table_of(record: CellRecord) -> str:
+    names = ["subject_id", "patient_id", "label"]
+    classes = [f"probability_{number}" for number in range(record.classes)]
+    data = [[*(getattr(row, name) for name in names), *row.probabilities] for row in record.predictions]
     return json.dumps({"columns": [*names, *classes], "data": data})

@@ -14,7 +14,7 @@ from synthaug.metrics.features import seeded_extractor
 from synthaug.metrics.frechet import frechet
 from synthaug.models.variants import VARIANTS
 from synthaug.pool.slices import draw_slice
-from synthaug.tracking import TrainingRun
+from synthaug.tracking.trainings import TrainingRun
 
 VOLUMES = 16
 """Validation patients that are looked at."""
@@ -48,6 +48,10 @@ class TrainingMonitor:
         self._steps += 1
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def finish(self) -> None:
+        """Mark the run as finished."""
+        self.run.finish()
 
     def autoencoder(self, step: int, values: dict[str, float], rebuilt: torch.Tensor) -> None:
         """Look at reconstructions of the validation volumes."""

@@ -9,13 +9,12 @@ from mlflow.entities import Metric, Run, RunTag
 
 from synthaug.config import Config
 from synthaug.ground.files import content_hash
+from synthaug.study.records import CellRecord, Estimate, Summary
 from synthaug.tracking.cells import FinishedCell, delete_cell, log_cell
 from synthaug.tracking.connection import connect
 from synthaug.tracking.entries import SOURCE, as_params
-from synthaug.tracking.notes import GUIDE, headline_of, note_of, plots_of
+from synthaug.tracking.notes import GUIDE, note_of
 from synthaug.tracking.trainings import send_trainings
-
-STATISTICS = ("value", "ci_low", "ci_high")
 
 
 class Tracker:
@@ -43,25 +42,30 @@ class Tracker:
         self._parent: Run | None = None
         self.connection.attempt(self._begin)
 
-    def log_cell(self, record: Mapping[str, Any], config: Config, *, weights: Path) -> None:
+    def log_cell(self, record: CellRecord, config: Config, *, weights: Path) -> None:
         """Log a finished cell as a child run, once whoever else logs it.
 
         Args:
-            record: As ``cell.run_cell`` gives it.
+            record: Of the cell.
             config: The study's, with the cell's values.
             weights: Its classifier, a safetensors file.
         """
         self._waiting.append(FinishedCell(record, config, weights))
         self.connection.attempt(self._send_cells)
 
-    def log_study(self, summary: Mapping[str, Any], *, artifacts: Sequence[Path]) -> bool:
+    def log_study(self, summary: Summary, *, artifacts: Sequence[Path], plots: Path | None = None) -> bool:
         """Send what waits, then log the study's statistics, verdict, plots and files to the parent run and end it.
+
+        Args:
+            summary: Of the study.
+            artifacts: Its files.
+            plots: A folder of figures.
 
         Returns:
             Whether MLflow has all of it.
         """
         self.connection.renew(quietly=True)
-        return self.connection.attempt(lambda: self._finish(summary, artifacts))
+        return self.connection.attempt(lambda: self._finish(summary, artifacts, plots))
 
     def _begin(self) -> Run:
         """The parent run, found or made, and what the experiment already holds."""
@@ -83,7 +87,7 @@ class Tracker:
         parent = self._begin().info.run_id
         while self._waiting:
             cell = self._waiting[0]
-            if not self._holds(cell.record["id"], parent):
+            if not self._holds(cell.record.id, parent):
                 log_cell(self.connection, cell, parent=parent, study_id=self.study_id)
             self._waiting.pop(0)
 
@@ -101,58 +105,55 @@ class Tracker:
             self.connection.client.log_batch(run_id, tags=tags)
         return bool(whole)
 
-    def _finish(self, summary: Mapping[str, Any], artifacts: Sequence[Path]) -> None:
+    def _finish(self, summary: Summary, artifacts: Sequence[Path], plots: Path | None) -> None:
         self._send_cells()
         self._send_trainings()
         parent, client = self._begin(), self.connection.client
-        run_id, summary_id = parent.info.run_id, content_hash(summary)
+        run_id, summary_id = parent.info.run_id, content_hash(summary.to_json())
         if parent.data.tags.get("summary_id") == summary_id:
             return
         client.log_batch(run_id, metrics=metrics_of(summary))
         for path in artifacts:
             client.log_artifact(run_id, str(path))
-            if path.suffix == ".html":
-                self._send_plots(run_id, path)
-        note = note_of(summary)
-        tags = {"verdict": summary["verdict"], "mlflow.note.content": note, "mlflow.runName": headline_of(summary)}
+        if plots:
+            client.log_artifacts(run_id, str(plots), "plots")
+        note, verdict = note_of(summary), summary.verdict
+        names = {"verdict": verdict.sentence(), "verdict_kind": verdict.kind, "mlflow.note.content": note}
+        tags = {**names, "mlflow.runName": f"study: {verdict.headline()}"}
         client.log_batch(run_id, tags=[RunTag(key, value[:8000]) for key, value in tags.items()])
         client.set_experiment_tag(self.connection.experiment, "mlflow.note.content", f"{note}\n\n{GUIDE}"[:20000])
-        client.set_terminated(run_id, "FAILED" if summary["failed"] else "FINISHED")
+        client.set_terminated(run_id, "FAILED" if summary.failed else "FINISHED")
         client.set_tag(run_id, "summary_id", summary_id)  # last: it says that all is there
 
     def _send_trainings(self) -> None:
         runs = [run for kind in ("autoencoder", "generator") for run in self.connection.runs(kind=kind)]
         send_trainings(self.connection, {run.data.tags["stage_id"]: run for run in runs})
 
-    def _send_plots(self, run_id: str, page: Path) -> None:
-        with plots_of(page) as folder:
-            self.connection.client.log_artifacts(run_id, str(folder), "plots")
 
-
-def metrics_of(summary: Mapping[str, Any]) -> list[Metric]:
+def metrics_of(summary: Summary) -> list[Metric]:
     """Means, intervals and p-values of a study, each under its arm's, contrast's or pool's name.
 
     AUROC alone stands in the sections ``regimes`` and ``effect``: the interface draws a chart for every name, and the
     answer must not drown among hundreds of them.
     """
     named: dict[str, float] = {}
-    for regime in summary["regimes"]:
-        for metric, values in regime.items():
-            if isinstance(values, Mapping) and "value" in values:
-                name = f"regimes{_section(metric)}/{regime['regime']}_{metric}"
-                named |= {name + ("" if part == "value" else f"_{part}"): values[part] for part in STATISTICS}
-    for contrast in summary["contrasts"]:
-        words = contrast["contrast"].replace(" - ", "_minus_")
-        name = f"effect{_section(contrast['metric'])}/{words}_{contrast['metric']}"
-        named[name] = contrast["difference"]
-        named |= {f"{name}_{part}": contrast[part] for part in ("ci_low", "ci_high", "p", "p_holm")}
-    for image in summary["image_metrics"]:
-        name = f"images/{image['source']} {image['metric']}".replace("/ ", "/")
-        named[name] = image["value"]
-        parts = [part for part in ("floor", "false_alarms", "ci_low", "ci_high") if part in image]
-        named |= {f"{name}_{part}": image[part] for part in parts}
+    for arm in summary.arms:
+        for metric, found in arm.metrics.items():
+            named |= _named(f"regimes{_section(metric)}/{arm.label}_{metric}", found)
+    for contrast in summary.contrasts:
+        words = f"{contrast.arm.label}_minus_{contrast.baseline.label}"
+        name = f"effect{_section(contrast.metric)}/{words}_{contrast.metric}"
+        named |= _named(name, contrast.difference) | {f"{name}_p": contrast.p, f"{name}_p_holm": contrast.p_holm}
+    for image in summary.image_metrics:
+        name = f"images/{image.source} {image.metric}".replace("/ ", "/")
+        named |= _named(name, image.estimate)
+        named |= {f"{name}_{part}": image.more[part] for part in ("floor", "false_alarms") if part in image.more}
     now = int(1000 * time.time())
     return [Metric(name, value, now, 0) for name, value in named.items()]
+
+
+def _named(name: str, found: Estimate) -> dict[str, float]:
+    return {name: found.value, f"{name}_ci_low": found.low, f"{name}_ci_high": found.high}
 
 
 def _section(metric: str) -> str:

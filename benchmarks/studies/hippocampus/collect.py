@@ -9,7 +9,8 @@ script: figures only.
 
 import argparse
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,109 +26,91 @@ from synthaug.ground.files import atomic_path, read_json, write_json
 from synthaug.report.page import write_results
 from synthaug.report.plots import learning_plot
 from synthaug.study.aggregate import summarise
-from synthaug.study.arms import Record
 from synthaug.study.costs import total_costs
+from synthaug.study.records import CellRecord, Summary, read_summary
 
 HERE = Path(__file__).parent
-AUGMENT = "classifier.augment"
 TREATMENTS = {"False": "real oversampled", "['flip', 'rotate', 'translate']": BASELINE, "True": "real published"}
-"""Arms of real data in class-balanced batches, by ``classifier.augment``: as it is; with what was chosen on
+"""Names of arms of real data in class-balanced batches, by classical augmentation: none; what was chosen on
 development; and zoomed too, as published."""
 ORDER = ("real", "synthetic", "mixed", "finetuned")
+AXES = ("split.train", "split.file")
+"""That all parts have."""
 
 
-def read_records(folders: Sequence[Path]) -> list[Record]:
+def read_records(folders: Sequence[Path]) -> list[CellRecord]:
     """The finished cells of all folders, each once, ordered by size, regime and share.
 
     Raises:
         InputError: A folder has no finished cell.
     """
-    found: dict[str, Record] = {}
+    found: dict[str, CellRecord] = {}
     for folder in folders:
         files = sorted((folder / "cells").glob("*.json"))
         if not files:
             raise InputError(f"{folder}: no finished cell there; run the study's part first.")
-        for record in map(read_json, files):
-            # An axis of one part only; every record tells its value.
-            found[record["id"]] = {**record, "settings": {**record["settings"], AUGMENT: record["augment"]}}
+        for record in map(CellRecord.from_json, map(read_json, files)):
+            name = TREATMENTS[str(record.treatment["augment"])] if record.regime == "real" else ""
+            found[record.id] = replace(record, name=name, settings={key: record.settings[key] for key in AXES})
     return sorted(found.values(), key=_place)
 
 
-def _place(record: Record) -> tuple[Any, ...]:
-    settings = record["settings"]
-    fraction = record["synthetic_fraction"] or 0
-    regime = ORDER.index(record["regime"])
-    return settings["split.train"], regime, str(settings[AUGMENT]), fraction, settings["split.file"]
+def _place(record: CellRecord) -> tuple[Any, ...]:
+    regime, augment = ORDER.index(record.regime), str(record.treatment["augment"])
+    return (
+        record.settings["split.train"],
+        regime,
+        augment,
+        record.synthetic_fraction or 0,
+        record.settings["split.file"],
+    )
 
 
-def rename(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The summary with short names of its arms: "mixed 0.5 train 16", "real oversampled train 16"."""
-    names = {}
-    for row in summary["regimes"]:
-        settings = row["settings"]
-        short = row["regime"].partition(" train ")[0]
-        if row["regime"].split(" ")[0] == "real":
-            short = TREATMENTS[str(settings[AUGMENT])]
-        names[row["regime"]] = f"{short} train {settings['split.train']}"
-    regimes = [
-        {**row, "regime": names[row["regime"]], "settings": {"split.train": row["settings"]["split.train"]}}
-        for row in summary["regimes"]
-    ]
-    contrasts = [
-        {**row, "contrast": " - ".join(names[arm] for arm in row["contrast"].split(" - "))}
-        for row in summary["contrasts"]
-    ]
-    verdict = summary["verdict"]
-    for label in sorted(names, key=len, reverse=True):  # so that no label is replaced within a longer one
-        verdict = verdict.replace(label, names[label])
-    return {**summary, "regimes": regimes, "contrasts": contrasts, "verdict": verdict}
-
-
-def validation_losses(records: Sequence[Record]) -> dict[int, dict[float, float]]:
+def validation_losses(records: Sequence[CellRecord]) -> dict[int, dict[float, float]]:
     """By size and synthetic share of the mixed arms: the mean over repeats of the lowest validation loss."""
     losses: dict[int, dict[float, list[float]]] = {}
     for record in records:
-        if record["regime"] == "mixed":
-            lowest = min(point["val_loss"] for point in record["history"])
-            shares = losses.setdefault(record["settings"]["split.train"], {})
-            shares.setdefault(record["synthetic_fraction"], []).append(lowest)
+        if record.regime == "mixed" and record.synthetic_fraction is not None:
+            lowest = min(point["val_loss"] for point in record.history)
+            shares = losses.setdefault(record.settings["split.train"], {})
+            shares.setdefault(record.synthetic_fraction, []).append(lowest)
     return {
         size: {share: float(np.mean(values)) for share, values in shares.items()} for size, shares in losses.items()
     }
 
 
-def collect(folders: Sequence[Path], config: MetricsConfig) -> tuple[dict[str, Any], list[Record]]:
-    """The summary of all parts, with what became of the goals, and the records behind it."""
+def collect(folders: Sequence[Path], config: MetricsConfig) -> tuple[Summary, dict[str, Any], list[CellRecord]]:
+    """The summary of all parts, what became of the goals, and the records behind it."""
     records = read_records(folders)
-    summary = rename(summarise(records, [], config))
+    summary = summarise(records, [], config)
     losses = validation_losses(records)
     chosen = {size: min(shares, key=lambda share: shares[share]) for size, shares in losses.items()}
     costs = {folder.name: total_costs(folder).seconds for folder in folders}
-    summary |= {
+    told = {
         "date": date.today().isoformat(),
         "machine": f"{platform.machine()}, one thread",
         "baseline": BASELINE,
         "mixed_validation_losses": losses,
         "mixed_share_chosen_on_validation": chosen,
-        "goals": judge_goals(summary["contrasts"], chosen),
+        "goals": judge_goals(summary.contrasts, chosen),
         "seconds": costs,
     }
-    return summary, records
+    return summary, told, records
 
 
-def add_generator(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The summary with what the development of the generator says: image metrics, arms, seconds."""
-    developed = read_json(folder / "summary.json")
-    summary["seconds"][folder.name] = total_costs(folder).seconds
-    images = [{key: value for key, value in row.items() if key != "nearest"} for row in developed["image_metrics"]]
-    return {**summary, "image_metrics": images, "development": developed["regimes"]}
+def of_generator(folder: Path) -> dict[str, Any]:
+    """What the development of the generator says: image metrics, arms."""
+    developed = read_summary(folder)
+    images = [
+        {key: value for key, value in row.to_json().items() if key != "nearest"} for row in developed.image_metrics
+    ]
+    return {"image_metrics": images, "development": [arm.to_json() for arm in developed.arms]}
 
 
-def add_reference(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The summary with the arm that the other cohort's real crops train."""
-    (arm,) = read_json(folder / "summary.json")["regimes"]
-    summary["seconds"][folder.name] = total_costs(folder).seconds
-    return {**summary, "reference": arm}
+def of_reference(folder: Path) -> dict[str, Any]:
+    """The arm that the other cohort's real crops train."""
+    (arm,) = read_summary(folder).arms
+    return {"reference": arm.to_json()}
 
 
 def pools_by_size(folders: Sequence[Path]) -> dict[int, dict[str, Any]]:
@@ -166,19 +149,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     several = options.resamples
     config = MetricsConfig(bootstrap=several, permutations=several) if several else MetricsConfig()
-    summary, records = collect(options.runs, config)
-    if options.generator:
-        summary = add_generator(summary, options.generator)
-    if options.reference:
-        summary = add_reference(summary, options.reference)
+    summary, told, records = collect(options.runs, config)
+    for folder, tell in ((options.generator, of_generator), (options.reference, of_reference)):
+        if folder:
+            told |= tell(folder)
+            told["seconds"][folder.name] = total_costs(folder).seconds
     pools = pools_by_size([folder for folder in options.runs if (folder / "summary.json").is_file()])
     if pools:
-        summary["pools"] = pools
-    write_json(options.out / "summary.json", summary)
+        told["pools"] = pools
+    write_json(options.out / "summary.json", summary.to_json() | told)
     write_results(records, options.out / "results.csv")
     _save(learning_plot(summary), options.out / "auroc.svg")
-    _save(gain_plot(summary["contrasts"]), options.out / "gain.svg")
-    for goal in summary["goals"]:
+    _save(gain_plot(summary.contrasts), options.out / "gain.svg")
+    for goal in told["goals"]:
         print(goal)
 
 

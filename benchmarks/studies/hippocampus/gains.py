@@ -3,28 +3,21 @@
 from collections.abc import Sequence
 
 import numpy as np
-from goals import BASELINE, GAIN, SMALL, Contrast
+from goals import BASELINE, GAIN, SMALL
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from synthaug.report.styles import PAPER, WIDTH_IN, styles_of
+from synthaug.study.records import Contrast
 
 
 def gains_by_arm(contrasts: Sequence[Contrast]) -> dict[str, dict[int, Contrast]]:
-    """By arm and size: the paired differences in AUROC to the baseline, of arms with synthetic data.
-
-    Example:
-        >>> row = {"contrast": "mixed 0.5 train 16 - real classical train 16", "metric": "auroc", "difference": 0.1}
-        >>> {arm: sorted(rows) for arm, rows in gains_by_arm([row]).items()}
-        {'mixed 0.5': [16]}
-    """
+    """By arm and size: the paired differences in AUROC to the baseline, of arms with synthetic data."""
     found: dict[str, dict[int, Contrast]] = {}
     for row in contrasts:
-        ours, _, theirs = row["contrast"].partition(" - ")
-        arm, _, size = ours.partition(" train ")
-        if row["metric"] == "auroc" and theirs == f"{BASELINE} train {size}" and not arm.startswith("real"):
-            found.setdefault(arm, {})[int(size)] = row
+        if row.metric == "auroc" and row.baseline.series() == BASELINE and row.arm.regime != "real":
+            found.setdefault(row.arm.series(), {})[row.n_train] = row
     return found
 
 
@@ -32,7 +25,7 @@ def gains_by_arm(contrasts: Sequence[Contrast]) -> dict[str, dict[int, Contrast]
 def gain_plot(contrasts: Sequence[Contrast]) -> Figure:
     """Differences in AUROC over the number of real training people, with intervals, and the goal at small sizes."""
     arms = gains_by_arm(contrasts)
-    styles = styles_of(list(arms))
+    styles = styles_of({name: row.arm.regime for name, rows in arms.items() for row in rows.values()})
     sizes = sorted({size for rows in arms.values() for size in rows})
     figure = Figure(figsize=(WIDTH_IN * 0.7, 3.4), layout="constrained")
     axes = figure.add_subplot()
@@ -43,7 +36,8 @@ def gain_plot(contrasts: Sequence[Contrast]) -> Figure:
     for place, (arm, rows) in enumerate(arms.items()):
         style = styles[arm]
         at = np.array(sorted(rows)) * 1.03 ** (place - (len(arms) - 1) / 2)
-        values, low, high = ([rows[size][key] for size in sorted(rows)] for key in ("difference", "ci_low", "ci_high"))
+        found = [rows[size].difference for size in sorted(rows)]
+        values, low, high = ([getattr(each, end) for each in found] for end in ("value", "low", "high"))
         axes.vlines(at, low, high, color=style.colour, linewidth=1.1)
         axes.plot(at, values, color=style.colour, linestyle=style.line, marker=style.marker, markersize=4.5, label=arm)
     axes.set_xscale("log", base=2)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from synthaug.study.records import Contrast
+
 BASELINE = "real classical"
 """Real data with classical augmentation, in class-balanced batches."""
 GAIN, LOSS, SHORTFALL = 0.05, -0.01, -0.02
@@ -10,19 +12,24 @@ GAIN, LOSS, SHORTFALL = 0.05, -0.01, -0.02
 SMALL = 32
 """Largest training set of which the gain is asked."""
 
-Contrast = Mapping[str, Any]
 
-
-def find_contrast(contrasts: Sequence[Contrast], arm: str, baseline: str, *, size: int) -> Contrast | None:
+def find_contrast(
+    contrasts: Sequence[Contrast], regime: str, baseline: str, *, size: int, share: float | None = None
+) -> Contrast | None:
     """The paired difference in AUROC of an arm to a baseline at a size; None = not run.
 
-    Example:
-        >>> row = {"contrast": "mixed 0.5 train 16 - real classical train 16", "metric": "auroc", "difference": 0.1}
-        >>> find_contrast([row], "mixed 0.5", "real classical", size=16)["difference"]
-        0.1
+    Args:
+        contrasts: Of the study.
+        regime: Of the arm.
+        baseline: Name of the baseline.
+        size: Real people who trained.
+        share: Of synthetic data; None = any.
     """
-    wanted = f"{arm} train {size} - {baseline} train {size}"
-    return next((row for row in contrasts if row["contrast"] == wanted and row["metric"] == "auroc"), None)
+    for row in contrasts:
+        wanted = (row.metric, row.arm.regime, row.baseline.series(), row.n_train) == ("auroc", regime, baseline, size)
+        if wanted and share in (None, row.arm.fraction):
+            return row
+    return None
 
 
 def judge_goals(contrasts: Sequence[Contrast], chosen: Mapping[int, float]) -> list[dict[str, Any]]:
@@ -34,18 +41,19 @@ def judge_goals(contrasts: Sequence[Contrast], chosen: Mapping[int, float]) -> l
     """
     rows = []
     for size, share in sorted(chosen.items()):
-        mixed = find_contrast(contrasts, f"mixed {share:g}", BASELINE, size=size)
+        mixed = find_contrast(contrasts, "mixed", BASELINE, size=size, share=share)
         alone = find_contrast(contrasts, "synthetic", BASELINE, size=size)
         if mixed and size <= SMALL:
-            holds = mixed["difference"] >= GAIN and mixed["ci_low"] > 0
+            holds = mixed.difference.value >= GAIN and mixed.difference.low > 0
             rows.append(_row(f"mixed gains {GAIN:+.2f}, interval above 0", mixed, holds))
         if mixed:
-            rows.append(_row(f"mixed never worse than {LOSS:+.2f}", mixed, mixed["difference"] >= LOSS))
+            rows.append(_row(f"mixed never worse than {LOSS:+.2f}", mixed, mixed.difference.value >= LOSS))
         if alone:
-            rows.append(_row(f"synthetic alone within {-SHORTFALL:.2f}", alone, alone["difference"] >= SHORTFALL))
+            rows.append(_row(f"synthetic alone within {-SHORTFALL:.2f}", alone, alone.difference.value >= SHORTFALL))
     return rows
 
 
 def _row(goal: str, contrast: Contrast, holds: bool) -> dict[str, Any]:
     kept = ("contrast", "difference", "ci_low", "ci_high", "p_holm")
-    return {"goal": goal, **{key: contrast[key] for key in kept}, "holds": bool(holds)}
+    told = contrast.to_json()
+    return {"goal": goal, **{key: told[key] for key in kept}, "holds": bool(holds)}

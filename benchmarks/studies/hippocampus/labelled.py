@@ -29,6 +29,7 @@ from synthaug.ground.files import write_json
 from synthaug.study.aggregate import summarise
 from synthaug.study.cell import run_cell
 from synthaug.study.grid import cells_of
+from synthaug.study.records import CellRecord
 from synthaug.study.studies import Studies
 
 HERE = Path(__file__).parent
@@ -65,30 +66,27 @@ def run(config: Config, out: Path, *, arms: Sequence[str]) -> list[dict[str, Any
             found = cells_of(replace(config, classifier=classifier, study=study), studies.identify)
             cell = next(cell for cell in found if cell.settings["split.file"] == split)
             record = run_cell(cell, studies.of(cell.config))
-            print(f"{name}, {split}, seed {seed}: AUROC {record['metrics']['auroc']:.3f}", flush=True)
-            records.append({**record, "settings": {ARM: name, **record["settings"]}})
+            print(f"{name}, {split}, seed {seed}: AUROC {record.metrics['auroc']:.3f}", flush=True)
+            records.append(replace(record, settings={ARM: name, **record.settings}))
     return records
 
 
-def figures_of(records: Sequence[dict[str, Any]], metrics: MetricsConfig, geometry: GeometryConfig) -> dict[str, Any]:
+def figures_of(records: Sequence[CellRecord], metrics: MetricsConfig, geometry: GeometryConfig) -> dict[str, Any]:
     """AUROC of each arm and cell, and paired differences with intervals over people, splits and seeds."""
     summary = summarise(records, [], metrics)
     cells: dict[str, dict[str, float]] = {}
     for record in records:
-        repeat = f"{Path(record['settings']['split.file']).stem} seed {record['seed']}"
-        cells.setdefault(record["settings"][ARM], {})[repeat] = round(record["metrics"]["auroc"], 4)
+        repeat = f"{Path(record.settings['split.file']).stem} seed {record.seed}"
+        cells.setdefault(record.settings[ARM], {})[repeat] = round(record.metrics["auroc"], 4)
     kept = ("contrast", "difference", "ci_low", "ci_high", "p", "p_holm")
     return {
         "script": "benchmarks/studies/hippocampus/labelled.py",
         "date": date.today().isoformat(),
-        "training_people": records[0]["n_train"],
-        "test_people": len({row["patient_id"] for row in records[0]["predictions"]}),
+        "training_people": records[0].n_train,
+        "test_people": len({row.patient_id for row in records[0].predictions}),
         "zooms": list(geometry.zooms),
-        "arms": {
-            row["settings"][ARM]: {key: row["auroc"][key] for key in ("value", "ci_low", "ci_high")}
-            for row in summary["regimes"]
-        },
-        "contrasts": [{key: row[key] for key in kept} for row in summary["contrasts"] if row["metric"] == "auroc"],
+        "arms": {arm.settings[ARM]: arm.metrics["auroc"].to_json() for arm in summary.arms},
+        "contrasts": [{key: row.to_json()[key] for key in kept} for row in summary.in_metric("auroc")],
         "cells": cells,
     }
 

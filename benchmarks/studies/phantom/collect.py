@@ -10,6 +10,7 @@ import csv
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from synthaug.report.page import write_results
 from synthaug.report.styles import PAPER, WIDTH_IN, styles_of
 from synthaug.statistics.resampling import correct_holm
 from synthaug.study.aggregate import summarise
-from synthaug.study.arms import Arm, Record, arms_of
+from synthaug.study.arms import arms_of
+from synthaug.study.records import CellRecord, Contrast, Summary
 
 HERE = Path(__file__).parent
 DIFFICULTY, FRACTION = "data.phantom.difficulty", "data.phantom.positive_fraction"
@@ -47,12 +49,10 @@ def main(out: Path) -> None:
     records = read_records(out)
     summary = summarise(records, [], MetricsConfig())
     rows = list(grid(summary, validation_losses(records)))
-    contrasts = [
-        row for row in summary["contrasts"] if row["metric"] in KEPT and not row["contrast"].startswith("real")
-    ]
-    seconds = sum(record["seconds"] for record in records)
+    contrasts = [row for row in summary.contrasts if row.metric in KEPT and row.arm.regime in FILLED]
+    seconds = sum(record.seconds for record in records)
     told = {"date": date.today().isoformat(), "grid": rows, "seconds": seconds}
-    write_json(HERE / "summary.json", summary | {"contrasts": contrasts} | told)
+    write_json(HERE / "summary.json", replace(summary, contrasts=tuple(contrasts)).to_json() | told)
     write_results(records, HERE / "results.csv")
     with (HERE / "grid.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(dict.fromkeys(key for row in rows for key in row)))
@@ -62,7 +62,7 @@ def main(out: Path) -> None:
     print("\n".join([*table(rows), "", *tell_all(rows, contrasts)]))
 
 
-def read_records(out: Path) -> list[Record]:
+def read_records(out: Path) -> list[CellRecord]:
     """The finished cells of whole seeds, balance and loss told as one treatment.
 
     A seed of a run that was cut short has fewer cells than the first and is left out.
@@ -74,65 +74,63 @@ def read_records(out: Path) -> list[Record]:
     if not files:
         raise InputError(f"{out}: no finished cell there; run run.py first.")
     records = []
-    for record in map(read_json, files):
-        settings = dict(record["settings"])
+    for record in map(CellRecord.from_json, map(read_json, files)):
+        settings = dict(record.settings)
         loss = settings.pop(LOSS)
-        treatment = "focal" if loss == "focal" else "classical" if record["augment"] else settings[BALANCE]
-        records.append({**record, "settings": {**settings, BALANCE: treatment}})
-    counts = Counter(record["seed"] for record in records)
-    return sorted((record for record in records if counts[record["seed"]] == max(counts.values())), key=_order)
+        treatment = "focal" if loss == "focal" else "classical" if record.treatment["augment"] else settings[BALANCE]
+        records.append(replace(record, settings={**settings, BALANCE: treatment}))
+    counts = Counter(record.seed for record in records)
+    return sorted((record for record in records if counts[record.seed] == max(counts.values())), key=_order)
 
 
-def _order(record: Record) -> tuple[Any, ...]:
-    settings = record["settings"]
-    regime = ("real", *FILLED).index(record["regime"])
-    return settings[DIFFICULTY], -settings[FRACTION], regime, TREATMENTS.index(settings[BALANCE]), record["seed"]
+def _order(record: CellRecord) -> tuple[Any, ...]:
+    settings = record.settings
+    regime = ("real", *FILLED).index(record.regime)
+    return settings[DIFFICULTY], -settings[FRACTION], regime, TREATMENTS.index(settings[BALANCE]), record.seed
 
 
-def validation_losses(records: Sequence[Record]) -> dict[str, float]:
+def validation_losses(records: Sequence[CellRecord]) -> dict[str, float]:
     """Of each arm by its label: the lowest validation loss of a training, the mean over seeds."""
 
-    def lowest(record: Record) -> float:
-        return min(point["val_loss"] for point in record["history"])
+    def lowest(record: CellRecord) -> float:
+        return min(point["val_loss"] for point in record.history)
 
-    arms: list[Arm] = arms_of(records)
-    return {arm.label: float(np.mean([lowest(record) for record in arm.records])) for arm in arms}
+    return {arm.label: float(np.mean([lowest(record) for record in arm.records])) for arm in arms_of(records)}
 
 
-def grid(summary: dict[str, Any], losses: dict[str, float]) -> Iterator[Row]:
+def grid(summary: Summary, losses: dict[str, float]) -> Iterator[Row]:
     """A row an arm: its AUROC and, of arms with synthetic data, the difference to the real treatment of the lowest
     validation loss, with a p corrected over all of these differences."""
     rows = []
-    for arm in summary["regimes"]:
-        settings, auroc = arm["settings"], arm["auroc"]
-        kind = arm["regime"].split()[0]
+    for arm in summary.arms:
+        settings, auroc = arm.settings, arm.metrics["auroc"]
         rows.append(
             {
                 "difficulty": settings[DIFFICULTY],
                 "positive_fraction": settings[FRACTION],
-                "arm": f"real, {settings[BALANCE]}" if kind == "real" else kind,
-                "label": arm["regime"],
-                "seeds": arm["repeats"],
-                "auroc": auroc["value"],
-                "ci_low": auroc["ci_low"],
-                "ci_high": auroc["ci_high"],
-                "validation_loss": losses[arm["regime"]],
+                "arm": f"real, {settings[BALANCE]}" if arm.regime == "real" else arm.regime,
+                "label": arm.label,
+                "seeds": arm.repeats,
+                "auroc": auroc.value,
+                "ci_low": auroc.low,
+                "ci_high": auroc.high,
+                "validation_loss": losses[arm.label],
             }
         )
-    contrasts = {row["contrast"]: row for row in summary["contrasts"] if row["metric"] == "auroc"}
+    contrasts = {(row.arm.label, row.baseline.label): row for row in summary.in_metric("auroc")}
     asked = []
     for row in rows:
         if row["arm"] not in FILLED:
             continue
-        rivals = [other for other in rows if other["arm"].startswith("real") and _place(other) == _place(row)]
+        rivals = [other for other in rows if other["arm"] not in FILLED and _place(other) == _place(row)]
         chosen = min(rivals, key=lambda other: other["validation_loss"])
-        gain = contrasts[f"{row['label']} - {chosen['label']}"]
+        gain = contrasts[row["label"], chosen["label"]]
         row |= {
             "against": chosen["arm"],
-            "difference": gain["difference"],
-            "difference_low": gain["ci_low"],
-            "difference_high": gain["ci_high"],
-            "p": gain["p"],
+            "difference": gain.difference.value,
+            "difference_low": gain.difference.low,
+            "difference_high": gain.difference.high,
+            "p": gain.p,
         }
         asked.append(row)
     for row, corrected in zip(asked, correct_holm([row["p"] for row in asked]), strict=True):
@@ -175,13 +173,13 @@ def table(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def tell_all(rows: Sequence[Row], contrasts: Sequence[Row]) -> list[str]:
+def tell_all(rows: Sequence[Row], contrasts: Sequence[Contrast]) -> list[str]:
     """A sentence an arm: how many of its differences are clear, of those to the chosen treatment and of all."""
     lines = []
     for name in FILLED:
         chosen = [row["verdict"] for row in rows if row["arm"] == name]
-        every = [row for row in contrasts if row["contrast"].startswith(name) and row["metric"] == "auroc"]
-        above = sum(row["difference"] > 0 for row in every)
+        every = [row for row in contrasts if row.arm.regime == name and row.metric == "auroc"]
+        above = sum(row.difference.value > 0 for row in every)
         lines.append(
             f"{name}: pays in {chosen.count('pays')} and harms in {chosen.count('harms')} of {len(chosen)} cells; the "
             f"AUROC is higher in {above} of all {len(every)} comparisons with a treatment of real data."
@@ -195,7 +193,7 @@ def gains(rows: Sequence[Row]) -> Figure:
     shown = [row for row in rows if row["arm"] in FILLED]
     difficulties = sorted({row["difficulty"] for row in shown})
     fractions = sorted({row["positive_fraction"] for row in shown}, reverse=True)
-    styles = styles_of(FILLED)
+    styles = styles_of({name: name for name in FILLED})
     figure = Figure(figsize=(WIDTH_IN, 2.8), layout="constrained")
     panels = figure.subplots(1, len(difficulties), sharey=True, squeeze=False)[0]
     for panel, difficulty in zip(panels, difficulties, strict=True):

@@ -1,0 +1,71 @@
+"""What records are made of: estimates, settings in words, the schema and the versions behind a file."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Self
+
+SCHEMA = 2
+"""Of the files. 1 = files without a number, written before there were records."""
+STAGES = ("autoencoder", "generator", "pool")
+"""Sections of the config that say how synthetic volumes are made: an arm of real data has none of their settings."""
+Settings = Mapping[str, Any]
+
+
+def library_versions() -> dict[str, str]:
+    """The installed versions of what results depend on most."""
+    found = {}
+    for name in ("synthaug", "torch", "monai"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def leaves_out_zero(self) -> bool:
+        """Whether both ends lie on one side of 0."""
+        return self.low * self.high > 0
+
+    def words(self, sign: str = "") -> str:
+        """For people.
+
+        Example:
+            >>> Estimate(0.1, -0.05, 0.25).words("+")
+            '+0.100 (-0.050 to +0.250)'
+        """
+        return f"{self.value:{sign}.3f} ({self.low:{sign}.3f} to {self.high:{sign}.3f})"
+
+    def to_json(self, name: str = "value") -> dict[str, float]:
+        """The keys that files have."""
+        return {name: self.value, "ci_low": self.low, "ci_high": self.high}
+
+    @classmethod
+    def from_json(cls, told: Settings, name: str = "value") -> Self:
+        """As :meth:`to_json` wrote it."""
+        return cls(told[name], told["ci_low"], told["ci_high"])
+
+
+def setting_words(key: str, value: Any) -> str:
+    """A setting as labels write it: a short key, and a value that every tracker takes in a name.
+
+    Example:
+        >>> setting_words("classifier.class_weights", [1.0, 2.5])
+        'class_weights 1.0 2.5'
+    """
+    return re.sub(r"[^\w.+-]+", " ", f"{key.split('.')[-1]} {value}").strip()
+
+
+def known(cls: type, told: Settings) -> dict[str, Any]:
+    """Of what a file tells, the fields that a record has: files of later versions may tell more."""
+    return {each.name: told[each.name] for each in fields(cls) if each.name in told}

@@ -1,0 +1,192 @@
+"""``summary.json`` as a record: what a study found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import read_json
+from synthaug.study.records.arms import Arm, Contrast
+from synthaug.study.records.fields import SCHEMA, Estimate, Settings, known, library_versions
+from synthaug.study.records.verdicts import Verdict, judge
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class ImageComparison:
+    """One metric of a pool's volumes beside real ones."""
+
+    metric: str
+    estimate: Estimate
+    source: str = ""
+    """Axis values that tell the pool from the study's others; "" = there is one."""
+    extractor: str = ""
+    fingerprint: str = ""
+    larger_is_better: bool = False
+    n_real: int = 0
+    n_synthetic: int = 0
+    more: Settings = field(default_factory=dict)
+    """What belongs to this metric alone: floor, value_at_floor_n and n_floor of a distance, false_alarms of copies."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A row of ``image_metrics``."""
+        told = {name: value for name, value in vars(self).items() if name not in ("estimate", "more")}
+        return {**told, **self.estimate.to_json(), **self.more}
+
+    @classmethod
+    def from_json(cls, row: Settings) -> Self:
+        """A row of ``image_metrics``, of any version."""
+        own = known(cls, row)
+        more = {key: value for key, value in row.items() if key not in {*own, "value", "ci_low", "ci_high"}}
+        return cls(**{**own, "estimate": Estimate.from_json(row), "more": more})
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """An arm on the test patients that have one value in a column of the manifest."""
+
+    column: str
+    value: str
+    arm: str
+    """Its label."""
+    n_test: int
+    metrics: Mapping[str, Estimate | None]
+    """None where the patients lack a class."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A row of ``subgroups``."""
+        metrics = {name: each and each.to_json() for name, each in self.metrics.items()}
+        return {"column": self.column, "value": self.value, "regime": self.arm, "n_test": self.n_test, **metrics}
+
+    @classmethod
+    def from_json(cls, row: Settings) -> Self:
+        """A row of ``subgroups``."""
+        own = ("column", "value", "regime", "n_test")
+        metrics = {name: each and Estimate.from_json(each) for name, each in row.items() if name not in own}
+        return cls(row["column"], row["value"], row["regime"], row["n_test"], metrics)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a study found; ``summary.json``."""
+
+    cells: int
+    """That finished."""
+    arms: tuple[Arm, ...]
+    contrasts: tuple[Contrast, ...]
+    verdict: Verdict
+    failed: tuple[Settings, ...] = ()
+    """Of each cell that failed: regime, seed, settings, id, error."""
+    permutations: int = 0
+    """Swaps behind each p."""
+    subgroups: tuple[Subgroup, ...] = ()
+    image_metrics: tuple[ImageComparison, ...] = ()
+    image_metrics_left_out: tuple[Settings, ...] = ()
+    """Metric, source and reason of each that says nothing here."""
+    versions: Mapping[str, str] = field(default_factory=library_versions)
+    """Of synthaug, torch and MONAI when it was written."""
+    schema: int = SCHEMA
+
+    @property
+    def p_limit(self) -> str:
+        """Why no comparison can come out clear; "" = some can."""
+        return self.verdict.limit
+
+    def in_metric(self, metric: str) -> list[Contrast]:
+        """The contrasts in one metric."""
+        return [contrast for contrast in self.contrasts if contrast.metric == metric]
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``summary.json``."""
+        told: dict[str, Any] = {
+            "schema": self.schema,
+            "versions": dict(self.versions),
+            "cells": self.cells,
+            "failed": list(self.failed),
+            "regimes": [arm.to_json() for arm in self.arms],
+            "contrasts": [contrast.to_json() for contrast in self.contrasts],
+            "permutations": self.permutations,
+            "p_limit": self.p_limit,
+            "verdict": self.verdict.sentence(),
+            "answer": self.verdict.to_json(),
+        }
+        if self.subgroups:
+            told["subgroups"] = [group.to_json() for group in self.subgroups]
+        told["image_metrics"] = [each.to_json() for each in self.image_metrics]
+        return told | {"image_metrics_left_out": list(self.image_metrics_left_out)}
+
+    @classmethod
+    def from_json(cls, told: Settings) -> Self:
+        """The content of a ``summary.json`` of any version so far.
+
+        Raises:
+            InputError: A later version wrote it.
+        """
+        if told.get("schema", 1) > SCHEMA:
+            raise InputError(
+                f"summary.json has schema {told['schema']}, this synthaug reads up to {SCHEMA}: upgrade it."
+            )
+        arms = tuple(Arm.from_json(row) for row in told["regimes"])
+        by_label = {arm.label: arm for arm in arms}
+        contrasts = tuple(Contrast.from_json(row, by_label) for row in told["contrasts"])
+        if "answer" in told:
+            verdict = Verdict.from_json(told["answer"], by_label)
+        else:
+            n_test = max((arm.n_test for arm in arms), default=0)
+            verdict = judge(contrasts, confidence=0.95, n_test=n_test, limit=told.get("p_limit", ""))
+        return cls(
+            cells=told["cells"],
+            arms=arms,
+            contrasts=contrasts,
+            verdict=verdict,
+            failed=tuple(told.get("failed", ())),
+            permutations=told.get("permutations", 0),
+            subgroups=tuple(map(Subgroup.from_json, told.get("subgroups", ()))),
+            image_metrics=tuple(map(ImageComparison.from_json, told.get("image_metrics", ()))),
+            image_metrics_left_out=tuple(told.get("image_metrics_left_out", ())),
+            versions=told.get("versions", {}),
+            schema=told.get("schema", 1),
+        )
+
+    def to_frame(self, rows: Literal["arms", "contrasts", "images"] = "arms") -> "pd.DataFrame":
+        """The study as a table.
+
+        Args:
+            rows: "arms": a row an arm and metric, with value, ci_low and ci_high; "contrasts": a row a paired
+                difference; "images": a row an image metric.
+        """
+        import pandas as pd  # late: a finished study is told without it
+
+        if rows == "contrasts":
+            return pd.DataFrame([contrast.to_json() for contrast in self.contrasts])
+        if rows == "images":
+            return pd.DataFrame([each.to_json() for each in self.image_metrics])
+        told = ["regime", "fraction", "generator", "classifier", "protocol", "n_train", "n_train_real"]
+        told += ["n_train_synthetic", "n_test", "repeats"]
+        return pd.DataFrame(
+            {"arm": arm.label, **{name: getattr(arm, name) for name in told}, **arm.settings}
+            | {"metric": metric, **estimate.to_json()}
+            for arm in self.arms
+            for metric, estimate in arm.metrics.items()
+        )
+
+
+def read_summary(path: str | Path) -> Summary:
+    """Read what a study found.
+
+    Args:
+        path: The study's folder, or its ``summary.json``, of any version so far.
+
+    Raises:
+        InputError: There is none, or it cannot be read.
+    """
+    file = Path(path) / "summary.json" if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise InputError(f"{file}: no summary there; name the folder of a finished study.")
+    try:
+        return Summary.from_json(read_json(file))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file}: not a summary of a study (it lacks {error}).") from error

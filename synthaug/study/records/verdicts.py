@@ -1,0 +1,141 @@
+"""The answer of a study: judged from its contrasts, told in a sentence that is made last."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from synthaug.study.records.arms import Arm, Contrast
+from synthaug.study.records.fields import Estimate, Settings, known
+
+QUESTIONS = {
+    "mixed": "Adding synthetic data",
+    "finetuned": "Pre-training on synthetic data",
+    "synthetic": "Training on synthetic data alone",
+}
+"""What a verdict says of the arms of a regime."""
+ANSWERS = {"helped": "helped", "hurt": "hurt", "unclear": "showed no clear effect"}
+"""What a verdict says of one comparison."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer of a study, no bolder than intervals and corrected p-values."""
+
+    kind: Literal["helped", "hurt", "unclear", "none"]
+    """helped and hurt: clearly in at least one comparison, and in none the other way; none: nothing is compared."""
+    regimes: tuple[str, ...] = ()
+    """Whose arms were asked about."""
+    compared: int = 0
+    """Comparisons of AUROC with real data."""
+    helped: int = 0
+    """Of these, clear gains."""
+    hurt: int = 0
+    """Of these, clear losses."""
+    lowest: Contrast | None = None
+    """The comparison with the lowest difference."""
+    highest: Contrast | None = None
+    """That with the highest; the same where there is one comparison."""
+    confidence: float = 0.95
+    n_test: int = 0
+    """Test patients."""
+    seeds: int = 0
+    """Of the comparison, where there is one."""
+    augmentations: tuple[str, ...] = ()
+    """Kinds that the arms have, classical or labelled; none where an arm has none."""
+    limit: str = ""
+    """Why no comparison can come out clear; "" = some can."""
+
+    @property
+    def difference(self) -> Estimate | None:
+        """Of AUROC, where there is one comparison."""
+        return self.highest.difference if self.highest and self.compared == 1 else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The key ``answer``."""
+        ends = {name: end and end.to_json() for name, end in (("lowest", self.lowest), ("highest", self.highest))}
+        single = self.difference.to_json("difference") if self.difference else {}
+        lists = {"regimes": list(self.regimes), "augmentations": list(self.augmentations)}
+        return {**vars(self), **lists, **ends, **single}
+
+    @classmethod
+    def from_json(cls, told: Settings, arms: Mapping[str, Arm]) -> Self:
+        """The key ``answer``."""
+        ends = {name: told[name] and Contrast.from_json(told[name], arms) for name in ("lowest", "highest")}
+        return cls(
+            **{
+                **known(cls, told),
+                "regimes": tuple(told["regimes"]),
+                "augmentations": tuple(told["augmentations"]),
+                **ends,
+            }
+        )
+
+    def sentence(self) -> str:
+        """The answer for people, made last."""
+        return f"{_answer(self)} {self.limit}".rstrip()
+
+    def headline(self) -> str:
+        """The answer in the few words that a column of names has room for."""
+        if self.kind == "none":
+            return "no comparison"
+        if self.compared > 1:
+            return f"{self.helped} of {self.compared} helped, {self.hurt} hurt"
+        return ANSWERS[self.kind]
+
+
+def judge(
+    contrasts: Sequence[Contrast], *, confidence: float, n_test: int, augmentations: Sequence[str] = (), limit: str = ""
+) -> Verdict:
+    """Judge a study by its differences in AUROC to real data; data added to real data counts before data alone.
+
+    Args:
+        contrasts: Of the study; those of real arms with each other are passed over.
+        confidence: Coverage of their intervals.
+        n_test: Test patients.
+        augmentations: Kinds that the arms have; none where an arm has none.
+        limit: Why no comparison can come out clear.
+    """
+    asked = [each for each in contrasts if each.metric == "auroc" and each.arm.regime != "real"]
+    added = [each for each in asked if each.arm.regime != "synthetic"] or asked
+    if not added:
+        return Verdict("none", confidence=confidence, n_test=n_test, augmentations=tuple(augmentations), limit=limit)
+    clear = [each.difference.value for each in added if each.is_clear(1 - confidence)]
+    helped, hurt = sum(value > 0 for value in clear), sum(value < 0 for value in clear)
+    lowest, highest = (choose(added, key=lambda each: each.difference.value) for choose in (min, max))
+    return Verdict(
+        "helped" if helped and not hurt else "hurt" if hurt and not helped else "unclear",
+        regimes=tuple(dict.fromkeys(each.arm.regime for each in added)),
+        compared=len(added),
+        helped=helped,
+        hurt=hurt,
+        lowest=lowest,
+        highest=highest,
+        confidence=confidence,
+        n_test=n_test,
+        seeds=len(highest.seeds),
+        augmentations=tuple(augmentations),
+        limit=limit,
+    )
+
+
+def _answer(verdict: Verdict) -> str:
+    low, high = verdict.lowest, verdict.highest
+    if low is None or high is None:
+        return "No comparison: the study needs the regime 'real' and one with synthetic data."
+    one = verdict.regimes[0] if len(verdict.regimes) == 1 else ""
+    what = QUESTIONS.get(one, "Adding or pre-training on synthetic data")
+    percent = f"{100 * verdict.confidence:g} %"
+    if verdict.compared > 1:
+        return (
+            f"{what} helped clearly in {verdict.helped} and hurt clearly in {verdict.hurt} of {verdict.compared} "
+            f"comparisons with real data (AUROC {low.difference.value:+.3f}, {low.label}, to "
+            f"{high.difference.value:+.3f}, {high.label}; {percent} intervals, p corrected by Holm)."
+        )
+    found, kinds = high.difference, " or ".join(verdict.augmentations)
+    with_augmentation = f" with {kinds} augmentation" if kinds else ""
+    return (
+        f"{what} {ANSWERS[verdict.kind]}: AUROC {found.value:+.3f} against real data"
+        f"{with_augmentation} ({percent} interval {found.low:+.3f} to {found.high:+.3f}; corrected p "
+        f"{high.p_holm:.3g}; {verdict.n_test} test patients, {verdict.seeds} "
+        f"seed{'s' * (verdict.seeds > 1)})."
+    )

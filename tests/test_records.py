@@ -1,0 +1,148 @@
+"""Records are written and read back unchanged, and files of earlier versions become records too."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import synthaug as sa
+from synthaug.config import MetricsConfig
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import write_json
+from synthaug.study.aggregate import summarise
+from synthaug.study.records import SCHEMA, Arm, CellRecord, ImageComparison, Prediction, Subgroup, Summary, read_summary
+
+STUDIES = Path(__file__).parents[1] / "benchmarks" / "studies"
+OLD = ["full_size", "hippocampus", "hippocampus/same-cohort", "phantom"]
+"""Summaries that were written before there were records."""
+
+
+def a_record(regime="real", fraction=None, *, seed=0, right=3, **settings):
+    rows = [
+        Prediction(f"s{n}", f"p{n}", n % 2, (0.2, 0.8) if (n % 2 == 1) == (n < 2 * right) else (0.8, 0.2))
+        for n in range(8)
+    ]
+    return CellRecord(
+        regime,
+        seed,
+        id=f"{regime}-{seed}",
+        synthetic_fraction=fraction,
+        settings={key.replace("__", "."): value for key, value in settings.items()},
+        treatment={"augment": ["flip"], "balance": "oversampled", "class_weights": None},
+        generator="" if fraction is None else "ccella",
+        labels="" if fraction is None else "requested",
+        classifier="resnet10",
+        protocol="same cohort",
+        n_train=8,
+        n_train_real=8,
+        predictions=tuple(rows),
+        history=({"step": 4, "val_loss": 0.5},),
+        metrics={"auroc": 0.5},
+    )
+
+
+@pytest.fixture(scope="module")
+def summary():
+    records = [a_record(seed=seed) for seed in (0, 1)]
+    records += [a_record("mixed", share, seed=seed, right=4) for share in (0.25, 0.5) for seed in (0, 1)]
+    found = summarise(records, [{"regime": "mixed", "seed": 2}], MetricsConfig(bootstrap=10, permutations=9))
+    image = ImageComparison.from_json(
+        {"metric": "fid", "value": 2.0, "ci_low": 1.0, "ci_high": 3.0, "floor": 0.5, "n_floor": 3, "fingerprint": "f"}
+    )
+    groups = tuple(
+        Subgroup("site", site, "real", 4, {"auroc": each}) for site, each in (("a", None), ("b", image.estimate))
+    )
+    left_out = ({"metric": "copies", "reason": "too few", "source": ""},)
+    return replace(found, image_metrics=(image,), subgroups=groups, image_metrics_left_out=left_out)
+
+
+def test_a_summary_is_read_back_as_it_was_written(summary, tmp_path):
+    write_json(tmp_path / "summary.json", summary.to_json())
+    assert sa.read_summary(tmp_path) == sa.read_summary(tmp_path / "summary.json")
+    again = sa.read_summary(tmp_path)
+    assert again.to_json() == summary.to_json()
+    assert (again.arms, again.verdict.kind, again.subgroups) == (summary.arms, summary.verdict.kind, summary.subgroups)
+    assert again.image_metrics[0].more == {"floor": 0.5, "n_floor": 3}
+    assert again.contrasts[0].arm.label == summary.contrasts[0].arm.label
+
+
+def test_a_summary_keeps_the_keys_that_it_had_and_tells_its_schema_and_versions(summary):
+    told = summary.to_json()
+    kept = {"cells", "failed", "regimes", "contrasts", "permutations", "p_limit", "verdict", "subgroups"}
+    assert kept | {"image_metrics", "image_metrics_left_out"} <= set(told)
+    assert told["schema"] == SCHEMA
+    assert set(told["versions"]) == {"synthaug", "torch", "monai"}
+    of_arm = {"regime", "settings", "seeds", "repeats", "n_train", "n_train_real", "n_train_synthetic", "protocol"}
+    assert of_arm | {"n_test", "auroc"} <= set(told["regimes"][0])
+    assert {"contrast", "metric", "difference", "ci_low", "ci_high", "p", "p_holm"} <= set(told["contrasts"][0])
+    arm = told["regimes"][1]["arm"]
+    assert (arm["regime"], arm["fraction"], arm["generator"], arm["labels"]) == ("mixed", 0.25, "ccella", "requested")
+    assert (arm["classifier"], arm["treatment"]["balance"]) == ("resnet10", "oversampled")
+    assert told["answer"]["kind"] == summary.verdict.kind
+
+
+@pytest.mark.parametrize("study", OLD)
+def test_a_summary_of_an_earlier_version_becomes_records_with_the_same_labels(study):
+    told = json.loads((STUDIES / study / "summary.json").read_text())
+    assert "schema" not in told
+    found = read_summary(STUDIES / study)
+    assert [arm.label for arm in found.arms] == [row["regime"] for row in told["regimes"]]
+    assert [row.label for row in found.contrasts] == [row["contrast"] for row in told["contrasts"]]
+    assert {arm.regime for arm in found.arms} <= {"real", "synthetic", "mixed", "finetuned"}
+    assert all(arm.fraction is None or 0 < arm.fraction <= 1 for arm in found.arms)
+    assert found.schema == 1
+    again = Summary.from_json(json.loads(json.dumps(found.to_json())))
+    assert [arm.label for arm in again.arms] == [arm.label for arm in found.arms]
+    clear = [
+        row for row in found.in_metric("auroc") if row.is_clear(0.05) and row.arm.regime not in ("real", "synthetic")
+    ]
+    assert found.verdict.helped + found.verdict.hurt == len(clear)
+
+
+def test_a_cell_is_read_back_as_it_was_written_and_one_of_an_earlier_version_too():
+    record = a_record("mixed", 0.5, split__train=8)
+    assert CellRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
+    old = {
+        key: value
+        for key, value in record.to_json().items()
+        if key not in ("schema", "versions", "treatment", "labels")
+    }
+    old["predictions"] = [
+        {key: row[key] for key in ("patient_id", "label", "probabilities")} for row in old["predictions"]
+    ]
+    found = CellRecord.from_json(json.loads(json.dumps(old | {"augment": False, "a later key": 1})))
+    assert (found.schema, found.treatment, found.versions) == (1, {"augment": False}, {})
+    assert found.predictions[3].subject_id == "p3"
+
+
+@pytest.mark.parametrize("kind", [CellRecord, Summary])
+def test_a_file_of_a_later_version_is_refused(kind, summary):
+    told = a_record().to_json() if kind is CellRecord else summary.to_json()
+    with pytest.raises(InputError, match="upgrade"):
+        kind.from_json(told | {"schema": SCHEMA + 1})
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "no summary"), ("{}", "not a summary")])
+def test_what_is_no_summary_is_refused_by_its_name(tmp_path, content, words):
+    if content:
+        (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(InputError, match=rf"{tmp_path.name}.*{words}"):
+        sa.read_summary(tmp_path / "summary.json")
+
+
+def test_a_summary_becomes_tables(summary):
+    arms = summary.to_frame()
+    assert len(arms) == sum(len(arm.metrics) for arm in summary.arms)
+    [row] = arms[(arms.arm == "mixed 0.5") & (arms.metric == "auroc")].itertuples()
+    assert (row.value, row.fraction) == (summary.arms[2].metrics["auroc"].value, 0.5)
+    assert list(summary.to_frame("contrasts").contrast) == [row.label for row in summary.contrasts]
+    assert list(summary.to_frame("images").floor) == [0.5]
+
+
+def test_a_label_is_made_of_fields():
+    arm = Arm("mixed", fraction=0.5, settings={"split.train": 16, "generator.variant": "maisi"})
+    assert (arm.label, arm.series(), arm.panel()) == ("mixed train 16 variant maisi", "mixed variant maisi", "train 16")
+    assert replace(arm, tells_fraction=True).label == "mixed 0.5 train 16 variant maisi"
+    assert replace(arm, name="half").label == "half train 16 variant maisi"
+    assert arm.panel(without=["split.train"]) == ""
