@@ -5,17 +5,20 @@ import os
 import time
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 import torch
 import torchio as tio
 from scipy import ndimage
 
-from synthaug.config import PreprocessConfig
+from synthaug.config import Config, DataConfig, GeneratorConfig, PreprocessConfig, SplitConfig
 from synthaug.data.manifest import load_manifest, make_subject
 from synthaug.data.near_copies import LIMIT, find_near_copies, fingerprint, likeness, shared_reports, tell_near_copies
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.data.splits import Split
+from synthaug.study.preparation import Study
 
 SHARED = Path(os.environ.get("SYNTHAUG_DATA", Path(__file__).parents[2] / "shared" / "data"))
 CONFIG = PreprocessConfig()
@@ -102,9 +105,28 @@ def test_a_volume_costs_milliseconds():
     assert time.process_time() - started < 1
 
 
+def test_a_study_tells_near_copies_of_its_files(people, tmp_path, caplog):
+    rows = ["subject_id,label,t2w"]
+    volumes = [subject["t2w"].data for subject in people] * 2
+    for number, volume in enumerate(volumes[:12]):
+        changed = shifted(volume) if number >= 10 else volume
+        nibabel.save(nibabel.Nifti1Image(changed[0].numpy(), np.diag([2.5, 2.5, 4, 1])), tmp_path / f"{number}.nii")
+        rows.append(f"s{number:02d},{number % 2},{number}.nii")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    config = Config(
+        data=DataConfig(root=str(tmp_path)),
+        split=SplitConfig(test=0.34, val=0.17),
+        generator=GeneratorConfig(variant="radmaisi"),
+    )
+    with caplog.at_level(logging.WARNING):
+        Study.read(config, tmp_path / "out", lambda name, total: lambda *_: None)
+    [message] = [r.getMessage() for r in caplog.records if "nearly the same image" in r.getMessage()]
+    assert "1 more" in message
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real data folder is not here; set SYNTHAUG_DATA")
 def test_no_two_people_of_a_real_cohort_are_called_one():
-    subjects = load_manifest(SHARED / "hippocampus/manifest.csv", ["t1"])[:60]
+    subjects = load_manifest(SHARED / "hippocampus/manifest.csv", ["t1"])[:24]
     config = PreprocessConfig(spacing_mm=(1, 1, 1), shape=(32, 40, 24))
     done = preprocess(subjects, config, ["t1"])
     assert find_near_copies(done, ["t1"]) == []
