@@ -62,20 +62,34 @@ def test_each_metric_moves_the_right_way(reports):
 
 
 def test_reports_measured_unlike_are_not_compared(reports):
-    other = sa.compare_images(subjects(40, seed=0), subjects(38, seed=1), MEANS, resamples=2)
+    other = sa.compare_images(subjects(40, seed=0), subjects(38, seed=1), MEANS, resamples=2, realism="off")
     with pytest.raises(InputError, match="n_synthetic"):
         other.ratio(reports["alike"])
-    seeded = sa.compare_images(subjects(40, seed=0), subjects(40, seed=1), resamples=2)
+    seeded = sa.compare_images(subjects(40, seed=0), subjects(40, seed=1), resamples=2, realism="off")
     with pytest.raises(InputError, match="fingerprint"):
         seeded.ratio(reports["alike"])
     with pytest.raises(InputError, match="not in both"):
         seeded.ratio(reports["alike"], "fid", "7")
 
 
+def test_realism_stands_first_and_in_every_form(reports):
+    near, far = (reports[name].realism for name in ("alike", "brighter"))
+    assert near.statistics.value < 0.7
+    assert far.statistics.value > near.statistics.value + 0.1
+    assert far.cnn is None
+    report = reports["brighter"]
+    assert report.remarks()[0] == far.sentence()
+    assert report.to_metrics()["all/realism_statistics_ci_low"] == far.statistics.low
+    assert report.to_frame().set_index("metric").loc["realism_statistics", "value"] == far.statistics.value
+    assert json.loads(json.dumps(report.to_dict()))["realism"]["kind"] == far.kind
+
+
 def test_what_too_few_volumes_cannot_tell_is_named():
     report = sa.compare_images(subjects(9, seed=0), subjects(9, seed=1), MEANS, resamples=2)
     assert report.left_out["all"] == ["precision", "recall", "density", "coverage"]
     assert list(report.distances["0"]) == ["fid", "kid", "mmd"]
+    assert report.realism.kind == "cannot tell"
+    assert report.to_metrics().keys().isdisjoint({"all/realism_statistics"})
     with pytest.raises(InputError, match="2 real and 40 synthetic volumes are too few"):
         sa.compare_images(subjects(2, seed=0), subjects(40, seed=1), MEANS)
     with pytest.raises(InputError, match="no volumes"):

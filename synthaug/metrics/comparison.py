@@ -3,7 +3,7 @@
 import html
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from synthaug.metrics.diversity import Similarity, pair_similarity
 from synthaug.metrics.extractors import build_extractor
 from synthaug.metrics.features import Extractor
 from synthaug.metrics.memorisation import CopyAudit, CopyDetector
+from synthaug.metrics.realism import ENOUGH, RealismReport, judge_realism
 from synthaug.metrics.volumes import VolumeSet
 
 ALL = "all"
@@ -46,22 +47,30 @@ class ImageReport:
     """Metrics that a group has too few volumes for."""
     copies: CopyAudit | None = None
     """Which synthetic volumes are copies of training volumes, where these were given."""
+    realism: RealismReport | None = None
+    """How easily the synthetic volumes are told from real ones, where this was asked for."""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
-        return asdict(replace(self, copies=None)) | {"copies": self.copies.to_dict() if self.copies else None}
+        plain = asdict(replace(self, copies=None, realism=None))
+        return plain | {
+            "copies": self.copies.to_dict() if self.copies else None,
+            "realism": self.realism.to_dict() if self.realism else None,
+        }
 
     def to_frame(self) -> pd.DataFrame:
-        """The distances, one row a group and metric."""
+        """The distances and AUROCs of realism, one row a group and metric."""
         rows = [
             {"group": group, **asdict(result)} for group, found in self.distances.items() for result in found.values()
         ]
+        rows += [{"group": ALL, **row} for row in (self.realism.to_rows() if self.realism else [])]
         return pd.DataFrame(rows)
 
     def to_metrics(self) -> dict[str, float]:
         """Flat names and numbers, as MLflow logs them.
 
-        Names are ``GROUP/METRIC``, with ``_floor``, ``_ci_low`` and ``_ci_high`` beside each, and ``all/copies``.
+        Names are ``GROUP/METRIC``, with ``_floor``, ``_ci_low`` and ``_ci_high`` beside each, ``all/copies`` and
+        ``all/realism_statistics``.
         """
         flat = {}
         for group, found in self.distances.items():
@@ -74,6 +83,8 @@ class ImageReport:
                 flat[f"{group}/ms_ssim_{name.replace(' ', '_')}"] = similarity.value
         if self.copies:
             flat[f"{ALL}/copies"] = self.copies.share()[0]
+        if self.realism:
+            flat |= {f"{ALL}/{name}": value for name, value in self.realism.to_metrics().items()}
         return flat
 
     def to_html(self) -> str:
@@ -94,8 +105,8 @@ class ImageReport:
         return table + "".join(f"<p>{html.escape(line)}</p>" for line in self.remarks())
 
     def remarks(self) -> list[str]:
-        """What the table does not hold, in sentences: diversity, copies, what is left out, what was measured with."""
-        lines = []
+        """What the table does not hold, in sentences: realism, diversity, copies, what is left out, the extractor."""
+        lines = [self.realism.sentence()] if self.realism else []
         for group, found in self.similarities.items():
             shown = [f"{name} {one.value:.3f} ({one.ci_low:.3f} to {one.ci_high:.3f})" for name, one in found.items()]
             lines.append(f"MS-SSIM of pairs, {_words(group)}: {'; '.join(shown)}. Lower is more diverse.")
@@ -140,6 +151,7 @@ def compare_images(
     pairs: int = 200,
     training: Sequence[tio.Subject] | Sequence[torch.Tensor] | None = None,
     false_alarms: float = 0.01,
+    realism: Literal["statistics", "network", "off"] = "statistics",
 ) -> ImageReport:
     """Compare preprocessed real and synthetic volumes: distances, coverage, diversity, copies; overall and by class.
 
@@ -159,6 +171,8 @@ def compare_images(
         pairs: Pairs of volumes behind a similarity.
         training: The generator's training volumes: synthetic volumes that copy one are named.
         false_alarms: Share of unseen real patients that may be called copies.
+        realism: Whether real volumes are told from synthetic ones by texture statistics (seconds), by a network too
+            (a minute or two), or not at all; from 40 volumes a side on.
 
     Raises:
         InputError: Too few volumes, unlike shapes or voxel sizes, constant volumes, values outside [0, 1], features
@@ -192,10 +206,21 @@ def compare_images(
         )
     if ALL not in distances:
         raise InputError(f"{len(real_set)} real and {len(synthetic_set)} synthetic volumes are too few to compare.")
-    copies = None
-    if training is not None:
-        known = VolumeSet.of(training, images)
+    copies, known = None, None if training is None else VolumeSet.of(training, images)
+    if known is not None:
         copies = CopyDetector(known, real_set, extractor, false_alarms=false_alarms).audit(synthetic_set)
+    judged = None
+    if realism != "off":
+        judged = RealismReport.too_few(len(real_set), len(synthetic_set))
+        if min(len(real_set), len(synthetic_set)) >= ENOUGH:
+            judged = judge_realism(
+                real_set,
+                synthetic_set,
+                training=known,
+                seed=seed,
+                cnn=realism == "network",
+                confidence=confidence,
+            )
     return ImageReport(
         extractor=extractor.name,
         fingerprint=extractor.fingerprint,
@@ -203,6 +228,7 @@ def compare_images(
         similarities={group: found for group, found in similarities.items() if found},
         left_out={group: names for group, names in left_out.items() if names},
         copies=copies,
+        realism=judged,
     )
 
 

@@ -1,7 +1,7 @@
 """How easily synthetic volumes are told from real ones: a cross-validated classifier two-sample test.
 
-Lopez-Paz & Oquab, "Revisiting classifier two-sample tests", ICLR 2017; AUROC in place of accuracy. A classifier learns
-real against synthetic on some patients and is scored on others. AUROC 0.5 = it cannot tell them; 1 = it always can.
+A classifier learns real against synthetic on some patients and is scored on others. AUROC 0.5 = it cannot tell them
+apart; 1 = it always can.
 """
 
 from collections.abc import Sequence
@@ -11,18 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torchio as tio
-from scipy.stats import rankdata
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.ensemble import ExtraTreesClassifier
-from sklearn.model_selection import StratifiedGroupKFold
-from threadpoolctl import threadpool_limits
 
 from synthaug.ground.errors import InputError
-from synthaug.ground.seeding import derive_seed, numpy_generator
-from synthaug.metrics.critic import critic_scores
+from synthaug.ground.seeding import numpy_generator
 from synthaug.metrics.texture import LEAST_SIDE, texture
+from synthaug.metrics.two_sample import Side, compare_sides
 from synthaug.metrics.volumes import VolumeSet
-from synthaug.statistics.intervals import Interval, draw_weights
+from synthaug.statistics.intervals import Interval
 
 ENOUGH = 40
 """Volumes a side under which nothing is concluded."""
@@ -32,15 +27,8 @@ TOLD_APART = 0.9
 """AUROC above which synthetic volumes are called easily told from real ones."""
 MOST = 200
 """Volumes a side that are judged; of more, so many are drawn."""
-REPEATS = 3
-"""Divisions into folds that the statistics part is averaged over."""
 LOOK = 64
 """Central voxels along an axis that the network sees."""
-FOLDS = {"statistics": 5, "cnn": 3}
-"""Folds of each part."""
-RESAMPLES = 1000
-"""Bootstrap resamples of patients behind an interval."""
-
 Kind = Literal["realistic", "told apart", "cannot tell"]
 Volumes = Sequence[tio.Subject] | Sequence[torch.Tensor] | VolumeSet
 """Subjects, or volumes (C, X, Y, Z) in [0, 1]."""
@@ -78,9 +66,69 @@ class RealismReport:
             return "told apart"
         return "realistic" if all(each.high < TOLD_APART for each in found) else "cannot tell"
 
+    def sentence(self) -> str:
+        """What was found, for a report.
+
+        Example:
+            >>> RealismReport.too_few(12, 12).sentence()
+            'Realism: cannot tell from 12 volumes a side; 40 are needed.'
+        """
+        if self.statistics is None or min(self.n_real, self.n_synthetic) < ENOUGH:
+            return (
+                f"Realism: cannot tell from {min(self.n_real, self.n_synthetic)} volumes a side; {ENOUGH} are needed."
+            )
+        parts = (
+            ("texture statistics", self.statistics, self.statistics_floor),
+            ("a network", self.cnn, self.cnn_floor),
+        )
+        told = [
+            f"AUROC {_shown(part)} by {name}" + (f" (real training volumes: {_shown(floor)})" if floor else "")
+            for name, part, floor in parts
+            if part is not None
+        ]
+        start = "The synthetic volumes are easily told from real ones" if self.kind == "told apart" else "Realism"
+        return f"{start}: {', '.join(told)}; {self.n_real} volumes a side."
+
+    def to_metrics(self) -> dict[str, float]:
+        """Flat names and numbers, as MLflow logs them."""
+        flat: dict[str, float] = {}
+        for name in ("statistics", "cnn", "statistics_floor", "cnn_floor"):
+            if (part := getattr(self, name)) is not None:
+                flat |= {f"realism_{name}": part.value}
+                flat |= {f"realism_{name}_ci_low": part.low, f"realism_{name}_ci_high": part.high}
+        return flat
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One row a part that was measured, as tables of distances have them."""
+        parts = (("statistics", self.statistics, self.statistics_floor), ("cnn", self.cnn, self.cnn_floor))
+        return [
+            {
+                "metric": f"realism_{name}",
+                "value": part.value,
+                "ci_low": part.low,
+                "ci_high": part.high,
+                "floor": floor.value if floor else None,
+                "n_floor": self.n_floor,
+                "n_real": self.n_real,
+                "n_synthetic": self.n_synthetic,
+                "larger_is_better": False,
+            }
+            for name, part, floor in parts
+            if part is not None
+        ]
+
+    @classmethod
+    def too_few(cls, n_real: int, n_synthetic: int) -> "RealismReport":
+        """Nothing was measured."""
+        return cls(None, None, None, None, n_real=n_real, n_synthetic=n_synthetic, n_floor=0)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
         return {"kind": self.kind, **asdict(self)}
+
+
+def _shown(part: Interval) -> str:
+    return f"{part.value:.2f} ({part.low:.2f} to {part.high:.2f})"
 
 
 def judge_realism(
@@ -104,9 +152,9 @@ def judge_realism(
     Args:
         real: Real volumes that the generator never saw.
         synthetic: Synthetic volumes of the same shape, preprocessed alike.
-        real_groups: Patient of each real volume; None = each its own.
-        synthetic_groups: Patient whose report or label prompted each synthetic volume; None = each its own. A patient
-            on both sides is in the same fold on both.
+        real_groups: Patient of each real volume; None = that of its subject, of a tensor each its own.
+        synthetic_groups: Patient whose report or label prompted each synthetic volume; None = volumes of one report go
+            together, where there are ten different reports. A patient on both sides is in the same fold on both.
         training: Real volumes that the generator was trained on: their AUROC against ``real`` is the floor.
         training_groups: Patient of each.
         images: Image names in channel order, for subjects; None = all images of the first.
@@ -132,50 +180,31 @@ def judge_realism(
     }
     if training is not None:
         given["training"] = (training, training_groups)
-    sets = {name: VolumeSet.of(volumes, images) for name, (volumes, _) in given.items()}
+    sets = {
+        name: volumes if isinstance(volumes, VolumeSet) else VolumeSet.of(volumes, images)
+        for name, (volumes, _) in given.items()
+    }
     groups = {name: _groups(name, sets[name], told) for name, (_, told) in given.items()}
     n = min(MOST, len(sets["real"]), len(sets["synthetic"]))
     shape = tuple(sets["real"][0].shape)
     sides = {name: _read(name, sets[name], groups[name], shape=shape, most=n, crops=cnn, seed=seed) for name in given}
     floor_n = min(n, len(sides["training"].groups)) if "training" in sides else 0
 
-    def measured(second: str, count: int) -> list[Interval | None]:
+    def measured(second: str, count: int) -> tuple[Interval | None, Interval | None]:
         if count < LEAST:
-            return [None, None]
+            return None, None
         pair = [sides[name].first(count) for name in ("real", second)]
-        return _measured(*pair, cnn=cnn, seed=seed, confidence=confidence)
+        return compare_sides(*pair, cnn=cnn, seed=seed, confidence=confidence)
 
-    statistics, cnn_auroc = measured("synthetic", n)
-    statistics_floor, cnn_floor = measured("training", floor_n)
-    return RealismReport(
-        statistics=statistics,
-        cnn=cnn_auroc,
-        statistics_floor=statistics_floor,
-        cnn_floor=cnn_floor,
-        n_real=n,
-        n_synthetic=n,
-        n_floor=floor_n,
-    )
-
-
-@dataclass(frozen=True)
-class _Side:
-    """What is kept of one side's volumes, in an order drawn at random."""
-
-    groups: list[str]
-    rows: np.ndarray
-    """Statistics (n, d)."""
-    crops: torch.Tensor | None
-    """Middle of each volume (n, C, x, y, z), float16."""
-
-    def first(self, count: int) -> "_Side":
-        return _Side(self.groups[:count], self.rows[:count], None if self.crops is None else self.crops[:count])
+    (statistics, network), floors = measured("synthetic", n), measured("training", floor_n)
+    return RealismReport(statistics, network, *floors, n_real=n, n_synthetic=n, n_floor=floor_n)
 
 
 def _groups(name: str, volumes: VolumeSet, told: Sequence[str] | None) -> list[str]:
     """Patient of each volume, as text."""
     if told is None:
-        return [f"{name} {place}" for place in range(len(volumes))]
+        known = volumes.patients if len(set(volumes.patients)) >= LEAST else [""] * len(volumes)
+        return [patient or f"{name} {place}" for place, patient in enumerate(known)]
     if len(told) != len(volumes):
         raise InputError(f"{name}_groups names {len(told)} patients for {len(volumes)} volumes; give one each.")
     return [str(patient) for patient in told]
@@ -183,7 +212,7 @@ def _groups(name: str, volumes: VolumeSet, told: Sequence[str] | None) -> list[s
 
 def _read(
     name: str, volumes: VolumeSet, groups: Sequence[str], *, shape: tuple[int, ...], most: int, crops: bool, seed: int
-) -> _Side:
+) -> Side:
     """Statistics and crops of at most so many volumes, each read once."""
     places = numpy_generator("realism volumes", name, seed).permutation(len(volumes))[:most]
     rows, middles = [], []
@@ -199,7 +228,7 @@ def _read(
         rows.append(texture(volume.numpy()))
         if crops:
             middles.append(_middle(volume).half())
-    return _Side([groups[place] for place in places], np.array(rows), torch.stack(middles) if middles else None)
+    return Side([groups[place] for place in places], np.array(rows), torch.stack(middles) if middles else None)
 
 
 def _middle(volume: torch.Tensor) -> torch.Tensor:
@@ -209,85 +238,3 @@ def _middle(volume: torch.Tensor) -> torch.Tensor:
         first = max(side - LOOK, 0) // 2
         cut.append(slice(first, first + LOOK))
     return volume[tuple(cut)]
-
-
-def _measured(real: _Side, other: _Side, *, cnn: bool, seed: int, confidence: float) -> list[Interval | None]:
-    """AUROC by the statistics and by the network."""
-    labels = np.repeat([0, 1], [len(real.groups), len(other.groups)])
-    groups = [*real.groups, *other.groups]
-    rows = np.concatenate([real.rows, other.rows])
-    seeds = [derive_seed("realism folds", seed, repeat) for repeat in range(REPEATS)]
-    divisions = [folds for each in seeds if (folds := _folds(labels, groups, FOLDS["statistics"], seed=each))]
-    scored = [(_statistics_scores(rows, labels, folds, seed=seed), folds) for folds in divisions]
-    found = [_auroc(scored, labels, groups, seed=seed, confidence=confidence)]
-    folds = _folds(labels, groups, FOLDS["cnn"], seed=seed) if cnn else []
-    if not folds or real.crops is None or other.crops is None:
-        return [*found, None]
-    scores = critic_scores(torch.cat([real.crops, other.crops]), labels, folds, seed=seed)
-    return [*found, _auroc([(scores, folds)], labels, groups, seed=seed, confidence=confidence)]
-
-
-Folds = list[tuple[np.ndarray, np.ndarray]]
-"""Training and test places of each fold."""
-
-
-def _folds(labels: np.ndarray, groups: Sequence[str], count: int, *, seed: int) -> Folds:
-    """Folds that part no patient, each with both sides in training and test; [] = too few patients."""
-    patients = [len({group for group, side in zip(groups, labels, strict=True) if side == label}) for label in (0, 1)]
-    if min(patients) < count:
-        return []
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed % 2**32)
-    folds = list(splitter.split(labels, labels, groups))
-    return [fold for fold in folds if all(len(set(labels[part])) == 2 for part in fold)]
-
-
-def _statistics_scores(rows: np.ndarray, labels: np.ndarray, folds: Folds, *, seed: int) -> np.ndarray:
-    """Score of each volume, comparable within its fold: rank by a shrunk linear discriminant plus rank by trees.
-
-    The first sees small differences of many statistics, the second those that are not linear.
-    """
-    scores = np.zeros(len(labels))
-    for training, test in folds:
-        linear = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-        trees = ExtraTreesClassifier(100, min_samples_leaf=3, random_state=seed % 2**32)
-        with threadpool_limits(1, user_api="blas"):
-            linear.fit(rows[training], labels[training])
-            trees.fit(rows[training], labels[training])
-            scores[test] = rankdata(linear.decision_function(rows[test])) + rankdata(
-                trees.predict_proba(rows[test])[:, 1].round(9)
-            )
-    return scores
-
-
-def _auroc(
-    scored: Sequence[tuple[np.ndarray, Folds]],
-    labels: np.ndarray,
-    groups: Sequence[str],
-    *,
-    seed: int,
-    confidence: float,
-) -> Interval | None:
-    """AUROC over pairs of the same fold, and its bootstrap over patients; None = no such pairs.
-
-    Each end is that of the resampled AUROC with one tied volume added a side: an AUROC of 1 keeps a width.
-    """
-    real, other = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
-    right, pairs = np.zeros((2, len(real), len(other)))
-    for scores, folds in scored:
-        fold = np.full(len(labels), -1)
-        for number, (_, test) in enumerate(folds):
-            fold[test] = number
-        same = (fold[real][:, None] == fold[other]) & (fold[real][:, None] >= 0)
-        pairs += same
-        right += same * (np.sign(scores[other] - scores[real][:, None]) + 1) / 2
-    if not pairs.any():
-        return None
-    weights, _ = draw_weights(groups, labels, n_repeats=1, resamples=RESAMPLES, seed=seed)
-    ours, theirs = weights[:, real].astype(float), weights[:, other].astype(float)
-    won, all_pairs = (np.sum((ours @ matrix) * theirs, axis=1) for matrix in (right, pairs))
-    value = won[0] / all_pairs[0]
-    # Shares of pairs that a tied volume a side adds.
-    added = all_pairs[0] * ((len(real) + 1) * (len(other) + 1) / (len(real) * len(other)) - 1)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile((won[1:] + added / 2) / (all_pairs[1:] + added), [tail, 1 - tail])
-    return Interval(float(value), float(min(low, value)), float(max(high, value)))

@@ -107,5 +107,5 @@ def _borders(step: np.ndarray, axis: int) -> Iterator[float]:
         place = np.arange(first, first + len(profile))
         for patch in PATCHES:
             across = place % patch == 0
-            if step.shape[axis] + 1 >= 2 * patch:
+            if step.shape[axis] + 1 >= 2 * patch and across.any() and not across.all():
                 yield np.log((profile[across].mean() + TINY) / (profile[~across].mean() + TINY))

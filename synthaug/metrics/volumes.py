@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torchio as tio
 
 from synthaug.data.manifest import stack_images
 from synthaug.ground.errors import InputError
@@ -36,6 +37,8 @@ class VolumeSet:
     """Which items of the source."""
     groups: list[str]
     """Class of each as text; "" = none."""
+    patients: list[str]
+    """Patient of each, of a synthetic one the report that prompted it; "" = not known."""
 
     @classmethod
     def of(cls, source: Sequence[Any], images: Sequence[str] | None = None) -> "VolumeSet":
@@ -52,11 +55,12 @@ class VolumeSet:
             raise InputError("There are no volumes to compare.")
         first = source[0]
         if isinstance(first, torch.Tensor):
-            return cls(source, None, np.arange(len(source)), [""] * len(source))
+            return cls(source, None, np.arange(len(source)), [""] * len(source), [""] * len(source))
         names = list(images or first.get_images_dict(intensity_only=True))
         # A torchio data set tells its subjects without reading and transforming them.
         subjects = source.dry_iter() if hasattr(source, "dry_iter") else source
-        return cls(source, names, np.arange(len(source)), [str(subject.get("label", "")) for subject in subjects])
+        told = [(str(subject.get("label", "")), _patient(subject)) for subject in subjects]
+        return cls(source, names, np.arange(len(source)), [label for label, _ in told], [name for _, name in told])
 
     @property
     def spacing_mm(self) -> tuple[float, ...] | None:
@@ -81,4 +85,10 @@ class VolumeSet:
 
     def part(self, places: np.ndarray) -> "VolumeSet":
         """Only the volumes at these places."""
-        return replace(self, index=self.index[places], groups=[self.groups[place] for place in places])
+        groups, patients = ([told[place] for place in places] for told in (self.groups, self.patients))
+        return replace(self, index=self.index[places], groups=groups, patients=patients)
+
+
+def _patient(subject: tio.Subject) -> str:
+    """Volumes prompted with one report are of one patient, although each has an id of its own."""
+    return str((subject.get("synthetic") and subject.get("report")) or subject.get("patient_id", ""))

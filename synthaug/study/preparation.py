@@ -14,6 +14,7 @@ from synthaug.classify.training import loss_weights
 from synthaug.config import ClassifierConfig, Config
 from synthaug.data.duplicates import refuse_duplicate_images
 from synthaug.data.manifest import class_counts, stack_images
+from synthaug.data.near_copies import tell_near_copies
 from synthaug.data.preprocess import preprocess
 from synthaug.data.relabel import Relabeller
 from synthaug.data.splits import Split, save_split
@@ -90,6 +91,8 @@ class Study:
         parts = (preprocess(part, config.preprocess, images, centre=centre) for _, part in drawn.parts())
         study.split = Split(*parts)
         refuse_duplicate_images(study.split, images)
+        if config.data.root is not None:
+            tell_near_copies(study.split, images)
         return study
 
     def refuse_classifier(self, config: ClassifierConfig) -> None:
