@@ -237,7 +237,7 @@ def _facts(study: Study, pool: SyntheticPool | None) -> dict[str, Any]:
         "generator protocol": PROTOCOLS[study.protocol],
         "prompts": describe_pool(pool) if pool else "none: no regime uses synthetic data",
         "generator": f"{config.generator.variant}, {config.generator.training.steps} steps, "
-        f"{config.generator.prediction}; {sampling.scheduler}, {sampling.steps} steps, guidance {sampling.guidance:g}",
+        f"{config.generator.process}; {sampling.scheduler}, {sampling.steps} steps, guidance {sampling.guidance:g}",
         "volumes": f"{config.preprocess.shape} voxels of {config.preprocess.spacing_mm} mm",
         "classifier": f"{config.classifier.network}, {config.classifier.training.steps} steps of "
         f"{config.classifier.training.batch_size}, {config.classifier.loss}",
