@@ -98,7 +98,12 @@ def optimise(
     average = None
     if config.ema:
         average = EMAModel(
-            parameters, decay=config.ema, use_ema_warmup=config.ema_warmup, inv_gamma=EMA_WARMUP, power=1.0
+            parameters,
+            decay=config.ema,
+            use_ema_warmup=config.ema_warmup,
+            inv_gamma=EMA_WARMUP,
+            power=1.0,
+            foreach=True,
         )
     state = {"objective": objective, "optimizer": optimizer, "schedule": schedule}
     state |= {name: part for name, part in (("average", average), ("companion", companion)) if part}
