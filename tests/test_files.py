@@ -1,9 +1,11 @@
 """Files are whole or absent; hashes and seeds are functions of content."""
 
+import numpy as np
 import pytest
+import torch
 
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import atomic_folder, atomic_path, inside, read_json, usable_folder, write_json
+from synthaug.ground.files import atomic_folder, atomic_path, content_hash, inside, read_json, usable_folder, write_json
 from synthaug.ground.seeding import derive_seed, numpy_generator, torch_generator
 
 
@@ -53,5 +55,9 @@ def test_seeds_are_functions_of_their_names():
     assert derive_seed("a", 1) == derive_seed("a", 1)
     assert len({derive_seed("a", 1), derive_seed("a", 2), derive_seed("b", 1), derive_seed("a", "1")}) == 4
     assert 0 <= derive_seed("a") < 2**63
+    for same in (np.int64(1), np.int32(1), torch.tensor(1)):
+        assert derive_seed("a", same) == derive_seed("a", 1)
+        assert content_hash({"steps": same}) == content_hash({"steps": 1})
+    assert derive_seed("a", np.float64(0.5)) == derive_seed("a", np.float32(0.5)) == derive_seed("a", 0.5)
     assert torch_generator("a").initial_seed() == derive_seed("a")
     assert numpy_generator("a").random() == numpy_generator("a").random()

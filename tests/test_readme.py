@@ -14,7 +14,7 @@ def test_exactly_two_set_up_commands_both_pinned():
     assert len(commands) == 2
     assert all("-c constraints.txt" in command for command in commands)
     assert commands[0].endswith("-m synthaug.bench")
-    assert commands[1].endswith("-m pytest")
+    assert commands[1].endswith("-m pytest -n 2 --dist loadfile")
 
 
 def test_public_names_that_the_readme_uses_exist():

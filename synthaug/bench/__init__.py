@@ -1,1 +1,1 @@
-"""The benchmark: does synthetic data help this classifier, how much, and is it safe to use?"""
+"""The command line: a whole study, its stages one by one, and pools and images without a study around them."""

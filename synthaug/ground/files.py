@@ -69,6 +69,11 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not valid JSON ({error}); delete it to have it made again.") from error
 
 
+def as_plain(value: Any) -> Any:
+    """What JSON writes for a value that it does not know: numbers of NumPy as Python's, all else as text."""
+    return value.item() if getattr(value, "shape", None) == () else str(value)
+
+
 def content_hash(value: Any) -> str:
     """Sixteen hex digits that name ``value`` (dataclass or anything JSON can write).
 
@@ -78,7 +83,7 @@ def content_hash(value: Any) -> str:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=as_plain).encode()).hexdigest()[:16]
 
 
 def file_hash(path: Path) -> str:
