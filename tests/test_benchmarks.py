@@ -331,3 +331,12 @@ def test_resampled_statistics_are_those_of_scikit_learn(import_script, capsys, m
     assert set(told) >= CLAIM
     assert told["figures"] == 8 * (6 * 3 + 9 * 4)
     assert told["largest_difference"] <= resampling.AGREEMENT
+
+
+def test_batched_augmentation_is_timed_against_torchios(import_script, capsys):
+    import_script("speed", "batched").main(["--quick"])
+    result = last_json(capsys.readouterr().out)
+    assert set(result) >= CLAIM
+    [case] = result["cases"]
+    assert case["classical"]["ours"] > 0
+    assert result["ratio"] == max(case[name]["ratio"] for name in ("classical", "everything"))

@@ -66,15 +66,15 @@ def an_augmentation(rule=None, **geometry) -> tuple[LabelledAugmentation, list[t
 def batches(augmentation, subjects, epoch=0, num_workers=0, source=None) -> list[dict]:
     sampler = SyntheticSampler(subjects, source, batch_size=4, seed=1)
     sampler.set_epoch(epoch)
-    return list(sampler.loader(transform=augmentation, num_workers=num_workers))
+    return list(sampler.loader(batch_transform=augmentation, num_workers=num_workers))
 
 
 def test_the_class_shown_is_that_of_the_volume_shown():
     """Counted in the moved voxels themselves, not by the rule; near the limit the count may err by interpolation."""
-    augmentation, subjects = an_augmentation()
+    augmentation, subjects = an_augmentation(probability=1.0)
     seen, changed = 0, 0
     of = {subject["subject_id"]: int(subject["label"]) for subject in subjects}
-    for epoch in range(12):
+    for epoch in range(8):
         for batch in batches(augmentation, subjects, epoch):
             assert torch.equal(batch["t1"]["data"], batch["t2"]["data"])  # sequences move together
             for name, label, volume in zip(
@@ -84,8 +84,8 @@ def test_the_class_shown_is_that_of_the_volume_shown():
                 if abs(shown / LIMIT_MM3 - 1) > 0.03:
                     assert label == int(shown < LIMIT_MM3)
                     seen, changed = seen + 1, changed + (label != of[name])
-    assert seen > 50
-    assert changed > 5  # zooms do carry subjects across the limit
+    assert seen > 30
+    assert changed > 3  # zooms do carry subjects across the limit
 
 
 def test_batches_are_a_function_of_seed_and_epoch_whatever_the_workers():
@@ -103,21 +103,15 @@ def test_batches_are_a_function_of_seed_and_epoch_whatever_the_workers():
 
 def test_a_subject_nobody_measured_keeps_its_size_and_class():
     augmentation, subjects = an_augmentation(probability=1.0)
-    drawn = make_subject(
-        {name: tio.ScalarImage(tensor=a_ball(8.0)) for name in IMAGES},
-        label=1,
-        subject_id="synthetic-0",
-        patient_id="synthetic-0",
-        provenance="{}",
-    )
     for seed in range(10):
-        torch.manual_seed(seed)
-        moved = augmentation(
-            make_subject(
-                {n: tio.ScalarImage(tensor=a_ball(8.0)) for n in IMAGES},
-                **{key: drawn[key] for key in ("label", "subject_id", "patient_id", "provenance")},
-            )
+        synthetic = make_subject(
+            {name: tio.ScalarImage(tensor=a_ball(8.0)) for name in IMAGES},
+            label=1,
+            subject_id="synthetic-0",
+            patient_id="synthetic-0",
+            provenance="{}",
         )
+        [moved] = augmentation([synthetic], [seed])
         assert moved["label"] == 1
         assert moved["t1"].data.sum() == pytest.approx(a_ball(8.0).sum())
     assert augmentation.relabeller.allowed(subjects[0]).zooms == GeometryConfig().zooms

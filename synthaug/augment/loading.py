@@ -18,6 +18,9 @@ from synthaug.ground.seeding import derive_seed
 if TYPE_CHECKING:
     from synthaug.augment.sampler import SyntheticSampler
 
+BatchTransform = Callable[[Sequence[tio.Subject], Sequence[int]], list[tio.Subject]]
+"""Changes the subjects of a batch, which are copies, together; a seed each names what is drawn for it."""
+
 _GLOBAL_GENERATOR = threading.RLock()
 """Held while a transform draws from the global generator: workers may be threads, as in MONAI's ThreadDataLoader."""
 os.register_at_fork(after_in_child=_GLOBAL_GENERATOR._at_fork_reinit)  # type: ignore[attr-defined]
@@ -36,12 +39,14 @@ class MixedSubjects(Dataset):
         transform: Callable[[tio.Subject], tio.Subject] | None,
         *,
         seed: int,
+        batch_transform: BatchTransform | None = None,
     ) -> None:
         self.by_class: dict[int, list[tio.Subject]] = {}
         for subject in subjects:
             self.by_class.setdefault(int(subject["label"]), []).append(subject)
         self.source = source
         self.transform = transform
+        self.batch_transform = batch_transform
         self.seed = seed
 
     def __len__(self) -> int:
@@ -57,6 +62,14 @@ class MixedSubjects(Dataset):
             # The CPU's generator only: torch.manual_seed would also reset the GPU's, which the fork does not restore.
             torch.default_generator.manual_seed(derive_seed("transform", self.seed, draw.epoch, draw.slot))
             return self.transform(subject)
+
+    def __getitems__(self, draws: Sequence[Draw]) -> list[tio.Subject]:
+        """What torch's loader asks for: a batch at once."""
+        subjects = [self[draw] for draw in draws]
+        if self.batch_transform is None:
+            return subjects
+        seeds = [derive_seed("batch transform", self.seed, draw.epoch, draw.slot) for draw in draws]
+        return self.batch_transform(subjects, seeds)
 
     def _synthetic(self, draw: Draw) -> tio.Subject:
         assert self.source is not None  # the sampler draws synthetic subjects only where it has a source

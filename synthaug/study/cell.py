@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from synthaug.augment.batches import ShuffledSampler
+from synthaug.augment.loading import BatchTransform
 from synthaug.augment.sampler import SyntheticSampler
-from synthaug.classify.augmentation import LabelledAugmentation, Transform, classical_augmentation
+from synthaug.classify.augmentation import LabelledAugmentation, classical_batches
 from synthaug.classify.calibration import apply_temperature
 from synthaug.classify.prediction import predict_logits
 from synthaug.classify.training import (
@@ -119,12 +120,12 @@ def _train(
     cell: Cell, study: Study, sampler: SyntheticSampler, first: SyntheticSampler | None, on_step: OnStep | None
 ) -> TrainedClassifier:
     config = cell.config.classifier
-    transform = _augmentation(cell, study)
+    augmentation = _augmentation(cell, study)
     pretraining = None
     if first is not None:
-        pretraining = Pretraining(first.loader(transform=transform), _pretraining_steps(cell), _counts(first))
+        pretraining = Pretraining(first.loader(batch_transform=augmentation), _pretraining_steps(cell), _counts(first))
     return train_classifier(
-        sampler.loader(transform=transform),
+        sampler.loader(batch_transform=augmentation),
         study.split.val,
         config,
         images=study.config.data.images,
@@ -137,11 +138,12 @@ def _train(
     )
 
 
-def _augmentation(cell: Cell, study: Study) -> Transform | None:
+def _augmentation(cell: Cell, study: Study) -> BatchTransform | None:
     config, preprocessing = cell.config.classifier, study.config.preprocess
+    images = study.config.data.images
     if config.augment == "labelled":
-        return LabelledAugmentation(study.relabeller(config), study.config.data.images, preprocessing.spacing_mm)
-    return classical_augmentation(preprocessing, config.moves) if config.moves else None
+        return LabelledAugmentation(study.relabeller(config), images, preprocessing.spacing_mm)
+    return classical_batches(preprocessing, images, config.moves) if config.moves else None
 
 
 def _counts(sampler: SyntheticSampler) -> dict[int, int]:

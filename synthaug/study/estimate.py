@@ -8,8 +8,9 @@ from typing import Any
 import torch
 import torchio as tio
 
+from synthaug.augment.loading import BatchTransform
 from synthaug.augment.sampler import SyntheticSampler
-from synthaug.classify.augmentation import LabelledAugmentation, Transform, classical_augmentation
+from synthaug.classify.augmentation import LabelledAugmentation, classical_batches
 from synthaug.classify.training import train_classifier
 from synthaug.config import Config, LabelRule, TrainingConfig
 from synthaug.data.manifest import class_counts, make_subject, stack_images
@@ -66,16 +67,19 @@ def _classifier_seconds(config: Config) -> float:
     settings = config.classifier
     subjects = _noise(config)
     sampler = SyntheticSampler(subjects, None, batch_size=settings.training.batch_size)
-    transform: Transform | None = classical_augmentation(config.preprocess, settings.moves) if settings.moves else None
-    if settings.augment == "labelled":  # noise, of which nothing is measured, takes as long
+    images = config.data.images
+    augmentation: BatchTransform | None = None
+    if settings.moves:
+        augmentation = classical_batches(config.preprocess, images, settings.moves)
+    elif settings.augment == "labelled":  # noise, of which nothing is measured, takes as long
         unmeasured = replace(config.data, measurements={}, label_rule=LabelRule())
         relabeller = Relabeller.fit([], unmeasured, settings.geometry, rows={}, texts=False)
-        transform = LabelledAugmentation(relabeller, config.data.images, config.preprocess.spacing_mm)
+        augmentation = LabelledAugmentation(relabeller, images, config.preprocess.spacing_mm)
     short = replace(settings, training=_short(settings.training), evaluate_every=settings.training.steps, patience=0)
 
     def train(on_step: OnStep) -> Any:
         return train_classifier(
-            sampler.loader(transform=transform),
+            sampler.loader(batch_transform=augmentation),
             subjects,
             short,
             images=config.data.images,

@@ -95,6 +95,8 @@ def cells_of(config: Config, identify: Callable[[Config], tuple[str, str]]) -> l
                         "data": data_id,
                         "pool": None if fraction is None else pool_id,
                     }
+                    if each.classifier.moves:
+                        identity["augmentation"] = "batched"  # other draws of the same moves than torchio made
                     name = content_hash(identity)
                     # Two generators side by side share their cells without synthetic data.
                     cells.setdefault(name, Cell(regime, seed, training_seed, fraction, told, each, name))
