@@ -90,8 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     worst = max((case[name] for case in measured for name in ("classical", "everything")), key=lambda row: row["ratio"])
     result = {
-        "claim": "seconds of an augmented epoch through SyntheticSampler.loader(batch_transform=...), against torchio's "
-        "SubjectsLoader with the same transforms; the worst of the cases",
+        "claim": "seconds of an augmented epoch through SyntheticSampler.loader(batch_transform=...), against "
+        "torchio's SubjectsLoader with the same transforms; the worst of the cases",
         **worst,
         "machine": machine(),
         "quick": options.quick,
