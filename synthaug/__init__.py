@@ -4,6 +4,7 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "BatchedAugmentation": "synthaug.data.batched",
     "CCELLAPipeline": "synthaug.generate.pipeline",
     "InputError": "synthaug.ground.errors",
     "LiveSource": "synthaug.augment.source",
