@@ -1,0 +1,1 @@
+"""Where classifiers logged before tracking was a room of its own look for their loader."""
