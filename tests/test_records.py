@@ -10,8 +10,12 @@ import synthaug as sa
 from synthaug.config import MetricsConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import write_json
+from synthaug.metrics.realism import RealismReport
+from synthaug.statistics.intervals import Interval
 from synthaug.study.aggregate import summarise
 from synthaug.study.records import SCHEMA, Arm, CellRecord, ImageComparison, Prediction, Subgroup, Summary, read_summary
+from synthaug.tracking.notes import note_of
+from synthaug.tracking.studies import metrics_of
 
 STUDIES = Path(__file__).parents[1] / "benchmarks" / "studies"
 OLD = ["full_size", "hippocampus", "hippocampus/same-cohort", "phantom"]
@@ -65,6 +69,18 @@ def test_a_summary_is_read_back_as_it_was_written(summary, tmp_path):
     assert (again.arms, again.verdict.kind, again.subgroups) == (summary.arms, summary.verdict.kind, summary.subgroups)
     assert again.image_metrics[0].more == {"floor": 0.5, "n_floor": 3}
     assert again.contrasts[0].arm.label == summary.contrasts[0].arm.label
+
+
+def test_volumes_that_are_easily_told_from_real_ones_are_told_above_the_verdict(summary):
+    parts = (Interval(0.95, 0.91, 1.0), Interval(0.95, 0.89, 1.0))
+    sure, unsure = (
+        ImageComparison.from_json(RealismReport(part, None, None, None, 50, 50, 0).to_rows()[0]) for part in parts
+    )
+    assert replace(summary, image_metrics=(unsure,)).warning() == summary.warning() == ""
+    told = replace(summary, image_metrics=(sure,))
+    assert told.warning() == told.to_json()["warning"] != ""
+    assert note_of(told).startswith(f"**{told.warning()}**")
+    assert metrics_of(told)[-1].key.startswith("images/realism_statistics")
 
 
 def test_a_summary_keeps_the_keys_that_it_had_and_tells_its_schema_and_versions(summary):

@@ -298,8 +298,12 @@ def test_each_synthetic_volume_stands_above_the_training_volume_most_like_it(sam
 def test_the_page_needs_no_network_and_its_pictures_say_their_numbers(tmp_path, samples):
     shown, row = samples
     records = [record(), record("mixed", fraction=0.5)]
-    text = page_of(tmp_path, records, samples=[shown], image_metrics=(ImageComparison.from_json(row),))
+    realism = {"metric": "realism_statistics", "value": 0.95, "ci_low": 0.91, "ci_high": 1.0, "told_apart": True}
+    rows = tuple(map(ImageComparison.from_json, (row, realism)))
+    text = page_of(tmp_path, records, samples=[shown], image_metrics=rows)
     page = Page(text)
+    assert page.text.count("0.950 (0.910 to 1.000)") == 2  # above the verdict and among the images
+    assert page.text.index("0.950 (0.910 to 1.000)") < page.text.index("Effect on the classifier")
     assert not re.search(r"https?://|<script|<link|@import", text)
     assert dict(page.tags)["html"] == {"lang": "en"}
     assert "a study of <b>names</b>" in page.text  # escaped

@@ -189,7 +189,7 @@ def _run_bench(command: str, config: Config, out: Path, execution: ExecutionConf
                 print(f"synthaug {command}: {error}", file=sys.stderr)
                 return 1
     if summary.arms:  # the main process alone has them
-        print(summary.verdict.sentence())
+        print(" ".join(filter(None, (summary.warning(), summary.verdict.sentence()))))
         for cell in summary.failed:
             print(f"failed: {cell['regime']} seed {cell['seed']}: {cell['error']}", file=sys.stderr)
         print(f"report: {out / 'report.html'}\nMLflow: {_where_in_mlflow(out)}")

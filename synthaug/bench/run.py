@@ -20,7 +20,7 @@ from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.verdicts import AUDIT
 from synthaug.report.page import Picture, save_pictures, write_report, write_results
 from synthaug.report.slices import Samples
-from synthaug.study.aggregate import count_statistics, image_metrics, summarise
+from synthaug.study.aggregate import count_statistics, image_metrics, realism_metrics, summarise
 from synthaug.study.cell import cell_path, weights_path
 from synthaug.study.costs import CostMeter, StageClock, total_costs
 from synthaug.study.executors import Outcome, run_cells
@@ -183,6 +183,11 @@ def measure_images(study: Study) -> tuple[list[ImageComparison], list[dict[str, 
     else:
         reason = f"{len(held_out)} held-out and {len(study.pool)} synthetic volumes are too few for any distance."
         left_out.append({"metric": "distances", "reason": reason})
+    if config.metrics.realism != "off":
+        judged, reason = realism_metrics(held_out, study.pool, split.train, config.data.images, config.metrics)
+        rows += judged
+        if reason:
+            left_out.append({"metric": "realism", "reason": reason})
     if config.metrics.copies:
         obstacle = find_obstacle(study.pool, split.train, held_out)
         if obstacle:

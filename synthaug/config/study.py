@@ -86,6 +86,9 @@ class MetricsConfig:
     """Manifest columns (sex, site, ...) for whose values every metric is told by itself too."""
     copies: bool = True
     """Tell the share of synthetic volumes that are copies of training patients (nine held-out patients needed)."""
+    realism: Literal["statistics", "network", "off"] = "statistics"
+    """What tells synthetic volumes from held-out real ones, from 40 a side on: texture statistics (seconds), a network
+    too (a minute or two), or nothing."""
 
     def __post_init__(self) -> None:
         require(self.bootstrap >= 1, f"metrics.bootstrap={self.bootstrap} must be at least 1.")

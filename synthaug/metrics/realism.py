@@ -112,6 +112,7 @@ class RealismReport:
                 "n_real": self.n_real,
                 "n_synthetic": self.n_synthetic,
                 "larger_is_better": False,
+                "told_apart": min(self.n_real, self.n_synthetic) >= ENOUGH and part.low > TOLD_APART,
             }
             for name, part, floor in parts
             if part is not None

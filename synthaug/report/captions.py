@@ -13,6 +13,8 @@ from synthaug.study.records import CellRecord, ImageComparison, Summary
 MOST_TOLD = 12
 """Values that a figure's text lists; of more it gives the ends and the number."""
 MEANINGS = {
+    "realism_statistics": "by spectrum, histogram, neighbourhoods and steps of each volume",
+    "realism_cnn": "by a small network",
     "fid": "Fréchet distance between the Gaussians through both sets of features; biased upwards by few volumes",
     "kid": "kernel distance between both sets of features; not biased by few volumes, may fall below 0",
     "mmd": "kernel distance (maximum mean discrepancy) between both sets of features",

@@ -18,6 +18,7 @@ from PIL import Image
 
 from synthaug.config import Config
 from synthaug.ground.files import atomic_path, write_text
+from synthaug.metrics.distances import METRICS
 from synthaug.report import captions
 from synthaug.report.forest import auroc_plots, effect_plots
 from synthaug.report.panels import MOST_SHOWN, panels_of, records_of, series_of
@@ -185,7 +186,8 @@ def _images(summary: Summary, samples: Sequence[Samples], config: Config) -> dic
     return {
         "slices": _slices(samples, copies, config.data.images),
         "slices_left_out": max(sum(len(each.pool.classes) for each in samples) - MOST_SLICES, 0),
-        "distances": [row for row in summary.image_metrics if row.metric != "copies"],
+        "distances": [row for row in summary.image_metrics if row.metric in METRICS],
+        "realism": [row for row in summary.image_metrics if "told_apart" in row.more],
         "meanings": captions.MEANINGS,
         "copies": [(row, captions.copy_verdict(row)) for row in copies],
         "copies_wanted": config.metrics.copies,

@@ -11,6 +11,7 @@ from synthaug.config import MetricsConfig
 from synthaug.data.manifest import stack_images
 from synthaug.metrics.distances import distance_report, metrics_for
 from synthaug.metrics.features import seeded_extractor
+from synthaug.metrics.realism import ENOUGH, judge_realism
 from synthaug.pool.pool import SyntheticPool
 from synthaug.statistics.resampling import (
     Resamples,
@@ -90,6 +91,25 @@ def image_metrics(
         fingerprint=extractor.fingerprint,
     )
     return [ImageComparison.from_json({**vars(result), "extractor": extractor.name}) for result in results.values()]
+
+
+def realism_metrics(
+    real: Sequence[tio.Subject],
+    pool: SyntheticPool,
+    training: Sequence[tio.Subject],
+    images: Sequence[str],
+    config: MetricsConfig,
+) -> tuple[list[ImageComparison], str]:
+    """How easily the pool is told from real subjects that the generator never saw, or why that cannot be said.
+
+    The floor is the same judgement of the training subjects.
+    """
+    if min(len(real), len(pool)) < ENOUGH:
+        return [], f"{len(real)} held-out and {len(pool)} synthetic volumes cannot tell; {ENOUGH} of each are needed."
+    synthetic, known = list(pool.subjects()), training or None
+    cnn = config.realism == "network"
+    report = judge_realism(real, synthetic, training=known, images=images, cnn=cnn, confidence=config.confidence)
+    return [ImageComparison.from_json(row) for row in report.to_rows()], ""
 
 
 def _pairs(arms: Sequence[ArmRecords]) -> list[tuple[ArmRecords, ArmRecords]]:

@@ -17,7 +17,7 @@ GUIDE = (
 def note_of(summary: Summary) -> str:
     """The verdict, each difference in AUROC and each arm's metrics, as Markdown."""
     failed = len(summary.failed)
-    lines = [f"**{summary.verdict.sentence()}**", ""]
+    lines = [f"**{told}**\n" for told in (summary.warning(), summary.verdict.sentence()) if told]
     if failed:
         lines += [f"{failed} of {failed + summary.cells} cells failed and are missing.", ""]
     # The interface folds a description to its first lines: the answer comes before the arms behind it.

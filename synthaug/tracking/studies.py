@@ -119,6 +119,7 @@ class Tracker:
             client.log_artifacts(run_id, str(plots), "plots")
         note, verdict = note_of(summary), summary.verdict
         names = {"verdict": verdict.sentence(), "verdict_kind": verdict.kind, "mlflow.note.content": note}
+        names |= {"warning": summary.warning()} if summary.warning() else {}
         tags = {**names, "mlflow.runName": f"study: {verdict.headline()}"}
         client.log_batch(run_id, tags=[RunTag(key, value[:8000]) for key, value in tags.items()])
         client.set_experiment_tag(self.connection.experiment, "mlflow.note.content", f"{note}\n\n{GUIDE}"[:20000])
@@ -147,7 +148,9 @@ def metrics_of(summary: Summary) -> list[Metric]:
     for image in summary.image_metrics:
         name = f"images/{image.source} {image.metric}".replace("/ ", "/")
         named |= _named(name, image.estimate)
-        named |= {f"{name}_{part}": image.more[part] for part in ("floor", "false_alarms") if part in image.more}
+        named |= {
+            f"{name}_{part}": image.more[part] for part in ("floor", "false_alarms") if image.more.get(part) is not None
+        }
     now = int(1000 * time.time())
     return [Metric(name, value, now, 0) for name, value in named.items()]
 

@@ -29,7 +29,13 @@ class ImageComparison:
     n_real: int = 0
     n_synthetic: int = 0
     more: Settings = field(default_factory=dict)
-    """What belongs to this metric alone: floor, value_at_floor_n and n_floor of a distance, false_alarms of copies."""
+    """What belongs to this metric alone: floor, value_at_floor_n and n_floor of a distance, false_alarms of copies,
+    told_apart of realism."""
+
+    @property
+    def tells_apart(self) -> bool:
+        """Whether it says that synthetic volumes are easily told from real ones."""
+        return bool(self.more.get("told_apart"))
 
     def to_json(self) -> dict[str, Any]:
         """A row of ``image_metrics``."""
@@ -95,6 +101,12 @@ class Summary:
         """Why no comparison can come out clear; "" = some can."""
         return self.verdict.limit
 
+    def warning(self) -> str:
+        """What stands above the verdict: that volumes are easily told from real ones; "" = nothing."""
+        found = [row for row in self.image_metrics if row.tells_apart]
+        told = [f"{row.source + ': ' if row.source else ''}AUROC {row.estimate.words()}" for row in found]
+        return f"The synthetic volumes are easily told from real ones ({'; '.join(told)})." if found else ""
+
     def in_metric(self, metric: str) -> list[Contrast]:
         """The contrasts in one metric."""
         return [contrast for contrast in self.contrasts if contrast.metric == metric]
@@ -111,6 +123,7 @@ class Summary:
             "permutations": self.permutations,
             "p_limit": self.p_limit,
             "verdict": self.verdict.sentence(),
+            "warning": self.warning(),
             "answer": self.verdict.to_json(),
         }
         if self.subgroups:
