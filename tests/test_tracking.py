@@ -41,6 +41,7 @@ TINY = {
         "training": {"steps": 4, "warmup": 0, "batch_size": 4},
     },
     "generator": {
+        "latents": "autoencoder",
         "denoiser": {"channels": [32], "attention": [True], "head_channels": 16},
         "adapter": {"width": 32, "queries": 4, "heads": 2, "sinusoids": 16, "class_width": 8},
         "text_encoder": {"width": 16, "layers": 1, "heads": 2, "max_tokens": 64},
