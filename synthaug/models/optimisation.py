@@ -108,7 +108,8 @@ def optimise(
     state = {"objective": objective, "optimizer": optimizer, "schedule": schedule}
     state |= {name: part for name, part in (("average", average), ("companion", companion)) if part}
     done = _resume(checkpoint, config, state)
-    if config.precision == "bf16" and not torch.cuda.is_available():
+    channels_last = config.precision == "bf16" and not torch.cuda.is_available()
+    if channels_last:
         objective.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # where half-precision convolutions on CPUs are fast
     if stats and accelerator.is_main_process:
         stats.resume(done)
@@ -145,7 +146,8 @@ def optimise(
             saved = time.monotonic()
     if average:
         average.copy_to(parameters)
-    objective.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    if channels_last:
+        objective.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if checkpoint and accelerator.is_main_process:
         checkpoint.unlink(missing_ok=True)
     objective.eval()
