@@ -241,8 +241,12 @@ class SyntheticSampler(Sampler[list[Draw]]):
             batch_transform: Applied to all subjects of a batch together, after ``transform``, such as
                 :class:`synthaug.data.batched.BatchedAugmentation`, which is many times quicker.
             **options: Passed to ``tio.SubjectsLoader``.
+
+        Raises:
+            InputError: Real and synthetic subjects do not fit together (:mod:`synthaug.augment.fit`).
         """
         dataset = MixedSubjects(self.subjects, self.source, transform, seed=self.seed, batch_transform=batch_transform)
+        dataset.require_fit()
         # Without a generator of its own, a loader moves the global one at each pass.
         options = {"generator": torch_generator("loader", self.seed)} | options
         return CountingLoader(dataset, batch_sampler=self, num_workers=num_workers, **options)

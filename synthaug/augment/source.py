@@ -40,6 +40,11 @@ class Source(Protocol):
     def images(self) -> list[str]: ...
 
     @property
+    def preprocessing(self) -> Mapping[str, Any] | None:
+        """What the generator's training images went through; None = not known."""
+        ...
+
+    @property
     def address(self) -> str:
         """What :func:`open_source` turns back into this source."""
         ...
@@ -114,6 +119,11 @@ class LiveSource:
     def images(self) -> list[str]:
         """Names of the images of a subject."""
         return self.pipe.config.images
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any] | None:
+        """What the generator's training images went through; None = not known."""
+        return self.pipe.record.get("preprocessing")
 
     @property
     def counts(self) -> dict[int, int]:

@@ -81,6 +81,11 @@ class SyntheticPool:
         return self.header["images"]
 
     @property
+    def preprocessing(self) -> Mapping[str, Any] | None:
+        """What the generator's training images went through; None = not known, as of released generators."""
+        return self.header.get("preprocessing")
+
+    @property
     def counts(self) -> dict[int, int]:
         """Volumes of each class."""
         return {label: len(entries) for label, entries in sorted(self._by_class.items())}
