@@ -117,10 +117,12 @@ def require_replaceable(subject: tio.Subject, names: Sequence[str], synthetic: t
 
 def require_preprocessing(born: Mapping[str, Any] | None, subjects: Sequence[Any], *, source: str) -> None:
     """InputError if :func:`synthaug.data.preprocess.preprocess` made the subjects otherwise than the pool was born."""
+    middle = {"centre": "volume"}  # which is not recorded
     for subject in subjects if born else ():
-        found = getattr(subject, "preprocessing", None)
-        for key, value in (born or {}).items():
-            if found is not None and _as_read(found.get(key)) != _as_read(value):
+        known = getattr(subject, "preprocessing", None)
+        found = middle | dict(known or {})
+        for key, value in (middle | dict(born or {})).items():
+            if known is not None and _as_read(found.get(key)) != _as_read(value):
                 raise InputError(
                     f"{source}: the pool was born with preprocessing {key} {value}, subject {subject['subject_id']} "
                     f"with {found.get(key)}; use one preprocessing for both."
