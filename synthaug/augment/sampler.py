@@ -246,7 +246,8 @@ class SyntheticSampler(Sampler[list[Draw]]):
             InputError: Real and synthetic subjects do not fit together (:mod:`synthaug.augment.fit`).
         """
         dataset = MixedSubjects(self.subjects, self.source, transform, seed=self.seed, batch_transform=batch_transform)
-        dataset.require_fit()
+        if self.mode != "synthetic":
+            dataset.require_fit()
         # Without a generator of its own, a loader moves the global one at each pass.
         options = {"generator": torch_generator("loader", self.seed)} | options
         return CountingLoader(dataset, batch_sampler=self, num_workers=num_workers, **options)
