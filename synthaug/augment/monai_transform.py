@@ -17,6 +17,7 @@ from synthaug.augment.balance import require_classes, target_weights
 from synthaug.augment.fit import Look, require_alike, require_one_scale
 from synthaug.augment.source import Source, as_source, open_source
 from synthaug.augment.transform import UNKNOWN
+from synthaug.data.manifest import class_index
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
 
@@ -99,7 +100,7 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
             return
         source = open_source(self.source)
         if self.weights is None:
-            self._target = int(data)
+            self._target = class_index(data)
         else:
             labels = sorted(self.weights)
             weights = np.array([self.weights[label] for label in labels])

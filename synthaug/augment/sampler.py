@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any, Self
 
 import torchio as tio
@@ -271,7 +272,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
             for label, count in self.counts.items()
         ]
         # Under a schedule every class comes to need volumes; better to say so now than in the middle of a training.
-        scheduled = not isinstance(self.synthetic_fraction, int | float | None)
+        scheduled = not isinstance(self.synthetic_fraction, Real | None)
         absent = [share.label for share in shares if not share.volumes and (share.synthetic or scheduled)]
         if absent and self.source is not None:
             raise InputError(f"The source has no volumes of class {absent[0]}; it has classes {self.source.classes}.")

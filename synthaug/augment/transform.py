@@ -15,7 +15,7 @@ from torchio.transforms.augmentation import RandomTransform
 from synthaug.augment.balance import require_classes, target_weights
 from synthaug.augment.fit import require_preprocessing, require_replaceable
 from synthaug.augment.source import Source, as_source, open_source
-from synthaug.data.manifest import CONVENTION
+from synthaug.data.manifest import CONVENTION, class_index
 from synthaug.ground.errors import InputError
 
 UNKNOWN: dict[str, Any] = {"subject_id": "", "patient_id": "", "report": "", "synthetic": False, "provenance": ""}
@@ -129,7 +129,7 @@ class SyntheticAugment(RandomTransform):
         if self.weights is None:
             if "label" not in subject:
                 raise InputError("The subject has no 'label', which target='same' takes the class from.")
-            target = int(subject["label"])
+            target = class_index(subject["label"])
         else:
             labels = sorted(self.weights)
             drawn = torch.multinomial(torch.tensor([float(self.weights[label]) for label in labels]), 1)
