@@ -7,12 +7,11 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from numbers import Real
 
 import numpy as np
 
 from synthaug.ground.errors import InputError
-from synthaug.ground.rationals import exact
+from synthaug.ground.rationals import exact, is_number
 
 Strategy = str | float | Mapping[int, int] | Callable[[np.ndarray], Mapping[int, int]]
 """A name, the ratio minority / majority of two classes, each class's total, or a function labels -> totals."""
@@ -110,11 +109,11 @@ def fraction_at(schedule: Schedule | None, epoch: int) -> float | None:
         >>> [fraction_at([(0, 1.0), (4, 0.0)], epoch) for epoch in (0, 1, 4, 9)]
         [1.0, 0.75, 0.0, 0.0]
     """
-    if schedule is None or isinstance(schedule, Real):
+    if schedule is None or isinstance(schedule, int | float) or is_number(schedule):
         return schedule
     if callable(schedule):
         fraction = schedule(epoch)
-        if not isinstance(fraction, Real):
+        if not is_number(fraction):
             raise InputError(f"synthetic_fraction gives {fraction!r} for epoch {epoch}, which is no number.")
         return fraction
     if isinstance(schedule, str) or not all(isinstance(point, Sequence) and len(point) == 2 for point in schedule):
@@ -194,7 +193,7 @@ def _fill_counts(real: Mapping[int, int], strategy: Strategy) -> dict[int, int]:
                 "or a function."
             )
         return {label: largest - count if label in named[strategy] else 0 for label, count in real.items()}
-    if isinstance(strategy, Real):
+    if isinstance(strategy, int | float) or is_number(strategy):
         return _ratio_counts(real, strategy)
     totals = strategy(np.repeat(sorted(real), [real[c] for c in sorted(real)])) if callable(strategy) else strategy
     if not isinstance(totals, Mapping):

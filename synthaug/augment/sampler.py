@@ -3,7 +3,6 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from numbers import Real
 from typing import Any, Self
 
 import torchio as tio
@@ -16,6 +15,7 @@ from synthaug.augment.plan import ClassShare, Draw, EpochPlan
 from synthaug.augment.source import Source, as_source
 from synthaug.data.manifest import class_counts
 from synthaug.ground.errors import InputError
+from synthaug.ground.rationals import is_number
 from synthaug.ground.seeding import torch_generator
 
 
@@ -272,7 +272,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
             for label, count in self.counts.items()
         ]
         # Under a schedule every class comes to need volumes; better to say so now than in the middle of a training.
-        scheduled = not isinstance(self.synthetic_fraction, Real | None)
+        scheduled = not (self.synthetic_fraction is None or is_number(self.synthetic_fraction))
         absent = [share.label for share in shares if not share.volumes and (share.synthetic or scheduled)]
         if absent and self.source is not None:
             raise InputError(f"The source has no volumes of class {absent[0]}; it has classes {self.source.classes}.")

@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 from numbers import Rational, Real
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -10,7 +11,12 @@ ROUNDINGS = 4
 """Units in the last place by which a float may miss what was meant: a few roundings on its way here."""
 
 
-def exact(number: Real) -> Fraction:
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value is a real number of any kind, NumPy's included."""
+    return isinstance(value, Real)
+
+
+def exact(number: float | Fraction) -> Fraction:
     """The simplest fraction that a number stands for.
 
     Args:
