@@ -1,12 +1,16 @@
 """A pool whose files contradict each other is refused when it is opened, or where the bytes are read, and named."""
 
 import json
+import os
 import shutil
 
 import pytest
 from small_pool import build_pool, tree
 
+from synthaug.classify.weights import SavedClassifier, require_whole, save_classifier
+from synthaug.config import ClassifierConfig, PreprocessConfig
 from synthaug.ground.errors import InputError
+from synthaug.models.classifier import build_classifier
 from synthaug.pool.ledger import HEADER, MANIFEST, Ledger, _append_line
 from synthaug.pool.pool import SyntheticPool
 
@@ -89,6 +93,20 @@ def test_a_header_that_is_none_is_named(pool, header):
     (pool.path / HEADER).write_text(json.dumps(header))
     with pytest.raises(InputError, match=HEADER):
         SyntheticPool.open(pool.path)
+
+
+def test_a_classifier_whose_weights_were_cut_is_named(tmp_path):
+    path = tmp_path / "cell.safetensors"
+    config, shape = ClassifierConfig(channels=(4, 4, 8, 8)), (16, 16, 8)
+    network = build_classifier(config, in_channels=1, classes=2, shape=shape, seed=0)
+    save_classifier(path, SavedClassifier(network, config, PreprocessConfig(shape=shape), ["t2w"], classes=2))
+    require_whole(path)
+    for size in (path.stat().st_size - 1, 2, 0):
+        os.truncate(path, size)
+        with pytest.raises(InputError, match=path.name):
+            require_whole(path)
+    path.unlink()
+    require_whole(path)  # a folder of before weights were kept
 
 
 def test_a_volume_that_was_made_again_stands_twice_and_once(pool):
