@@ -126,7 +126,7 @@ def _run_pool(action: str, *arguments: str) -> int:
         raise InputError(f"unknown action {action!r}; the actions are {', '.join(POOL_COMMANDS)}.")
     parser = _config_parser(prog=f"synthaug pool {action}", exit_on_error=False)
     flags = FLAGS.get(action, {})
-    skipped = {*flags, "measured"}
+    skipped: set[str | int] = {*flags, "measured"}
     parser.add_function_arguments(POOL_COMMANDS[action], as_positional=action != "build", skip=skipped)
     for name, meaning in flags.items():
         parser.add_argument(f"--{name}", action="store_true", help=meaning)
