@@ -94,6 +94,28 @@ def test_a_ratio_is_reached_but_not_passed_or_refused_where_it_adds_nothing(coun
         assert low + added <= high * ratio + Fraction(1, 10**6) < low + added + 1 + Fraction(2, 10**6)
 
 
+@pytest.mark.parametrize("kind", [float, np.float32, np.float64, Fraction])
+def test_the_ratio_that_lacks_one_subject_adds_one_whatever_the_majority(kind):
+    for majority in range(2, 501):
+        for minority in {1, majority // 2, majority - 1}:
+            ratio = Fraction(minority + 1, majority)
+            ratio = ratio if kind is Fraction else kind(ratio.numerator / ratio.denominator)
+            assert synthetic_counts({0: majority, 1: minority}, sampling_strategy=ratio) == {0: 0, 1: 1}
+
+
+@pytest.mark.parametrize("kind", [float, np.float16, np.float32, lambda share: 1 - (1 - share)])
+def test_a_fraction_means_what_it_is_written_as(kind):
+    for percent in (10, 20, 30, 70, 90):
+        share = kind(percent / 100)
+        assert synthetic_counts({0: 70, 1: 30}, synthetic_fraction=share, mode="replace") == {
+            0: -(-70 * percent // 100),
+            1: -(-30 * percent // 100),
+        }
+    assert synthetic_counts({0: 9, 1: 9}, synthetic_fraction=kind(0.1)) == {0: 1, 1: 1}
+    third = fraction_at([(0, 0.0), (3, 1.0)], 1)
+    assert synthetic_counts({0: 300, 1: 3}, synthetic_fraction=third, mode="replace") == {0: 100, 1: 1}
+
+
 def test_a_function_is_given_every_label_once_for_each_subject():
     seen = []
     synthetic_counts({0: 2, 1: 3}, sampling_strategy=lambda labels: seen.append(labels) or {})
@@ -173,6 +195,7 @@ def test_a_schedule_that_cannot_be_meant_is_refused(schedule, words):
     [
         ({"sampling_strategy": "majority"}, "unknown"),
         ({"sampling_strategy": {0: 29}}, "totals"),
+        ({"sampling_strategy": {1: 30.5}}, "whole number"),
         ({"sampling_strategy": {7: 50}}, "name classes"),
         ({"sampling_strategy": [0, 1]}, "must be a name"),
         ({"sampling_strategy": lambda labels: {0: 29}}, "totals"),

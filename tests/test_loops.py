@@ -311,9 +311,13 @@ def trained(rank, subjects, pool):
     sampler = SyntheticSampler(subjects, pool, batch_size=4, synthetic_fraction=0.25)
     accelerate.PartialState(cpu=True)
     config = ClassifierConfig(network="resnet10", training=TrainingConfig(steps=12, batch_size=4))
-    loader = sampler.loader(
-        transform=lambda subject: seen.append((subject["subject_id"], subject["synthetic"])) or subject
-    )
+
+    def note(subject):
+        seen.append((subject["subject_id"], subject["synthetic"]))
+        return subject
+
+    loader = sampler.loader(transform=note)
+    seen.clear()  # the loader has compared a real subject with a synthetic one
     train_classifier(loader, subjects, config, images=["t2w"], shape=(16, 16, 8), seed=0)
     assert sampler.ranks == 2
     return seen

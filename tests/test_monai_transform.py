@@ -67,7 +67,7 @@ def test_the_seed_of_the_loader_decides_in_the_main_process_and_in_workers(pool,
 def test_the_global_generator_stays_as_it_is(pool):
     transform = SyntheticAugmentd("image", pool, images=["t2w"], prob=1.0).set_random_state(0)
     before = torch.get_rng_state()
-    transform({"image": torch.zeros(1, 2, 2, 2), "label": 0})
+    transform({"image": torch.zeros(1, 16, 16, 8), "label": 0})
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -76,7 +76,9 @@ def test_the_global_generator_stays_as_it_is(pool):
     [1, np.int64(1), np.array(1), np.array([1]), torch.tensor(1), torch.tensor([1.0]), monai.data.MetaTensor(1)],
 )
 def test_the_label_stays_what_it_was(pool, label):
-    result = SyntheticAugmentd("t2w", pool, prob=1.0, target={0: 1.0})({"t2w": torch.zeros(1, 2, 2, 2), "label": label})
+    result = SyntheticAugmentd("t2w", pool, prob=1.0, target={0: 1.0})(
+        {"t2w": torch.zeros(1, 16, 16, 8), "label": label}
+    )
     assert type(result["label"]) is type(label)
     assert result["label"] == 0
     assert getattr(result["label"], "dtype", None) == getattr(label, "dtype", None)
@@ -85,20 +87,20 @@ def test_the_label_stays_what_it_was(pool, label):
 
 def test_the_class_may_stand_under_another_key(pool):
     augment = SyntheticAugmentd("t2w", pool, prob=1.0, label_key="csPCa")
-    result = augment({"t2w": torch.zeros(1, 2, 2, 2), "csPCa": 1})
+    result = augment({"t2w": torch.zeros(1, 16, 16, 8), "csPCa": 1})
     assert result["csPCa"] == 1
     assert "label" not in result
     with pytest.raises(InputError, match="no 'csPCa'"):
-        augment({"t2w": torch.zeros(1, 2, 2, 2), "label": 1})
+        augment({"t2w": torch.zeros(1, 16, 16, 8), "label": 1})
 
 
 def test_a_missing_image_is_refused_or_passed_over_as_in_every_map_transform(pool):
     with pytest.raises(KeyError, match="allow_missing_keys"):
         SyntheticAugmentd(["t2w", "adc"], pool, images=["t2w", "t2w"], prob=1.0)(
-            {"t2w": torch.zeros(1, 2, 2, 2), "label": 1}
+            {"t2w": torch.zeros(1, 16, 16, 8), "label": 1}
         )
     lenient = SyntheticAugmentd(["t2w", "adc"], pool, images=["t2w", "t2w"], prob=1.0, allow_missing_keys=True)
-    assert "adc" not in lenient({"t2w": torch.zeros(1, 2, 2, 2), "label": 1})
+    assert "adc" not in lenient({"t2w": torch.zeros(1, 16, 16, 8), "label": 1})
     with pytest.raises(InputError, match="none of the images"):
         lenient({"label": 1})
 
@@ -119,7 +121,7 @@ def test_without_tracking_of_metadata_plain_tensors_come_out(pool):
     monai.data.set_track_meta(False)
     try:
         for p in (0.0, 1.0):
-            result = SyntheticAugmentd("t2w", pool, prob=p)({"t2w": np.zeros((1, 2, 2, 2)), "label": 1})
+            result = SyntheticAugmentd("t2w", pool, prob=p)({"t2w": np.zeros((1, 16, 16, 8)), "label": 1})
             assert type(result["t2w"]) is torch.Tensor
     finally:
         monai.data.set_track_meta(True)

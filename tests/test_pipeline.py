@@ -42,6 +42,7 @@ def pipeline(saved):
     """A copy that a test may change, loud enough to draw a picture at each report."""
     pipeline = CCELLAPipeline.from_pretrained(saved)
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.record["generator"]["report_dropout"] = 0.1  # may be guided
     # After three steps the last layer is all but zero; without a signal no condition could be told from another.
     with torch.no_grad():
         last = pipeline.denoiser.unet.out[2].conv.weight
@@ -301,6 +302,13 @@ def test_labels_that_a_variant_would_ignore_are_refused(tiny_subjects, tiny_auto
     pipeline = train_ldm(tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES)
     with pytest.raises(InputError, match="takes no class"):
         draw(pipeline, ["PI-RADS 4"], [1], seeds=[0])
+
+
+def test_guidance_of_a_generator_that_never_drew_without_a_report_is_refused(pipeline):
+    pipeline.record["generator"]["report_dropout"] = 0
+    draw(pipeline, guidance_scale=1.0)
+    with pytest.raises(InputError, match="report_dropout"):
+        draw(pipeline, guidance_scale=3.0)
 
 
 def test_guidance_one_is_unguided_and_three_is_not(pipeline):

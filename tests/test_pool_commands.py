@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,14 +15,22 @@ from conftest import TINY_PREPROCESSING
 from small_pool import build_pool, tree
 
 from synthaug.bench.commands import main
+from synthaug.bench.run import PROTOCOLS
 from synthaug.config import Config, PoolConfig
 from synthaug.data.picai import COLUMNS
 from synthaug.data.splits import Split
-from synthaug.generate.record import patient_hash
+from synthaug.generate.record import patient_hash, patients_known
 from synthaug.ground.errors import InputError
 from synthaug.pool.export import export_pool
 from synthaug.pool.prompts import TrainingPrompts, WriterPrompts
-from synthaug.study.pools import describe_pool, open_given_pool, overrides_class, prompts_of
+from synthaug.study.pools import (
+    UNKNOWN_COHORT,
+    describe_pool,
+    open_given_pool,
+    overrides_class,
+    prompts_of,
+    protocol_of,
+)
 
 DATA = ["--data.phantom.n", "24", "--data.phantom.shape", "[16,16,8]", "--data.phantom.spacing_mm", "[5,5,8]"]
 SMALL = [*DATA, "--pool.sampling.steps", "1", "--pool.sampling.micro_batch", "4", "--pool.threads", "1"]
@@ -49,6 +58,40 @@ def test_a_pool_is_built_verified_exported_and_shown(arguments, tmp_path, capsys
     assert main(["pool", "export", pool, str(tmp_path / "ccella"), "--layout", "ccella"]) == 0
     assert main(["pool", "montage", pool, str(tmp_path / "m.png"), "--columns", "2"]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"pool", "out", "ccella", "m.png"}
+
+
+def test_a_pool_is_guided_as_the_card_was_measured_unless_another_guidance_is_typed(generator, tmp_path):
+    folder = shutil.copytree(generator, tmp_path / "generator")
+    record = json.loads((folder / "training.json").read_text())
+    record["generator"]["report_dropout"] = 0.1
+    measured = {"evaluation": {"summary": "", "figures": {"settings": {"guidance": 2.0}}}}
+    (folder / "training.json").write_text(json.dumps(record | measured))
+    words = ["pool", "build", "--generator", str(folder), *SMALL, "--pool.per_class", "1"]
+    guidance = {}
+    for name, typed in (("card", []), ("typed", ["--pool.sampling.guidance", "1"])):
+        assert main([*words, *typed, "--out", str(tmp_path / name)]) == 0
+        guidance[name] = json.loads((tmp_path / name / "pool.json").read_text())["sampling"]["guidance"]
+    assert guidance == {"card": 2.0, "typed": 1.0}
+    record["generator"]["report_dropout"] = 0
+    (folder / "training.json").write_text(json.dumps(record | measured))
+    assert main([*words, "--out", str(tmp_path / "refused")]) == 2
+    assert not (tmp_path / "refused" / "pool.json").exists()
+
+
+def test_prompts_that_the_text_encoder_cuts_are_counted_once(tiny_pipeline, tiny_subjects, tmp_path, caplog):
+    long = " ".join(["Focal lesion in the left peripheral zone."] * 20)
+    build_pool(tiny_pipeline, tiny_subjects, tmp_path, reports={0: ["Short."], 1: [long]}, per_class={0: 2, 1: 2})
+    (told,) = [record.getMessage() for record in caplog.records if "cut" in record.getMessage()]
+    assert "1 of 2 reports" in told
+
+
+def test_whom_a_generator_was_trained_on_may_be_unknown_which_is_a_state_of_its_own(tiny_subjects):
+    split = Split(tiny_subjects, [], [])
+    ours = [patient_hash(subject["patient_id"]) for subject in tiny_subjects]
+    told = {protocol_of(ours, split), protocol_of(["other"], split), protocol_of([], split)}
+    assert told == {"same cohort", "other cohort", "unknown cohort"}
+    assert protocol_of(ours, split, known=patients_known({"patients": ours, "patients_known": False})) == UNKNOWN_COHORT
+    assert set(PROTOCOLS) == told
 
 
 def test_shards_built_one_by_one_are_the_pool_built_at_once(arguments, tmp_path):

@@ -47,7 +47,7 @@ def volumes_of(pool, label):
 
 
 def test_the_result_is_a_volume_of_the_pool_with_its_geometry_label_and_identity(pool, subject):
-    elsewhere = tio.ScalarImage(tensor=torch.rand(1, 12, 12, 6), affine=np.diag([2, 2, 3, 1]))
+    elsewhere = tio.ScalarImage(tensor=torch.rand(1, 16, 16, 8), affine=np.diag([5, 5, 8, 1]))
     result = SyntheticAugment(pool, p=1)(tio.Subject({**subject, "t2w": elsewhere}))
     (source,) = [s for s in volumes_of(pool, subject["label"]) if s["subject_id"] == result["subject_id"]]
     assert same_voxels(result, source)

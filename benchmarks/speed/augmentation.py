@@ -186,8 +186,9 @@ def measure_plan(pool: sa.SyntheticPool, *, subjects: int, epochs: int) -> dict[
         sampler.set_epoch(epoch)
         planned += len(list(islice(sampler, 1)))
         longest = max(longest, time.perf_counter() - opened)
+        sampler.set_epoch(epoch)
         planned += len(list(islice(sampler, 500)))
-        sampler.load_state_dict({**sampler.state_dict(), "batch": len(sampler) // 2})
+        sampler.load_state_dict(sampler.state_dict(consumed=len(sampler) // 2))
         planned += len(list(islice(sampler, 500)))
     milliseconds = 1000 * (time.perf_counter() - started) / planned
     claim = f"ms a batch to plan {subjects} subjects x {epochs} epochs"

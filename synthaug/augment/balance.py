@@ -6,10 +6,12 @@
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 
 import numpy as np
 
 from synthaug.ground.errors import InputError
+from synthaug.ground.rationals import exact, is_number
 
 Strategy = str | float | Mapping[int, int] | Callable[[np.ndarray], Mapping[int, int]]
 """A name, the ratio minority / majority of two classes, each class's total, or a function labels -> totals."""
@@ -68,12 +70,13 @@ def synthetic_counts(
         raise InputError("synthetic_fraction fills every class; leave sampling_strategy at 'auto' beside it.")
     if not 0 <= synthetic_fraction <= 1:
         raise InputError(f"synthetic_fraction={synthetic_fraction} must lie in [0, 1].")
+    share = exact(synthetic_fraction)
     if mode == "replace":
-        return {label: _ceil(synthetic_fraction * count) for label, count in real.items()}
+        return {label: math.ceil(share * count) for label, count in real.items()}
     largest = max(real.values())
-    if synthetic_fraction == 1:
+    if share == 1:
         return dict.fromkeys(real, largest)
-    total = _ceil(largest / (1 - synthetic_fraction))
+    total = math.ceil(largest / (1 - share))
     return {label: total - count for label, count in real.items()}
 
 
@@ -86,7 +89,7 @@ def kept_counts(
         >>> kept_counts({0: 30, 1: 10}, {0: 15, 1: 5}, synthetic_fraction=0.5, mode="replace")
         {0: 15, 1: 5}
     """
-    if mode == "synthetic" or synthetic_fraction == 1:
+    if mode == "synthetic" or (synthetic_fraction is not None and exact(synthetic_fraction) == 1):
         return dict.fromkeys(real, 0)
     return {label: count - (synthetic[label] if mode == "replace" else 0) for label, count in real.items()}
 
@@ -106,10 +109,13 @@ def fraction_at(schedule: Schedule | None, epoch: int) -> float | None:
         >>> [fraction_at([(0, 1.0), (4, 0.0)], epoch) for epoch in (0, 1, 4, 9)]
         [1.0, 0.75, 0.0, 0.0]
     """
-    if schedule is None or isinstance(schedule, int | float):
+    if schedule is None or isinstance(schedule, int | float) or is_number(schedule):
         return schedule
     if callable(schedule):
-        return float(schedule(epoch))
+        fraction = schedule(epoch)
+        if not is_number(fraction):
+            raise InputError(f"synthetic_fraction gives {fraction!r} for epoch {epoch}, which is no number.")
+        return fraction
     if isinstance(schedule, str) or not all(isinstance(point, Sequence) and len(point) == 2 for point in schedule):
         raise InputError(f"synthetic_fraction={schedule!r} must be a number, a function or points (epoch, fraction).")
     epochs = [point[0] for point in schedule]
@@ -117,7 +123,7 @@ def fraction_at(schedule: Schedule | None, epoch: int) -> float | None:
         raise InputError(f"synthetic_fraction={list(schedule)} must hold points in rising order of the epoch.")
     if not all(0 <= point[1] <= 1 for point in schedule):
         raise InputError(f"synthetic_fraction={list(schedule)} must hold fractions in [0, 1].")
-    return float(np.interp(epoch, epochs, [point[1] for point in schedule]))
+    return float(_between([(exact(at), exact(fraction)) for at, fraction in schedule], epoch))
 
 
 def target_weights(
@@ -187,7 +193,7 @@ def _fill_counts(real: Mapping[int, int], strategy: Strategy) -> dict[int, int]:
                 "or a function."
             )
         return {label: largest - count if label in named[strategy] else 0 for label, count in real.items()}
-    if isinstance(strategy, int | float):
+    if isinstance(strategy, int | float) or is_number(strategy):
         return _ratio_counts(real, strategy)
     totals = strategy(np.repeat(sorted(real), [real[c] for c in sorted(real)])) if callable(strategy) else strategy
     if not isinstance(totals, Mapping):
@@ -195,6 +201,9 @@ def _fill_counts(real: Mapping[int, int], strategy: Strategy) -> dict[int, int]:
     short = {label for label, total in totals.items() if total < real.get(label, 0)}
     if short or set(totals) - set(real):
         raise InputError(f"sampling_strategy={dict(totals)} must name classes and totals >= {dict(real)}.")
+    parts = [label for label, total in totals.items() if total != int(total)]
+    if parts:
+        raise InputError(f"sampling_strategy={dict(totals)} must give class {parts[0]} a whole number of subjects.")
     return {label: int(totals.get(label, count)) - count for label, count in real.items()}
 
 
@@ -206,7 +215,9 @@ def _ratio_counts(real: Mapping[int, int], ratio: float) -> dict[int, int]:
     if not 0 < ratio <= 1:
         raise InputError(f"sampling_strategy={ratio} must lie in (0, 1], the ratio minority / majority.")
     majority = max(sorted(real), key=lambda label: real[label])
-    fill = {label: int(real[majority] * ratio - count) for label, count in real.items() if label != majority}
+    fill = {
+        label: math.floor(real[majority] * exact(ratio) - count) for label, count in real.items() if label != majority
+    }
     if min(fill.values()) <= 0:
         raise InputError(f"sampling_strategy={ratio} adds nothing to {dict(real)}; give a larger ratio.")
     return {label: fill.get(label, 0) for label in real}
@@ -221,6 +232,11 @@ def _check_mode(mode: str, synthetic_fraction: float | None) -> None:
         raise InputError(f"mode='synthetic' has no real subjects; leave out synthetic_fraction={synthetic_fraction}.")
 
 
-def _ceil(number: float) -> int:
-    """Rounded up, but not for the last bits of a float."""
-    return math.ceil(round(number, 9))
+def _between(points: Sequence[tuple[Fraction, Fraction]], at: int) -> Fraction:
+    """Straight lines between points; the ends' values outside."""
+    before = [point for point in points if point[0] <= at]
+    after = [point for point in points if point[0] > at]
+    if not before or not after:
+        return (before[-1] if before else after[0])[1]
+    (left, low), (right, high) = before[-1], after[0]
+    return low + (high - low) * (at - left) / (right - left)

@@ -10,6 +10,7 @@ import torch
 import torchio as tio
 from torch.utils.data import Dataset
 
+from synthaug.augment.fit import Look, require_alike, require_mixture, require_preprocessing
 from synthaug.augment.plan import Draw
 from synthaug.augment.source import Source, as_source
 from synthaug.ground.errors import InputError
@@ -24,6 +25,11 @@ BatchTransform = Callable[[Sequence[tio.Subject], Sequence[int]], list[tio.Subje
 _GLOBAL_GENERATOR = threading.RLock()
 """Held while a transform draws from the global generator: workers may be threads, as in MONAI's ThreadDataLoader."""
 os.register_at_fork(after_in_child=_GLOBAL_GENERATOR._at_fork_reinit)  # type: ignore[attr-defined]
+
+
+HEADERS = 512
+"""Real subjects whose headers are compared with the first one's before the first batch: about a second where they are
+files."""
 
 
 class MixedSubjects(Dataset):
@@ -52,10 +58,32 @@ class MixedSubjects(Dataset):
     def __len__(self) -> int:
         return sum(len(subjects) for subjects in self.by_class.values())
 
-    def __getitem__(self, draw: Draw) -> tio.Subject:
-        subject = self._synthetic(draw) if draw.synthetic else self.by_class[draw.label][draw.member]
-        subject = copy.deepcopy(subject)  # a transform with copy=False must not reach the original
+    def require_fit(self) -> None:
+        """InputError unless real and synthetic subjects fit together; a pair of them is read and transformed."""
+        if self.source is None or not all(isinstance(each[0], tio.Subject) for each in self.by_class.values()):
+            return
+        source = self.source.address
+        everyone = [subject for subjects in self.by_class.values() for subject in subjects]
+        require_preprocessing(self.source.preprocessing, everyone, source=source)
+        real, synthetic = (
+            Draw(0, 0, kind, min(labels), 0) for kind, labels in ((False, self.by_class), (True, self.source.counts))
+        )
+        before = self._whole(real)
+        after = before if self.transform is None else self[real]
+        require_mixture(after, self[synthetic], before=before, source=source)
+        if self.transform is None:
+            for subject in everyone[:HEADERS]:
+                for name, image in subject.get_images_dict(intensity_only=False).items():
+                    require_alike(Look.of(image), Look.of(after[name]), name=name, source=source)
+
+    def _whole(self, draw: Draw) -> tio.Subject:
+        """The subject of a draw, read, as a copy: a transform with copy=False must not reach the original."""
+        subject = copy.deepcopy(self._synthetic(draw) if draw.synthetic else self.by_class[draw.label][draw.member])
         subject.load()  # torchio collates the keys of the first subject, and a volume not read yet has no data
+        return subject
+
+    def __getitem__(self, draw: Draw) -> tio.Subject:
+        subject = self._whole(draw)
         if self.transform is None:
             return subject
         with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):

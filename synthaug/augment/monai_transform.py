@@ -14,8 +14,10 @@ from monai.utils import SpaceKeys, convert_to_tensor
 from torch.utils.data import get_worker_info
 
 from synthaug.augment.balance import require_classes, target_weights
+from synthaug.augment.fit import Look, require_alike, require_one_scale
 from synthaug.augment.source import Source, as_source, open_source
 from synthaug.augment.transform import UNKNOWN
+from synthaug.data.manifest import class_index
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
 
@@ -44,7 +46,8 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
         allow_missing_keys: Do not raise where an image is missing.
 
     Raises:
-        InputError: The target cannot be read or reached, or the source lacks a class or an image.
+        InputError: The target cannot be read or reached, or the source lacks a class or an image; when called, also
+            that the images to replace are on another grid or intensity scale.
 
     Example:
         >>> SyntheticAugmentd("image", "no/such/pool", images=["t2w"])
@@ -97,7 +100,7 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
             return
         source = open_source(self.source)
         if self.weights is None:
-            self._target = int(data)
+            self._target = class_index(data)
         else:
             labels = sorted(self.weights)
             weights = np.array([self.weights[label] for label in labels])
@@ -123,6 +126,8 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
             raise InputError(f"The subject has none of the images {self.keys}; it has {list(result)}.")
         synthetic = open_source(self.source).subject(target, index)
         for key, image in self.key_iterator(result, self.images):
+            require_alike(_look(result[key]), Look.of(synthetic[image]), name=str(key), source=self.source)
+            require_one_scale(result[key], name=str(key), source=self.source)
             result[key] = _tensor_of(synthetic[image])
         result |= {key: synthetic[key] for key in UNKNOWN}
         result[self.label_key] = _like(label, target)
@@ -133,6 +138,11 @@ def _worker_seed() -> int | None:
     """Another one for each worker of a loader and each epoch; None = not in a worker."""
     info = get_worker_info()
     return None if info is None else info.seed
+
+
+def _look(image: torch.Tensor) -> Look:
+    """Grid of a (C, X, Y, Z) tensor."""
+    return Look.at(image.shape[1:], image.affine.numpy() if isinstance(image, MetaTensor) else np.eye(4))
 
 
 def _tensor_of(image: Any) -> torch.Tensor:

@@ -15,6 +15,7 @@ from synthaug.augment.plan import ClassShare, Draw, EpochPlan
 from synthaug.augment.source import Source, as_source
 from synthaug.data.manifest import class_counts
 from synthaug.ground.errors import InputError
+from synthaug.ground.rationals import is_number
 from synthaug.ground.seeding import torch_generator
 
 
@@ -241,8 +242,13 @@ class SyntheticSampler(Sampler[list[Draw]]):
             batch_transform: Applied to all subjects of a batch together, after ``transform``, such as
                 :class:`synthaug.data.batched.BatchedAugmentation`, which is many times quicker.
             **options: Passed to ``tio.SubjectsLoader``.
+
+        Raises:
+            InputError: Real and synthetic subjects do not fit together (:mod:`synthaug.augment.fit`).
         """
         dataset = MixedSubjects(self.subjects, self.source, transform, seed=self.seed, batch_transform=batch_transform)
+        if self.mode != "synthetic":
+            dataset.require_fit()
         # Without a generator of its own, a loader moves the global one at each pass.
         options = {"generator": torch_generator("loader", self.seed)} | options
         return CountingLoader(dataset, batch_sampler=self, num_workers=num_workers, **options)
@@ -266,7 +272,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
             for label, count in self.counts.items()
         ]
         # Under a schedule every class comes to need volumes; better to say so now than in the middle of a training.
-        scheduled = not isinstance(self.synthetic_fraction, int | float | None)
+        scheduled = not (self.synthetic_fraction is None or is_number(self.synthetic_fraction))
         absent = [share.label for share in shares if not share.volumes and (share.synthetic or scheduled)]
         if absent and self.source is not None:
             raise InputError(f"The source has no volumes of class {absent[0]}; it has classes {self.source.classes}.")

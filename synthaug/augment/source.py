@@ -15,6 +15,7 @@ from torch.utils.data import get_worker_info
 from synthaug.config import SamplingConfig
 from synthaug.data.manifest import make_subject
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.told import require_guidance
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
 from synthaug.pool.pool import SyntheticPool
@@ -38,6 +39,11 @@ class Source(Protocol):
 
     @property
     def images(self) -> list[str]: ...
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any] | None:
+        """What the generator's training images went through; None = not known."""
+        ...
 
     @property
     def address(self) -> str:
@@ -101,6 +107,7 @@ class LiveSource:
         self.sampling = sampling or SamplingConfig()
         self.seed, self.keep, self.ahead, self.per_class = seed, keep, ahead, per_class
         self.override_class = override_class
+        require_guidance(pipe.record, self.sampling.guidance)
         self._drawing = with_sampling(pipe, self.sampling)
         self._blocks: OrderedDict[tuple[int, int], Future[list[tio.Subject]]] = OrderedDict()
         self._lock = threading.Lock()
@@ -114,6 +121,11 @@ class LiveSource:
     def images(self) -> list[str]:
         """Names of the images of a subject."""
         return self.pipe.config.images
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any] | None:
+        """What the generator's training images went through; None = not known."""
+        return self.pipe.record.get("preprocessing")
 
     @property
     def counts(self) -> dict[int, int]:

@@ -13,8 +13,9 @@ import torchio as tio
 from torchio.transforms.augmentation import RandomTransform
 
 from synthaug.augment.balance import require_classes, target_weights
+from synthaug.augment.fit import require_preprocessing, require_replaceable
 from synthaug.augment.source import Source, as_source, open_source
-from synthaug.data.manifest import CONVENTION
+from synthaug.data.manifest import CONVENTION, class_index
 from synthaug.ground.errors import InputError
 
 UNKNOWN: dict[str, Any] = {"subject_id": "", "patient_id": "", "report": "", "synthetic": False, "provenance": ""}
@@ -26,7 +27,7 @@ class Synthesize(tio.Transform):
 
     Images are taken from the source with their affine, label, report, identity and provenance; the images left out by
     ``include`` or ``exclude`` stay as they are. An image or label map that is neither left out nor in the source is
-    refused: it would show another patient than the rest.
+    refused: it would show another patient than the rest. So is one on another grid or intensity scale.
 
     Args:
         source: Address of a source (a pool's folder).
@@ -48,7 +49,9 @@ class Synthesize(tio.Transform):
     def apply_transform(self, subject: tio.Subject) -> tio.Subject:
         """Called by torchio on its own copy of the subject."""
         synthetic = open_source(self.source).subject(self.target, self.index)
-        for name in self._names(subject, synthetic):
+        names = self._names(subject, synthetic)
+        require_replaceable(subject, names, synthetic, source=self.source)
+        for name in names:
             image = copy.deepcopy(synthetic[name])  # the whole image: no path of the real one stays behind
             image.load()
             subject[name] = image
@@ -107,6 +110,7 @@ class SyntheticAugment(RandomTransform):
         self.class_counts = None if class_counts is None else dict(class_counts)
         self.args_names = ["source", "p", "target", "class_counts", "keep"]
         self.weights = target_weights(target, class_counts, p)
+        self._scale_seen = False
         require_classes(open_source(self.source).classes, self.weights)
 
     def __call__(self, data: Any) -> Any:
@@ -125,12 +129,16 @@ class SyntheticAugment(RandomTransform):
         if self.weights is None:
             if "label" not in subject:
                 raise InputError("The subject has no 'label', which target='same' takes the class from.")
-            target = int(subject["label"])
+            target = class_index(subject["label"])
         else:
             labels = sorted(self.weights)
             drawn = torch.multinomial(torch.tensor([float(self.weights[label]) for label in labels]), 1)
             target = labels[int(drawn)]
         require_classes(source.classes, {target: 1.0})
+        require_preprocessing(source.preprocessing, [subject], source=self.source)
+        if not self._scale_seen:  # once, as images may not be read yet
+            subject.load()
+            self._scale_seen = True
         # An index below the count means the same volume after the pool has grown.
         index = self._get_random_seed() % source.counts[target]
         twin = Synthesize(self.source, target, index, **self._get_base_args())

@@ -126,7 +126,8 @@ def _run_pool(action: str, *arguments: str) -> int:
         raise InputError(f"unknown action {action!r}; the actions are {', '.join(POOL_COMMANDS)}.")
     parser = _config_parser(prog=f"synthaug pool {action}", exit_on_error=False)
     flags = FLAGS.get(action, {})
-    parser.add_function_arguments(POOL_COMMANDS[action], as_positional=action != "build", skip=set(flags))
+    skipped: set[str | int] = {*flags, "measured"}
+    parser.add_function_arguments(POOL_COMMANDS[action], as_positional=action != "build", skip=skipped)
     for name, meaning in flags.items():
         parser.add_argument(f"--{name}", action="store_true", help=meaning)
     asked = signature(POOL_COMMANDS[action]).parameters
@@ -136,7 +137,11 @@ def _run_pool(action: str, *arguments: str) -> int:
             if section not in asked:
                 parser.add_argument(f"--{section}", type=kind | None, default=None, help=SUPPRESS)
     options = vars(parser.instantiate_classes(parser.parse_args(list(arguments))))
-    POOL_COMMANDS[action](**{name: value for name, value in options.items() if name in asked})
+    told = {name: value for name, value in options.items() if name in asked}
+    if action == "build":
+        typed = parser.parse_args(list(arguments), defaults=False)
+        told["measured"] = typed.get("pool.sampling.guidance") is None
+    POOL_COMMANDS[action](**told)
     return 0
 
 

@@ -1,6 +1,7 @@
 """``synthaug pool build | verify | audit | export | montage``: pools without a study around them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ from synthaug.config import DataConfig, GeneratorConfig, PoolConfig, SplitConfig
 from synthaug.data.manifest import class_counts
 from synthaug.data.preprocess import preprocess
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.told import measured_guidance
 from synthaug.ground.errors import InputError
 from synthaug.models.taps import crop_centre
 from synthaug.pool.audit import audit_pool, tell_copies
@@ -41,6 +43,7 @@ def build(
     workers: int = 2,
     gpus_per_worker: float = 0.0,
     shard: tuple[int, int] | None = None,
+    measured: bool = False,
 ) -> None:
     """Fill a pool from a generator and the training patients' reports, in this process or on a Ray cluster.
 
@@ -58,6 +61,7 @@ def build(
         workers: Ray tasks at a time.
         gpus_per_worker: Share of a GPU for each Ray task; 0 = CPU.
         shard: Only part k of n, as [k, n], k from 0; local only.
+        measured: Guide as the generator's card was measured; the command does so where no guidance is typed.
     """
     if pool.path:
         raise InputError("pool.path names a pool that is there already; give the folder to fill as --out.")
@@ -72,11 +76,15 @@ def build(
     parts = draw_split(split, load_subjects(data))
     pipe = CCELLAPipeline.from_pretrained(generator)
     labels = sorted(class_counts(parts.train))
+    sampling, guidance = pool.sampling, measured_guidance(pipe.record)
+    if measured and guidance not in (None, sampling.guidance):
+        sampling = replace(sampling, guidance=guidance)
+        print(f"guidance {guidance:g}, as the generator's card was measured; --pool.sampling.guidance sets another")
     order = Order(
         per_class=dict.fromkeys(labels, pool.per_class),
         prompts=prompts_of(pool, parts),
         seed=pool.seed,
-        sampling=pool.sampling,
+        sampling=sampling,
         override_class=overrides_class(pool, pipe),
         labels=pool.labels,
         attempts=pool.attempts,

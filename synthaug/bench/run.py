@@ -37,6 +37,8 @@ from synthaug.tracking import Tracker, TrainingListener, flatten, stores_of
 PROTOCOLS = {
     "same cohort": "same cohort: the generator was trained on the classifier's training patients only",
     "other cohort": "other cohort: the generator was trained on other patients first; none is chosen or tested by",
+    "unknown cohort": "unknown: nobody recorded whom the generator was trained on; patients that are tested by may be "
+    "among them",
 }
 POOL_FILES = (HEADER, MANIFEST, AUDIT)
 """What tells whether a pool is as it was."""

@@ -84,6 +84,22 @@ def save_classifier(path: Path, classifier: SavedClassifier) -> None:
         save_file(state, temporary, metadata={KEY: json.dumps(settings)})
 
 
+def require_whole(path: Path) -> None:
+    """InputError if a weights file that is there was cut or overwritten; the weights themselves are not read."""
+    if not path.is_file():
+        return
+    try:
+        with safe_open(path, framework="pt") as stream:
+            whole = KEY in (stream.metadata() or {})
+    except (SafetensorError, OSError):
+        whole = False
+    if not whole:
+        raise InputError(
+            f"{path}: the classifier's weights were cut or overwritten since they were saved; delete them and the "
+            "record beside them to have the cell trained again."
+        )
+
+
 def load_classifier(path: str | Path) -> SavedClassifier:
     """Read a file of :func:`save_classifier`; no code is run from it.
 

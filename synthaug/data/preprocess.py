@@ -138,6 +138,7 @@ def preprocess(
                     f"{config.shape} voxels of {config.spacing_mm} mm; check preprocess.shape and spacing."
                 )
         result.applied_transforms = []
+        result.preprocessing = config.recorded()  # for whoever puts synthetic subjects beside these
         done.append(result)
     remarks.say(logging.getLogger(__name__))
     return done

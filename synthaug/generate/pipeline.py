@@ -31,6 +31,7 @@ from synthaug.generate.encode import encode_reports
 from synthaug.generate.levels import LatentSpace
 from synthaug.generate.preconditioning import denoise, told_time
 from synthaug.generate.record import model_card
+from synthaug.generate.told import require_guidance
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, read_json, write_json, write_text
 from synthaug.models.autoencoder import ImageAutoencoder
@@ -423,6 +424,7 @@ class CCELLAPipeline(DiffusionPipeline):
             raise InputError(f"Variant {variant!r} is conditioned on the true class; give labels.")
         if guidance_scale != 1.0 and not conditioning.text:
             raise InputError(f"Variant {variant!r} reads no report, so guidance has no meaning; set it to 1.")
+        require_guidance(self.record, guidance_scale)
 
 
 def _locate(name: str | Path) -> Path:

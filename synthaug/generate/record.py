@@ -52,19 +52,37 @@ def training_record(
         begun: The pipeline that the training went on from: its patients are this one's too.
     """
     before = {} if begun is None else begun.record
+    known = {} if begun is None or patients_known(before) else {"patients_known": False}
     earlier = {} if begun is None else {"begun_from": {"fingerprint": begun.fingerprint, **_without_patients(before)}}
-    return earlier | {
-        "patients": sorted(
-            {patient_hash(subject["patient_id"]) for subject in subjects} | {*before.get("patients", [])}
-        ),
-        "class_counts": {str(label): count for label, count in class_counts(subjects).items()},
-        "data": subjects_hash(subjects, images),
-        "generator": asdict(config) | {"prediction": config.process},
-        "preprocessing": preprocessing.recorded(),
-        "git_commit": git_commit(),
-        "versions": versions(),
-        "date": date.today().isoformat(),
-    }
+    return (
+        earlier
+        | known
+        | {
+            "patients": sorted(
+                {patient_hash(subject["patient_id"]) for subject in subjects} | {*before.get("patients", [])}
+            ),
+            "class_counts": {str(label): count for label, count in class_counts(subjects).items()},
+            "data": subjects_hash(subjects, images),
+            "generator": asdict(config) | {"prediction": config.process},
+            "preprocessing": preprocessing.recorded(),
+            "git_commit": git_commit(),
+            "versions": versions(),
+            "date": date.today().isoformat(),
+        }
+    )
+
+
+def patients_known(record: Mapping[str, Any]) -> bool:
+    """Whether a generator's record or a pool's header names everybody that the generator was trained on.
+
+    A released generator names nobody, and one that began from it may have seen anybody.
+
+    Example:
+        >>> patients_known({"patients": ["a"]}), patients_known({}), patients_known({"trained_on_patients": ["a"]})
+        (True, False, True)
+    """
+    seen = record.get("patients") or record.get("trained_on_patients")
+    return bool(seen) and record.get("patients_known", True)
 
 
 def _without_patients(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Filling a pool: which volumes are missing, who makes which, and what is kept of them."""
 
 import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,7 @@ import torch
 
 from synthaug.config import LabelPolicy, SamplingConfig
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.told import cut_reports, require_guidance
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import inside, read_json, usable_folder
 from synthaug.models.precision import Precision, measured_precision
@@ -36,6 +38,8 @@ from synthaug.pool.recipe import (
     volume_affine,
     with_sampling,
 )
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 3
 WAIT_SECONDS = 0.2
@@ -99,14 +103,17 @@ def fill(
     with clear_write_errors(folder), computing_threads(order.threads or threads_of(folder)) as threads:
         order = replace(order, threads=threads, precision=precision_of(folder, pipe))
         _require_class_heads(pipe, order)
+        require_guidance(pipe.record, order.sampling.guidance)
         match_header(folder, _header(pipe, order))
         for name in (CLAIMS, VOLUMES):
             (folder / name).mkdir(exist_ok=True)
         sweep(folder)
         ledger = Ledger(folder)
         with contextlib.closing(ledger):
-            _Builder(pipe, order, ledger).make(places, on_volume or (lambda: None))
+            builder = _Builder(pipe, order, ledger)
+            builder.make(places, on_volume or (lambda: None))
             ledger.settle()
+    builder.tell_cut_reports()
 
 
 class _Builder:
@@ -116,6 +123,23 @@ class _Builder:
         self.pipe, self.order, self.ledger, self.folder = pipe, order, ledger, ledger.folder
         self.drawing = with_sampling(pipe, order.sampling, precision=order.precision)
         self.common = common_recipe(self.drawing, order.sampling, override_class=order.override_class)
+        self.drawn: set[str] = set()
+        """Reports that volumes were drawn from."""
+
+    def tell_cut_reports(self) -> None:
+        """Say once how many of the reports did not fit into the text encoder."""
+        if not self.pipe.denoiser.conditioning.text:
+            return
+        cut = cut_reports(self.pipe.tokenizer, self.drawn)
+        if cut:
+            logger.warning(
+                "%s: %d of %d reports are longer than the %d tokens that the generator reads; their beginnings were "
+                "cut off.",
+                self.folder,
+                cut,
+                len(self.drawn),
+                self.pipe.tokenizer.model_max_length,
+            )
 
     def make(self, places: list[Place], on_volume: Callable[[], None]) -> None:
         """Make the missing volumes of ``places``; those that other builders are at are waited for."""
@@ -165,6 +189,7 @@ class _Builder:
     def _generate(self, plans: list[Plan]) -> None:
         if not plans:
             return
+        self.drawn.update(plan["recipe"]["report"] for plan in plans)
         output = draw_volumes(self.drawing, self.order.sampling, plans)
         affine = volume_affine(output.volumes.shape[2:], self.pipe.config.spacing_mm)
         for row, plan in enumerate(plans):
@@ -238,6 +263,7 @@ def _header(pipe: CCELLAPipeline, order: Order) -> dict[str, Any]:
         "preprocessing": pipe.record.get("preprocessing"),
         "checkpoint": pipe.fingerprint,
         "trained_on_patients": pipe.record.get("patients", []),
+        **({} if pipe.record.get("patients_known", True) else {"patients_known": False}),
         "prompts": describe(order.prompts),
         "override_class": order.override_class,
         "labels": order.labels,

@@ -43,6 +43,8 @@ class Ledger:
         self.folder = folder
         self.path = folder / MANIFEST
         self.entries: dict[str, Entry] = {}
+        self.torn: list[int] = []
+        """Lines in the middle that are no JSON, from 1: what they listed is lost. Builders make it again."""
         self._stream: BinaryIO | None = None
         self._lines = 0
 
@@ -50,7 +52,7 @@ class Ledger:
         """Let go of the manifest."""
         if self._stream:
             self._stream.close()
-        self._stream, self._lines = None, 0
+        self._stream, self._lines, self.torn = None, 0, []
 
     def refresh(self) -> None:
         """Read the whole lines that were added; of two lines of one id the later counts.
@@ -71,15 +73,23 @@ class Ledger:
         for line in whole.split(b"\n") if newline else ():
             self._lines += 1
             entry = self._read(line)
-            if entry is not None:
-                self.entries[entry["id"]] = entry
+            if entry is None:
+                self.torn.append(self._lines)
+                continue
+            known = self.entries.get(entry["id"], entry)  # a volume that was made again stands twice, the same
+            if any(known[key] != entry[key] for key in ("recipe", "index", "label")):
+                raise InputError(
+                    f"{self.path}, line {self._lines}: id {entry['id']} stands there twice, for two volumes; take one "
+                    "line out."
+                )
+            self.entries[entry["id"]] = entry
 
     def _read(self, line: bytes) -> Entry | None:
         try:
             entry = json.loads(line)
         except (json.JSONDecodeError, UnicodeDecodeError):
-            return None  # torn by a kill: its volume is generated again
-        if not isinstance(entry, dict) or not entry.keys() >= ENTRY_KEYS:
+            return None
+        if not _is_entry(entry):
             raise InputError(
                 f"{self.path}, line {self._lines}: is not an entry of a pool; delete the line and build again."
             )
@@ -103,6 +113,16 @@ class Ledger:
             for name in (HEADER, MANIFEST):
                 for left in self.folder.glob(f".*.{name}"):
                     left.unlink(missing_ok=True)
+
+
+def _is_entry(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and entry.keys() >= ENTRY_KEYS
+        and isinstance(entry["id"], str)
+        and all(isinstance(entry[key], dict) for key in ("recipe", "files", "sha256"))
+        and all(isinstance(file, str) for file in entry["files"].values())
+    )
 
 
 def place(entry: Entry) -> tuple[int, int, int]:
@@ -144,8 +164,10 @@ def claim(folder: Path, volume_id: str) -> TextIO | None:
 def _is_there(stream: TextIO) -> bool:
     try:
         return os.path.samestat(os.fstat(stream.fileno()), os.stat(stream.name))
-    except FileNotFoundError:
-        return False
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE):  # stale: removed by another machine
+            return False
+        raise
 
 
 def release(stream: TextIO) -> None:
@@ -218,14 +240,24 @@ def read_volume(path: Path, sha256: str) -> tuple[torch.Tensor, np.ndarray]:
 
 
 def _append_line(path: Path, line: str) -> None:
-    """One write of one line; a torn last line, seen by its missing end, is closed first."""
+    """One write of one line, in the place of a last line without its end, which a killed builder left."""
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        size = os.fstat(descriptor).st_size
-        torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
-        content = (("\n" if torn else "") + line + "\n").encode()
+        os.ftruncate(descriptor, _end_of_whole_lines(descriptor))
+        content = f"{line}\n".encode()
         if os.write(descriptor, content) != len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _end_of_whole_lines(descriptor: int, *, block: int = 1 << 16) -> int:
+    end = os.fstat(descriptor).st_size
+    while end:
+        start = max(0, end - block)
+        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0

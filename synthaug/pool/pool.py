@@ -14,8 +14,9 @@ from synthaug.config import LabelPolicy, PreprocessConfig, SamplingConfig
 from synthaug.data.manifest import make_subject
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import content_hash, file_hash, inside, read_json
+from synthaug.ground.files import content_hash, file_hash, inside
 from synthaug.pool.building import Order, fill
+from synthaug.pool.consistency import consistent_entries, read_header, require_own_recipe
 from synthaug.pool.ledger import HEADER, MANIFEST, Entry, Ledger, checked_image, place
 from synthaug.pool.prompts import Prompts, as_prompts
 from synthaug.pool.prompts import reports_by_class as reports_by_class
@@ -31,9 +32,9 @@ class SyntheticPool:
     Build one with :meth:`build`, open one with :meth:`open`. Files are written whole and then listed in an append-only
     manifest, so that a killed build continues where it was and a reader may look in at any time.
 
-    What is checked when: opening reads header and manifest, no volume. Reading a subject's data compares the SHA-256
-    of the bytes read, so a missing, truncated or altered volume is refused with its name. :meth:`verify` reads them
-    all and names every bad one.
+    What is checked when: opening reads header and manifest, no volume, and refuses what contradicts itself
+    (:mod:`synthaug.pool.consistency`). Reading a subject's data compares the SHA-256 of the bytes read, so a missing,
+    truncated or altered volume is refused with its name. :meth:`verify` reads them all and names every bad one.
 
     Volumes that ``synthaug pool audit --drop`` found to be copies of training patients stay on disk and are left out
     here; a pool that has grown since is refused until it is audited again.
@@ -72,13 +73,18 @@ class SyntheticPool:
             InputError: Copies are left out of the pool, and its audit does not know the new volumes.
         """
         before = len(self)
-        self._add(_read_entries(self.path))
+        self._add(_read_entries(self.path, self.header))
         return len(self) - before
 
     @property
     def images(self) -> list[str]:
         """Names of the images of a subject."""
         return self.header["images"]
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any] | None:
+        """What the generator's training images went through; None = not known, as of released generators."""
+        return self.header.get("preprocessing")
 
     @property
     def counts(self) -> dict[int, int]:
@@ -131,6 +137,7 @@ class SyntheticPool:
         if not entries:
             raise InputError(f"{self.path}: the pool has no volume of class {label}; it has {self.counts}.")
         entry = entries[index % len(entries)]
+        require_own_recipe(entry, source=self.path)
         files = {name: inside(self.path, file) for name, file in entry["files"].items()}
         return make_subject(
             {name: checked_image(path, entry["sha256"][name]) for name, path in files.items()},
@@ -156,7 +163,10 @@ class SyntheticPool:
         return [path for path, sha256 in listed if not path.is_file() or file_hash(path) != sha256]
 
     def verify(self) -> None:
-        """InputError that names every volume whose bytes are not those that were written."""
+        """InputError that names every volume whose bytes or recipe are not those that were written."""
+        for label in self.classes:
+            for entry in self._by_class[label]:
+                require_own_recipe(entry, source=self.path)
         bad = self.bad_files()
         if bad:
             names = ", ".join(path.name for path in bad)
@@ -181,7 +191,8 @@ class SyntheticPool:
         folder = Path(path)
         if not (folder / HEADER).is_file():
             raise InputError(f"{folder}: no synthetic pool there ({HEADER} is missing).")
-        pool = cls(folder, read_json(folder / HEADER), _read_entries(folder), whole=whole)
+        header = read_header(folder)
+        pool = cls(folder, header, _read_entries(folder, header), whole=whole)
         if preprocessing is not None:
             _require_preprocessing(pool, preprocessing)
         return pool
@@ -256,11 +267,11 @@ class SyntheticPool:
         return cls.open(path)
 
 
-def _read_entries(folder: Path) -> list[Entry]:
+def _read_entries(folder: Path, header: Mapping[str, Any]) -> list[Entry]:
     ledger = Ledger(folder)
     with contextlib.closing(ledger):
         ledger.refresh()
-    return list(ledger.entries.values())
+        return consistent_entries(ledger, header)
 
 
 def _require_preprocessing(pool: SyntheticPool, preprocessing: PreprocessConfig) -> None:

@@ -20,7 +20,7 @@ from synthaug.classify.training import (
     told_by_main,
     train_classifier,
 )
-from synthaug.classify.weights import SavedClassifier, save_classifier
+from synthaug.classify.weights import SavedClassifier, require_whole, save_classifier
 from synthaug.data.manifest import class_counts
 from synthaug.ground.files import read_json, write_json
 from synthaug.metrics.classification import brier, calibration_error, classification_metrics
@@ -51,6 +51,7 @@ def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> Cell
     # Asked once for all, so that no process finds what another has just written and leaves it to train alone.
     found = told_by_main(CellRecord.from_json(read_json(path)) if path.is_file() else None)
     if found is not None:
+        require_whole(weights_path(study.out, cell))
         return replace(found, **cell.describe())
     started = time.monotonic()
     finetuned = cell.regime == "finetuned"

@@ -14,8 +14,9 @@ from synthaug.ground.errors import InputError
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import Prompts, TrainingPrompts, WriterPrompts
 
-SAME_COHORT, OTHER_COHORT = "same cohort", "other cohort"
-"""Protocols: the generator was trained on exactly the classifier's training patients, or (as far as is known) not."""
+SAME_COHORT, OTHER_COHORT, UNKNOWN_COHORT = "same cohort", "other cohort", "unknown cohort"
+"""Protocols: the generator was trained on exactly the classifier's training patients, on others too, or nobody knows on
+whom."""
 WORDS = {
     "training": "reports of training patients of the requested class",
     "writer": "reports by the report writer, from findings of the requested class",
@@ -102,14 +103,16 @@ def refuse_leaks(seen: Sequence[str], split: Split, *, source: str, did: str = "
                 )
 
 
-def protocol_of(seen: Sequence[str], split: Split) -> str:
-    """The protocol of a generator trained on ``seen`` (hashes of patients; none = not known).
+def protocol_of(seen: Sequence[str], split: Split, *, known: bool = True) -> str:
+    """The protocol of a generator trained on ``seen`` (hashes of patients; none, or not ``known`` = not known).
 
     Example:
         >>> split = Split([{"patient_id": "a"}], [], [])
         >>> protocol_of([patient_hash("a")], split), protocol_of([], split)
-        ('same cohort', 'other cohort')
+        ('same cohort', 'unknown cohort')
     """
+    if not seen or not known:
+        return UNKNOWN_COHORT
     trained = {patient_hash(subject["patient_id"]) for subject in split.train}
     return SAME_COHORT if set(seen) == trained else OTHER_COHORT
 

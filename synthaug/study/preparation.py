@@ -21,7 +21,7 @@ from synthaug.data.splits import Split, save_split
 from synthaug.generate.encode import TensorCache
 from synthaug.generate.levels import LatentSpace, fit_cascade, total_steps
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.record import patient_hash, subjects_hash
+from synthaug.generate.record import patient_hash, patients_known, subjects_hash
 from synthaug.generate.training import pretrained_generator, train_autoencoder, train_ldm
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_folder, content_hash, usable_folder, write_json
@@ -169,11 +169,13 @@ class Study:
     def protocol(self) -> str:
         """Whether the generator was trained on exactly the classifier's training patients; nothing is made for it."""
         if self.config.pool.path:
-            return protocol_of(self.pool.header["trained_on_patients"], self.split)
+            header = self.pool.header
+            return protocol_of(header["trained_on_patients"], self.split, known=patients_known(header))
         ours = {patient_hash(subject["patient_id"]) for subject in self.split.train}
         before = ours if self.begun is None else set(self.begun.record.get("patients", []))
         # A generator that began with patients that nobody recorded may have seen anybody.
-        return protocol_of(sorted(ours | before) if before else [], self.split)
+        known = self.begun is None or patients_known(self.begun.record)
+        return protocol_of(sorted(ours | before) if before else [], self.split, known=known)
 
     @cached_property
     def begun(self) -> CCELLAPipeline | None:

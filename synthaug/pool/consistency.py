@@ -1,0 +1,81 @@
+"""Whether a pool's header and manifest agree: looked at whenever a pool is opened, before a volume is read."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import content_hash, read_json
+from synthaug.pool.building import final_label
+from synthaug.pool.ledger import HEADER, Entry, Ledger, place
+
+SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """A pool's header; InputError where it is none."""
+    header = read_json(folder / HEADER)
+    known = header if isinstance(header, dict) else {}
+    for key, sides in (("images", None), ("shape", 3), ("spacing_mm", 3)):
+        value = known.get(key)
+        if not isinstance(value, list) or not value or len(value) != (sides or len(value)):
+            raise InputError(f"{folder / HEADER}: {key} is {value!r}; this is not the header of a pool.")
+    return known
+
+
+def consistent_entries(ledger: Ledger, header: Mapping[str, Any]) -> list[Entry]:
+    """The entries that were read.
+
+    Raises:
+        InputError: A line in the middle is torn, so that a volume is lost; an entry contradicts its recipe, the pool's
+            label policy or its images; or two entries stand at one place.
+    """
+    if ledger.torn:
+        raise InputError(
+            f"{ledger.path}, line {ledger.torn[0]}: is no JSON, and the volume that it listed is lost; run the build "
+            "again, which makes it anew."
+        )
+    entries = list(ledger.entries.values())
+    at: dict[tuple[int, int, int], str] = {}
+    for entry in entries:
+        fault = _fault(entry, header)
+        if fault:
+            raise InputError(f"{ledger.path}: volume {entry['id']}: {fault}; take the line out and build again.")
+        other = at.setdefault(place(entry), entry["id"])
+        if other != entry["id"]:
+            raise InputError(
+                f"{ledger.path}: volumes {other} and {entry['id']} stand at one place, class {place(entry)[0]} index "
+                f"{entry['index']}; take one line out."
+            )
+    return entries
+
+
+def _fault(entry: Entry, header: Mapping[str, Any]) -> str:
+    """What of an entry cannot be; "" = nothing."""
+    label, recipe, probabilities = entry["label"], entry["recipe"], entry["class_probabilities"]
+    requested, policy = recipe.get("requested_class", label), header.get("labels", "requested")
+    told = isinstance(probabilities, list) and all(isinstance(each, int | float) for each in probabilities)
+    if policy != "requested" and not (told and probabilities):
+        return f"labels={policy}, and its class probabilities are {probabilities!r}"
+    wanted = final_label(requested, probabilities, policy)
+    if type(label) is not type(wanted) or label != wanted:
+        return f"has label {label!r}, and its recipe, by labels={policy}, makes it {wanted!r}"
+    if not isinstance(entry["index"], int) or entry["index"] < 0:
+        return f"has index {entry['index']!r}, which is no place"
+    images = [] if label is None else header["images"]
+    files, hashes = entry["files"], entry["sha256"]
+    if sorted(files) != sorted(images) or sorted(hashes) != sorted(images):
+        return f"lists {sorted(files)} with hashes of {sorted(hashes)}, and the pool has the images {images}"
+    if not all(isinstance(value, str) and SHA256.fullmatch(value) for value in hashes.values()):
+        return "has what is no SHA-256"
+    return ""
+
+
+def require_own_recipe(entry: Entry, *, source: Path) -> None:
+    """InputError unless the id of a volume is the hash of its recipe: neither was changed after it was made."""
+    if content_hash(entry["recipe"]) != entry["id"]:
+        raise InputError(
+            f"{source}: volume {entry['id']} has another recipe than the one that it was made by; take its line out of "
+            "the manifest and build again."
+        )
