@@ -30,6 +30,8 @@ from synthaug.models.denoiser import CCELLADenoiser
 # Two test processes share the cores, and commands and notebooks that they start are processes too: with a thread a core
 # in each of them all wait for each other (a notebook of 80 s took 340 s). Read when these load torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Patients of tests are hashed with a key of the tests' own: the suite leaves the user's config folder alone.
+os.environ["SYNTHAUG_KEY"] = "the test suite's"
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 IMAGES = ["t2w"]

@@ -1,15 +1,19 @@
 """The commands: unusable input ends with one clear line, exit code 2 and nothing written."""
 
+import errno
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
+import zipfile
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from synthaug.bench.commands import COMMANDS, SPINS, main, run_command
 from synthaug.config import Config
@@ -280,3 +284,48 @@ def test_a_study_of_own_files_tells_its_subgroups(data, tmp_path):
     }
     assert sum(row["n_test"] for row in rows) == 12
     assert "Subgroups of test patients" in (out / "report.html").read_text()
+
+
+def test_a_fault_is_one_line_exit_70_and_a_traceback_in_a_file(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("synthaug.bench.commands.finished_summary", lambda config, out: {}["verdict"])
+    assert run_command("bench", ["--data.root", str(data), "--out", str(tmp_path / "run")]) == 70
+    [line] = capsys.readouterr().err.strip().splitlines()
+    [log] = tmp_path.glob("synthaug-fault-*.log")
+    assert str(log) in line
+    assert "Traceback" in log.read_text()
+    assert log.stat().st_mode & 0o077 == 0
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
+    def fill(config, out):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x.jsonl")
+
+    monkeypatch.setattr("synthaug.bench.commands.finished_summary", fill)
+    assert run_command("bench", ["--out", str(tmp_path / "run")]) == 2
+    assert "x.jsonl" in capsys.readouterr().err
+
+
+JUNK = {
+    "bytes": lambda path: path.write_bytes(b"junk" * 1000),
+    "nothing": lambda path: path.write_bytes(b""),
+    "a folder": lambda path: path.mkdir(),
+    "a list": lambda path: torch.save([1], path),
+    "numbers": lambda path: torch.save({"unet_state_dict": {"unet.conv_in.conv.weight": 3}, "scale_factor": 1}, path),
+    "no number": lambda path: torch.save({"unet_state_dict": {}, "scale_factor": "much"}, path),
+    "flat": lambda path: torch.save(
+        {"unet_state_dict": {"unet.conv_in.conv.weight": torch.ones(1)}, "scale_factor": 1}, path
+    ),
+    "numbered": lambda path: torch.save({"unet_state_dict": {3: torch.ones(1)}, "scale_factor": 1}, path),
+    "an empty archive": lambda path: zipfile.ZipFile(path, "w").close(),
+}
+
+
+@pytest.mark.parametrize("name", JUNK)
+def test_junk_is_not_imported(name, tmp_path, capsys):
+    JUNK[name](tmp_path / "junk.pt")
+    options = ["--unet", str(tmp_path / "junk.pt"), "--autoencoder", str(tmp_path / "junk.pt")]
+    options += ["--variant", "radmaisi", "--output", str(tmp_path / "out")]
+    assert run_command("import", options) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert [item.name for item in tmp_path.iterdir()] == ["junk.pt"]

@@ -1,7 +1,6 @@
 """Training of the generator: the joint loss on numbers checked by hand, every comparator, and what is recorded."""
 
 import copy
-import hashlib
 import json
 import math
 from dataclasses import replace
@@ -20,6 +19,7 @@ from synthaug.generate.encode import TensorCache, encode_reports, encode_volumes
 from synthaug.generate.objectives import AutoencoderObjective, DiffusionObjective
 from synthaug.generate.training import VALIDATION_TIMESTEPS, psnr, train_autoencoder, train_ldm
 from synthaug.ground.errors import InputError
+from synthaug.ground.people import patient_hash
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.text_encoder import tokenize
@@ -249,7 +249,7 @@ def test_cases_without_report_weigh_nothing_and_the_others_average_to_one(tiny_s
 def test_the_record_holds_the_hashes_of_exactly_the_training_patients(tiny_subjects, tiny_autoencoder):
     part = tiny_subjects[:6]
     pipeline, _ = train(part, tiny_autoencoder)
-    expected = {hashlib.sha256(f"patient:{subject['patient_id']}".encode()).hexdigest()[:16] for subject in part}
+    expected = {patient_hash(subject["patient_id"]) for subject in part}
     assert pipeline.record["patients"] == sorted(expected)
     text = json.dumps(pipeline.record)
     assert not any(subject["patient_id"] in text or subject["report"] in text for subject in part)

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, get_loader, se
 from synthaug.config import Config, ExecutionConfig
 from synthaug.config.yaml_keys import refusing_repeated_keys
 from synthaug.ground.errors import InputError
+from synthaug.ground.faults import write_fault
+from synthaug.ground.files import NO_ROOM, sqlite_address
 from synthaug.study.standing import finished_summary
 
 COMMANDS = {
@@ -26,6 +29,7 @@ COMMANDS = {
     "pool": "fill the synthetic pool of a study (and train its generator where missing); "
     "pool build | verify | audit | export | montage: pools by themselves",
     "classify": "train and test the classifiers of a study (and make what they need)",
+    "report": "tell where a study's report is; --shareable: write a copy without images of patients",
     "import": "turn a released CCELLA checkpoint and MAISI's autoencoder into a generator folder",
     "metrics": "compare images: a study's pool with its held-out real volumes, or --real FOLDER --synthetic FOLDER",
 }
@@ -39,7 +43,7 @@ that has the cores to itself slows down (``benchmarks/speed/threads.py``)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``synthaug COMMAND [options]``; returns the exit code (0 done, 1 failed cells, 2 unusable input)."""
+    """Run ``synthaug COMMAND [options]``; returns the exit code: 0 done, 1 failed cells, 2 unusable input, 70 fault."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         width = max(map(len, COMMANDS))
@@ -55,35 +59,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_command(command: str, arguments: Sequence[str]) -> int:
-    """Parse the options of a command, run it, and turn unusable input into one line and exit code 2."""
+    """Parse the options of a command and run it; what goes wrong becomes one line and an exit code.
+
+    Unusable input, and a disk that cannot be written to, is 2; a fault of the program is 70, its traceback in a file.
+    """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, here and in processes of ours
     try:
-        if command == "import":
-            with _quiet():
-                return _run_import(arguments)
-        if command == "pool" and arguments and not arguments[0].startswith("-"):
-            with _quiet():
-                return _run_pool(*arguments)
-        if command == "metrics" and any(word.split("=")[0] == "--real" for word in arguments):
-            with _quiet():
-                return _run_metrics(arguments)
-        parser = _parser(command)
-        options = parser.parse_args(list(arguments))
-        made = parser.instantiate_classes(options)
-        config, out = _config_of(made), Path(options.out)
-        if options.dry_run:
-            return _dry_run(config)
-        if command in STUDIES:
-            return _run_bench(command, config, out, _execution_of(made))
-        with _quiet():
-            return _run_stage(command, config, out)
+        return _run(command, arguments)
     except (ArgumentError, InputError) as error:
         print(f"synthaug {command}: {_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"synthaug {command}: stopped; run the same command again to continue.", file=sys.stderr)
         return 130
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            place = f"{error.filename}: " if error.filename else ""
+            print(f"synthaug {command}: {place}{error.strerror}; make room, then run the same again.", file=sys.stderr)
+            return 2
+        log = write_fault(command, arguments, error)
+        shown = _one_line(error)[:200]
+        print(f"synthaug {command}: a fault ({type(error).__name__}: {shown}); see {log}.", file=sys.stderr)
+        return 70
+
+
+def _run(command: str, arguments: Sequence[str]) -> int:
+    if command == "import":
+        with _quiet():
+            return _run_import(arguments)
+    if command == "report":
+        return _run_report(arguments)
+    if command == "pool" and arguments and not arguments[0].startswith("-"):
+        with _quiet():
+            return _run_pool(*arguments)
+    if command == "metrics" and any(word.split("=")[0] == "--real" for word in arguments):
+        with _quiet():
+            return _run_metrics(arguments)
+    parser = _parser(command)
+    made = _parsed(parser, arguments)
+    config, out = _config_of(made), Path(made.out)
+    if made.dry_run:
+        return _dry_run(config)
+    if command in STUDIES:
+        return _run_bench(command, config, out, _execution_of(made))
+    with _quiet():
+        return _run_stage(command, config, out)
 
 
 def _config_parser(**options: Any) -> ArgumentParser:
@@ -93,6 +114,34 @@ def _config_parser(**options: Any) -> ArgumentParser:
     parser = ArgumentParser(**options)
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
     return parser
+
+
+def _parsed(parser: ArgumentParser, words: Sequence[str]) -> Any:
+    """The options that words and the YAML files among them give, typed and each checked.
+
+    Raises:
+        ArgumentError: An option is unknown or its value of the wrong kind.
+        InputError: A file is no text, or a value lies outside its range.
+    """
+    try:
+        return parser.instantiate_classes(parser.parse_args(list(words)))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{_undecodable(words)}: is not UTF-8 text ({error.reason}).") from error
+    except (TypeError, AttributeError, KeyError, RecursionError, OverflowError) as error:
+        raise InputError(f"a setting holds what it cannot be ({type(error).__name__}: {error}).") from error
+
+
+def _undecodable(words: Sequence[str]) -> str:
+    """Of the words that name files, the first whose content is no text."""
+    for word in words:
+        path = Path(word.partition("=")[2] if word.startswith("--") else word)
+        with contextlib.suppress(OSError, ValueError):
+            if path.is_file():
+                try:
+                    path.read_text(encoding="utf-8")
+                except UnicodeDecodeError:
+                    return str(path)
+    return "a settings file"
 
 
 def _parser(command: str) -> ArgumentParser:
@@ -112,10 +161,24 @@ def _run_import(arguments: Sequence[str]) -> int:
 
     parser = ArgumentParser(prog="synthaug import", description=COMMANDS["import"], exit_on_error=False)
     parser.add_function_arguments(import_released)
-    options = parser.parse_args(list(arguments))
+    options = _parsed(parser, arguments)
     print(f"Licence: {LICENCE}")
-    folder = import_released(**vars(parser.instantiate_classes(options)))
+    folder = import_released(**vars(options))
     print(f"generator: {folder}")
+    return 0
+
+
+def _run_report(arguments: Sequence[str]) -> int:
+    from synthaug.study.shareable import write_shareable
+
+    parser = ArgumentParser(prog="synthaug report", description=COMMANDS["report"], exit_on_error=False)
+    parser.add_argument("--out", default="runs/quickstart", help="folder of the study")
+    parser.add_argument("--shareable", action="store_true", help="write report-shareable.html, without patients")
+    options = _parsed(parser, arguments)
+    path = write_shareable(Path(options.out)) if options.shareable else Path(options.out) / "report.html"
+    if not path.is_file():
+        raise InputError(f"{path}: no such report; run the study first.")
+    print(f"report: {path}")
     return 0
 
 
@@ -136,7 +199,7 @@ def _run_pool(action: str, *arguments: str) -> int:
         for section, kind in get_type_hints(Config).items():
             if section not in asked:
                 parser.add_argument(f"--{section}", type=kind | None, default=None, help=SUPPRESS)
-    options = vars(parser.instantiate_classes(parser.parse_args(list(arguments))))
+    options = vars(_parsed(parser, arguments))
     told = {name: value for name, value in options.items() if name in asked}
     if action == "build":
         typed = parser.parse_args(list(arguments), defaults=False)
@@ -150,8 +213,7 @@ def _run_metrics(arguments: Sequence[str]) -> int:
 
     parser = ArgumentParser(prog="synthaug metrics", description=COMMANDS["metrics"], exit_on_error=False)
     parser.add_function_arguments(compare_folders)
-    options = parser.parse_args(list(arguments))
-    report = compare_folders(**vars(parser.instantiate_classes(options)))
+    report = compare_folders(**vars(_parsed(parser, arguments)))
     columns = ["group", "metric", "value", "ci_low", "ci_high", "value_at_floor_n", "floor", "n_real", "n_synthetic"]
     print(report.to_frame()[columns].to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     print("\n".join(report.remarks()))
@@ -169,7 +231,7 @@ def read_config(words: Sequence[str]) -> Config:
     """
     parser = _config_parser()
     parser.add_class_arguments(Config)
-    return _config_of(parser.instantiate_classes(parser.parse_args(list(words))))
+    return _config_of(_parsed(parser, words))
 
 
 def _config_of(options: Any) -> Config:
@@ -205,7 +267,7 @@ def _where_in_mlflow(out: Path) -> str:
     """Where a study's runs are seen; a server's address may hold a password, so its variable is named instead."""
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return "on the server of MLFLOW_TRACKING_URI"
-    return f"mlflow ui --backend-store-uri sqlite:///{out / 'mlflow.db'}"
+    return f"mlflow ui --backend-store-uri {shlex.quote(sqlite_address(out / 'mlflow.db'))}"
 
 
 def _run_stage(command: str, config: Config, out: Path) -> int:

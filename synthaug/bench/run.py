@@ -32,7 +32,7 @@ from synthaug.study.results import placed
 from synthaug.study.standing import inputs_of, mark_finished
 from synthaug.study.studies import Studies
 from synthaug.study.subgroups import slice_arms, subgroups_of
-from synthaug.tracking import Tracker, TrainingListener, flatten, stores_of
+from synthaug.tracking import Tracker, TrainingListener, flatten, require_address, stores_of
 
 PROTOCOLS = {
     "same cohort": "same cohort: the generator was trained on the classifier's training patients only",
@@ -66,6 +66,7 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
         InputError: The input cannot be used.
         EveryCellFailed: There is nothing to compare.
     """
+    require_address()
     bars, inputs, execution = Bars(), inputs_of(config, out), execution or ExecutionConfig()
     groups = subgroups_of(config)
     studies = Studies(out, bars.stage, TrainingListener())
@@ -91,7 +92,7 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
         summary = replace(summary, image_metrics=tuple(measured), image_metrics_left_out=tuple(left_out))
     with placed(out, asdict(config)), tempfile.TemporaryDirectory() as plots:
         files, pictures = _write_results(config, studies, cells, records, summary)
-        save_pictures(pictures, Path(plots))
+        save_pictures([each for each in pictures if not (config.private and each.patients)], Path(plots))
         sent = tracker.log_study(summary, artifacts=files, plots=Path(plots))
         if sent and not failed:
             _mark_finished(studies, cells, files, inputs)
@@ -111,8 +112,11 @@ def _begin(config: Config, studies: Studies) -> Tracker:
     settings = asdict(config)
     with placed(studies.out, settings):
         studies.write_splits()
-        study_id = content_hash([[study.pool_id for study in studies], settings])
-        return Tracker(studies.out, experiment=config.study.name, study_id=study_id, params=flatten(settings))
+        study_id = content_hash([[studies.identify(study.config)[1] for study in studies], settings])
+        params = flatten(settings)
+        return Tracker(
+            studies.out, experiment=config.study.name, study_id=study_id, params=params, private=config.private
+        )
 
 
 def _run_cells(
@@ -237,16 +241,23 @@ class Bars(StageClock):
 def _facts(study: Study, pool: SyntheticPool | None) -> dict[str, Any]:
     config = study.config
     sizes = "; ".join(f"{part} {len(group)} {class_counts(group)}" for part, group in study.split.parts())
-    sampling = config.pool.sampling
+    batch_size = config.classifier.batch_size(len(class_counts(study.subjects)))
     return {
         "data": config.data.root or f"{config.data.phantom.n} generated prostate phantoms",
         "subjects and classes": sizes,
-        "generator protocol": PROTOCOLS[study.protocol],
-        "prompts": describe_pool(pool) if pool else "none: no regime uses synthetic data",
-        "generator": f"{config.generator.variant}, {config.generator.training.steps} steps, "
-        f"{config.generator.process}; {sampling.scheduler}, {sampling.steps} steps, guidance {sampling.guidance:g}",
+        **(_generator_facts(study, pool) if pool else {"generator": "none: no regime uses synthetic data"}),
         "volumes": f"{config.preprocess.shape} voxels of {config.preprocess.spacing_mm} mm",
         "classifier": f"{config.classifier.network}, {config.classifier.training.steps} steps of "
-        f"{config.classifier.training.batch_size}, {config.classifier.loss}",
-        "ids": f"data {study.data_id}, generator {study.generator_id}, pool {study.pool_id}",
+        f"{batch_size}, {config.classifier.loss}",
+        "ids": f"data {study.data_id}" + (f", generator {study.generator_id}, pool {study.pool_id}" if pool else ""),
+    }
+
+
+def _generator_facts(study: Study, pool: SyntheticPool) -> dict[str, Any]:
+    config, sampling = study.config, study.config.pool.sampling
+    return {
+        "generator protocol": PROTOCOLS[study.protocol],
+        "prompts": describe_pool(pool),
+        "generator": f"{config.generator.variant}, {config.generator.training.steps} steps, "
+        f"{config.generator.process}; {sampling.scheduler}, {sampling.steps} steps, guidance {sampling.guidance:g}",
     }

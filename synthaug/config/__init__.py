@@ -19,7 +19,16 @@ from synthaug.config.generator import (
 from synthaug.config.geometry import GeometryConfig
 from synthaug.config.optimisation import TrainingConfig
 from synthaug.config.pool import LabelPolicy, PoolConfig, PromptPolicy, SamplingConfig
-from synthaug.config.study import MOVES, ClassifierConfig, ExecutionConfig, MetricsConfig, Move, Regime, StudyConfig
+from synthaug.config.study import (
+    MOVES,
+    ClassifierConfig,
+    ExecutionConfig,
+    MetricsConfig,
+    Move,
+    Regime,
+    StudyConfig,
+    TrackingConfig,
+)
 
 __all__ = [
     "MOVES",
@@ -47,6 +56,7 @@ __all__ = [
     "SplitConfig",
     "StudyConfig",
     "TextEncoderConfig",
+    "TrackingConfig",
     "TrainingConfig",
     "Variant",
 ]
@@ -74,8 +84,20 @@ class Config:
     """Statistics."""
     study: StudyConfig = field(default_factory=StudyConfig)
     """What is compared."""
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """What MLflow is told."""
+
+    @property
+    def private(self) -> bool:
+        """Whether MLflow is told neither ids nor images."""
+        return self.data.protected and self.tracking.privacy == "pseudonymous"
 
     def __post_init__(self) -> None:
+        if self.study.synthetic:
+            self.require_divisible_shape()
+
+    def require_divisible_shape(self) -> None:
+        """InputError if the generator's networks cannot halve the sides of the volumes."""
         if self.generator.latents == "cascade":
             return
         factor = self.autoencoder.factor * self.generator.denoiser.factor

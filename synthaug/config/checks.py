@@ -1,5 +1,8 @@
 """What a setting must satisfy."""
 
+import math
+from typing import Any
+
 from synthaug.ground.errors import InputError
 
 
@@ -7,3 +10,38 @@ def require(holds: bool, message: str) -> None:
     """InputError with the message, unless it holds."""
     if not holds:
         raise InputError(message)
+
+
+def require_ranges(settings: Any, section: str, **ranges: str) -> None:
+    """InputError for the first field of ``settings`` that is empty where it may not be, or lies outside its interval.
+
+    Args:
+        settings: A config dataclass.
+        section: Its place in the config, for the message; "" = not known.
+        **ranges: Interval of each field as it is written in mathematics; of a list every element must lie in it.
+
+    Example:
+        >>> from types import SimpleNamespace as Settings
+        >>> require_ranges(Settings(steps=5, rate=0.1), "training", steps="[1, inf)", rate="(0, 1)")
+        >>> require_ranges(Settings(steps=0), "training", steps="[1, inf)")
+        Traceback (most recent call last):
+        ...
+        synthaug.ground.errors.InputError: training.steps=0 must lie in [1, inf).
+    """
+    place = f"{section}." if section else ""
+    for name, kind in getattr(type(settings), "__annotations__", {}).items():
+        require(getattr(settings, name) is not None or "None" in str(kind), f"{place}{name} must not be empty.")
+    for name, interval in ranges.items():
+        value = getattr(settings, name)
+        elements = value if isinstance(value, list | tuple) else [value]
+        require(
+            all(element is None or _lies_in(element, interval) for element in elements),
+            f"{place}{name}={value} must lie in {interval}.",
+        )
+
+
+def _lies_in(value: float, interval: str) -> bool:
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    below = value <= high if interval[-1] == "]" else value < high
+    return above and below and math.isfinite(value)

@@ -1,9 +1,10 @@
 """Settings of the data: where subjects come from, how they are dealt out, the one preprocessing."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from synthaug.config.checks import require
+from synthaug.config.checks import require, require_ranges
 
 
 @dataclass
@@ -22,6 +23,17 @@ class PhantomConfig:
     """0: lesions stand out; 1: lesions are faint and small among benign mimics."""
     seed: int = 0
     """Another seed, other patients."""
+
+    def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            "data.phantom",
+            n="[1, 1e7]",
+            positive_fraction="(0, 1)",
+            shape="[4, 4096]",
+            spacing_mm="(0, 1000]",
+            difficulty="[0, 1]",
+        )
 
 
 UNIT_POWERS = {
@@ -58,6 +70,12 @@ class MeasurementConfig:
     scans do; stays: a mirrored volume shows the same side, as where all crops were turned to look alike beforehand."""
 
     def __post_init__(self) -> None:
+        bounds = [*self.bands.values()]
+        require(bool(self.name.strip()), "data.measurements: a measurement must have a name.")
+        require(
+            bounds == sorted(set(bounds)) and all(map(math.isfinite, bounds)),
+            f"data.measurements: the bands of {self.name!r} must have rising, finite upper bounds, not {bounds}.",
+        )
         require(
             self.side is None or not (self.unit or self.bands or self.power),
             f"measurements: {self.name!r} is a side, which has no unit, bands or power.",
@@ -132,8 +150,30 @@ class DataConfig:
     affine: Literal["sform", "qform"] | None = None
     """Which matrix of a NIfTI header says where voxels lie where the two are more than a voxel apart; none = such an
     image is refused."""
+    public: str | None = None
+    """Name of the public data set of the patients: they are remembered by a published key, so that anybody can tell
+    whether a generator has seen them. None = your own patients, whom your institution's key hides."""
     phantom: PhantomConfig = field(default_factory=PhantomConfig)
     """Used when ``root`` is none."""
+
+    @property
+    def protected(self) -> bool:
+        """Whether the subjects are patients who are not public."""
+        return self.root is not None and self.public is None
+
+    def __post_init__(self) -> None:
+        require(
+            bool(self.images) and all(self.images) and len(set(self.images)) == len(self.images),
+            f"data.images={self.images} must name at least one image column, each once.",
+        )
+        require(
+            self.public is None or any(map(str.isalnum, self.public)),
+            f"data.public={self.public!r} must be the name of a data set.",
+        )
+        require(
+            self.root is None or not (self.measurements and self.report),
+            "Set data.report (a column of reports) or data.measurements (to write them), not both.",
+        )
 
 
 @dataclass
@@ -209,8 +249,7 @@ class PreprocessConfig:
         return settings if self.centre != "volume" else {k: v for k, v in settings.items() if k != "centre"}
 
     def __post_init__(self) -> None:
-        require(min(self.spacing_mm) > 0, f"preprocess.spacing_mm={self.spacing_mm} must be positive.")
-        require(min(self.shape) > 1, f"preprocess.shape={self.shape} must be at least 2 voxels a side.")
+        require_ranges(self, "preprocess", spacing_mm="(0, 1000]", shape="[2, 4096]")
         require(
             0 <= self.percentiles[0] < self.percentiles[1] <= 100,
             f"preprocess.percentiles={self.percentiles} must rise within [0, 100].",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from synthaug.config.checks import require
+from synthaug.config.checks import require, require_ranges
 
 
 @dataclass
@@ -42,11 +42,18 @@ class TrainingConfig:
     """Names every random draw of the loop."""
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, f"steps={self.steps} must be at least 1.")
+        require_ranges(
+            self,
+            "",
+            steps="[1, 1e9]",
+            learning_rate="(0, 1e3]",
+            clip_norm="(0, inf)",
+            ema="[0, 1)",
+            weight_decay="[0, inf)",
+            checkpoint_minutes="[0, inf)",
+        )
         require(0 <= self.warmup < self.steps, f"warmup={self.warmup} must be below steps={self.steps}.")
         require(
             self.batch_size >= 1 and self.accumulate >= 1 and self.batch_size % self.accumulate == 0,
             f"batch_size={self.batch_size} must be a positive multiple of accumulate={self.accumulate}.",
         )
-        require(0 <= self.ema < 1, f"ema={self.ema} must lie in [0, 1).")
-        require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} must not be negative.")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from synthaug.config.checks import require
+from synthaug.config.checks import require, require_ranges
 
 
 @dataclass
@@ -19,6 +19,9 @@ class SamplingConfig:
     """Classifier-free guidance; 1 = none (published). Needs ``generator.report_dropout`` > 0."""
     micro_batch: int = 8
     """The U-Net always runs at this batch size, padded, so that a volume's bytes do not depend on its neighbours."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "pool.sampling", steps="[1, 1000]", guidance="[0, 100]", micro_batch="[1, 4096]")
 
 
 PromptPolicy = Literal["training", "writer", "override"]
@@ -54,8 +57,7 @@ class PoolConfig:
     """How they are drawn."""
 
     def __post_init__(self) -> None:
-        require(self.per_class >= 1, f"pool.per_class={self.per_class} must be at least 1.")
-        require(self.attempts >= 1, f"pool.attempts={self.attempts} must be at least 1.")
+        require_ranges(self, "pool", per_class="[1, 1e9]", attempts="[1, 1000]", threads="[1, 4096]")
         require(
             self.marksheet is None or self.prompts == "writer",
             f"pool.marksheet is worded by the report writer; set pool.prompts to writer, not {self.prompts}.",

@@ -1,9 +1,10 @@
 """Settings of classifiers, statistics, what is compared and where it runs."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from synthaug.config.checks import require
+from synthaug.config.checks import require, require_ranges
 from synthaug.config.geometry import GeometryConfig
 from synthaug.config.optimisation import TrainingConfig
 
@@ -45,7 +46,7 @@ class ClassifierConfig:
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(steps=120, batch_size=8, learning_rate=1e-3, warmup=10)
     )
-    """Its optimisation."""
+    """Its optimisation. ``batch_size`` is rounded to the nearest multiple of the number of classes, in every arm."""
 
     @property
     def moves(self) -> list[Move]:
@@ -54,17 +55,32 @@ class ClassifierConfig:
             return self.augment
         return list(MOVES) if self.augment is True else []
 
+    def batch_size(self, classes: int) -> int:
+        """Volumes a step: ``training.batch_size``, or the nearest number that the classes and its parts divide.
+
+        Example:
+            >>> [ClassifierConfig().batch_size(classes) for classes in (2, 3, 5, 10)]
+            [8, 9, 10, 10]
+        """
+        asked, share = self.training.batch_size, math.lcm(classes, self.training.accumulate)
+        return max(math.floor(asked / share + 0.5), 1) * share if asked % classes else asked
+
     def __post_init__(self) -> None:
         require(
             not isinstance(self.augment, list) or len(set(self.augment)) == len(self.augment) > 0,
             f"classifier.augment={self.augment} must be true, false, labelled, or a list that names each move once.",
         )
-        require(self.pooling >= 1, f"classifier.pooling={self.pooling} must be at least 1.")
-        require(self.evaluate_every >= 1, f"classifier.evaluate_every={self.evaluate_every} must be at least 1.")
-        require(self.patience >= 0, f"classifier.patience={self.patience} must not be negative.")
+        require_ranges(
+            self,
+            "classifier",
+            channels="[1, 4096]",
+            pooling="[1, 64]",
+            evaluate_every="[1, 1e9]",
+            patience="[0, 1e9]",
+        )
         weights = self.class_weights
         require(
-            weights is None or (self.balance == "weighted" and min(weights, default=0) > 0),
+            weights is None or (self.balance == "weighted" and 0 < min(weights, default=0) <= max(weights) < math.inf),
             f"classifier.class_weights={weights} must be positive and stand beside classifier.balance=weighted.",
         )
 
@@ -91,12 +107,11 @@ class MetricsConfig:
     too (a minute or two), or nothing."""
 
     def __post_init__(self) -> None:
-        require(self.bootstrap >= 1, f"metrics.bootstrap={self.bootstrap} must be at least 1.")
+        require_ranges(self, "metrics", bootstrap="[1, 1e6]", permutations="[1, 1e7]", confidence="(0, 1)")
         require(
-            self.permutations is None or self.permutations >= 1,
-            f"metrics.permutations={self.permutations} must be at least 1.",
+            len(set(self.subgroups)) == len(self.subgroups) and all(self.subgroups),
+            f"metrics.subgroups={self.subgroups} must name each column once.",
         )
-        require(0 < self.confidence < 1, f"metrics.confidence={self.confidence} must lie in (0, 1).")
 
 
 Regime = Literal["real", "synthetic", "mixed", "finetuned"]
@@ -123,8 +138,14 @@ class StudyConfig:
     """Other settings to compare, in every combination: {"classifier.augment": [true, false], "split.train": [1, 0.5,
     16], "split.seed": [0, 1]}. Splits and folds are repeats, over which the statistics go as over seeds."""
 
+    @property
+    def synthetic(self) -> bool:
+        """Whether a regime uses synthetic data."""
+        return any(regime != "real" for regime in self.regimes)
+
     def __post_init__(self) -> None:
         require(bool(self.regimes) and bool(self.seeds), "study.regimes and study.seeds must not be empty.")
+        require(bool(self.name.strip()), "study.name must not be empty: it names the MLflow experiment.")
         require(
             all(0 < fraction < 1 for fraction in self.synthetic_fraction),
             f"study.synthetic_fraction={self.synthetic_fraction} must lie between 0 and 1.",
@@ -154,6 +175,14 @@ class StudyConfig:
 
 
 @dataclass
+class TrackingConfig:
+    """What MLflow is told."""
+
+    privacy: Literal["pseudonymous", "full"] = "pseudonymous"
+    """pseudonymous: of patients who are not public it gets no ids and no images; full: it gets all."""
+
+
+@dataclass
 class ExecutionConfig:
     """Where the cells of a study run; no result depends on it."""
 
@@ -166,8 +195,4 @@ class ExecutionConfig:
     """Share of a GPU for each cell on Ray; none = a quarter. Nothing where the cluster has no GPU."""
 
     def __post_init__(self) -> None:
-        require(self.workers >= 1, f"workers={self.workers} must be at least 1.")
-        require(
-            self.gpus_per_cell is None or self.gpus_per_cell >= 0,
-            f"gpus_per_cell={self.gpus_per_cell} must not be negative.",
-        )
+        require_ranges(self, "", workers="[1, 1e5]", gpus_per_cell="[0, 1024]")

@@ -1,6 +1,5 @@
 """What a checkpoint knows of its own making, for machines (``training.json``) and for people (the model card)."""
 
-import hashlib
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -18,13 +17,9 @@ from synthaug.config import GeneratorConfig, PreprocessConfig
 from synthaug.data.manifest import class_counts, stack_images
 from synthaug.generate.encode import tensor_hash
 from synthaug.ground.files import content_hash
+from synthaug.ground.people import patient_hash
 
 LIBRARIES = ("torch", "monai", "diffusers", "transformers")
-
-
-def patient_hash(patient_id: str) -> str:
-    """How a checkpoint remembers a patient without naming them."""
-    return hashlib.sha256(f"patient:{patient_id}".encode()).hexdigest()[:16]
 
 
 def subjects_hash(subjects: Sequence[tio.Subject], images: Sequence[str]) -> str:

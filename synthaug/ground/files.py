@@ -2,15 +2,32 @@
 
 import contextlib
 import dataclasses
+import errno
+import functools
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from synthaug.ground.errors import InputError
+
+TEMPORARY = re.compile(r"\.(\d+)-([0-9a-f]{8})-[0-9a-f]{8}\..")
+"""Names of what is being written: process, machine, a random number, and the name that it will have."""
+ABANDONED_SECONDS = 24 * 3600.0
+"""Age from which what another machine was writing is taken for a left-over."""
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+"""Errors that say of the disk, not of the program, that nothing can be written."""
+WORDS_OF_NO_ROOM = re.compile(
+    r"No space left|File too large|quota|file write failed|iostream error|unexpected pos \d+ vs|os error (27|28|122)"
+)
+"""What writers say that hide the system's error."""
 
 
 @contextlib.contextmanager
@@ -18,6 +35,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it takes the place of ``path`` in one step.
 
     The temporary name keeps the suffixes of ``path``, because writers choose their format by suffix.
+
+    Raises:
+        InputError: The disk is full, or cannot be written to.
 
     Example:
         >>> import tempfile
@@ -27,13 +47,76 @@ def atomic_path(path: Path) -> Iterator[Path]:
         >>> target.read_text()
         'whole'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(path)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside ``path`` that no other process on any machine has: containers share numbers of processes."""
+    return path.with_name(f".{os.getpid()}-{_machine()}-{secrets.token_hex(4)}.{path.name}")
+
+
+@functools.cache
+def _machine() -> str:
+    """Eight hex digits that name the machine, or the container, since it was started."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):  # where there is no /proc the host's name has to do
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:8]
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn the errors of a full disk, in the words of whichever library wrote, into one line."""
     try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except Exception as error:
+        if isinstance(error, OSError):
+            reason = error.strerror if error.errno in NO_ROOM else None
+        else:
+            reason = "No space left on device" if WORDS_OF_NO_ROOM.search(str(error)) else None
+        if reason is None or isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path}: cannot be written ({reason}); make room or choose another folder, then run the same again."
+        ) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove from a folder, and from those in it, what killed runs were writing.
+
+    What a living process of this machine writes is left, and what another machine was writing less than a day ago.
+    """
+    for place in [folder, *(entry for entry in _entries(folder) if entry.is_dir() and not entry.is_symlink())]:
+        for left in _entries(place):
+            named = TEMPORARY.match(left.name)
+            if not named or not _is_abandoned(left, int(named[1]), named[2]):
+                continue
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return [*folder.iterdir()]
+    except OSError:  # gone meanwhile, or another user's
+        return []
+
+
+def _is_abandoned(path: Path, process: int, machine: str) -> bool:
+    with contextlib.suppress(OSError):
+        if machine == _machine():
+            return not Path(f"/proc/{process}").exists() if Path("/proc/self").exists() else False
+        return time.time() - path.stat().st_mtime > ABANDONED_SECONDS
+    return False
 
 
 def write_text(path: Path, text: str) -> None:
@@ -61,12 +144,24 @@ def read_bytes(path: Path, *, named: str = "", missing: str = "no such file") ->
         raise InputError(f"{named!r}: is no path ({error}).") from error
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON; a broken file is named in the error."""
+def read_json(path: Path, *, kind: type = dict) -> Any:
+    """Read JSON.
+
+    Args:
+        path: The file.
+        kind: What it must hold: dict, an object; list, an array.
+
+    Raises:
+        InputError: The file is missing, or holds something else; it is named.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); delete it to have it made again.") from error
+        found = json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, numbers or nesting without end
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not valid JSON ({reason}); delete it to have it made again.") from error
+    if not isinstance(found, kind):
+        raise InputError(f"{path}: holds a {type(found).__name__} where a {kind.__name__} belongs.")
+    return found
 
 
 def as_plain(value: Any) -> Any:
@@ -93,14 +188,17 @@ def file_hash(path: Path) -> str:
 
 
 def usable_folder(path: Path) -> Path:
-    """Create ``path`` if need be and prove that it can be written; InputError if not."""
+    """Create ``path`` if need be and prove that it can be written (else InputError); remove what killed runs left."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".{os.getpid()}.probe"
-        probe.touch()
+        probe = _temporary(path / "probe")
+        probe.write_bytes(bytes(4096))
         probe.unlink()
     except OSError as error:
         raise InputError(f"{path}: cannot write there ({error.strerror}); choose another output folder.") from error
+    except ValueError as error:  # a NUL character
+        raise InputError(f"{str(path)!r}: is no path ({error}).") from error
+    remove_leftovers(path)
     return path
 
 
@@ -119,13 +217,24 @@ def inside(folder: Path, relative: str) -> Path:
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; on success it takes the place of ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    temporary.mkdir()
-    try:
-        yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(path)
+        temporary.mkdir()
+        try:
+            yield temporary
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sqlite_address(path: Path) -> str:
+    """The address of an SQLite file, as SQLAlchemy and MLflow read it back.
+
+    Example:
+        >>> sqlite_address(Path("/data/a?b%20c/mlflow.db"))
+        'sqlite:////data/a%3Fb%2520c/mlflow.db'
+    """
+    return f"sqlite:///{str(path).replace('%', '%25').replace('?', '%3F')}"

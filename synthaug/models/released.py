@@ -131,7 +131,9 @@ def released_autoencoder(
 
 def _without_prefix(state: Any, prefix: str) -> State:
     """The weights without a prefix that every key has (a network wrapped for several GPUs is saved with one)."""
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
         raise InputError("The checkpoint's weights are not a dictionary of tensors.")
     if state and all(name.startswith(prefix) for name in state):
         return {name.removeprefix(prefix): value for name, value in state.items()}

@@ -9,9 +9,9 @@ import torchio as tio
 from matplotlib.figure import Figure
 
 from synthaug.config import MetricsConfig
-from synthaug.generate.record import patient_hash
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path, write_json
+from synthaug.ground.people import hashes_of, patient_hash
 from synthaug.metrics.features import Extractor, seeded_extractor
 from synthaug.metrics.memorisation import LEFT_RIGHT, CopyAudit, CopyDetector
 from synthaug.metrics.volumes import VolumeSet
@@ -196,7 +196,7 @@ def _ids(pool: SyntheticPool) -> list[str]:
 
 
 def _hashes(subjects: Sequence[tio.Subject]) -> set[str]:
-    return {patient_hash(subject["patient_id"]) for subject in subjects}
+    return set[str]().union(*(hashes_of(subject["patient_id"]) for subject in subjects))
 
 
 def _count_not_compared(pool: SyntheticPool, training: Sequence[tio.Subject]) -> int:

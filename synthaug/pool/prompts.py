@@ -8,9 +8,9 @@ import torchio as tio
 from synthaug.data.phantom import draw_findings
 from synthaug.data.picai import PatientFindings
 from synthaug.data.reports import ProstateFindings, write_prostate_report
-from synthaug.generate.record import patient_hash
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
+from synthaug.ground.people import patient_hash
 from synthaug.ground.seeding import derive_seed, numpy_generator
 
 
@@ -90,7 +90,7 @@ class TrainingPrompts(TextPrompts):
         subjects: Training subjects only: a prompt from a test report is a leak, and the bench refuses such a pool.
 
     Example:
-        >>> prompts = TrainingPrompts([{"label": 1, "report": "b", "patient_id": "p"}])
+        >>> prompts = TrainingPrompts([{"label": 1, "report": "b", "patient_id": "phantom-1-0001"}])
         >>> prompts.report(1, 0, seed=0), len(prompts.patients)
         ('b', 1)
     """

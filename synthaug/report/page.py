@@ -48,6 +48,8 @@ class Picture:
     alt: str
     """What it shows, in numbers."""
     caption: str
+    patients: bool = False
+    """Whether it shows volumes."""
 
     @property
     def address(self) -> str:
@@ -103,6 +105,7 @@ def write_report(
         path,
         page.from_string(template).render(
             title=config.study.name,
+            protected=config.data.protected,
             date=date.today().isoformat(),
             summary=summary,
             metrics=STATISTICS,
@@ -203,6 +206,7 @@ def _slices(samples: Sequence[Samples], copies: Sequence[ImageComparison], image
             *_raster(slice_plot(each, label, images)),
             captions.slices_alt(each, label),
             f"Class {label}{', ' + each.source if each.source else ''}.",
+            patients=True,
         )
         for each, label in pairs
     ]

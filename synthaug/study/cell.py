@@ -87,6 +87,7 @@ def _training_facts(
         "n_train_real": real,
         "n_train_synthetic": synthetic,
         "steps": cell.config.classifier.training.steps,
+        "batch_size": sampler.batch_size,
         "pretrain_steps": _pretraining_steps(cell),
         "datasets": tuple(describe_inputs(study, real=real > 0, synthetic=synthetic > 0)),
     }
@@ -108,7 +109,7 @@ def _sampler(cell: Cell, study: Study, fraction: float | None) -> SyntheticSampl
     return kind(
         study.split.train,
         None if fraction is None else study.pool,
-        batch_size=config.training.batch_size,
+        batch_size=config.batch_size(len(class_counts(study.split.train))),
         synthetic_fraction=fraction,
         seed=cell.training_seed,
         # Whole batches in every process: the training loop gives each its share of them.

@@ -11,6 +11,7 @@ from synthaug.data.phantom import make_subjects
 from synthaug.data.reports import write_measurement_report
 from synthaug.data.splits import Split, fold_subjects, keep_training, load_split, split_subjects
 from synthaug.ground.errors import InputError
+from synthaug.ground.people import public_id
 from synthaug.ground.seeding import derive_seed
 
 
@@ -37,7 +38,7 @@ def load_subjects(config: DataConfig) -> list[tio.Subject]:
             seed = derive_seed("report", row[config.subject])
             return write_measurement_report(row, config.measurements, seed=seed)
 
-    return load_manifest(
+    subjects = load_manifest(
         Path(config.root) / config.manifest,
         config.images,
         label=config.label,
@@ -50,6 +51,10 @@ def load_subjects(config: DataConfig) -> list[tio.Subject]:
         measured={column: measurement.missing for column, measurement in config.measurements.items()},
         write_report=write_report,
     )
+    if config.public:
+        for subject in subjects:
+            subject["patient_id"] = public_id(config.public, subject["patient_id"])
+    return subjects
 
 
 def draw_split(settings: SplitConfig, subjects: list[tio.Subject]) -> Split:

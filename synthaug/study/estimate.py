@@ -66,7 +66,7 @@ def _classifier_seconds(config: Config) -> float:
     """Seconds of one cell's training."""
     settings = config.classifier
     subjects = _noise(config)
-    sampler = SyntheticSampler(subjects, None, batch_size=settings.training.batch_size)
+    sampler = SyntheticSampler(subjects, None, batch_size=settings.batch_size(len(class_counts(subjects))))
     images = config.data.images
     augmentation: BatchTransform | None = None
     if settings.moves:

@@ -9,14 +9,14 @@ from synthaug.config import Config, PoolConfig, PreprocessConfig
 from synthaug.data.picai import read_marksheet
 from synthaug.data.splits import Split
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.record import patient_hash
 from synthaug.ground.errors import InputError
+from synthaug.ground.people import PUBLIC, can_be_told, hashes_of
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import Prompts, TrainingPrompts, WriterPrompts
 
 SAME_COHORT, OTHER_COHORT, UNKNOWN_COHORT = "same cohort", "other cohort", "unknown cohort"
-"""Protocols: the generator was trained on exactly the classifier's training patients, on others too, or nobody knows on
-whom."""
+"""Protocols: the generator was trained on exactly the classifier's training patients, or on others; or nobody can tell,
+as they were not recorded, or under another institution's key."""
 WORDS = {
     "training": "reports of training patients of the requested class",
     "writer": "reports by the report writer, from findings of the requested class",
@@ -39,7 +39,10 @@ def prompts_of(config: PoolConfig, split: Split) -> Prompts:
     if config.marksheet is None:
         return WriterPrompts()
     held_out = {subject["patient_id"] for subject in [*split.val, *split.test]}
-    return WriterPrompts([row for row in read_marksheet(config.marksheet) if row.patient_id not in held_out])
+    # The marksheet of a public data set has its patients' plain ids.
+    public = next((patient.rpartition(":")[0] + ":" for patient in held_out if patient.startswith(f"{PUBLIC}:")), "")
+    rows = [row._replace(patient_id=public + row.patient_id) for row in read_marksheet(config.marksheet)]
+    return WriterPrompts([row for row in rows if row.patient_id not in held_out])
 
 
 def overrides_class(config: PoolConfig, generator: CCELLAPipeline) -> bool:
@@ -96,7 +99,7 @@ def refuse_leaks(seen: Sequence[str], split: Split, *, source: str, did: str = "
     known = set(seen)
     for part in ("val", "test"):
         for subject in getattr(split, part):
-            if patient_hash(subject["patient_id"]) in known:
+            if known & hashes_of(subject["patient_id"]):
                 raise InputError(
                     f"{source}: {did} patient {subject['patient_id']!r}, who is in the {part} part; "
                     "use training patients only."
@@ -107,14 +110,15 @@ def protocol_of(seen: Sequence[str], split: Split, *, known: bool = True) -> str
     """The protocol of a generator trained on ``seen`` (hashes of patients; none, or not ``known`` = not known).
 
     Example:
-        >>> split = Split([{"patient_id": "a"}], [], [])
-        >>> protocol_of([patient_hash("a")], split), protocol_of([], split)
-        ('same cohort', 'unknown cohort')
+        >>> split = Split([{"patient_id": "phantom-1-0001"}], [], [])
+        >>> [protocol_of(seen, split) for seen in (sorted(hashes_of("phantom-1-0001")), ["0" * 16], [], ["ab-cd"])]
+        ['same cohort', 'other cohort', 'unknown cohort', 'unknown cohort']
     """
-    if not seen or not known:
+    if not seen or not known or not can_be_told(seen):
         return UNKNOWN_COHORT
-    trained = {patient_hash(subject["patient_id"]) for subject in split.train}
-    return SAME_COHORT if set(seen) == trained else OTHER_COHORT
+    trained = [hashes_of(patient) for patient in {subject["patient_id"] for subject in split.train}]
+    same = all(hashes & set(seen) for hashes in trained) and set(seen) <= set[str]().union(*trained)
+    return SAME_COHORT if same else OTHER_COHORT
 
 
 def refuse_synthetic_subjects(subjects: Sequence[tio.Subject]) -> None:

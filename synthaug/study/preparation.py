@@ -21,10 +21,11 @@ from synthaug.data.splits import Split, save_split
 from synthaug.generate.encode import TensorCache
 from synthaug.generate.levels import LatentSpace, fit_cascade, total_steps
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.record import patient_hash, patients_known, subjects_hash
+from synthaug.generate.record import patients_known, subjects_hash
 from synthaug.generate.training import pretrained_generator, train_autoencoder, train_ldm
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_folder, content_hash, usable_folder, write_json
+from synthaug.ground.people import patient_hash
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.classifier import build_classifier
 from synthaug.models.optimisation import PACE, processes
@@ -32,6 +33,7 @@ from synthaug.models.taps import crop_centre
 from synthaug.models.variants import VARIANTS
 from synthaug.pool.pool import SyntheticPool, reports_by_class
 from synthaug.pool.verdicts import dropped_from
+from synthaug.study.checks import check_study
 from synthaug.study.cohort import draw_split, load_subjects
 from synthaug.study.events import Listener, Progress, Silent, Training, Watcher
 from synthaug.study.pools import (
@@ -67,23 +69,40 @@ class Study:
         Raises:
             InputError: Anything about the data, the split or the folder cannot be used.
         """
-        study = cls.read(config, out, progress, listener)
+        study = cls.read(config, out, progress, listener, generates=True)
         study.write_split("split.csv")
         return study
 
     @classmethod
-    def read(cls, config: Config, out: Path, progress: Progress, listener: Listener | None = None) -> "Study":
+    def read(
+        cls,
+        config: Config,
+        out: Path,
+        progress: Progress,
+        listener: Listener | None = None,
+        *,
+        generates: bool | None = None,
+    ) -> "Study":
         """Read and check all input; nothing is written.
 
+        Args:
+            config: The study.
+            out: Its folder.
+            progress: Bars of the stages.
+            generates: Whether synthetic volumes are made; None = as the regimes ask.
+
         Raises:
-            InputError: Anything about the data or the split cannot be used.
+            InputError: Anything about the settings, the data or the split cannot be used.
         """
+        check_study(config, generates=generates)
         subjects = load_subjects(config.data)
         refuse_synthetic_subjects(subjects)
         study = cls(config, out, progress, subjects, Split([], [], []), listener or Silent())
         study.refuse_classifier(config.classifier)
         drawn = draw_split(config.split, subjects)
-        if config.pool.path:
+        if not (config.study.synthetic if generates is None else generates):
+            pass  # nobody asks for reports or a generator
+        elif config.pool.path:
             open_given_pool(config, drawn)
         else:
             _refuse_classes_without_reports(config, drawn.train)

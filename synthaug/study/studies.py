@@ -50,11 +50,11 @@ class Studies:
         return self._made[name]
 
     def identify(self, config: Config) -> tuple[str, str]:
-        """Hashes of a config's data, with the rule that labels moved volumes where it is used, and of its pool."""
+        """Hashes of a config's data, with the rule that labels moved volumes where it is used, and pool ("" = none)."""
         study, data_id = self.of(config), self.of(config).data_id
         if config.classifier.augment == "labelled":
             data_id = content_hash([data_id, study.relabeller(config.classifier).identity])
-        return data_id, study.pool_id
+        return data_id, study.pool_id if config.study.synthetic else ""
 
     def write_splits(self) -> None:
         """Write split.csv, and beside it a file for every other split."""

@@ -8,10 +8,10 @@ import os
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import, which reads it
 
-from synthaug.tracking.connection import stores_of
+from synthaug.tracking.connection import require_address, stores_of
 from synthaug.tracking.entries import flatten
 from synthaug.tracking.listener import TrainingListener
 from synthaug.tracking.studies import Tracker
 from synthaug.tracking.trainings import TrainingRun
 
-__all__ = ["Tracker", "TrainingListener", "TrainingRun", "flatten", "stores_of"]
+__all__ = ["Tracker", "TrainingListener", "TrainingRun", "flatten", "require_address", "stores_of"]

@@ -14,7 +14,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, 
 from synthaug.config import Config
 from synthaug.study.records import CellRecord
 from synthaug.tracking.connection import Connection
-from synthaug.tracking.entries import SOURCE, as_params, flatten
+from synthaug.tracking.entries import SOURCE, as_key, as_params, flatten
 from synthaug.tracking.pyfunc_model import write_model
 
 SHOWN = ("regime", "seed", "synthetic_fraction", "n_train_real", "n_train_synthetic", "steps")
@@ -66,7 +66,7 @@ def tags_of(record: CellRecord, config: Config) -> dict[str, str]:
         "classifier": config.classifier.network,
         "generator": record.generator or "none",
         "protocol": record.protocol,
-        **{key: str(value) for key, value in record.settings.items()},
+        **{as_key(key): str(value) for key, value in record.settings.items()},
     }
 
 

@@ -9,7 +9,9 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -17,12 +19,14 @@ from mlflow.tracking import MlflowClient
 from tqdm import tqdm
 
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import atomic_path
+from synthaug.ground.files import atomic_path, sqlite_address
 
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 """MLflow's own would wait for minutes; what cannot be sent now is sent by the next run. The user's values stand."""
 STORE = "mlflow.db"
 """MLflow's SQLite file in a study's folder."""
+SCHEMES = ("", "http", "https", "file", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")
+"""Kinds of address that MLflow knows beside those of its plugins."""
 PASSING = (408, 429)
 """Refusals that a server gives only for a while."""
 
@@ -37,7 +41,7 @@ class Connection:
 
     def __init__(self, out: Path, name: str, server: str | None) -> None:
         self.out, self.name, self.server = out.resolve(), name, server
-        self.uri = server or _address(self.out / STORE)
+        self.uri = server or sqlite_address(self.out / STORE)
         self.lost = False
         """Whether MLflow was found away; nothing more is tried then until :meth:`renew`."""
         self._told = False
@@ -48,7 +52,7 @@ class Connection:
         """Made at the first call: for SQLite that makes the tables."""
         if not self.server:
             _make_store(self.out / STORE)
-        return MlflowClient(self.uri)
+        return MlflowClient(self.uri) if self.server else _client_of(self.out / STORE)
 
     @property
     def experiment(self) -> str:
@@ -138,16 +142,54 @@ def _make_store(path: Path) -> None:
     if path.is_file():
         return
     with atomic_path(path) as temporary:
-        MlflowClient(_address(temporary)).search_experiments(max_results=1)
+        _client_of(temporary).search_experiments(max_results=1)
 
 
-def _address(store: Path) -> str:
-    return f"sqlite:///{store}"
+def _client_of(store: Path) -> MlflowClient:
+    """MLflow makes the folder of the address too, as it is written: an empty one beside where the two differ."""
+    address = sqlite_address(store)
+    written = Path(address.removeprefix("sqlite:///")).parent
+    new = not written.exists()
+    client = MlflowClient(address)
+    if new:
+        with contextlib.suppress(OSError):
+            written.rmdir()
+    return client
 
 
 @functools.cache
 def _connection(out: Path, name: str, server: str | None) -> Connection:
     return Connection(out, name, server)
+
+
+def require_address() -> None:
+    """InputError if MLFLOW_TRACKING_URI is an address that no store or server can have; nothing is asked of it."""
+    server = os.environ.get("MLFLOW_TRACKING_URI") or ""
+    try:
+        parts = urlsplit(server)
+        fault = _fault_of(parts.scheme.split("+")[0], parts.hostname, parts.port, parts.path.removeprefix("/"))
+    except ValueError as error:
+        fault = str(error)
+    if fault:
+        raise InputError(
+            f"MLFLOW_TRACKING_URI={_shown(server)} is no address ({fault}); name a server as https://HOST:PORT or a "
+            "file as sqlite:///PATH, or unset it."
+        )
+
+
+def _fault_of(scheme: str, host: str | None, port: int | None, file: str) -> str:
+    """What is wrong with an address; "" = nothing that shows.
+
+    Example:
+        >>> _fault_of("http", None, 5000, ""), _fault_of("https", "tracking.example", None, "")
+        ('no host', '')
+    """
+    if scheme not in SCHEMES and scheme not in entry_points(group="mlflow.tracking_store").names:
+        return f"MLflow has no {scheme}: addresses"
+    if scheme in ("http", "https") and (not host or re.search(r"\s", host) or port == 0):
+        return "no host" if not host else "no such host or port"
+    folder = Path(file).parent
+    return f"no folder {folder}" if scheme == "sqlite" and not folder.is_dir() else ""
 
 
 def connect(out: Path, experiment: str) -> Connection:

@@ -24,5 +24,6 @@ class TrainingListener:
             stage=training.stage,
             stage_id=training.id,
             params=params,
+            private=config.private,
         )
         return TrainingMonitor(run, training.validation, config.data.images, config.metrics)

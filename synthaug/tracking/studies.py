@@ -12,7 +12,8 @@ from synthaug.ground.files import content_hash
 from synthaug.study.records import CellRecord, Estimate, Summary
 from synthaug.tracking.cells import FinishedCell, delete_cell, log_cell
 from synthaug.tracking.connection import connect
-from synthaug.tracking.entries import SOURCE, as_params
+from synthaug.tracking.disclosure import shown, with_pseudonyms
+from synthaug.tracking.entries import SOURCE, as_key, as_params
 from synthaug.tracking.notes import GUIDE, note_of
 from synthaug.tracking.trainings import send_trainings
 
@@ -28,14 +29,18 @@ class Tracker:
         experiment: Name of the experiment.
         study_id: Hash of the study's config: the same study finds its runs again.
         params: Settings of the study, flat.
+        private: Whether ids become pseudonyms and images stay here.
 
     Raises:
         InputError: MLFLOW_TRACKING_URI is wrong, or the server refuses us.
     """
 
-    def __init__(self, out: Path, *, experiment: str, study_id: str, params: Mapping[str, Any]) -> None:
+    def __init__(
+        self, out: Path, *, experiment: str, study_id: str, params: Mapping[str, Any], private: bool = False
+    ) -> None:
         self.connection = connect(out, experiment)
         self.connection.renew()
+        self.private = private
         self.study_id, self.params = study_id, dict(params)
         self._waiting: list[FinishedCell] = []
         self._known: dict[str, Run] = {}
@@ -50,7 +55,7 @@ class Tracker:
             config: The study's, with the cell's values.
             weights: Its classifier, a safetensors file.
         """
-        self._waiting.append(FinishedCell(record, config, weights))
+        self._waiting.append(FinishedCell(with_pseudonyms(record) if self.private else record, config, weights))
         self.connection.attempt(self._send_cells)
 
     def log_study(self, summary: Summary, *, artifacts: Sequence[Path], plots: Path | None = None) -> bool:
@@ -113,8 +118,9 @@ class Tracker:
         if parent.data.tags.get("summary_id") == summary_id:
             return
         client.log_batch(run_id, metrics=metrics_of(summary))
-        for path in artifacts:
-            client.log_artifact(run_id, str(path))
+        with shown(artifacts, private=self.private) as paths:
+            for path in paths:
+                client.log_artifact(run_id, str(path))
         if plots:
             client.log_artifacts(run_id, str(plots), "plots")
         note, verdict = note_of(summary), summary.verdict
@@ -152,7 +158,7 @@ def metrics_of(summary: Summary) -> list[Metric]:
             f"{name}_{part}": image.more[part] for part in ("floor", "false_alarms") if image.more.get(part) is not None
         }
     now = int(1000 * time.time())
-    return [Metric(name, value, now, 0) for name, value in named.items()]
+    return [Metric(as_key(name), value, now, 0) for name, value in named.items()]
 
 
 def _named(name: str, found: Estimate) -> dict[str, float]:

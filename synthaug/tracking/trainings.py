@@ -25,12 +25,28 @@ class TrainingRun:
         stage: "autoencoder" or "generator".
         stage_id: Hash of all that the training depends on: a killed training goes on in its run.
         params: Settings of the stage, flat.
+        private: Whether its pictures, which show validation patients, stay in the folder.
     """
 
-    def __init__(self, out: Path, *, experiment: str, stage: str, stage_id: str, params: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        out: Path,
+        *,
+        experiment: str,
+        stage: str,
+        stage_id: str,
+        params: Mapping[str, Any],
+        private: bool = False,
+    ) -> None:
         self.connection = connect(out, experiment)
         self.folder = out / FOLDER / f"{stage}-{stage_id}"
-        self.about = {"stage": stage, "stage_id": stage_id, "params": dict(params), "finished": False}
+        self.about = {
+            "stage": stage,
+            "stage_id": stage_id,
+            "params": dict(params),
+            "finished": False,
+            "private": private,
+        }
         write_json(self.folder / "training.json", self.about)
         self._waiting = sorted(self.folder.glob("step-*.json"))
         self._run_id: str | None = None
@@ -56,7 +72,7 @@ class TrainingRun:
         if self._run_id is None:
             self._run_id = _run_of(self.connection, self.about).info.run_id
         while self._waiting:
-            _send_look(self.connection, self._run_id, self._waiting[0])
+            _send_look(self.connection, self._run_id, self._waiting[0], picture=not self.about["private"])
             self._waiting.pop(0)
         if self.about["finished"]:
             self.connection.client.set_terminated(self._run_id)
@@ -76,7 +92,7 @@ def send_trainings(connection: Connection, known: Mapping[str, Run]) -> None:
             continue
         run_id = _run_of(connection, about).info.run_id
         for look in sorted(path.parent.glob("step-*.json")):
-            _send_look(connection, run_id, look)
+            _send_look(connection, run_id, look, picture=not about.get("private", True))
         connection.client.set_terminated(run_id)
 
 
@@ -91,13 +107,14 @@ def _run_of(connection: Connection, about: Mapping[str, Any]) -> Run:
     return run
 
 
-def _send_look(connection: Connection, run_id: str, path: Path) -> None:
+def _send_look(connection: Connection, run_id: str, path: Path, *, picture: bool) -> None:
     """Sent twice it is still one: the server knows a metric by its name, value, step and time."""
     look = read_json(path)
     values = {name: float(value) for name, value in look["values"].items()}
     metrics = [Metric(name, value, look["time_ms"], look["step"]) for name, value in values.items()]
     connection.client.log_batch(run_id, metrics=metrics)
-    connection.client.log_artifact(run_id, str(path.with_suffix(".png")), "montages")
+    if picture:
+        connection.client.log_artifact(run_id, str(path.with_suffix(".png")), "montages")
 
 
 def _plain(values: Mapping[str, float]) -> dict[str, float | str]:

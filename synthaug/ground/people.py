@@ -1,0 +1,142 @@
+"""Patients by keyed hashes (HMAC-SHA-256): folders that travel can tell whom they saw and name nobody.
+
+The key is one secret of the institution for all its data: ``SYNTHAUG_KEY``, else a file in the user's config folder,
+made at the first use. Without it the hashes cannot be turned back by trying ids. Phantoms and public data sets have a
+published key, so that anybody can tell whether they were seen.
+"""
+
+import functools
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from synthaug.ground.errors import InputError
+
+VARIABLE = "SYNTHAUG_KEY"
+PUBLISHED_KEY = b"synthaug: patients of public data sets and phantoms"
+PUBLIC = "public"
+"""Beginning of the ids of public patients, and of their hashes."""
+PHANTOM = re.compile(r"phantom-\d+-\d{4,}")
+OLD_HASH = re.compile(r"[0-9a-f]{16}")
+"""Hashes of earlier versions had no key."""
+
+
+def public_id(data_set: str, patient_id: str) -> str:
+    """The id of a patient of a public data set; data sets are told apart by their letters and digits.
+
+    Example:
+        >>> public_id("PROSTATEx", "0001") == public_id("prostate-X", "0001")
+        True
+    """
+    return f"{PUBLIC}:{re.sub(r'[^a-z0-9]', '', data_set.lower())}:{patient_id}"
+
+
+def is_public(patient_id: str) -> bool:
+    """Whether the id is a phantom's or that of a patient of a public data set."""
+    return patient_id.startswith(f"{PUBLIC}:") or PHANTOM.fullmatch(patient_id) is not None
+
+
+def patient_hash(patient_id: str) -> str:
+    """How checkpoints and pools remember a patient.
+
+    Raises:
+        InputError: There is no key and none can be kept.
+
+    Example:
+        >>> patient_hash("public:prostatex:0001")
+        'public-e0fe29b402d59a52040418af0b7b6cca'
+    """
+    if is_public(patient_id):
+        return _keyed(PUBLISHED_KEY, PUBLIC, patient_id)
+    key = _own_key()
+    return _keyed(key, _name_of(key), patient_id)
+
+
+def hashes_of(patient_id: str) -> set[str]:
+    """All hashes that a record may hold of a patient: keyed and, from earlier versions, unkeyed."""
+    found = {hashlib.sha256(f"patient:{patient_id}".encode()).hexdigest()[:16]}
+    if is_public(patient_id):
+        plain = patient_id.split(":", 2)[-1]  # as earlier versions knew the patient
+        return {*found, patient_hash(patient_id), hashlib.sha256(f"patient:{plain}".encode()).hexdigest()[:16]}
+    key = _known_key()
+    return found if key is None else {*found, _keyed(key, _name_of(key), patient_id)}
+
+
+def can_be_told(hashes: Iterable[str]) -> bool:
+    """Whether our patients could be found among these: they are not hashed with another institution's key."""
+    key = _known_key()
+    ours = {PUBLIC} if key is None else {PUBLIC, _name_of(key)}
+    return all(OLD_HASH.fullmatch(each) or each.split("-")[0] in ours for each in hashes)
+
+
+def pseudonym(name: str) -> str:
+    """What a subject or patient is called where others read; the same for one name everywhere in the institution."""
+    return f"id-{hmac.digest(_own_key(), f'pseudonym:{name}'.encode(), 'sha256').hex()[:12]}"
+
+
+def _keyed(key: bytes, name: str, patient_id: str) -> str:
+    return f"{name}-{hmac.digest(key, f'patient:{patient_id}'.encode(), 'sha256').hex()[:32]}"
+
+
+def _name_of(key: bytes) -> str:
+    """Eight hex digits that tell one key from another."""
+    return hmac.digest(key, b"name of the key", "sha256").hex()[:8]
+
+
+def _own_key() -> bytes:
+    """The institution's key, made where there is none."""
+    found = _known_key()
+    if found is None:
+        _make(key_path())
+        found = _known_key()
+    if found is None:
+        raise InputError(f"{key_path()}: the key of patients' hashes cannot be kept there; set {VARIABLE}.")
+    return found
+
+
+def _known_key() -> bytes | None:
+    given, path = os.environ.get(VARIABLE), key_path()
+    if given:
+        return given.encode()
+    return _read(path, path.stat().st_mtime) if path.is_file() else None
+
+
+def key_path() -> Path:
+    """Where the key is kept if the environment has none."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "synthaug" / "key"
+
+
+@functools.lru_cache(maxsize=4)
+def _read(path: Path, changed: float) -> bytes:
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise InputError(f"{path}: the key of patients' hashes cannot be read ({error.strerror}).") from error
+    if len(key) < 16:
+        raise InputError(f"{path}: is too short for the key of patients' hashes; restore it, or set {VARIABLE}.")
+    return key
+
+
+def _make(path: Path) -> None:
+    """Write a new key; of several processes that do so at once one wins for all."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.key")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w") as stream:
+            stream.write(secrets.token_hex(32) + "\n")
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        finally:
+            temporary.unlink()
+    except OSError as error:
+        raise InputError(
+            f"{path}: the key of patients' hashes cannot be kept there ({error.strerror}); set {VARIABLE} to a secret "
+            "of your institution."
+        ) from error
