@@ -203,7 +203,7 @@ def test_dry_run_lists_the_cells_and_writes_nothing(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 7
     assert lines[6].startswith("6 cells; about ")
-    assert all(stage in lines[6] for stage in ("autoencoder", "generator", "pool", "classifiers"))
+    assert all(stage in lines[6] for stage in ("generator", "pool", "classifiers"))
     assert lines[3].split()[:3] == ["real", "seed", "7"]
     assert not (tmp_path / "run").exists()
 

@@ -174,7 +174,7 @@ def test_a_cell_trains_with_the_seed_of_its_repeat(monkeypatch):
 def test_the_config_of_a_cell_says_all_but_the_regime():
     [cell, *_] = cells(study(axes={"classifier.augment": [False]}))
     assert asdict(cell.config.classifier) == asdict(ClassifierConfig(augment=False))
-    assert cell.describe() == {
+    expected = {
         "regime": "real",
         "seed": 0,
         "training_seed": 0,
@@ -182,6 +182,9 @@ def test_the_config_of_a_cell_says_all_but_the_regime():
         "settings": {"classifier.augment": False},
         "id": cell.id,
     }
+    described = cell.describe()
+    assert {name: described[name] for name in expected} == expected
+    assert described["treatment"]["augment"] is False
 
 
 # --- batches of the baselines that are not balanced

@@ -223,11 +223,12 @@ def test_a_study_with_too_few_held_out_patients_says_why_it_tells_no_share(plant
         metrics=MetricsConfig(bootstrap=20),
     )
     study = Study.read(config, tmp_path, lambda name, total: lambda *_: None)
-    rows, [left_out] = measure_images(study)
-    assert "copies" not in {row["metric"] for row in rows}
-    assert left_out["metric"] == "copies"
-    assert "8 held-out patients are too few" in left_out["reason"]
-    study.config = replace(config, metrics=MetricsConfig(bootstrap=20, copies=False))
+    rows, reasons = measure_images(study)
+    assert "copies" not in {row.metric for row in rows}
+    told = {each["metric"]: each["reason"] for each in reasons}
+    assert set(told) == {"copies", "realism"}
+    assert "8 held-out patients are too few" in told["copies"]
+    study.config = replace(config, metrics=MetricsConfig(bootstrap=20, copies=False, realism="off"))
     assert measure_images(study)[1] == []
 
 

@@ -262,7 +262,8 @@ class _Run:
             assert watched is not None
             with torch.autocast(self.pipeline.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 values = validation_losses(objective, watched)
-            values |= (monitor(self.done + step, values, self.pipeline, level + 1) if monitor else None) or {}
+            found = (monitor(self.done + step, values, self.pipeline, level + 1) if monitor else None) or {}
+            values = {**values, **found}
             best.offer(step, values)
             if log:
                 log.write(step, values)

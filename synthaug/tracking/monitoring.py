@@ -55,7 +55,7 @@ class TrainingMonitor:
 
     def autoencoder(self, step: int, values: dict[str, float], rebuilt: torch.Tensor) -> None:
         """Look at reconstructions of the validation volumes."""
-        self._log(step, values, rebuilt, "reconstruction")
+        self._log(step, {**values, **self._fid(rebuilt)}, rebuilt, "reconstruction")
 
     def generator(self, step: int, values: dict[str, float], pipeline: CCELLAPipeline, levels: int) -> dict[str, float]:
         """Draw a volume from each validation report, with the same seeds at every look; returns what it measured.
@@ -74,10 +74,15 @@ class TrainingMonitor:
         if drawn.class_probabilities is not None:
             agreed = (drawn.class_probabilities.argmax(1) == torch.tensor(asked)).float().mean()
             found["val_class_agreement"] = agreed.item()
-        if levels == pipeline.autoencoder.levels and len(self.real) > 1:
-            found["val_fid"] = frechet(self.real, self.extractor.features(drawn.volumes))
+        if levels == pipeline.autoencoder.levels:
+            found |= self._fid(drawn.volumes)
         self._log(step, {**values, **found}, drawn.volumes, "drawn from the same report")
         return found
+
+    def _fid(self, volumes: torch.Tensor) -> dict[str, float]:
+        if len(self.real) < 2:
+            return {}
+        return {"val_fid": frechet(self.real, self.extractor.features(volumes))}
 
     def _log(self, step: int, values: dict[str, float], volumes: torch.Tensor, name: str) -> None:
         shown = {f"training/{key}": total / self._steps for key, total in self._sums.items()}
