@@ -88,7 +88,7 @@ def test_prompts_that_the_text_encoder_cuts_are_counted_once(tiny_pipeline, tiny
 def test_whom_a_generator_was_trained_on_may_be_unknown_which_is_a_state_of_its_own(tiny_subjects):
     split = Split(tiny_subjects, [], [])
     ours = [patient_hash(subject["patient_id"]) for subject in tiny_subjects]
-    told = {protocol_of(ours, split), protocol_of(["other"], split), protocol_of([], split)}
+    told = {protocol_of(ours, split), protocol_of([patient_hash("other")], split), protocol_of([], split)}
     assert told == {"same cohort", "other cohort", "unknown cohort"}
     assert protocol_of(ours, split, known=patients_known({"patients": ours, "patients_known": False})) == UNKNOWN_COHORT
     assert set(PROTOCOLS) == told

@@ -102,7 +102,7 @@ def file_size_limit(limit):
 
 def test_a_write_that_fails_is_one_clear_error_and_the_pool_stays_valid(build, unbroken, tmp_path):
     path = build(per_class={0: 2, 1: 0}).path
-    with file_size_limit(5000), pytest.raises(InputError, match=r"cannot write there .* run the same build again"):
+    with file_size_limit(5000), pytest.raises(InputError, match=r"cannot be written .* run the same again"):
         build()
     begun = SyntheticPool.open(path)
     begun.verify()
@@ -128,7 +128,7 @@ def mounted(tmp_path):
 
 
 def test_a_full_disk_is_one_clear_error_and_the_pool_goes_on_when_there_is_room(build, unbroken, mounted):
-    with pytest.raises(InputError, match=r"cannot write there \(No space left on device\)") as refusal:
+    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\)") as refusal:
         build(mounted / "pool")
     assert len(str(refusal.value).splitlines()) == 1
     begun = SyntheticPool.open(mounted / "pool")

@@ -192,9 +192,10 @@ def test_comparators_and_classifiers_stand_side_by_side(compared):
     assert sorted(each["variant"] for each in weights) == sorted(variants)
 
 
-def test_a_generator_from_elsewhere_beside_an_own_one_tells_its_protocol(tiny_cascade, tiny, tmp_path):
-    tiny_cascade.save_pretrained(tmp_path / "elsewhere")
-    out = tiny(axes={"generator.pretrained": [None, str(tmp_path / "elsewhere")]}, study__regimes="[real, mixed]")
+def test_a_generator_from_elsewhere_beside_an_own_one_tells_its_protocol(tiny_pipeline, tiny, tmp_path):
+    tiny_pipeline.save_pretrained(tmp_path / "elsewhere")
+    axes = {"generator.pretrained": [None, str(tmp_path / "elsewhere")]}
+    out = tiny(axes=axes, study__regimes="[real, mixed]", generator__prediction="v_prediction")
     told = {record["settings"].get("generator.pretrained", "real"): record["protocol"] for record in records_of(out)}
     assert told == {"real": "same cohort", None: "same cohort", str(tmp_path / "elsewhere"): "other cohort"}
     assert sorted(row["protocol"] for row in contrasts_of(out).values()) == ["other cohort", "same cohort"]

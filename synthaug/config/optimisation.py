@@ -46,7 +46,7 @@ class TrainingConfig:
             self,
             "",
             steps="[1, 1e9]",
-            learning_rate="(0, 1e3]",
+            learning_rate="(0, 1e30]",
             clip_norm="(0, inf)",
             ema="[0, 1)",
             weight_decay="[0, inf)",
