@@ -10,8 +10,8 @@ from diffusers import ConfigMixin, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerOutput
 
-SIGMA_DATA = 0.5
-"""Standard deviation of the data, to which every latent space scales its levels."""
+from synthaug.models.cascade import SIGMA_DATA
+
 SIGMA_RANGE = (0.002, 80.0)
 """Noise levels that the network's time input spans; the paper's."""
 Solver = Literal["heun", "ancestral", "euler_ode", "multistep", "multistep_sde"]
