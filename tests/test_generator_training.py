@@ -14,10 +14,12 @@ from conftest import IMAGES, TINY_AUTOENCODER, TINY_PREPROCESSING, tiny_generato
 
 from synthaug.config import TextEncoderConfig, TrainingConfig
 from synthaug.data.manifest import stack_images
+from synthaug.generate.autoencoder_training import psnr, train_autoencoder
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.encode import TensorCache, encode_reports, encode_volumes, jitter
 from synthaug.generate.objectives import AutoencoderObjective, DiffusionObjective
-from synthaug.generate.training import VALIDATION_TIMESTEPS, psnr, train_autoencoder, train_ldm
+from synthaug.generate.training import train_ldm
+from synthaug.generate.validation import VALIDATION_TIMESTEPS
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import patient_hash
 from synthaug.models.autoencoder import ImageAutoencoder

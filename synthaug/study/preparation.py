@@ -18,11 +18,13 @@ from synthaug.data.near_copies import tell_near_copies
 from synthaug.data.preprocess import preprocess
 from synthaug.data.relabel import Relabeller
 from synthaug.data.splits import Split, save_split
+from synthaug.generate.autoencoder_training import train_autoencoder
 from synthaug.generate.encode import TensorCache
 from synthaug.generate.levels import LatentSpace, fit_cascade, total_steps
+from synthaug.generate.networks import pretrained_generator
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.record import patients_known, subjects_hash
-from synthaug.generate.training import pretrained_generator, train_autoencoder, train_ldm
+from synthaug.generate.training import train_ldm
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_folder, content_hash, usable_folder, write_json
 from synthaug.ground.people import patient_hash

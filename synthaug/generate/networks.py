@@ -1,0 +1,89 @@
+"""The networks that a training begins with: new ones, or those of the generator that it goes on from."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import torch
+
+from synthaug.config import GeneratorConfig, PreprocessConfig, SamplingConfig
+from synthaug.data.geometry import CONDITIONS
+from synthaug.generate.diffusion import prediction_of, training_scheduler
+from synthaug.generate.levels import LatentSpace, denoiser_levels, levels_of
+from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import derive_seed
+from synthaug.models.cascade import Cascade
+from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.text_encoder import build_text_encoder
+
+
+def pretrained_generator(config: GeneratorConfig, *, classes: int, sequences: int) -> CCELLAPipeline:
+    """The generator that ``config.pretrained`` names.
+
+    Raises:
+        InputError: There is none, or it cannot be trained as ``config`` asks.
+    """
+    begun = CCELLAPipeline.from_pretrained(str(config.pretrained))
+    old = "layout_shape" if begun.denoiser.config.layout_shape else ""
+    old = old or ("latent_deviations" if begun.config.latent_deviations else "")
+    if old:
+        raise InputError(
+            f"generator.pretrained={config.pretrained!r}: it was trained by an earlier version ({old}), which can only "
+            "be sampled now; train a new one."
+        )
+    kind = "cascade" if isinstance(begun.autoencoder, Cascade) else "autoencoder"
+    found = {
+        "generator.latents": (kind, config.latents),
+        "generator.variant": (begun.denoiser.config.variant, config.variant),
+        "generator.prediction": (prediction_of(begun.scheduler), config.process),
+        "the number of classes": (begun.denoiser.config.classes, classes),
+        "the number of images": (begun.autoencoder.config.sequences, sequences),
+    }
+    for name, (its, asked) in found.items():
+        if its != asked:
+            raise InputError(f"generator.pretrained={config.pretrained!r}: {name} is {its!r} there and {asked!r} here.")
+    return begun
+
+
+def new_pipeline(
+    space: LatentSpace,
+    config: GeneratorConfig,
+    begun: CCELLAPipeline | None,
+    *,
+    classes: int,
+    preprocessing: PreprocessConfig,
+    images: Sequence[str],
+) -> CCELLAPipeline:
+    """Untrained networks, or those that the training goes on from, behind the sampler of the process."""
+    if begun:
+        text_encoder, tokenizer, denoiser = begun.text_encoder, begun.tokenizer, begun.denoiser
+    else:
+        text_encoder, tokenizer, denoiser = _networks(config, space, classes=classes, shape=preprocessing.shape)
+    return CCELLAPipeline(
+        autoencoder=space,
+        denoiser=denoiser,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        scheduler=training_scheduler(config.process),
+        images=list(images),
+        spacing_mm=list(preprocessing.spacing_mm),
+        shape=list(preprocessing.shape),
+    ).with_scheduler(SamplingConfig.scheduler)
+
+
+def _networks(config: GeneratorConfig, space: LatentSpace, *, classes: int, shape: Sequence[int]):
+    levels = denoiser_levels(space, levels_of(config, shape))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed("ldm", config.training.seed))
+        text_encoder, tokenizer = build_text_encoder(config.text_encoder)
+        denoiser = CCELLADenoiser(
+            latent_channels=space.latent_shape(0, shape)[0],
+            classes=classes,
+            variant=config.variant,
+            text_width=text_encoder.config.hidden_size,
+            unet_size=asdict(config.denoiser),
+            adapter_size=asdict(config.adapter),
+            levels=levels,
+            moves=len(CONDITIONS) if levels else 0,
+        )
+    return text_encoder, tokenizer, denoiser
