@@ -10,11 +10,13 @@ import pytest
 import torch
 import torchio as tio
 import yaml
-from conftest import IMAGES, TINY_AUTOENCODER, TINY_PREPROCESSING, tiny_generator_config
+from conftest import IMAGES, TINY_AUTOENCODER, TINY_PREPROCESSING, tiny_cascade_config, tiny_generator_config
 
-from synthaug.config import TextEncoderConfig, TrainingConfig
+from synthaug.bench.commands import run_command
+from synthaug.config import GeneratorConfig, TextEncoderConfig, TrainingConfig
 from synthaug.data.manifest import stack_images
 from synthaug.generate.autoencoder_training import psnr, train_autoencoder
+from synthaug.generate.continuing import with_own_design
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.encode import TensorCache, encode_reports, encode_volumes, jitter
 from synthaug.generate.objectives import AutoencoderObjective, DiffusionObjective
@@ -496,6 +498,35 @@ def test_training_goes_on_from_the_weights_of_a_saved_generator(
             torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=0)
     moved = go_on(tiny_subjects[:6], tiny_autoencoder, begun_folder)
     assert moved.fingerprint != tiny_pipeline.fingerprint
+
+
+def test_a_pretrained_generator_brings_its_design(
+    begun_folder, tiny_cascade, tiny_subjects, tiny_autoencoder, tmp_path
+):
+    left_alone = GeneratorConfig(pretrained=begun_folder)
+    own = with_own_design(left_alone)
+    assert (own.variant, own.latents, own.process) == ("ccella", "autoencoder", "v_prediction")
+    with pytest.raises(InputError, match=r"generator\.latents is 'autoencoder' there and 'cascade' here"):
+        with_own_design(left_alone, typed=["latents"])
+    with_own_design(left_alone, typed=["variant", "training.steps"])
+    tiny_cascade.save_pretrained(tmp_path)
+    levels = with_own_design(GeneratorConfig(pretrained=str(tmp_path), variant="ccella")).levels
+    trained = tiny_cascade_config().levels
+    assert [(level.pooling, level.patch, level.denoiser, level.steps) for level in levels] == [
+        (level.pooling, level.patch, level.denoiser, 0) for level in trained
+    ]
+    config = GeneratorConfig(pretrained=begun_folder, training=ONE_STEP, report_dropout=0.0)
+    settings = {"preprocessing": TINY_PREPROCESSING, "images": IMAGES, "micro_batch": 4}
+    assert (
+        train_ldm(tiny_subjects, tiny_autoencoder, config, **settings).record["generator"]["latents"] == "autoencoder"
+    )
+
+
+def test_what_is_typed_may_not_contradict_a_pretrained_generator(begun_folder, tmp_path, capsys):
+    words = ["--generator.pretrained", begun_folder, "--generator.latents", "cascade", "--out", str(tmp_path / "out")]
+    assert run_command("train-ldm", words) == 2
+    assert "generator.latents" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_generator_remembers_the_patients_of_the_one_it_went_on_from(

@@ -441,7 +441,7 @@ def test_what_a_training_cannot_go_on_from_is_refused_before_any_step(trainer, f
         assert steps == []
 
     [other] = CONFIGS.keys() - {trainer.latents}
-    refused(folders[other], f"generator.latents is '{other}' there and '{trainer.latents}' here")
+    refused(folders[other], r"generator\.latents")
     refused(folders[trainer.latents], r"generator\.variant is 'ccella' there", variant="radmaisi")
     refused(folders["old"], r"earlier version \(layout_shape\)")
     pipeline = CCELLAPipeline.from_pretrained(folders["autoencoder"])

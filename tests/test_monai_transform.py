@@ -125,3 +125,14 @@ def test_without_tracking_of_metadata_plain_tensors_come_out(pool):
             assert type(result["t2w"]) is torch.Tensor
     finally:
         monai.data.set_track_meta(True)
+
+
+def test_a_composition_is_inverted_whether_or_not_the_image_was_replaced(pool, files):
+    before, after = mt.SpatialPadd("image", (16, 16, 8)), mt.SpatialPadd("image", (20, 20, 12))
+    for prob in (0.0, 1.0):
+        augment = SyntheticAugmentd("image", pool, images=["t2w"], prob=prob)
+        first = [mt.LoadImaged("image"), mt.EnsureChannelFirstd("image"), mt.CenterSpatialCropd("image", (16, 16, 6))]
+        transform = mt.Compose([*first, before, augment, after])
+        result = transform(files[0])
+        assert result["image"].shape == (1, 20, 20, 12)
+        assert transform.inverse(result)["image"].shape == (1, 16, 16, 8)

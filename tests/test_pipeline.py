@@ -411,7 +411,7 @@ def test_a_folder_without_pipeline_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"model_index\.json is missing"):
         CCELLAPipeline.from_pretrained(tmp_path)
     (tmp_path / "model_index.json").write_text('{"scheduler": ["diffusers", "NoSuchScheduler"]}')
-    with pytest.raises(InputError, match=r"model_index\.json: not the index"):
+    with pytest.raises(InputError, match=r"model_index\.json"):
         CCELLAPipeline.from_pretrained(tmp_path)
 
 

@@ -1,7 +1,8 @@
 """Settings that cannot be are refused before any work; the defaults suit any number of classes."""
 
 import json
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
+from typing import get_args, get_origin, get_type_hints
 
 import nibabel
 import numpy as np
@@ -15,7 +16,9 @@ from synthaug.config import (
     ClassifierConfig,
     Config,
     DataConfig,
+    ExecutionConfig,
     GeneratorConfig,
+    LabelRule,
     MeasurementConfig,
     MetricsConfig,
     PhantomConfig,
@@ -70,6 +73,41 @@ OUTSIDE = [
 def test_a_field_outside_its_range_is_named(kind, values):
     with pytest.raises(InputError, match=next(iter(values))):
         kind(**values)
+
+
+ANY_NUMBER = {"seed", "extractor_seed", "seeds"}
+"""Fields that any whole number suits."""
+
+
+def _kinds(kind):
+    """A config dataclass and those of its fields."""
+    yield kind
+    for hint in get_type_hints(kind).values():
+        for part in (hint, *get_args(hint)):
+            if is_dataclass(part):
+                yield from _kinds(part)
+
+
+def _numbers():
+    """Every field of a config that holds numbers, with a number that it cannot hold."""
+    for kind in dict.fromkeys([*_kinds(Config), ExecutionConfig]):
+        for name, hint in get_type_hints(kind).items():
+            listed = get_origin(hint) in (list, tuple)
+            parts = [part for part in (hint, *get_args(hint)) if part in (int, float)]
+            if parts and name not in ANY_NUMBER:
+                wrong = NAN if float in parts else -(10**12)
+                wrong = [wrong] if listed else {"high": wrong} if get_origin(hint) is dict else wrong
+                yield pytest.param(kind, name, wrong, id=f"{kind.__name__}.{name}")
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), _numbers())
+def test_every_field_of_numbers_has_a_range(kind, name, value):
+    given = {"name": "size"} if kind is MeasurementConfig else {"column": "size"} if kind is LabelRule else {}
+    if isinstance(value, list):
+        default = (getattr(kind(**given), name) if not given else None) or value
+        value = type(default)([*value, *default[1:]])
+    with pytest.raises(InputError, match=name):
+        kind(**given, **{name: value})
 
 
 def test_bands_must_rise():

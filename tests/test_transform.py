@@ -264,3 +264,14 @@ def test_arrays_and_images_without_a_class_are_refused(pool, subject):
         SyntheticAugment(pool, p=1)(subject["t2w"])
     with pytest.raises(InputError, match="no image 'default_image_name'"):
         SyntheticAugment(pool, p=1, target={1: 1.0})(subject["t2w"].data)
+
+
+def test_a_composition_is_inverted_after_the_image_was_replaced(pool, subject):
+    compose = tio.Compose([tio.RandomFlip(axes=0, flip_probability=1), SyntheticAugment(pool, p=1), tio.Pad(2)])
+    result = compose(subject)
+    back = result.apply_inverse_transform(warn=False)
+    assert result["t2w"].spatial_shape == (20, 20, 12)
+    assert any(
+        torch.equal(back["t2w"].data, volume["t2w"].data.flip(1)) for volume in volumes_of(pool, subject["label"])
+    )
+    assert same_voxels(compose.inverse(warn=False)(result), tio.Compose([tio.Pad(2)]).inverse()(result))

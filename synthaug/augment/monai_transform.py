@@ -1,5 +1,6 @@
 """SyntheticAugmentd: what ``SyntheticAugment`` is in torchio, as a MONAI dictionary transform."""
 
+import copy
 import os
 import threading
 from collections.abc import Hashable, Mapping, Sequence
@@ -32,6 +33,8 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
     The images become ``MetaTensor`` (C, X, Y, Z) with the affine (RAS) of the source; ``label_key``, ``report``,
     ``subject_id``, ``patient_id``, ``synthetic`` and ``provenance`` follow. A subject that stays real gets the same
     keys where it lacks them, so that both collate. What is under other keys stays as it is.
+
+    ``Compose.inverse`` takes real and synthetic images back onto the grid that they had before the transforms.
 
     In the workers of any loader each draws for itself, anew in every epoch; MONAI's own loader seeds its workers.
 
@@ -128,7 +131,7 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
         for key, image in self.key_iterator(result, self.images):
             require_alike(_look(result[key]), Look.of(synthetic[image]), name=str(key), source=self.source)
             require_one_scale(result[key], name=str(key), source=self.source)
-            result[key] = _tensor_of(synthetic[image])
+            result[key] = _tensor_of(synthetic[image], result[key])
         result |= {key: synthetic[key] for key in UNKNOWN}
         result[self.label_key] = _like(label, target)
         return result
@@ -145,10 +148,15 @@ def _look(image: torch.Tensor) -> Look:
     return Look.at(image.shape[1:], image.affine.numpy() if isinstance(image, MetaTensor) else np.eye(4))
 
 
-def _tensor_of(image: Any) -> torch.Tensor:
-    """A copy of a torchio image's voxels, with its affine and file where MONAI tracks them."""
+def _tensor_of(image: Any, replaced: torch.Tensor) -> torch.Tensor:
+    """A copy of a torchio image's voxels, with its affine and file where MONAI tracks them.
+
+    It lies on the grid of the image that it replaces, so what led there leads back: ``Compose.inverse`` undoes it.
+    """
     meta = {"filename_or_obj": str(image.path or ""), "space": SpaceKeys.RAS}
     tensor = MetaTensor(image.data.clone(), affine=torch.as_tensor(image.affine), meta=meta)
+    if isinstance(replaced, MetaTensor):
+        tensor.applied_operations = copy.deepcopy(replaced.applied_operations)
     return convert_to_tensor(tensor, track_meta=get_track_meta())
 
 

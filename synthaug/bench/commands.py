@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -34,6 +35,13 @@ COMMANDS = {
     "metrics": "compare images: a study's pool with its held-out real volumes, or --real FOLDER --synthetic FOLDER",
 }
 _load_yaml = refusing_repeated_keys(get_loader("yaml"))
+FAULTS_OF_SETTINGS = (
+    *(ArgumentError, InputError, ValueError, TypeError, AttributeError),
+    *(KeyError, RecursionError, OverflowError),
+)
+"""What jsonargparse and yaml raise, or pass on, for settings that cannot be."""
+LONGEST_LINE = 2000
+"""Characters of an error that are shown; values in files can be of any length."""
 STUDIES = ("bench", "classify")
 """Commands that run a whole study."""
 SPINS = "30000"
@@ -99,6 +107,8 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     parser = _parser(command)
     made = _parsed(parser, arguments)
     config, out = _config_of(made), Path(made.out)
+    if config.generator.pretrained:
+        _refuse_typed(config, arguments)
     if made.dry_run:
         return _dry_run(config)
     if command in STUDIES:
@@ -125,23 +135,35 @@ def _parsed(parser: ArgumentParser, words: Sequence[str]) -> Any:
     """
     try:
         return parser.instantiate_classes(parser.parse_args(list(words)))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{_undecodable(words)}: is not UTF-8 text ({error.reason}).") from error
-    except (TypeError, AttributeError, KeyError, RecursionError, OverflowError) as error:
-        raise InputError(f"a setting holds what it cannot be ({type(error).__name__}: {error}).") from error
+    except FAULTS_OF_SETTINGS as error:
+        file = _file_at_fault(parser, words, error)
+        raise InputError(f"{file}: {_reason(error)}" if file else _reason(error)) from error
 
 
-def _undecodable(words: Sequence[str]) -> str:
-    """Of the words that name files, the first whose content is no text."""
-    for word in words:
-        path = Path(word.partition("=")[2] if word.startswith("--") else word)
-        with contextlib.suppress(OSError, ValueError):
-            if path.is_file():
-                try:
-                    path.read_text(encoding="utf-8")
-                except UnicodeDecodeError:
-                    return str(path)
-    return "a settings file"
+def _file_at_fault(parser: ArgumentParser, words: Sequence[str], error: Exception) -> str:
+    """Of the settings files that words name, the first without which there is no such error; "" = none."""
+    for place, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option != "--config":
+            continue
+        end = place + (1 if equals else 2)
+        try:
+            parser.instantiate_classes(parser.parse_args([*words[:place], *words[end:]]))
+        except FAULTS_OF_SETTINGS as other:
+            if str(other) == str(error):
+                continue
+        return value if equals else " ".join(words[place + 1 : end])
+    return ""
+
+
+def _reason(error: Exception) -> str:
+    """What was wrong with a setting, in words that name no object of a library."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"is not UTF-8 text ({error.reason})."
+    if isinstance(error, ArgumentError | InputError):
+        return _one_line(error).replace('in "<unicode string>", ', "")
+    words = re.sub(r"functools\.partial\(.*\) argument after \*\* ", "a section ", _one_line(error))
+    return f"a setting holds what it cannot be ({type(error).__name__}: {words})."
 
 
 def _parser(command: str) -> ArgumentParser:
@@ -239,6 +261,15 @@ def _config_of(options: Any) -> Config:
     return Config(**{item.name: getattr(options, item.name) for item in fields(Config)})
 
 
+def _refuse_typed(config: Config, words: Sequence[str]) -> None:
+    """InputError where the command line itself asks for another design than that of ``generator.pretrained``."""
+    from synthaug.generate.continuing import with_own_design
+
+    section = "--generator."
+    names = [word.partition("=")[0].removeprefix(section) for word in words if word.startswith(section)]
+    with_own_design(config.generator, typed=names)
+
+
 def _execution_of(options: Any) -> ExecutionConfig:
     return ExecutionConfig(**{item.name: getattr(options, item.name) for item in fields(ExecutionConfig)})
 
@@ -313,7 +344,8 @@ def _dry_run(config: Config) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    line = " ".join(str(error).split())
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 500]} … {line[-500:]}"
 
 
 @contextlib.contextmanager

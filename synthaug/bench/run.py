@@ -254,10 +254,10 @@ def _facts(study: Study, pool: SyntheticPool | None) -> dict[str, Any]:
 
 
 def _generator_facts(study: Study, pool: SyntheticPool) -> dict[str, Any]:
-    config, sampling = study.config, study.config.pool.sampling
+    sampling = study.config.pool.sampling
     return {
         "generator protocol": PROTOCOLS[study.protocol],
         "prompts": describe_pool(pool),
-        "generator": f"{config.generator.variant}, {config.generator.training.steps} steps, "
-        f"{config.generator.process}; {sampling.scheduler}, {sampling.steps} steps, guidance {sampling.guidance:g}",
+        "generator": f"{study.design.variant}, {study.design.training.steps} steps, "
+        f"{study.design.process}; {sampling.scheduler}, {sampling.steps} steps, guidance {sampling.guidance:g}",
     }

@@ -98,7 +98,7 @@ class Config:
 
     def require_divisible_shape(self) -> None:
         """InputError if the generator's networks cannot halve the sides of the volumes."""
-        if self.generator.latents == "cascade":
+        if self.generator.latents == "cascade" or self.generator.pretrained:
             return
         factor = self.autoencoder.factor * self.generator.denoiser.factor
         require(

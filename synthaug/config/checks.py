@@ -1,7 +1,7 @@
 """What a setting must satisfy."""
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 from synthaug.ground.errors import InputError
 
@@ -30,7 +30,8 @@ def require_ranges(settings: Any, section: str, **ranges: str) -> None:
     """
     place = f"{section}." if section else ""
     for name, kind in getattr(type(settings), "__annotations__", {}).items():
-        require(getattr(settings, name) is not None or "None" in str(kind), f"{place}{name} must not be empty.")
+        may_be_none = type(None) in get_args(kind)
+        require(getattr(settings, name) is not None or may_be_none, f"{place}{name} must not be empty.")
     for name, interval in ranges.items():
         value = getattr(settings, name)
         elements = value if isinstance(value, list | tuple) else [value]

@@ -70,6 +70,7 @@ class MeasurementConfig:
     scans do; stays: a mirrored volume shows the same side, as where all crops were turned to look alike beforehand."""
 
     def __post_init__(self) -> None:
+        require_ranges(self, "data.measurements", power="[0, 3]")
         bounds = [*self.bands.values()]
         require(bool(self.name.strip()), "data.measurements: a measurement must have a name.")
         require(
@@ -112,6 +113,12 @@ class LabelRule:
         return self.above if self.below is None else self.below
 
     def __post_init__(self) -> None:
+        for name in ("below", "above"):
+            limit = getattr(self, name)
+            require(
+                limit is None or isinstance(limit, str) or math.isfinite(limit),
+                f"data.label_rule.{name}={limit} must be finite.",
+            )
         set_limits = sum(limit is not None for limit in (self.below, self.above))
         require(
             set_limits == (self.column is not None),
@@ -214,7 +221,7 @@ class SplitConfig:
             "folds there are.",
         )
         require(
-            0 < self.train <= 1 or self.train == int(self.train) > 1,
+            0 < self.train <= 1 or (1 < self.train < 1e9 and float(self.train).is_integer()),
             f"split.train={self.train} must be a share in (0, 1] or a whole number of patients above 1.",
         )
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from synthaug.config.checks import require
+from synthaug.config.checks import require, require_ranges
 from synthaug.config.geometry import GeometryConfig
 from synthaug.config.optimisation import TrainingConfig
 
@@ -36,8 +36,20 @@ class AutoencoderConfig:
     """Its optimisation."""
 
     def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            "autoencoder",
+            channels="[1, 65536]",
+            latent_channels="[1, 1024]",
+            residual_blocks="[1, 64]",
+            norm_groups="[1, 65536]",
+            patch="[1, 64]",
+            splits="[1, 4096]",
+            kl_weight="[0, inf)",
+            monitor_every="[0, 1e9]",
+        )
         require(
-            all(channels % self.norm_groups == 0 for channels in self.channels),
+            bool(self.channels) and all(channels % self.norm_groups == 0 for channels in self.channels),
             f"autoencoder.channels={self.channels} must be multiples of autoencoder.norm_groups={self.norm_groups}.",
         )
 
@@ -66,8 +78,17 @@ class DenoiserConfig:
     signal in constants; a short training ends much further with 1 (ours)."""
 
     def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            "denoiser",
+            channels="[1, 65536]",
+            head_channels="[1, 65536]",
+            residual_blocks="[1, 64]",
+            norm_groups="[1, 65536]",
+            condition_scale="(-inf, inf)",
+        )
         require(
-            len(self.channels) == len(self.attention),
+            len(self.channels) == len(self.attention) > 0,
             f"denoiser.channels has {len(self.channels)} levels and denoiser.attention {len(self.attention)}.",
         )
         for channels, attends in zip(self.channels, self.attention, strict=True):
@@ -107,10 +128,17 @@ class LevelConfig:
     drowns the brightness that all voxels share."""
 
     def __post_init__(self) -> None:
-        require(self.pooling >= 1 and self.patch >= 1, f"pooling={self.pooling} and patch={self.patch} start at 1.")
-        require(self.steps >= 0 and self.batch_size >= 0, "A level's steps and batch_size must not be negative.")
-        require(self.sigma_deviation > 0, f"sigma_deviation={self.sigma_deviation} must be positive.")
-        require(self.sigma_max > 1, f"sigma_max={self.sigma_max} must be above 1.")
+        require_ranges(
+            self,
+            "generator.levels",
+            pooling="[1, 4096]",
+            patch="[1, 64]",
+            steps="[0, 1e9]",
+            batch_size="[0, 1e6]",
+            sigma_mean="[-100, 100]",
+            sigma_deviation="(0, 100]",
+            sigma_max="(1, 1e6]",
+        )
 
 
 @dataclass
@@ -131,6 +159,16 @@ class AdapterConfig:
     """Hidden width of a class head."""
 
     def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            "adapter",
+            width="[1, 65536]",
+            queries="[1, 65536]",
+            blocks="[1, 1024]",
+            heads="[1, 1024]",
+            sinusoids="[1, 65536]",
+            class_width="[1, 65536]",
+        )
         require(
             self.width % self.heads == 0,
             f"adapter.width={self.width} must be a multiple of adapter.heads={self.heads}.",
@@ -159,6 +197,18 @@ class TextEncoderConfig:
     """Train the encoder with the LDM. The byte-level T5 starts from nothing, so it must be; others stay frozen."""
 
     def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            "text_encoder",
+            width="[1, 65536]",
+            layers="[1, 1024]",
+            heads="[1, 1024]",
+            max_tokens="[2, 1e6]",
+        )
+        require(
+            self.heads <= self.width,
+            f"text_encoder.heads={self.heads} must not be above text_encoder.width={self.width}.",
+        )
         if self.path is not None:
             self.trainable = False
 
@@ -178,9 +228,10 @@ class GeneratorConfig:
     levels: list[LevelConfig] = field(default_factory=list)
     """Levels of the cascade, coarse to fine; empty = they follow from the volume's shape."""
     pretrained: str | None = None
-    """Folder, builtin name or hub id of a generator that the training goes on from (ours). Autoencoder, sizes and text
-    encoder are its own; ``autoencoder``, ``denoiser``, ``adapter`` and ``text_encoder`` then say nothing, but for
-    ``text_encoder.trainable``."""
+    """Folder, builtin name or hub id of a generator that the training goes on from (ours). Variant, latents,
+    prediction, levels, sizes, autoencoder and text encoder are its own. ``variant``, ``latents`` and ``prediction`` are
+    refused where they are set otherwise; ``autoencoder``, ``denoiser``, ``adapter`` and ``text_encoder`` say nothing,
+    but for ``text_encoder.trainable``."""
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     """The U-Net."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
@@ -224,9 +275,14 @@ class GeneratorConfig:
             self.latents == "autoencoder" or self.prediction in (None, "edm"),
             f"generator.prediction={self.prediction} needs generator.latents=autoencoder; a cascade is trained by edm.",
         )
-        require(0 <= self.report_dropout <= 1, f"generator.report_dropout={self.report_dropout} must lie in [0, 1].")
-        require(self.guide_noise >= 0, f"generator.guide_noise={self.guide_noise} must not be negative.")
-        require(self.class_loss_weight >= 0, "generator.class_loss_weight must not be negative.")
+        require_ranges(
+            self,
+            "generator",
+            class_loss_weight="[0, inf)",
+            guide_noise="[0, 1e3]",
+            report_dropout="[0, 1]",
+            monitor_every="[0, 1e9]",
+        )
 
     @property
     def process(self) -> Literal["edm", "epsilon", "v_prediction", "flow_prediction"]:

@@ -44,16 +44,21 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         require_ranges(
             self,
-            "",
+            "training",
             steps="[1, 1e9]",
+            batch_size="[1, 1e6]",
+            accumulate="[1, 1e6]",
+            betas="[0, 1)",
             learning_rate="(0, 1e30]",
             clip_norm="(0, inf)",
             ema="[0, 1)",
             weight_decay="[0, inf)",
             checkpoint_minutes="[0, inf)",
         )
-        require(0 <= self.warmup < self.steps, f"warmup={self.warmup} must be below steps={self.steps}.")
         require(
-            self.batch_size >= 1 and self.accumulate >= 1 and self.batch_size % self.accumulate == 0,
-            f"batch_size={self.batch_size} must be a positive multiple of accumulate={self.accumulate}.",
+            0 <= self.warmup < self.steps, f"training.warmup={self.warmup} must be below training.steps={self.steps}."
+        )
+        require(
+            self.batch_size % self.accumulate == 0,
+            f"training.batch_size={self.batch_size} must be a multiple of training.accumulate={self.accumulate}.",
         )

@@ -222,7 +222,7 @@ def load_split(path: str | Path, subjects: Sequence[tio.Subject]) -> Split:
         _require_same_patients(table, subjects)
     split = Split(*([s for s in subjects if part_of[s["subject_id"]] == part] for part in PARTS))
     refuse_shared_patients(split, source=str(path))
-    _require_every_class(split)
+    _require_every_class(split, source=f"{path}: ")
     return split
 
 
@@ -247,9 +247,11 @@ def refuse_shared_patients(split: Split, *, source: str = "split") -> None:
                 raise InputError(f"{source}: patient {patient!r} stands in both {home[patient]} and {part}.")
 
 
-def _require_every_class(split: Split) -> None:
+def _require_every_class(split: Split, *, source: str = "") -> None:
     every = {int(subject["label"]) for _, subjects in split.parts() for subject in subjects}
     for part, subjects in split.parts():
         absent = every - {int(subject["label"]) for subject in subjects}
         if absent:
-            raise InputError(f"The {part} part has no subject of class {min(absent)}; enlarge it or use more data.")
+            raise InputError(
+                f"{source}The {part} part has no subject of class {min(absent)}; enlarge it or use more data."
+            )

@@ -3,13 +3,14 @@
 Symbols as in the paper: ``sigma`` is the standard deviation of the noise, ``F`` the raw network.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from diffusers import ConfigMixin, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerOutput
 
+from synthaug.ground.errors import InputError
 from synthaug.models.cascade import SIGMA_DATA
 
 SIGMA_RANGE = (0.002, 80.0)
@@ -84,6 +85,8 @@ class EDMScheduler(SchedulerMixin, ConfigMixin):
         churn_range: tuple[float, float] = (0.05, 20.0),
         churn_noise: float = 1.003,
     ) -> None:
+        if solver not in get_args(Solver):
+            raise InputError(f"Unknown solver {solver!r}; the solvers are {', '.join(get_args(Solver))}.")
         self.num_inference_steps = 0
         self.timesteps = torch.empty(0)
 

@@ -7,12 +7,12 @@ import torch
 
 from synthaug.config import GeneratorConfig, PreprocessConfig, SamplingConfig
 from synthaug.data.geometry import CONDITIONS
-from synthaug.generate.diffusion import prediction_of, training_scheduler
+from synthaug.generate.continuing import with_own_design
+from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.levels import LatentSpace, denoiser_levels, levels_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
-from synthaug.models.cascade import Cascade
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.text_encoder import build_text_encoder
 
@@ -23,6 +23,7 @@ def pretrained_generator(config: GeneratorConfig, *, classes: int, sequences: in
     Raises:
         InputError: There is none, or it cannot be trained as ``config`` asks.
     """
+    with_own_design(config)
     begun = CCELLAPipeline.from_pretrained(str(config.pretrained))
     old = "layout_shape" if begun.denoiser.config.layout_shape else ""
     old = old or ("latent_deviations" if begun.config.latent_deviations else "")
@@ -31,11 +32,7 @@ def pretrained_generator(config: GeneratorConfig, *, classes: int, sequences: in
             f"generator.pretrained={config.pretrained!r}: it was trained by an earlier version ({old}), which can only "
             "be sampled now; train a new one."
         )
-    kind = "cascade" if isinstance(begun.autoencoder, Cascade) else "autoencoder"
     found = {
-        "generator.latents": (kind, config.latents),
-        "generator.variant": (begun.denoiser.config.variant, config.variant),
-        "generator.prediction": (prediction_of(begun.scheduler), config.process),
         "the number of classes": (begun.denoiser.config.classes, classes),
         "the number of images": (begun.autoencoder.config.sequences, sequences),
     }

@@ -2,22 +2,17 @@
 
 import hashlib
 import inspect
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import diffusers
 import torch
 import transformers
 from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.utils import BaseOutput
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from synthaug.generate.diffusion import (
-    SCHEDULERS,
     SOLVERS_OF_EDM,
     TRAIN_TIMESTEPS,
     first_shares,
@@ -26,25 +21,21 @@ from synthaug.generate.diffusion import (
     require_suited,
     swap_scheduler,
 )
-from synthaug.generate.edm import EDMScheduler
 from synthaug.generate.encode import encode_reports
+from synthaug.generate.folder import RECORD, locate, read_parts, read_record
 from synthaug.generate.levels import LatentSpace
 from synthaug.generate.preconditioning import denoise, told_time
 from synthaug.generate.record import model_card
 from synthaug.generate.told import require_guidance
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import content_hash, read_json, write_json, write_text
+from synthaug.ground.files import content_hash, write_json, write_text
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.cascade import Cascade
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.precision import Precision
-from synthaug.models.text_encoder import load_encoder, load_tokenizer
 
-RECORD = "training.json"
 CARD = "README.md"
 StepCallback = Callable[["CCELLAPipeline", int, torch.Tensor, dict[str, torch.Tensor]], dict[str, torch.Tensor]]
-BUILTIN = "builtin/"
-"""What names of generators that come with the package begin with."""
 READ_AHEAD = 32
 """Timesteps for which a report is read at once; fixed, so that the bits never depend on the caller."""
 
@@ -369,33 +360,10 @@ class CCELLAPipeline(DiffusionPipeline):
         Raises:
             InputError: There is no pipeline, or weights are missing, unexpected or misshapen.
         """
-        folder = _locate(pretrained_model_name_or_path)
-        index = folder / cls.config_name
-        if not index.is_file():
-            raise InputError(f"{folder}: no saved pipeline there ({cls.config_name} is missing).")
-        config = read_json(index)
-        try:
-            kinds = {kind.__name__: kind for kind in (*SCHEDULERS.values(), EDMScheduler)}
-            space = {kind.__name__: kind for kind in (ImageAutoencoder, Cascade)}[config["autoencoder"][1]]
-            scheduler = kinds.get(config["scheduler"][1]) or getattr(diffusers, config["scheduler"][1])
-            encoder = getattr(transformers, config["text_encoder"][1])
-            settings = {name: config[name] for name in ("images", "spacing_mm", "shape", "micro_batch")}
-            settings["latent_deviations"] = config.get("latent_deviations", ())
-            settings["precision"] = config.get("precision", "float32")
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise InputError(f"{index}: not the index of a CCELLA pipeline ({error!r}).") from error
-        for part in ("text_encoder", "tokenizer", "scheduler"):
-            if not (folder / part).is_dir():
-                raise InputError(f"{folder}: the saved pipeline lacks its folder {part!r}.")
-        pipeline = cls(
-            autoencoder=space.from_pretrained(folder / "autoencoder"),
-            denoiser=CCELLADenoiser.from_pretrained(folder / "denoiser"),
-            text_encoder=load_encoder(folder / "text_encoder", encoder),
-            tokenizer=load_tokenizer(folder / "tokenizer"),
-            scheduler=scheduler.from_pretrained(folder / "scheduler"),
-            **settings,
-        )
-        pipeline.record = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
+        folder = locate(pretrained_model_name_or_path)
+        record = read_record(folder)  # first, as it is quickly read
+        pipeline = cls(**read_parts(folder))
+        pipeline.record = record
         return pipeline
 
     def _require_divisible(self, shapes: Sequence[Sequence[int]]) -> None:
@@ -425,22 +393,6 @@ class CCELLAPipeline(DiffusionPipeline):
         if guidance_scale != 1.0 and not conditioning.text:
             raise InputError(f"Variant {variant!r} reads no report, so guidance has no meaning; set it to 1.")
         require_guidance(self.record, guidance_scale)
-
-
-def _locate(name: str | Path) -> Path:
-    """The folder of a saved pipeline by path, builtin name or hub id."""
-    if str(name).startswith(BUILTIN):
-        shelf = Path(__file__).parent.parent / "builtin"
-        known = sorted(f"{BUILTIN}{index.parent.name}" for index in shelf.glob("*/model_index.json"))
-        if str(name) not in known:
-            raise InputError(f"{name}: no such builtin generator; there are {', '.join(known) or 'none'}.")
-        return shelf / str(name).removeprefix(BUILTIN)
-    if Path(name).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
-        return Path(name)
-    try:
-        return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"{name}: neither a folder nor a generator on the hub ({type(error).__name__}).") from error
 
 
 @dataclass

@@ -16,6 +16,7 @@ from synthaug import __version__
 from synthaug.config import GeneratorConfig, PreprocessConfig
 from synthaug.data.manifest import class_counts, stack_images
 from synthaug.generate.encode import tensor_hash
+from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
 from synthaug.ground.people import patient_hash
 
@@ -78,6 +79,30 @@ def patients_known(record: Mapping[str, Any]) -> bool:
     """
     seen = record.get("patients") or record.get("trained_on_patients")
     return bool(seen) and record.get("patients_known", True)
+
+
+def preprocessing_of_record(born: Any) -> PreprocessConfig:
+    """The preprocessing that a generator's record or a pool's header tells.
+
+    Raises:
+        InputError: It tells none.
+
+    Example:
+        >>> preprocessing_of_record({"shape": [8, 8, 4], "spacing_mm": [1, 1, 2]}).shape
+        (8, 8, 4)
+    """
+    try:
+        told: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each for key, each in born.items()}
+        config = PreprocessConfig(**told)
+    except (AttributeError, TypeError, ValueError, IndexError, OverflowError) as error:
+        raise InputError(f"preprocessing: {_short(born)} is none.") from error
+    if len(config.shape) != 3 or len(config.spacing_mm) != 3:
+        raise InputError(f"preprocessing: {_short(born)} is none.")
+    return config
+
+
+def _short(value: Any) -> str:
+    return f"{value!r:.200}"
 
 
 def _without_patients(record: Mapping[str, Any]) -> dict[str, Any]:

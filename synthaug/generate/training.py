@@ -15,6 +15,7 @@ from synthaug.config import GeneratorConfig, LevelConfig, PreprocessConfig
 from synthaug.data.manifest import class_counts
 from synthaug.data.relabel import Relabeller
 from synthaug.generate.choice import BestWeights
+from synthaug.generate.continuing import with_own_design
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.encode import NO_CACHE, TensorCache
 from synthaug.generate.examples import Examples, longest_report
@@ -84,6 +85,7 @@ def train_ldm(
     begun = None
     classes = len(class_counts(subjects))
     if config.pretrained:
+        config = with_own_design(config)
         begun = pretrained_generator(config, classes=classes, sequences=len(images))
     levels = levels_of(config, preprocessing.shape)
     _require_fit(subjects, space, config, count=len(levels), shape=preprocessing.shape)

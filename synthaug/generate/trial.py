@@ -17,19 +17,29 @@ def require_steps(scheduler: SchedulerMixin, steps: int) -> None:
         scheduler: A sampler; it is not changed.
         steps: Denoising steps.
     """
+    try:
+        try_steps(scheduler, steps)
+    except (ValueError, IndexError, AssertionError) as error:
+        raise _unusable(scheduler, steps) from error
+
+
+def try_steps(scheduler: SchedulerMixin, steps: int) -> None:
+    """Let a sampler make these steps on one voxel; what it raises is passed on, ValueError where it makes too few.
+
+    Args:
+        scheduler: A sampler; it is not changed.
+        steps: Denoising steps.
+    """
     sampler = type(scheduler).from_config(scheduler.config)
     latents = torch.ones(1, 1, 1, 1, 1)
-    try:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.manual_seed(0)
-            sampler.set_timesteps(steps)
-            for timestep in sampler.timesteps:
-                latents = sampler.step(torch.zeros_like(latents), timestep, latents).prev_sample
-    except (ValueError, IndexError, AssertionError) as error:
-        raise _unusable(sampler, steps) from error
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        sampler.set_timesteps(steps)
+        for timestep in sampler.timesteps:
+            latents = sampler.step(torch.zeros_like(latents), timestep, latents).prev_sample
     if len(sampler.timesteps) < steps or not torch.isfinite(latents).all():
-        raise _unusable(sampler, steps)
+        raise ValueError(f"{type(sampler).__name__} made {len(sampler.timesteps)} of {steps} steps")
 
 
 def _unusable(scheduler: SchedulerMixin, steps: int) -> InputError:

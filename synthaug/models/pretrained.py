@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -76,9 +77,16 @@ class PretrainedModel(ModelMixin, ConfigMixin):
         try:
             with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced below
                 # diffusers' own from_config would pass over keys that do not belong.
-                model = cls(**_public(read_json(config)))
-        except TypeError as error:
-            raise InputError(f"{config}: does not describe a {cls.__name__} ({error}).") from error
+                settings = _public(read_json(config))
+                for name, parameter in inspect.signature(cls.__init__).parameters.items():
+                    if parameter.annotation is int and type(settings.get(name, 0)) is not int:
+                        raise TypeError(f"{name} is {settings[name]!r:.100}, no whole number")
+                model = cls(**settings)
+        except Exception as error:  # of MONAI and torch, whatever a size that cannot be makes them raise
+            if isinstance(error, InputError) and str(config) in str(error):
+                raise
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(f"{config}: does not describe a {cls.__name__} ({reason}).") from error
         try:
             state = load_file(path)
         except SafetensorError as error:

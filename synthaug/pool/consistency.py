@@ -1,27 +1,66 @@
 """Whether a pool's header and manifest agree: looked at whenever a pool is opened, before a volume is read."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from synthaug.config import LabelPolicy
+from synthaug.generate.record import preprocessing_of_record
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, read_json
 from synthaug.pool.building import final_label
 from synthaug.pool.ledger import HEADER, Entry, Ledger, place
 
 SHA256 = re.compile("[0-9a-f]{64}")
+DEFAULTS: dict[str, Any] = {"labels": "requested", "override_class": False, "prompts": {}}
+"""Of headers that earlier versions wrote."""
+
+
+def _sides(value: Any, *kinds: type) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(type(side) in kinds and 0 < side < 1e6 for side in value)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _prompts(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("policy", ""), str):
+        return False
+    return value.get("patients") is None or _texts(value["patients"])
+
+
+def _preprocessing(value: Any) -> bool:
+    try:
+        return value is None or bool(preprocessing_of_record(value))
+    except InputError:
+        return False
+
+
+FIELDS: dict[str, Callable[[Any], bool]] = {
+    "images": lambda value: _texts(value) and all(value) and len({*value}) == len(value) > 0,
+    "shape": lambda value: _sides(value, int),
+    "spacing_mm": lambda value: _sides(value, int, float),
+    "preprocessing": _preprocessing,
+    "checkpoint": lambda value: isinstance(value, str),
+    "trained_on_patients": _texts,
+    "patients_known": lambda value: value is None or isinstance(value, bool),
+    "prompts": _prompts,
+    "override_class": lambda value: isinstance(value, bool),
+    "labels": lambda value: isinstance(value, str) and value in get_args(LabelPolicy),
+}
+"""Keys that others read from a header, and what they can be."""
 
 
 def read_header(folder: Path) -> dict[str, Any]:
     """A pool's header; InputError where it is none."""
-    header = read_json(folder / HEADER)
-    known = header if isinstance(header, dict) else {}
-    for key, sides in (("images", None), ("shape", 3), ("spacing_mm", 3)):
-        value = known.get(key)
-        if not isinstance(value, list) or not value or len(value) != (sides or len(value)):
-            raise InputError(f"{folder / HEADER}: {key} is {value!r}; this is not the header of a pool.")
-    return known
+    header = {**DEFAULTS, **read_json(folder / HEADER)}
+    for key, can_be in FIELDS.items():
+        if not can_be(header.get(key)):
+            told = f"{header[key]!r:.100}" if key in header else "missing"
+            raise InputError(f"{folder / HEADER}: {key} is {told}; this is not the header of a pool.")
+    return header
 
 
 def consistent_entries(ledger: Ledger, header: Mapping[str, Any]) -> list[Entry]:
@@ -55,14 +94,18 @@ def _fault(entry: Entry, header: Mapping[str, Any]) -> str:
     """What of an entry cannot be; "" = nothing."""
     label, recipe, probabilities = entry["label"], entry["recipe"], entry["class_probabilities"]
     requested, policy = recipe.get("requested_class", label), header.get("labels", "requested")
+    if not isinstance(requested, int) or isinstance(requested, bool) or requested < 0:
+        return f"has requested class {requested!r}, which is none"
+    if not isinstance(entry["index"], int) or isinstance(entry["index"], bool) or entry["index"] < 0:
+        return f"has index {entry['index']!r}, which is no place"
+    if not isinstance(entry.get("attempt", 0), int) or not isinstance(recipe.get("report", ""), str):
+        return f"has attempt {entry.get('attempt')!r} and report {recipe.get('report')!r:.100}"
     told = isinstance(probabilities, list) and all(isinstance(each, int | float) for each in probabilities)
     if policy != "requested" and not (told and probabilities):
         return f"labels={policy}, and its class probabilities are {probabilities!r}"
     wanted = final_label(requested, probabilities, policy)
     if type(label) is not type(wanted) or label != wanted:
         return f"has label {label!r}, and its recipe, by labels={policy}, makes it {wanted!r}"
-    if not isinstance(entry["index"], int) or entry["index"] < 0:
-        return f"has index {entry['index']!r}, which is no place"
     images = [] if label is None else header["images"]
     files, hashes = entry["files"], entry["sha256"]
     if sorted(files) != sorted(images) or sorted(hashes) != sorted(images):

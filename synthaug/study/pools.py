@@ -1,7 +1,6 @@
 """A study's pool: whose reports prompt it, and whom it must never have seen."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torchio as tio
 
@@ -9,6 +8,7 @@ from synthaug.config import Config, PoolConfig, PreprocessConfig
 from synthaug.data.picai import read_marksheet
 from synthaug.data.splits import Split
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.record import preprocessing_of_record
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import PUBLIC, can_be_told, hashes_of
 from synthaug.pool.pool import SyntheticPool
@@ -72,9 +72,7 @@ def preprocessing_of(pool: SyntheticPool) -> PreprocessConfig:
     """What real volumes go through to be as the pool's; of released generators shape and spacing alone are known, and
     the percentiles are the published ones."""
     known = {"percentiles": (0.0, 99.5)} | {name: pool.header[name] for name in ("shape", "spacing_mm")}
-    born = pool.header.get("preprocessing") or known
-    settings: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in born.items()}
-    return PreprocessConfig(**settings)
+    return preprocessing_of_record(pool.header.get("preprocessing") or known)
 
 
 def refuse_leaking_pool(pool: SyntheticPool, split: Split) -> None:
@@ -134,7 +132,7 @@ def refuse_synthetic_subjects(subjects: Sequence[tio.Subject]) -> None:
 def describe_pool(pool: SyntheticPool) -> str:
     """One line on a pool's prompts and labels, for people."""
     header = pool.header
-    policy = header["prompts"]["policy"]
+    policy = header["prompts"].get("policy", "prompts that nobody recorded")
     told = ", and the class vector is told" if header["override_class"] else ""
     summary = pool.summary()
     counts = f"requested {summary['requested']}, generated {summary['generated']}, kept {summary['kept']}"

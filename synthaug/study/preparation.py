@@ -11,7 +11,7 @@ import torch
 import torchio as tio
 
 from synthaug.classify.training import loss_weights
-from synthaug.config import ClassifierConfig, Config
+from synthaug.config import ClassifierConfig, Config, GeneratorConfig
 from synthaug.data.duplicates import refuse_duplicate_images
 from synthaug.data.manifest import class_counts, stack_images
 from synthaug.data.near_copies import tell_near_copies
@@ -19,6 +19,7 @@ from synthaug.data.preprocess import preprocess
 from synthaug.data.relabel import Relabeller
 from synthaug.data.splits import Split, save_split
 from synthaug.generate.autoencoder_training import train_autoencoder
+from synthaug.generate.continuing import with_own_design
 from synthaug.generate.encode import TensorCache
 from synthaug.generate.levels import LatentSpace, fit_cascade, total_steps
 from synthaug.generate.networks import pretrained_generator
@@ -107,7 +108,7 @@ class Study:
         elif config.pool.path:
             open_given_pool(config, drawn)
         else:
-            _refuse_classes_without_reports(config, drawn.train)
+            _refuse_classes_without_reports(study.design.variant, drawn.train)
         images, centre = config.data.images, crop_centre(config.preprocess)
         parts = (preprocess(part, config.preprocess, images, centre=centre) for _, part in drawn.parts())
         study.split = Split(*parts)
@@ -156,18 +157,23 @@ class Study:
         return content_hash([*self.part_ids.values()])
 
     @cached_property
+    def design(self) -> GeneratorConfig:
+        """Settings of the generator, with what a pretrained one brings."""
+        return with_own_design(self.config.generator)
+
+    @cached_property
     def autoencoder_id(self) -> str:
         """Hash of what the autoencoder depends on."""
         if self.begun:
             return content_hash([self.train_id, "pretrained", self.begun.fingerprint])
-        if self.config.generator.latents == "cascade":
-            return content_hash([self.train_id, "cascade", [asdict(level) for level in self.config.generator.levels]])
+        if self.design.latents == "cascade":
+            return content_hash([self.train_id, "cascade", [asdict(level) for level in self.design.levels]])
         return content_hash([self.train_id, _without_pace(asdict(self.config.autoencoder))])
 
     @cached_property
     def generator_id(self) -> str:
         """Hash of what the generator depends on."""
-        generator = _without_pace(asdict(self.config.generator))
+        generator = _without_pace(asdict(self.design))
         data = [
             asdict(self.config.data)[name] for name in ("measurements", "label_rule")
         ]  # what moved volumes are told
@@ -203,8 +209,9 @@ class Study:
         """The generator that the training goes on from, if any."""
         if not self.config.generator.pretrained:
             return None
-        config, counts = self.config.generator, class_counts(self.split.train)
+        config, counts = self.design, class_counts(self.split.train)
         begun = pretrained_generator(config, classes=len(counts), sequences=len(self.config.data.images))
+        begun.autoencoder.latent_shape(0, self.config.preprocess.shape)
         refuse_leaks(begun.record.get("patients", []), self.split, source=str(config.pretrained))
         return begun
 
@@ -216,8 +223,8 @@ class Study:
         """
         if self.begun:
             return self.begun.autoencoder
-        if self.config.generator.latents == "cascade":
-            return fit_cascade(self._volumes(self.split.train), self.config.generator)
+        if self.design.latents == "cascade":
+            return fit_cascade(self._volumes(self.split.train), self.design)
         folder = self.out / f"autoencoder-{self.autoencoder_id}"
         if not folder.is_dir():
             train, val = (self._volumes(part) for part in (self.split.train, self.split.val))
@@ -243,7 +250,7 @@ class Study:
                 trained = train_ldm(
                     self.split.train,
                     autoencoder,
-                    self.config.generator,
+                    self.design,
                     preprocessing=self.config.preprocess,
                     images=self.config.data.images,
                     micro_batch=self.config.pool.sampling.micro_batch,
@@ -293,14 +300,14 @@ class Study:
 
     def _relabeller(self) -> Relabeller | None:
         """What rewrites report and class of moved training volumes, where the generator is told of moves."""
-        if self.config.generator.latents != "cascade":
+        if self.design.latents != "cascade":
             return None
-        return Relabeller.fit(self.split.train, self.config.data, self.config.generator.geometry)
+        return Relabeller.fit(self.split.train, self.config.data, self.design.geometry)
 
     @contextlib.contextmanager
     def _watched(self, stage: str, stage_id: str) -> Iterator[tuple[Watcher | None, Callable[..., None]]]:
         """Who watches the stage's training, if anybody does, and what to call after each step."""
-        settings = getattr(self.config, stage)
+        settings: Any = self.config.autoencoder if stage == "autoencoder" else self.design
         if not processes().is_main_process:
             yield None, lambda *_: None
             return
@@ -320,9 +327,9 @@ class Study:
         monitor.finish()
 
 
-def _refuse_classes_without_reports(config: Config, train: Sequence[tio.Subject]) -> None:
+def _refuse_classes_without_reports(variant: str, train: Sequence[tio.Subject]) -> None:
     """A generator that reads the class in the report cannot learn one that no report speaks of, nor one without any."""
-    conditioning = VARIANTS[config.generator.variant]
+    conditioning = VARIANTS[variant]
     if not conditioning.text:
         return
     if conditioning.class_input == "true" and any(subject["report"] for subject in train):
@@ -330,7 +337,7 @@ def _refuse_classes_without_reports(config: Config, train: Sequence[tio.Subject]
     for label, reports in reports_by_class(train).items():
         if not any(reports):
             raise InputError(
-                f"No training subject of class {label} has a report; generator.variant={config.generator.variant!r} "
+                f"No training subject of class {label} has a report; generator.variant={variant!r} "
                 "learns from reports; set data.report or data.measurements, or generator.variant=radmaisi."
             )
 

@@ -1,0 +1,63 @@
+"""Going on from a trained generator: what of its design it brings, and what cannot be asked of it."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from synthaug.config import DenoiserConfig, GeneratorConfig, LevelConfig
+from synthaug.generate.folder import RECORD, locate, named, read_design, read_record
+from synthaug.ground.errors import InputError
+
+
+def with_own_design(config: GeneratorConfig, *, typed: Collection[str] = ()) -> GeneratorConfig:
+    """The settings with what the generator that ``config.pretrained`` names brings: variant, latents, process, levels.
+
+    A setting that was left at its default says nothing; one that was set has to agree.
+
+    Args:
+        config: Of the training; without ``pretrained`` it is returned as it is.
+        typed: Names of fields that a command line sets, though perhaps to their defaults.
+
+    Raises:
+        InputError: There is no such generator, or a setting contradicts it.
+    """
+    if not config.pretrained:
+        return config
+    folder = locate(config.pretrained)
+    own = read_design(folder)
+    default = GeneratorConfig()
+    for name, its in own.items():
+        asked = config.process if name == "prediction" and getattr(config, name) else getattr(config, name)
+        if asked not in (None, its) and (name in typed or getattr(config, name) != getattr(default, name)):
+            raise InputError(
+                f"generator.pretrained={config.pretrained!r}: generator.{name} is {its!r} there and {asked!r} here; "
+                "leave it out, as a trained generator brings its own."
+            )
+    if config.prediction is None and own["prediction"] == replace(config, latents=own["latents"]).process:
+        own["prediction"] = None  # as it was left: ids of trained generators stay
+    if not config.levels and own["latents"] == "cascade":
+        with named(folder / RECORD):
+            own["levels"] = levels_from_record(read_record(folder))
+    return replace(config, **own)
+
+
+def levels_from_record(record: Mapping[str, Any]) -> list[LevelConfig]:
+    """The levels that a generator was trained with; steps and batch size are those of the training to come.
+
+    Raises:
+        InputError: The record is damaged.
+    """
+    told = (record.get("generator") or {}).get("levels") or []
+    try:
+        return [
+            LevelConfig(
+                **level | {"steps": 0, "batch_size": 0, "denoiser": DenoiserConfig(**_tuples(level["denoiser"]))}
+            )
+            for level in told
+        ]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{RECORD}: generator.levels is {told!r:.200}, which no levels are.") from error
+
+
+def _tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}

@@ -1,0 +1,260 @@
+"""Damaged input is used, or refused in one line that names the file or key; nothing is written, and it is quick.
+
+Samples run with the suite. ``pytest -m slow tests/test_fuzz.py`` makes 1,230 accidents, and 40 through the command
+line; ``SYNTHAUG_FUZZ=3`` begins elsewhere. What once ended otherwise has a test of its own, without chance, where its
+root is.
+"""
+
+import functools
+import os
+import random
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import yaml
+from conftest import TINY_PREPROCESSING
+from damage import damaged
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonargparse import ArgumentError
+from small_pool import build_pool
+from tiny_study import STUDY
+
+from synthaug.bench.commands import _config_of, _parsed, _parser, run_command
+from synthaug.config import Config
+from synthaug.data.manifest import load_manifest
+from synthaug.data.splits import Split, load_split
+from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.record import patients_known
+from synthaug.generate.told import measured_guidance
+from synthaug.ground.errors import InputError
+from synthaug.pool.pool import SyntheticPool
+from synthaug.study.pools import (
+    describe_pool,
+    preprocessing_of,
+    protocol_of,
+    refuse_generator_leaks,
+    refuse_leaks,
+)
+
+SECONDS = 5.0
+MANY = {"manifest": 260, "image": 260, "settings": 200, "pool": 260, "generator": 250}
+"""Accidents of each kind in the slow tests; with the suite a tenth of them."""
+BEGIN = 10**6 * int(os.environ.get("SYNTHAUG_FUZZ", "0"))
+SPLIT = Split([{"patient_id": "phantom-0-0000"}], [{"patient_id": "v"}], [{"patient_id": "t"}])
+
+
+def read_data(folder: Path) -> None:
+    """What a study reads of its data."""
+    subjects = load_manifest(folder / "manifest.csv", ["t2w"], report="report")
+    load_split(folder / "split.csv", subjects)
+
+
+def read_settings(folder: Path) -> Config:
+    """What a command does with a config before any work."""
+    return _config_of(_parsed(bench_options(), ["--config", str(folder / "study.yaml")]))
+
+
+bench_options = functools.cache(lambda: _parser("bench"))
+
+
+def read_pool(folder: Path) -> None:
+    """What a study does with a ready pool."""
+    pool = SyntheticPool.open(folder, preprocessing=TINY_PREPROCESSING)
+    refuse_generator_leaks(pool, SPLIT)
+    protocol_of(pool.header["trained_on_patients"], SPLIT, known=patients_known(pool.header))
+    assert preprocessing_of(pool)
+    assert describe_pool(pool)
+    assert pool.identity
+    for label in pool.classes:
+        pool.subject(label, 0)["t2w"].load()
+
+
+def draw(folder: Path) -> None:
+    """What a study does with a trained generator."""
+    pipeline = CCELLAPipeline.from_pretrained(folder)
+    seen = pipeline.record.get("patients", [])
+    refuse_leaks(seen, SPLIT, source=str(folder))
+    protocol_of(seen, SPLIT, known=patients_known(pipeline.record))
+    measured_guidance(pipeline.record)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline(["Lesion."], seeds=[0], num_inference_steps=1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Sixteen subjects of two classes, dealt out."""
+    folder = tmp_path_factory.mktemp("fuzz") / "data"
+    folder.mkdir()
+    lines, parts = ["subject_id,patient_id,t2w,label,report,age"], ["subject_id,patient_id,part"]
+    for number in range(16):
+        voxels = np.random.default_rng(number).random((8, 8, 4), dtype=np.float32)
+        nibabel.save(nibabel.Nifti1Image(voxels, np.diag([5, 5, 8, 1])), folder / f"{number}.nii")
+        lines.append(f'"s{number}",p{number},{number}.nii,{number % 2},"Lesion, {number} mm.",{50 + number}')
+        parts.append(f"s{number},p{number},{('train', 'train', 'val', 'test')[number // 4]}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    (folder / "split.csv").write_text("\n".join(parts) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz-settings")
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pool(tiny_pipeline, tiny_subjects, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz-pool") / "pool"
+    per_class = {0: 1, 1: 2}
+    return build_pool(tiny_pipeline, tiny_subjects, folder, per_class=per_class).path
+
+
+@pytest.fixture(scope="module", params=["tiny_pipeline", "tiny_cascade"])
+def generator(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz-generator") / "generator"
+    request.getfixturevalue(request.param).save_pretrained(folder)
+    return folder
+
+
+def listing(folder: Path) -> list[tuple[str, int]]:
+    return sorted((str(path), path.stat().st_size) for path in folder.rglob("*") if path.is_file())
+
+
+def complaint_of(use, folder: Path) -> str:
+    """What is said of damaged input; "" = it could be used."""
+    before, begun = listing(folder), time.process_time()
+    try:
+        use(folder)
+    except (InputError, ArgumentError) as error:
+        said = " ".join(str(error).split())  # as commands print it
+        assert str(folder) in said, said
+        return said
+    finally:
+        assert time.process_time() - begun < SECONDS
+        assert listing(folder) == before
+    return ""
+
+
+def fuzz(use, folder: Path, files, *, examples: int) -> None:
+    """Damage one of the files at a time, use the folder, and mend it."""
+    known = {path: path.read_bytes() for path in files}
+    use(folder)
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.integers(0, 2**32), st.sampled_from(sorted(known)))
+    def one(seed, path):
+        try:
+            path.write_bytes(damaged(known[path], path.name, random.Random(BEGIN + seed)))
+            complaint_of(use, folder)
+        finally:
+            path.write_bytes(known[path])
+
+    one()
+
+
+def fuzz_manifest(folder, examples):
+    fuzz(read_data, folder, [folder / "manifest.csv", folder / "split.csv"], examples=examples)
+
+
+def fuzz_image(folder, examples):
+    fuzz(read_data, folder, [folder / "1.nii"], examples=examples)
+
+
+def fuzz_settings(folder, examples):
+    fuzz(read_settings, folder, [folder / "study.yaml"], examples=examples)
+
+
+def fuzz_pool(folder, examples):
+    whole = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size]  # locks are empty
+    fuzz(read_pool, folder, whole, examples=examples)
+
+
+def fuzz_generator(folder, examples):
+    fuzz(draw, folder, [path for path in folder.rglob("*") if path.is_file()], examples=examples)
+
+
+KINDS = [
+    *((fuzz_manifest, "data"), (fuzz_image, "data"), (fuzz_settings, "config"), (fuzz_pool, "pool")),
+    (fuzz_generator, "generator"),
+]
+
+
+@pytest.mark.parametrize(("kind", "given"), KINDS[:-1], ids=[kind.__name__ for kind, _ in KINDS[:-1]])
+def test_a_sample_of_damaged_input_is_used_or_refused(kind, given, request):
+    kind(request.getfixturevalue(given), MANY[kind.__name__.removeprefix("fuzz_")] // 10)
+
+
+def test_a_sample_of_damaged_generators_is_used_or_refused(generator):
+    fuzz_generator(generator, MANY["generator"] // 20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "given"), KINDS[:-1], ids=[kind.__name__ for kind, _ in KINDS[:-1]])
+def test_much_damaged_input_is_used_or_refused(kind, given, request):
+    kind(request.getfixturevalue(given), MANY[kind.__name__.removeprefix("fuzz_")])
+
+
+@pytest.mark.slow
+def test_many_damaged_generators_are_used_or_refused(generator):
+    fuzz_generator(generator, MANY["generator"] // 2)
+
+
+def run_bench(folder: Path, said: Path) -> int:
+    """A study's command in a process of its own; returns its exit code."""
+    child = os.fork()
+    if not child:
+        code = 99
+        try:
+            with said.open("w") as stream:
+                os.dup2(stream.fileno(), 1)
+                os.dup2(stream.fileno(), 2)
+                sys.stdout = sys.stderr = stream
+                words = ["--config", str(folder / "study.yaml"), "--out", str(folder / "out")]
+                code = run_command("bench", words)
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def through_the_command_line(data: Path, tmp_path: Path, seed: int) -> None:
+    """Exit 2 and one line, at the latest because of an output folder that cannot be."""
+    folder = tmp_path / f"{seed}"
+    shutil.copytree(data, folder)
+    content = STUDY | {"data": {"root": str(folder), "report": "report"}, "split": {"file": str(folder / "split.csv")}}
+    (folder / "study.yaml").write_text(yaml.safe_dump(content))
+    (folder / "out").write_text("a file, where nothing can be written")
+    target = folder / ["manifest.csv", "2.nii", "study.yaml", "split.csv"][seed % 4]
+    if seed >= 0:
+        target.write_bytes(damaged(target.read_bytes(), target.name, random.Random(BEGIN + seed)))
+    before = listing(folder)
+    code = run_bench(folder, tmp_path / f"{seed}.log")
+    said = (tmp_path / f"{seed}.log").read_text()
+    errors = [line for line in said.splitlines() if line.startswith("synthaug")]
+    assert (code, len(errors)) == (2, 1), (seed, said)
+    assert "Traceback" not in said
+    assert listing(folder) == before
+    shutil.rmtree(folder)
+
+
+def test_a_sample_through_the_command_line(data, tmp_path):
+    for seed in (-1, 0, 1, 2, 3):
+        through_the_command_line(data, tmp_path, seed)
+
+
+@pytest.mark.slow
+def test_forty_accidents_through_the_command_line(data, tmp_path):
+    for seed in range(40):
+        through_the_command_line(data, tmp_path, seed)
