@@ -32,6 +32,8 @@ class Training:
     """The study's."""
     validation: Sequence[tio.Subject]
     """Preprocessed."""
+    training: Sequence[tio.Subject] = ()
+    """Whom it is trained on, preprocessed: copies are looked for among them."""
 
 
 class Watcher(Protocol):

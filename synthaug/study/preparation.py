@@ -314,7 +314,9 @@ class Study:
         shape = self.config.preprocess.shape
         steps = settings.training.steps if stage == "autoencoder" else total_steps(settings, shape)
         on_step = self.progress(stage, steps)
-        monitor = self.listener.training_begins(Training(self.out, stage, stage_id, self.config, self.split.val))
+        monitor = self.listener.training_begins(
+            Training(self.out, stage, stage_id, self.config, self.split.val, self.split.train)
+        )
         if monitor is None:
             yield None, on_step
             return

@@ -26,4 +26,4 @@ class TrainingListener:
             params=params,
             private=config.private,
         )
-        return TrainingMonitor(run, training.validation, config.data.images, config.metrics)
+        return TrainingMonitor(run, training.validation, config.data.images, config.metrics, training.training)

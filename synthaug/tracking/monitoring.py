@@ -1,6 +1,7 @@
 """Looks at a training while it runs: losses, pictures and FID of the validation patients, in MLflow at intervals."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 import torchio as tio
@@ -12,12 +13,15 @@ from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.seeding import derive_seed
 from synthaug.metrics.features import seeded_extractor
 from synthaug.metrics.frechet import frechet
+from synthaug.metrics.memorisation import CopyDetector
+from synthaug.metrics.realism import ENOUGH, judge_realism
 from synthaug.models.variants import VARIANTS
+from synthaug.pool.audit import LEAST_HELD_OUT
 from synthaug.pool.slices import draw_slice
 from synthaug.tracking.trainings import TrainingRun
 
 VOLUMES = 16
-"""Validation patients that are looked at."""
+"""Validation patients that are looked at; where there are as many as realism is judged from, so many."""
 COLUMNS = 8
 """Of those, how many are shown."""
 
@@ -27,16 +31,23 @@ class TrainingMonitor:
 
     Args:
         run: Where it is logged.
-        subjects: Validation subjects, preprocessed; the first ``VOLUMES`` are looked at.
+        subjects: Validation subjects, preprocessed; the first ones are looked at.
         images: Image names.
-        metrics: Which extractor.
+        metrics: Which extractor; whether copies are looked for and realism is judged.
+        training: Training subjects, among whom copies are looked for.
     """
 
     def __init__(
-        self, run: TrainingRun, subjects: Sequence[tio.Subject], images: Sequence[str], metrics: MetricsConfig
+        self,
+        run: TrainingRun,
+        subjects: Sequence[tio.Subject],
+        images: Sequence[str],
+        metrics: MetricsConfig,
+        training: Sequence[tio.Subject] = (),
     ) -> None:
-        self.run = run
-        self.subjects = list(subjects)[:VOLUMES]
+        self.run, self.images, self.training, self.metrics = run, images, training, metrics
+        self.judges_realism = metrics.realism != "off" and len(subjects) >= ENOUGH
+        self.subjects = list(subjects)[: ENOUGH if self.judges_realism else VOLUMES]
         self.volumes = torch.stack([stack_images(subject, images) for subject in self.subjects])
         self.extractor = seeded_extractor(channels=len(images), seed=metrics.extractor_seed)
         self.real = self.extractor.features(self.volumes)
@@ -75,7 +86,7 @@ class TrainingMonitor:
             agreed = (drawn.class_probabilities.argmax(1) == torch.tensor(asked)).float().mean()
             found["val_class_agreement"] = agreed.item()
         if levels == pipeline.autoencoder.levels:
-            found |= self._fid(drawn.volumes)
+            found |= self.measure(drawn.volumes)
         self._log(step, {**values, **found}, drawn.volumes, "drawn from the same report")
         return found
 
@@ -83,6 +94,36 @@ class TrainingMonitor:
         if len(self.real) < 2:
             return {}
         return {"val_fid": frechet(self.real, self.extractor.features(volumes))}
+
+    def measure(self, volumes: torch.Tensor) -> dict[str, float]:
+        """FID, copies and realism of what the validation reports prompted; what too few cannot tell is left out."""
+        return self._fid(volumes) | self._copies(volumes) | self._realism(volumes)
+
+    def _copies(self, volumes: torch.Tensor) -> dict[str, float]:
+        """By how much the share called copies, at the low end of its interval, lies above the false alarms."""
+        if not self.metrics.copies or self._detector is None:
+            return {}
+        audit = self._detector.audit(list(volumes))
+        _, low, _ = audit.share()
+        return {"val_copies_excess": max(0.0, low - audit.false_alarms)}
+
+    @cached_property
+    def _detector(self) -> CopyDetector | None:
+        """Made at the first look that needs it; None where it could tell nothing."""
+        if len(self.subjects) < LEAST_HELD_OUT or len(self.training) < 2:
+            return None
+        known = (stack_images(subject, self.images) for subject in self.training)
+        return CopyDetector(known, self.volumes, self.extractor)
+
+    def _realism(self, volumes: torch.Tensor) -> dict[str, float]:
+        """AUROC of real against drawn by texture statistics, where there are enough validation patients."""
+        if not self.judges_realism:
+            return {}
+        people = [str(subject["patient_id"]) for subject in self.subjects]
+        judged = judge_realism(
+            list(self.volumes), list(volumes), real_groups=people, synthetic_groups=people, cnn=False
+        ).statistics
+        return {"val_realism_auroc": judged.value} if judged else {}
 
     def _log(self, step: int, values: dict[str, float], volumes: torch.Tensor, name: str) -> None:
         shown = {f"training/{key}": total / self._steps for key, total in self._sums.items()}
