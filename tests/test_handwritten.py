@@ -29,9 +29,10 @@ def test_the_truth_beside_a_prostate_report_is_whole():
         )
         assert stated.label == int(row["label"]), row["name"]
         if stated.label:
-            assert stated.zone and stated.side and stated.level and stated.size_mm, row["name"]
+            assert all((stated.zone, stated.side, stated.level, stated.size_mm)), row["name"]
 
 
 def test_the_truth_beside_a_hippocampus_report_is_whole():
     for row in rows_of("hippocampus"):
-        assert row["side"] in ("left", "right") and 2000 < float(row["volume_mm3"]) < 4500, row["name"]
+        assert row["side"] in ("left", "right"), row["name"]
+        assert 2000 < float(row["volume_mm3"]) < 4500, row["name"]

@@ -36,6 +36,26 @@ class PhantomConfig:
         )
 
 
+ReportStyle = Literal[
+    "template",
+    "any",
+    "structured",
+    "prose",
+    "impression",
+    "telegraphic",
+    "negations",
+    "hedged",
+    "shuffled",
+    "entries",
+    "list",
+    "letter",
+    "wordy",
+    "hurried",
+]
+"""How a written report is worded: template: findings in a fixed order, the impression last; any: one of the others,
+drawn for each report."""
+
+
 UNIT_POWERS = {
     **dict.fromkeys(("mm", "cm"), 1),
     **dict.fromkeys(("mm2", "cm2", "mm²", "cm²"), 2),
@@ -57,6 +77,8 @@ class MeasurementConfig:
     """Upper bound of each word, rising: {"small": 2800, "average": 3400}; larger values get ``above``."""
     above: str = "large"
     """Word for values beyond the last band."""
+    synonyms: list[str] = field(default_factory=list)
+    """Other names for it, which styles other than the template use too: ["volume", "hippocampal vol."]."""
     several: Literal["refuse", "largest"] = "refuse"
     """What is done about a cell such as "5,2" (one number a lesion): it is refused, or its largest number counts."""
     missing: Literal["refuse", "leave_out"] = "refuse"
@@ -147,6 +169,11 @@ class DataConfig:
     """What is done about a subject whose report is left empty: the manifest is refused, or the subject has none."""
     measurements: dict[str, MeasurementConfig] = field(default_factory=dict)
     """Columns that the report writer puts into words, when there is no report column."""
+    style: ReportStyle = "template"
+    """How reports are worded that are written here, from ``measurements`` or for phantoms."""
+    wordings: int = 1
+    """Wordings of each report that is written here, one of which is drawn whenever a generator's training reads the
+    subject; 1 = always the same. A training sees at most so many texts a subject, times its zooms and mirrorings."""
     label_rule: LabelRule | None = None
     """How the class follows from a measured size; none = not known, and volumes are not zoomed where their class has to
     be right."""
@@ -162,6 +189,19 @@ class DataConfig:
     whether a generator has seen them. None = your own patients, whom your institution's key hides."""
     phantom: PhantomConfig = field(default_factory=PhantomConfig)
     """Used when ``root`` is none."""
+
+    def told(self) -> list[Any]:
+        """What decides which reports and classes training is told, as a generator's identity keeps it.
+
+        What was not there in earlier versions is left out where it is at its default.
+        """
+        measurements = {
+            column: {name: value for name, value in asdict(each).items() if name != "synonyms" or value}
+            for column, each in self.measurements.items()
+        }
+        worded = {"style": self.style, "wordings": self.wordings}
+        later = [] if worded == {"style": "template", "wordings": 1} else [worded]
+        return [measurements, self.label_rule and asdict(self.label_rule), *later]
 
     @property
     def protected(self) -> bool:
@@ -180,6 +220,11 @@ class DataConfig:
         require(
             self.root is None or not (self.measurements and self.report),
             "Set data.report (a column of reports) or data.measurements (to write them), not both.",
+        )
+        require(1 <= self.wordings <= 256, f"data.wordings={self.wordings} must lie in [1, 256].")
+        require(
+            self.report is None or (self.style == "template" and self.wordings == 1),
+            f"data.report={self.report!r} is read as it stands; leave data.style and data.wordings out.",
         )
 
 

@@ -1,9 +1,10 @@
 """Settings of sampling and of the pool of synthetic volumes."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from synthaug.config.checks import require, require_ranges
+from synthaug.config.data import ReportStyle
 
 
 @dataclass
@@ -46,6 +47,8 @@ class PoolConfig:
     marksheet: str | None = None
     """CSV with PI-CAI's columns, whose findings the writer words; patients to validate and test by are left out.
     None = findings are drawn."""
+    style: ReportStyle = "template"
+    """How the writer words its reports."""
     labels: LabelPolicy = "requested"
     """Class that a volume counts as: requested; predicted by the generator from the report; agreed: both are the same,
     other volumes are turned down and made anew from another report."""
@@ -62,3 +65,17 @@ class PoolConfig:
             self.marksheet is None or self.prompts == "writer",
             f"pool.marksheet is worded by the report writer; set pool.prompts to writer, not {self.prompts}.",
         )
+        require(
+            self.style == "template" or self.prompts == "writer",
+            f"pool.style={self.style} is the report writer's; set pool.prompts to writer, not {self.prompts}.",
+        )
+
+    def recorded(self) -> dict[str, Any]:
+        """As a pool's identity keeps it: the template stands for itself, as before there was a choice.
+
+        Example:
+            >>> "style" in PoolConfig().recorded(), PoolConfig(prompts="writer", style="any").recorded()["style"]
+            (False, 'any')
+        """
+        settings = asdict(self)
+        return settings if self.style != "template" else {k: v for k, v in settings.items() if k != "style"}

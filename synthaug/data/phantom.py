@@ -12,6 +12,7 @@ import torch
 import torchio as tio
 from scipy.ndimage import map_coordinates
 
+from synthaug.config.data import ReportStyle
 from synthaug.data.anatomy import LEVELS, Array, Geometry, Points, Triple, draw_size, gland_parts, pelvis_parts, place
 from synthaug.data.reports import Level, ProstateFindings, Side, Zone, write_prostate_report
 from synthaug.ground.errors import InputError
@@ -137,6 +138,7 @@ def make_subjects(
     shape: tuple[int, int, int] = (32, 32, 16),
     spacing_mm: Triple = (2.5, 2.5, 4.0),
     difficulty: float = 0.5,
+    style: ReportStyle = "template",
 ) -> list[tio.Subject]:
     """Make phantom patients under the subject convention, image ``t2w``.
 
@@ -147,6 +149,7 @@ def make_subjects(
         shape: Voxels (X, Y, Z), RAS+.
         spacing_mm: Voxel size.
         difficulty: 0 (lesions stand out) to 1 (faint lesions among benign mimics).
+        style: How reports are worded.
 
     Raises:
         InputError: ``n``, ``positive_fraction`` or ``difficulty`` is out of range.
@@ -174,7 +177,7 @@ def make_subjects(
                 label=findings.label,
                 subject_id=name,
                 patient_id=name,
-                report=write_prostate_report(findings, seed=patient),
+                report=write_prostate_report(findings, seed=patient, style=style),
                 synthetic=False,
                 provenance="",
             )

@@ -17,6 +17,7 @@ from synthaug.data.label_rule import FittedRule
 from synthaug.data.manifest import read_columns
 from synthaug.data.phantom import findings_of
 from synthaug.data.statements import Findings, FreeText, Measured, Statement
+from synthaug.data.wording.styles import LONGEST
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import derive_seed
@@ -126,8 +127,8 @@ class Relabeller:
             self._allowed[name] = found
         return self._allowed[name]
 
-    def rewrite(self, subject: Subject, geometry: Geometry) -> tuple[str, int]:
-        """Report and class of the moved volume.
+    def rewrite(self, subject: Subject, geometry: Geometry, wording: int = 0) -> tuple[str, int]:
+        """Report and class of the moved volume, the report in one of ``data.wordings`` wordings (0 = its own).
 
         Where reports need not stay true (``texts`` is false), a report that cannot follow comes back empty.
 
@@ -140,7 +141,7 @@ class Relabeller:
                 f"{subject['subject_id']}: {geometry} would leave report or class wrong; draw it within "
                 "Relabeller.allowed."
             )
-        if not geometry.mirrored and geometry.zoom == 1:
+        if not geometry.mirrored and geometry.zoom == 1 and not wording:
             return report, label
         if geometry.zoom != 1 and self.rule:
             followed = self.rule.label(self.rows.get(subject["subject_id"], {}), zoom=geometry.zoom)
@@ -149,14 +150,21 @@ class Relabeller:
         lost = (geometry.mirrored and statement.against_mirroring()) or (
             geometry.zoom != 1 and statement.against_zoom(geometry.zoom)
         )
-        return "" if lost else statement.write(geometry), label
+        return "" if lost else statement.write(geometry, wording), label
 
     def reports(self, subject: Subject) -> tuple[str, ...]:
         """Every report that can occur for a subject, its own first; few enough to cache their text states."""
         allowed = self.allowed(subject)
         sides = (False, True) if allowed.mirror and self.geometry.flip else (False,)
-        moves = (Geometry(mirrored=side, zoom=zoom) for side in sides for zoom in (1.0, *(allowed.zooms or ())))
-        return tuple(dict.fromkeys(self.rewrite(subject, move)[0] for move in moves))
+        moves = [Geometry(mirrored=side, zoom=zoom) for side in sides for zoom in (1.0, *(allowed.zooms or ()))]
+        wordings = range(self.data.wordings)
+        return tuple(dict.fromkeys(self.rewrite(subject, move, each)[0] for each in wordings for move in moves))
+
+    def longest(self, subject: Subject) -> tuple[str, ...]:
+        """Texts among which is one as long as any that can occur for a subject."""
+        if self.data.wordings == 1:
+            return self.reports(subject)
+        return (str(subject["report"]), "." * LONGEST)
 
     def _reasons(self, subject: Subject) -> set[Reason]:
         """What the subject does not get, and why."""
@@ -204,10 +212,10 @@ class Relabeller:
         name = subject["subject_id"]
         if self.data.root is None:
             found = findings_of(name, int(subject["label"]), difficulty=self.data.phantom.difficulty)
-            return None if found is None else Findings(*found)
+            return None if found is None else Findings(*found, self.data.style)
         if not self.data.measurements or name not in self.rows:
             return None
-        return Measured(self.rows[name], self.data.measurements, derive_seed("report", name))
+        return Measured(self.rows[name], self.data.measurements, derive_seed("report", name), self.data.style)
 
 
 def _rows(data: DataConfig) -> Mapping[str, Row]:

@@ -1,7 +1,8 @@
-"""Report writers: findings or measurements become a short radiology report, worded by a seed.
+"""Report writers: findings or measurements become a radiology report, worded by a seed in a style.
 
-The conclusion always stands last, because text encoders truncate reports on the left. Reports stay near 250 bytes, so
-that a byte-level encoder with 256 tokens reads them whole.
+The template's conclusion stands last, because text encoders truncate reports on the left, and it stays near 250 bytes,
+so that a byte-level encoder with 256 tokens reads it whole. The other styles are those of the report grammar
+(:mod:`synthaug.data.wording`), of up to 480 bytes.
 """
 
 import itertools
@@ -13,6 +14,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from synthaug.config import MeasurementConfig
+from synthaug.config.data import ReportStyle
+from synthaug.data.wording.measured import Stated, word_measured
+from synthaug.data.wording.prostate import word_prostate
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import numpy_generator
 
@@ -72,39 +76,52 @@ class ProstateFindings:
         return int(self.pirads >= 3)
 
 
-def write_prostate_report(findings: ProstateFindings, *, seed: int) -> str:
-    """Write an ASCII prostate report: findings, then ``IMPRESSION:`` with PI-RADS, side, level and zone.
+def write_prostate_report(
+    findings: ProstateFindings, *, seed: int, style: ReportStyle = "template", alone: bool = True
+) -> str:
+    """Write an ASCII prostate report.
 
     Args:
         findings: What to say; fields that are ``None`` are not mentioned.
         seed: Draws the wording.
+        style: The template tells findings, then ``IMPRESSION:`` with PI-RADS, side, level and zone.
+        alone: Whether the index finding is known to be the only one; other styles may then deny others.
 
     Returns:
-        One paragraph, under 250 bytes.
+        The report: of the template one paragraph under 250 bytes, else up to 480 bytes, perhaps of several lines.
 
     Example:
         >>> case = ProstateFindings(pirads=4, zone="peripheral", side="left", level="apex", size_mm=13, psa=7.1)
         >>> write_prostate_report(case, seed=0).split("IMPRESSION: ")[1]
         'PI-RADS 4, high suspicion, left apex peripheral zone.'
+        >>> write_prostate_report(case, seed=3, style="impression")
+        'A well-defined lesion of low T2 signal (lt apex PZ), 1.3cm. high suspicion, PI-RADS score 4.'
     """
+    if style != "template":
+        return word_prostate(findings, style, seed=seed, alone=alone).text
     words = numpy_generator("prostate report", seed)
     sentences = [_clinical(findings, words), _gland(findings, words), _finding(findings, words)]
     return " ".join(sentence for sentence in [*sentences, _impression(findings, words)] if sentence)
 
 
 def write_measurement_report(
-    row: Mapping[str, object], measurements: Mapping[str, MeasurementConfig], *, seed: int
+    row: Mapping[str, object],
+    measurements: Mapping[str, MeasurementConfig],
+    *,
+    seed: int,
+    style: ReportStyle = "template",
 ) -> str:
-    """Put a manifest row's measured columns into words, ending with ``Impression:`` and the band words.
+    """Put a manifest row's measured columns into words.
 
     Args:
         row: One manifest row, by column.
         measurements: Which columns to write, in this order, and how. A measurement without bands is written as a
             plain number.
         seed: Draws the wording.
+        style: The template ends with ``Impression:`` and the band words.
 
     Returns:
-        One paragraph; "" if the row has no value in any of the columns.
+        The report; "" if the row has no value in any of the columns.
 
     Raises:
         InputError: A value is not a finite number, or the bounds of a measurement's bands do not rise.
@@ -114,6 +131,9 @@ def write_measurement_report(
         >>> write_measurement_report({"volume": 2650.2}, {"volume": hippocampus}, seed=3)
         'Hippocampal volume 2650 mm3, small. Impression: small hippocampal volume.'
     """
+    if style != "template":
+        stated = _stated(row, measurements)
+        return word_measured(stated, style, seed=seed).text if stated else ""
     words = numpy_generator("measurement report", seed)
     sentences, conclusions = [], []
     for column, measurement in measurements.items():
@@ -130,6 +150,22 @@ def write_measurement_report(
         sentences.append(_measurement_sentence(measurement.name, amount, band, words))
         conclusions.append(f"{band} {measurement.name}" if band else f"{measurement.name} {amount}")
     return " ".join([*sentences, f"Impression: {', '.join(conclusions)}."]) if conclusions else ""
+
+
+def _stated(row: Mapping[str, object], measurements: Mapping[str, MeasurementConfig]) -> list[Stated]:
+    """What the row holds, as the report grammar tells it."""
+    stated = []
+    for column, measurement in measurements.items():
+        names = (measurement.name, *measurement.synonyms)
+        if measurement.side:
+            if side := side_in(row, column):
+                stated.append(Stated(column, names, side=side))
+            continue
+        value = measured_in(row, column, measurement)
+        if value is not None:
+            band = _band(value, measurement, column)
+            stated.append(Stated(column, names, value=value, unit=measurement.unit, band=band))
+    return stated
 
 
 def _pick(words: np.random.Generator, *choices: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from synthaug.config import MeasurementConfig
+from synthaug.config.data import ReportStyle
 from synthaug.data.geometry import Geometry
 from synthaug.data.reports import (
     ProstateFindings,
@@ -15,6 +16,7 @@ from synthaug.data.reports import (
     write_measurement_report,
     write_prostate_report,
 )
+from synthaug.ground.seeding import derive_seed
 
 OTHER: dict[Side, Side] = {"left": "right", "right": "left"}
 SIDE_WORDS = re.compile(
@@ -26,6 +28,11 @@ SIGNIFICANT_MM = 15
 """PI-RADS 5 begins at this diameter, so that a lesion must not be zoomed across it."""
 
 
+def worded_seed(seed: int, wording: int) -> int:
+    """Seed of a wording of the report with this seed; 0 = the report itself."""
+    return derive_seed("wording", seed, wording) if wording else seed
+
+
 class Statement(Protocol):
     """A report that can be asked what a geometry does to it."""
 
@@ -35,8 +42,8 @@ class Statement(Protocol):
     def against_zoom(self, zoom: float) -> str | None:
         """Why the report cannot follow a zoomed volume; None = it can."""
 
-    def write(self, geometry: Geometry) -> str:
-        """The report of the moved volume, in the words of the original."""
+    def write(self, geometry: Geometry, wording: int = 0) -> str:
+        """The report of the moved volume: in the words of the original (0), or in others of its style."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class FreeText:
     def against_zoom(self, zoom: float) -> str | None:
         return "the report is free text, which may tell a size" if self.text.strip() else None
 
-    def write(self, geometry: Geometry) -> str:
+    def write(self, geometry: Geometry, wording: int = 0) -> str:
         return self.text
 
 
@@ -62,10 +69,11 @@ class Measured:
     row: Mapping[str, object]
     measurements: Mapping[str, MeasurementConfig]
     seed: int
+    style: ReportStyle = "template"
 
     def against_mirroring(self) -> str | None:
         for column, measurement in self.measurements.items():
-            words = " ".join((measurement.name, *measurement.bands, measurement.above))
+            words = " ".join((measurement.name, *measurement.synonyms, *measurement.bands, measurement.above))
             if SIDE_WORDS.search(words):
                 return f"data.measurements.{column} names a side in its words; give the side a column of its own"
         return None
@@ -76,9 +84,10 @@ class Measured:
                 return f"how {column} grows with a zoom is not known; set data.measurements.{column}.power"
         return None
 
-    def write(self, geometry: Geometry) -> str:
+    def write(self, geometry: Geometry, wording: int = 0) -> str:
         row = {column: self._moved(column, measurement, geometry) for column, measurement in self.measurements.items()}
-        return write_measurement_report(row, self.measurements, seed=self.seed)
+        seed = worded_seed(self.seed, wording)
+        return write_measurement_report(row, self.measurements, seed=seed, style=self.style)
 
     def _moved(self, column: str, measurement: MeasurementConfig, geometry: Geometry) -> object:
         if measurement.side:
@@ -94,6 +103,7 @@ class Findings:
 
     findings: ProstateFindings
     seed: int
+    style: ReportStyle = "template"
 
     def against_mirroring(self) -> str | None:
         return None
@@ -104,8 +114,8 @@ class Findings:
             return "the lesion would be of another PI-RADS category"
         return None
 
-    def write(self, geometry: Geometry) -> str:
-        return write_prostate_report(self._moved(geometry), seed=self.seed)
+    def write(self, geometry: Geometry, wording: int = 0) -> str:
+        return write_prostate_report(self._moved(geometry), seed=worded_seed(self.seed, wording), style=self.style)
 
     def _moved(self, geometry: Geometry) -> ProstateFindings:
         found, zoom = self.findings, geometry.zoom

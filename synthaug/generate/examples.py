@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torchio as tio
@@ -18,6 +19,8 @@ from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.optimisation import Batch
 from synthaug.models.text_encoder import tokenize
 
+TEXTS_KEPT = 8192
+"""Texts whose tokens, states or readings are held in memory at most."""
 Reading = dict[str, torch.Tensor | None]
 """Of one report: ``context`` (Q, width) and ``class_vector`` (K,), as finer levels are given them."""
 
@@ -72,8 +75,17 @@ class Examples:
             )
         else:
             times = torch.randint(TRAIN_TIMESTEPS, (size,), generator=generator)
+        wordings = self.relabeller.data.wordings if self.relabeller else 1
+        worded = torch.randint(wordings, (size,), generator=generator).tolist() if wordings > 1 else None
         return self.batch(
-            level, rows, moves, times=times, generator=generator, dropped=dropped.tolist(), guide_noise=guide_noise
+            level,
+            rows,
+            moves,
+            times=times,
+            generator=generator,
+            dropped=dropped.tolist(),
+            guide_noise=guide_noise,
+            wordings=worded,
         )
 
     def batch(
@@ -86,9 +98,14 @@ class Examples:
         generator: torch.Generator,
         dropped: Sequence[bool],
         guide_noise: float = 0.0,
+        wordings: Sequence[int] | None = None,
     ) -> Batch:
-        """The arguments of the joint loss at a level for the subjects ``rows``, each moved; noise by ``generator``."""
-        told = [self._told(row, move) for row, move in zip(rows, moves, strict=True)]
+        """The arguments of the joint loss at a level for the subjects ``rows``, each moved; noise by ``generator``.
+
+        ``wordings`` says in which words each report is told; None = in its own.
+        """
+        worded = [0] * len(rows) if wordings is None else wordings
+        told = [self._told(*each) for each in zip(rows, moves, worded, strict=True)]
         reports = ["" if out else report for (report, _), out in zip(told, dropped, strict=True)]
         kept = torch.tensor([bool(report) for report in reports])
         batch = self._levels(level, rows, moves, generator=generator, guide_noise=guide_noise)
@@ -148,6 +165,7 @@ class Examples:
             context, logits = pipeline.read_for_finer(report)
             probabilities = None if logits is None else pipeline.denoiser.class_vector(logits, None)
             values = {"context": context, "class_vector": probabilities}
+            _make_room(self._readings)
             self._readings[report] = {n: None if v is None else v[0].cpu().float() for n, v in values.items()}
         return self._readings[report]
 
@@ -158,21 +176,28 @@ class Examples:
         allowed = self.relabeller.allowed(subject) if self.relabeller else Allowed(mirror=False, zooms=(1.0,))
         return draw_geometry(self.geometry, generator, allowed)
 
-    def _told(self, row: int, move: Geometry) -> tuple[str, int]:
+    def _told(self, row: int, move: Geometry, wording: int) -> tuple[str, int]:
         subject = self.subjects[row]
         if self.relabeller is None:
             return str(subject["report"]), int(subject["label"])
-        return self.relabeller.rewrite(subject, move)
+        return self.relabeller.rewrite(subject, move, wording)
 
     def _text(self, report: str) -> torch.Tensor:
         """Token ids (L,) of a report where the text encoder is trained, else its hidden states (L, width)."""
         if report not in self._texts:
+            _make_room(self._texts)
             encoder, tokenizer = self.pipeline.text_encoder, self.pipeline.tokenizer
             if self.trained_text:
                 self._texts[report] = tokenize(tokenizer, [report])[0]
             else:
                 self._texts[report] = encode_reports(encoder, tokenizer, [report], cache=self.cache)[report].cpu()
         return self._texts[report]
+
+
+def _make_room(kept: dict[str, Any]) -> None:
+    """Forget all texts where too many are kept: with many wordings they would fill the memory."""
+    if len(kept) >= TEXTS_KEPT:
+        kept.clear()
 
 
 def longest_report(reports: Sequence[str], length_of: Callable[[str], int], *, multiple: int = 16) -> int:

@@ -96,7 +96,7 @@ def train_ldm(
     precision = _shared_precision(config, checkpoint)
     pipeline.register_to_config(precision=precision)
     if isinstance(pipeline.text_encoder, T5EncoderModel) and not config.text_encoder.path and not begun:
-        texts = [text for each in subjects for text in (relabeller.reports(each) if relabeller else [each["report"]])]
+        texts = [text for each in subjects for text in (relabeller.longest(each) if relabeller else [each["report"]])]
         fit_length(pipeline.tokenizer, texts, at_most=config.text_encoder.max_tokens)
     trained_text = config.text_encoder.trainable and pipeline.denoiser.conditioning.text
     examples = Examples(subjects, pipeline, trained_text, config.geometry, relabeller, cache)

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import torchio as tio
 
+from synthaug.config.data import ReportStyle
 from synthaug.data.phantom import draw_findings
 from synthaug.data.picai import PatientFindings
 from synthaug.data.reports import ProstateFindings, write_prostate_report
@@ -110,6 +111,7 @@ class WriterPrompts:
     Args:
         marksheet: Patients whose findings are worded, of training patients only; none = findings are drawn, with
             place, size, PSA, gland volume and grade.
+        style: How the reports are worded.
 
     Raises:
         InputError: The marksheet has no patient of a class.
@@ -121,7 +123,8 @@ class WriterPrompts:
 
     policy = "writer"
 
-    def __init__(self, marksheet: Sequence[PatientFindings] = ()) -> None:
+    def __init__(self, marksheet: Sequence[PatientFindings] = (), *, style: ReportStyle = "template") -> None:
+        self._style = style
         self._rows: dict[int, list[ProstateFindings]] = {0: [], 1: []}
         for row in marksheet:
             self._rows[row.findings.label].append(row.findings)
@@ -137,14 +140,17 @@ class WriterPrompts:
 
     @property
     def identity(self) -> str:
-        """Hash of the findings."""
-        return content_hash([[repr(findings) for findings in rows] for rows in self._rows.values()])
+        """Hash of the findings and of their style."""
+        rows = [[repr(findings) for findings in rows] for rows in self._rows.values()]
+        return content_hash(rows if self._style == "template" else [*rows, self._style])
 
     def report(self, label: int, index: int, *, attempt: int = 0, seed: int) -> str:
         """The report for a place; another ``attempt`` words other findings."""
         return write_prostate_report(
             self.findings(label, index, attempt=attempt, seed=seed),
             seed=derive_seed("written prompt", seed, label, index, attempt),
+            style=self._style,
+            alone=not any(self._rows.values()),  # a marksheet tells the index lesion only
         )
 
     def findings(self, label: int, index: int, *, attempt: int = 0, seed: int) -> ProstateFindings:

@@ -28,6 +28,7 @@ def load_subjects(config: DataConfig) -> list[tio.Subject]:
             shape=phantom.shape,
             spacing_mm=phantom.spacing_mm,
             difficulty=phantom.difficulty,
+            style=config.style,
         )
     write_report = None
     if config.measurements:
@@ -36,7 +37,7 @@ def load_subjects(config: DataConfig) -> list[tio.Subject]:
 
         def write_report(row: Any) -> str:
             seed = derive_seed("report", row[config.subject])
-            return write_measurement_report(row, config.measurements, seed=seed)
+            return write_measurement_report(row, config.measurements, seed=seed, style=config.style)
 
     subjects = load_manifest(
         Path(config.root) / config.manifest,

@@ -37,12 +37,12 @@ def prompts_of(config: PoolConfig, split: Split) -> Prompts:
     if config.prompts != "writer":
         return TrainingPrompts(split.train)
     if config.marksheet is None:
-        return WriterPrompts()
+        return WriterPrompts(style=config.style)
     held_out = {subject["patient_id"] for subject in [*split.val, *split.test]}
     # The marksheet of a public data set has its patients' plain ids.
     public = next((patient.rpartition(":")[0] + ":" for patient in held_out if patient.startswith(f"{PUBLIC}:")), "")
     rows = [row._replace(patient_id=public + row.patient_id) for row in read_marksheet(config.marksheet)]
-    return WriterPrompts([row for row in rows if row.patient_id not in held_out])
+    return WriterPrompts([row for row in rows if row.patient_id not in held_out], style=config.style)
 
 
 def overrides_class(config: PoolConfig, generator: CCELLAPipeline) -> bool:

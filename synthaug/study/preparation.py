@@ -174,15 +174,13 @@ class Study:
     def generator_id(self) -> str:
         """Hash of what the generator depends on."""
         generator = _without_pace(asdict(self.design))
-        data = [
-            asdict(self.config.data)[name] for name in ("measurements", "label_rule")
-        ]  # what moved volumes are told
-        return content_hash([self.autoencoder_id, generator, self.config.preprocess.recorded(), data])
+        told = self.config.data.told()  # of moved volumes
+        return content_hash([self.autoencoder_id, generator, self.config.preprocess.recorded(), told])
 
     @cached_property
     def pool_folder(self) -> Path:
         """Where the pool is made."""
-        return self.out / f"pool-{content_hash([self.generator_id, asdict(self.config.pool)])}"
+        return self.out / f"pool-{content_hash([self.generator_id, self.config.pool.recorded()])}"
 
     @cached_property
     def pool_id(self) -> str:
@@ -300,7 +298,7 @@ class Study:
 
     def _relabeller(self) -> Relabeller | None:
         """What rewrites report and class of moved training volumes, where the generator is told of moves."""
-        if self.design.latents != "cascade":
+        if self.design.latents != "cascade" and self.config.data.wordings == 1:
             return None
         return Relabeller.fit(self.split.train, self.config.data, self.design.geometry)
 
