@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 import torch
 
-from synthaug.bench.commands import COMMANDS, SPINS, main, run_command
+from synthaug import __version__
+from synthaug.bench.commands import COMMANDS, SPINS, main, read_config, run_command
+from synthaug.bench.help import OPTIONS
 from synthaug.config import Config
+from synthaug.config.presets import FOLDER, PRESETS
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--preprocess.shape", "[16,16,8]", "--preprocess.spacing_mm", "[1,1,1]"]
@@ -254,10 +257,65 @@ def test_overview_and_unknown_commands(capsys):
     assert ", ".join(COMMANDS) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [[], ["--help"], *([command, "--help"] for command in ("bench", "pool", "metrics"))])
+def test_help_fits_a_screen(words, capsys):
+    assert main(words) == 0
+    assert len(capsys.readouterr().out.splitlines()) <= 40
+
+
+def test_every_option_of_the_brief_help_is_one(capsys):
+    assert main(["bench", "--help"]) == 0
+    brief = capsys.readouterr().out
+    assert main(["bench", "--help-all"]) == 0
+    whole = capsys.readouterr().out
+    assert len(OPTIONS) == 10
+    assert all(f"  {option}" in brief for option in OPTIONS)
+    assert all(f"{option} " in whole or f"{option}]" in whole for option in OPTIONS if option != "--preset")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["bench", "--version"]])
+def test_version(words, capsys):
+    assert main(words) == 0
+    assert capsys.readouterr().out.split() == ["synthaug", __version__]
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (["bench", "--pool.per_clas", "3"], "--pool.per_class?"),
+        (["bench", "--generator.varient", "maisi"], "--generator.variant?"),
+        (["bench", "--seeds", "[0]"], "--study.seeds?"),
+        (["bench", "--config", "{folder}/seed.yaml"], "study.seeds?"),
+        (["bench", "--config", "{folder}/stdy.yaml"], "study.seeds?"),
+        (["bench", "--preset", "cpus"], "cpu?"),
+        (["bnech"], "bench?"),
+    ],
+)
+def test_what_is_misspelt_is_refused_and_the_nearest_is_told(words, near, tmp_path, capsys):
+    (tmp_path / "seed.yaml").write_text("study: {seed: [1]}")
+    (tmp_path / "stdy.yaml").write_text("stdy: {seeds: [1]}")
+    assert main([word.replace("{folder}", str(tmp_path)) for word in words]) == 2
+    assert near in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_a_study_and_later_words_win(untimed, name, capsys):
+    assert run_command("bench", ["--preset", name, "--study.seeds", "[7]", "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["real", "seed", "7"]
+    assert not any(line.split()[1:3] == ["seed", "0"] for line in lines if line)
+    assert read_config([f"--preset={name}"]).study.name == name
+
+
+def test_every_preset_says_what_it_is_for():
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == set(PRESETS)
+    assert all(path.read_text().startswith(f"# --preset {path.stem}:") for path in FOLDER.glob("*.yaml"))
+
+
 def test_help_tells_the_meaning_of_settings_without_importing_torch():
     code = (
         "import sys; from synthaug.bench.commands import main\n"
-        "try: main(['bench', '--help'])\n"
+        "try: main(['bench', '--help-all'])\n"
         "except SystemExit: pass\n"
         "assert 'torch' not in sys.modules and 'mlflow' not in sys.modules"
     )

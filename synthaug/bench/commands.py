@@ -16,7 +16,9 @@ from typing import Any, get_type_hints
 import yaml
 from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, get_loader, set_loader, set_parsing_settings
 
+from synthaug.bench.help import brief_help, meant, overview, with_suggestion
 from synthaug.config import Config, ExecutionConfig
+from synthaug.config.presets import with_presets
 from synthaug.config.yaml_keys import refusing_repeated_keys
 from synthaug.ground.errors import InputError
 from synthaug.ground.faults import write_fault
@@ -54,14 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``synthaug COMMAND [options]``; returns the exit code: 0 done, 1 failed cells, 2 unusable input, 70 fault."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
-        width = max(map(len, COMMANDS))
-        print("usage: synthaug COMMAND [options]\n")
-        print("\n".join(f"  {name:<{width}}  {meaning}" for name, meaning in COMMANDS.items()))
-        print("\nsynthaug COMMAND --help tells the options; all but import share one config and one output folder.")
+        print(overview(COMMANDS))
         return 0
+    if words == ["--version"]:
+        return _print_version()
     command, *rest = words
     if command not in COMMANDS:
-        print(f"synthaug: unknown command {command!r}; the commands are {', '.join(COMMANDS)}.", file=sys.stderr)
+        near = meant(command, COMMANDS)
+        names = ", ".join(COMMANDS)
+        print(f"synthaug: unknown command {command!r}{near or '.'} The commands are {names}.", file=sys.stderr)
         return 2
     return run_command(command, rest)
 
@@ -74,7 +77,7 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, here and in processes of ours
     try:
-        return _run(command, arguments)
+        return _run(command, with_presets(arguments))
     except (ArgumentError, InputError) as error:
         print(f"synthaug {command}: {_one_line(error)}", file=sys.stderr)
         return 2
@@ -93,6 +96,8 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
 
 
 def _run(command: str, arguments: Sequence[str]) -> int:
+    if list(arguments) == ["--version"]:
+        return _print_version()
     if command == "import":
         with _quiet():
             return _run_import(arguments)
@@ -105,6 +110,12 @@ def _run(command: str, arguments: Sequence[str]) -> int:
         with _quiet():
             return _run_metrics(arguments)
     parser = _parser(command)
+    if "--help-all" in arguments:
+        parser.print_help()
+        return 0
+    if {"-h", "--help"} & {*arguments}:
+        print(brief_help(parser.prog, COMMANDS[command], command))
+        return 0
     made = _parsed(parser, arguments)
     config, out = _config_of(made), Path(made.out)
     if config.generator.pretrained:
@@ -117,13 +128,26 @@ def _run(command: str, arguments: Sequence[str]) -> int:
         return _run_stage(command, config, out)
 
 
+def _print_version() -> int:
+    from synthaug import __version__
+
+    print(f"synthaug {__version__}")
+    return 0
+
+
 def _config_parser(**options: Any) -> ArgumentParser:
     """A parser whose settings can also come from YAML files."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     set_loader("yaml", _load_yaml, exceptions=(yaml.YAMLError,))
-    parser = ArgumentParser(**options)
+    parser = ArgumentParser(allow_abbrev=False, **options)
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
     return parser
+
+
+def _plain_parser(command: str) -> ArgumentParser:
+    return ArgumentParser(
+        prog=f"synthaug {command}", description=COMMANDS[command], exit_on_error=False, allow_abbrev=False
+    )
 
 
 def _parsed(parser: ArgumentParser, words: Sequence[str]) -> Any:
@@ -137,7 +161,8 @@ def _parsed(parser: ArgumentParser, words: Sequence[str]) -> Any:
         return parser.instantiate_classes(parser.parse_args(list(words)))
     except FAULTS_OF_SETTINGS as error:
         file = _file_at_fault(parser, words, error)
-        raise InputError(f"{file}: {_reason(error)}" if file else _reason(error)) from error
+        reason = with_suggestion(_reason(error), parser._option_string_actions)
+        raise InputError(f"{file}: {reason}" if file else reason) from error
 
 
 def _file_at_fault(parser: ArgumentParser, words: Sequence[str], error: Exception) -> str:
@@ -181,7 +206,7 @@ def _run_import(arguments: Sequence[str]) -> int:
     from synthaug.generate.released import import_released
     from synthaug.models.released import LICENCE
 
-    parser = ArgumentParser(prog="synthaug import", description=COMMANDS["import"], exit_on_error=False)
+    parser = _plain_parser("import")
     parser.add_function_arguments(import_released)
     options = _parsed(parser, arguments)
     print(f"Licence: {LICENCE}")
@@ -193,7 +218,7 @@ def _run_import(arguments: Sequence[str]) -> int:
 def _run_report(arguments: Sequence[str]) -> int:
     from synthaug.study.shareable import write_shareable
 
-    parser = ArgumentParser(prog="synthaug report", description=COMMANDS["report"], exit_on_error=False)
+    parser = _plain_parser("report")
     parser.add_argument("--out", default="runs/quickstart", help="folder of the study")
     parser.add_argument("--shareable", action="store_true", help="write report-shareable.html, without patients")
     options = _parsed(parser, arguments)
@@ -233,7 +258,7 @@ def _run_pool(action: str, *arguments: str) -> int:
 def _run_metrics(arguments: Sequence[str]) -> int:
     from synthaug.bench.image_comparison import compare_folders
 
-    parser = ArgumentParser(prog="synthaug metrics", description=COMMANDS["metrics"], exit_on_error=False)
+    parser = _plain_parser("metrics")
     parser.add_function_arguments(compare_folders)
     report = compare_folders(**vars(_parsed(parser, arguments)))
     columns = ["group", "metric", "value", "ci_low", "ci_high", "value_at_floor_n", "floor", "n_real", "n_synthetic"]
@@ -252,6 +277,7 @@ def read_config(words: Sequence[str]) -> Config:
         [3, 4]
     """
     parser = _config_parser()
+    words = with_presets(words)
     parser.add_class_arguments(Config)
     return _config_of(_parsed(parser, words))
 

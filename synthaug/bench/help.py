@@ -1,0 +1,86 @@
+"""What ``--help`` shows: the commands by task, and the ten options that people use; ``--help-all`` shows all."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+
+TASKS = {
+    "Try it, or run your own study": ("bench", "report"),
+    "One stage of a study": ("train-autoencoder", "train-ldm", "pool", "classify", "metrics"),
+    "Generators from elsewhere": ("import",),
+}
+"""The commands, in the order in which people need them."""
+OPTIONS = {
+    "--preset": ("NAME", "begin with the settings of cpu, small-gpu, published or published++"),
+    "--config": ("FILE", "YAML file with any settings; what stands later on the line wins"),
+    "--out": ("FOLDER", "output folder, runs/quickstart by default; a killed run continues there"),
+    "--dry-run": ("", "list the cells, estimate the time on this machine, and stop"),
+    "--data.root": ("FOLDER", "folder with manifest.csv, one row a subject; none = generated phantoms"),
+    "--data.report": ("COLUMN", "column with the report text"),
+    "--preprocess.shape": ("[X,Y,Z]", "voxels after cropping and padding"),
+    "--preprocess.spacing_mm": ("[X,Y,Z]", "voxel size after resampling"),
+    "--generator.variant": ("NAME", "ccella, or a comparator; radmaisi needs no reports"),
+    "--study.seeds": ("[0,1,2]", "repeats; fewer than three give no verdict"),
+}
+"""The options that people use, each with its value and meaning."""
+MORE = {
+    "pool": "synthaug pool ACTION --help: build, verify, audit, export, montage; pools without a study.",
+    "metrics": "synthaug metrics --real A --synthetic B --help: two folders of volumes without a study.",
+}
+
+
+def overview(commands: Mapping[str, str]) -> str:
+    """The commands by task."""
+    width = max(map(len, commands))
+    lines = ["usage: synthaug COMMAND [options]"]
+    for task, names in TASKS.items():
+        lines += ["", f"{task}:", *(f"  {name:<{width}}  {commands[name]}" for name in names)]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "synthaug COMMAND --help: the options that people use. --help-all: every setting. --version: the version.",
+            "All but import share one config and one output folder.",
+        ]
+    )
+
+
+def brief_help(program: str, meaning: str, command: str) -> str:
+    """The options that people use with a command of a study."""
+    width = max(len(f"{name} {value}") for name, (value, _) in OPTIONS.items())
+    lines = [f"usage: {program} [options]", "", meaning, ""]
+    lines += [f"  {f'{name} {value}':<{width}}  {told}" for name, (value, told) in OPTIONS.items()]
+    lines += ["", "Every other setting is typed as --section.key VALUE: --help-all tells them all, --print_config"]
+    lines += ["writes them as YAML for --config."]
+    return "\n".join([*lines, *([MORE[command]] if command in MORE else [])])
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """The known word that was likely meant, as the end of a sentence; "" = none is near.
+
+    A setting may be called by its last part.
+
+    Example:
+        >>> meant("--pool.per_clas", ["--pool.path", "--pool.per_class"])
+        '; did you mean --pool.per_class?'
+        >>> meant("--seeds", ["--study.seeds", "--out"])
+        '; did you mean --study.seeds?'
+    """
+    names = sorted(known)
+    last = word.lstrip("-")
+    found = [name for name in names if name.rpartition(".")[2] == last] or difflib.get_close_matches(word, names, 1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def with_suggestion(message: str, options: Iterable[str]) -> str:
+    """A parser's message, and what was likely meant where it names an unknown option or key."""
+    typed = re.search(r"nrecognized arguments: (--[^\s=]+)", message)
+    keyed = re.search(r"Group '([^']+)' does not accept option '([^']+)'", message)
+    nested = re.search(r"Option '([^']+)' is not accepted", message)
+    if typed:
+        return message + meant(typed[1], options)
+    if keyed:
+        return message + meant(f"--{keyed[1]}.{keyed[2]}", options).replace("mean --", "mean ")
+    if nested:
+        return message + meant(f"--{nested[1]}", options).replace("mean --", "mean ")
+    return message

@@ -1,0 +1,43 @@
+"""Settings that come with the package, by name: ``--preset NAME`` on a command line stands for their files."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from synthaug.ground.errors import InputError
+
+FOLDER = Path(__file__).parents[1] / "presets"
+PRESETS = {
+    "cpu": ("cpu",),
+    "small-gpu": ("small-gpu",),
+    "published": ("published",),
+    "published++": ("published", "published++"),
+}
+"""The files of each preset, later ones over earlier ones."""
+
+
+def preset_files(name: str) -> list[Path]:
+    """The YAML files of a preset, later ones over earlier ones.
+
+    Example:
+        >>> [path.name for path in preset_files("published++")]
+        ['published.yaml', 'published++.yaml']
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, 1)
+        told = f"; did you mean {near[0]}?" if near else "."
+        raise InputError(f"--preset {name}: no such preset{told} There are {', '.join(PRESETS)}.")
+    return [FOLDER / f"{part}.yaml" for part in PRESETS[name]]
+
+
+def with_presets(words: Sequence[str]) -> list[str]:
+    """Words of a command line in which each ``--preset NAME`` became ``--config FILE``, where it stood."""
+    made, rest = [], iter(words)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if option != "--preset":
+            made.append(word)
+            continue
+        name = value if equals else next(rest, "")
+        made += [each for path in preset_files(name) for each in ("--config", str(path))]
+    return made
