@@ -1,10 +1,13 @@
 """The reports written by hand, by which generators are judged."""
 
 import csv
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from synthaug.config import PreprocessConfig
 from synthaug.data.reports import ProstateFindings
 
 FOLDER = Path(__file__).parent / "handwritten"
@@ -36,3 +39,42 @@ def test_the_truth_beside_a_hippocampus_report_is_whole():
     for row in rows_of("hippocampus"):
         assert row["side"] in ("left", "right"), row["name"]
         assert 2000 < float(row["volume_mm3"]) < 4500, row["name"]
+
+
+def test_denials_name_the_places_of_the_auditor(import_script):
+    reports = import_script("studies/handwritten", "reports")
+    assert reports.PLACES == import_script("builtin", "patients").PLACES
+    rows = {row.name: row for row in reports.prostate_rows()}
+    assert rows["p051"].denied == (0, 1, 2, 3)
+    assert rows["p047"].denied == (1, 2, 3)
+    assert rows["p001"].denied == ()
+    for row in rows.values():  # a report never denies what it states
+        where = (row.findings.side, row.findings.zone)
+        if row.findings.label:
+            assert reports.PLACES.index(where) not in row.denied, row.name
+
+
+def test_the_judge_of_prostates_writes_every_figure(import_script, tiny_pipeline, tmp_path, capsys):
+    tiny_pipeline.save_pretrained(tmp_path / "tiny")
+    out = tmp_path / "figures.json"
+    arguments = ["--pipeline", str(tmp_path / "tiny"), "--out", str(out), "--quick", "--quiet", "--steps", "2"]
+    judge = import_script("studies/handwritten", "prostate")
+    judge.main([*arguments, "--draws", "1"])
+    record = json.loads(out.read_text())
+    assert set(record["goals"]) == set(judge.TARGETS)
+    assert set(record["drawn"]) == set(record["phantoms"])
+    assert record["n"] == {"reports": 8, "volumes": 8}
+    for share in ("class_seen", "half_and_zone", "denied_not_drawn"):
+        assert record["drawn"][share]["low"] <= record["drawn"][share]["value"] <= record["drawn"][share]["high"]
+    assert len(capsys.readouterr().out.strip().splitlines()) == len(judge.TARGETS)
+
+
+def test_extents_grow_with_the_lesion(import_script):
+    judge = import_script("studies/handwritten", "prostate")
+    config = PreprocessConfig()
+    normal = judge.draw_normal(config, n=16)
+    rows = [row for row in judge.prostate_rows() if row.findings.label][:1] * 2
+    rows = [replace(row, findings=replace(row.findings, size_mm=size)) for row, size in zip(rows, (8, 24), strict=True)]
+    volumes = judge.volumes_of([judge.Patient(row.findings, 3, 0.5) for row in rows], config)
+    small, large = (judge.extent(volume, normal, row, config) for volume, row in zip(volumes, rows, strict=True))
+    assert large > 2 * small

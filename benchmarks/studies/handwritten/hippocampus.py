@@ -1,0 +1,139 @@
+"""Judge a generator of hippocampi by reports written by hand: are size and side understood as well as in the template?
+
+    python benchmarks/studies/handwritten/hippocampus.py --config configs/hippocampus.yaml --pipeline FOLDER \\
+        --out figures.json
+
+Each handwritten report has a twin by the template that states the same side and volume; both are drawn from the same
+noise. Linear readers of volume and side are fitted on real volumes of the split's test part, which no training reads.
+"""
+
+import argparse
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from reports import HippocampusRow, hippocampus_rows
+from scipy import stats
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from synthaug import CCELLAPipeline
+from synthaug.bench.commands import read_config
+from synthaug.config import Config, MeasurementConfig
+from synthaug.data.manifest import read_columns, stack_images
+from synthaug.data.preprocess import preprocess
+from synthaug.data.reports import side_in, write_measurement_report
+from synthaug.generate.told import cut_reports
+from synthaug.ground.files import write_json
+from synthaug.ground.seeding import derive_seed
+from synthaug.study.cohort import draw_split, load_subjects
+
+KEPT = 0.9
+"""Share of the template's correlation that other wordings shall keep."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw, judge, print and write."""
+    options = _options(arguments)
+    config = read_config(["--config", options.config, *(["--data.root", options.root] if options.root else [])])
+    rows = hippocampus_rows()[:: 8 if options.quick else 1]
+    pipeline = CCELLAPipeline.from_pretrained(options.pipeline).with_scheduler(options.scheduler)
+    pipeline.set_progress_bar_config(disable=options.quiet)
+    volumes, sizes, sides = held_out(config, size=options.size, side=options.side)
+    read_size = Ridge(alpha=100.0).fit(pooled(volumes), sizes)
+    read_side = LogisticRegression(C=0.01, max_iter=2000).fit(pooled(volumes), sides == "left")
+    twins = [template_of(row, config.data.measurements, size=options.size, side=options.side) for row in rows]
+    texts = {"handwritten": [row.report for row in rows], "template": twins}
+    asked = [row for row in rows for _ in range(options.draws)]
+    record: dict[str, Any] = {
+        "pipeline": Path(options.pipeline).name,
+        "fingerprint": pipeline.fingerprint,
+        "date": date.today().isoformat(),
+        "settings": {name: getattr(options, name) for name in ("draws", "steps", "scheduler", "guidance", "quick")},
+        "n": {"reports": len(rows), "volumes": len(asked), "real": len(volumes)},
+        "cut_reports": cut_reports(pipeline.tokenizer, texts["handwritten"]),
+    }
+    for kind, reports in texts.items():
+        drawn = pipeline(
+            [report for report in reports for _ in range(options.draws)],
+            seeds=[derive_seed("handwritten", row.name, k) for row in rows for k in range(options.draws)],
+            num_inference_steps=options.steps,
+            guidance_scale=options.guidance,
+        )
+        shown = pooled(list(drawn.volumes))
+        record[kind] = judged(asked, read_size.predict(shown), read_side.predict(shown), drawn.class_probabilities)
+    record["goals"] = goals(record)
+    write_json(options.out, record)
+    for name, goal in record["goals"].items():
+        print(f"{name}: {goal['value']:.3f}, target {goal['target']:.3f}: {'holds' if goal['holds'] else 'does not'}")
+
+
+def held_out(config: Config, *, size: str, side: str) -> tuple[list[torch.Tensor], np.ndarray, np.ndarray]:
+    """Preprocessed volumes (C, X, Y, Z) of the split's test part, their sizes and sides (n,)."""
+    subjects = draw_split(config.split, load_subjects(config.data)).test
+    told = read_columns(f"{config.data.root}/{config.data.manifest}", [size, side], subject=config.data.subject)
+    names = [subject["subject_id"] for subject in subjects]
+    done = preprocess(subjects, config.preprocess, config.data.images)
+    volumes = [stack_images(subject, config.data.images).float() for subject in done]
+    sides = [side_in({side: told[side][name]}, side) for name in names]
+    return volumes, np.array([float(told[size][name]) for name in names]), np.array(sides)
+
+
+def template_of(row: HippocampusRow, measurements: dict[str, MeasurementConfig], *, size: str, side: str) -> str:
+    """The template's report of the same numbers."""
+    return write_measurement_report({size: row.volume_mm3, side: row.side}, measurements, seed=derive_seed(row.name))
+
+
+def pooled(volumes: Sequence[torch.Tensor]) -> np.ndarray:
+    """What a linear reader sees: volumes averaged over 2 x 2 x 2 voxels (N, voxels)."""
+    return np.stack([torch.nn.functional.avg_pool3d(volume[None], 2).flatten().numpy() for volume in volumes])
+
+
+def judged(
+    rows: Sequence[HippocampusRow], sizes: np.ndarray, is_left: np.ndarray, probabilities: torch.Tensor | None
+) -> dict[str, float]:
+    """Correlation of the read size with the asked one, share of sides read right, the class head against the size."""
+    asked = np.array([row.volume_mm3 for row in rows])
+    left = np.array([row.side == "left" for row in rows])
+    found = {
+        "size_pearson": float(np.corrcoef(asked, sizes)[0, 1]),
+        "size_spearman": float(stats.spearmanr(asked, sizes).statistic),
+        "side_right": float((is_left == left).mean()),
+        "side_phi": float(np.nan_to_num(stats.pearsonr(is_left, left).statistic)) if np.ptp(is_left) else 0.0,
+    }
+    if probabilities is not None:
+        small = probabilities[:, 1].numpy()
+        found["class_against_size_spearman"] = float(stats.spearmanr(-asked, small).statistic)
+    return found
+
+
+def goals(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Whether the handwritten reports keep their share of the template's correlations."""
+    found = {}
+    for name in ("size_pearson", "size_spearman", "side_phi"):
+        value, target = record["handwritten"][name], KEPT * record["template"][name]
+        found[name] = {"value": value, "target": target, "holds": bool(value >= target)}
+    return found
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pipeline", required=True, help="folder or builtin name")
+    parser.add_argument("--config", default="configs/hippocampus.yaml")
+    parser.add_argument("--root", help="folder of the manifest, in place of the config's")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--size", default="volume_mm3", help="column of the volume")
+    parser.add_argument("--side", default="side", help="column of the side")
+    parser.add_argument("--draws", type=int, default=4, help="volumes of each report")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--scheduler", default="dpm_solver_sde")
+    parser.add_argument("--quick", action="store_true", help="three reports")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
