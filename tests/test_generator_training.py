@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import math
 from dataclasses import replace
 
@@ -20,13 +21,13 @@ from synthaug.generate.continuing import with_own_design
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.encode import TensorCache, encode_reports, encode_volumes, jitter
 from synthaug.generate.objectives import AutoencoderObjective, DiffusionObjective
-from synthaug.generate.training import train_ldm
+from synthaug.generate.training import fit_length, train_ldm
 from synthaug.generate.validation import VALIDATION_TIMESTEPS
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import patient_hash
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
-from synthaug.models.text_encoder import tokenize
+from synthaug.models.text_encoder import build_text_encoder, tokenize
 from synthaug.models.variants import VARIANTS
 
 ONE_STEP = TrainingConfig(steps=1, batch_size=4)
@@ -554,3 +555,15 @@ def test_what_cannot_go_on_is_refused(change, message, begun_folder, tiny_subjec
     config = tiny_generator_config(**({"pretrained": begun_folder} | change))
     with pytest.raises(InputError, match=message):
         train_ldm(tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES)
+
+
+@pytest.mark.parametrize(("asked", "read"), [({}, 2528), ({"max_tokens": 300}, 300)])
+def test_the_byte_encoder_reads_as_much_as_its_reports_hold_and_tells_what_is_cut(asked, read, caplog):
+    config = TextEncoderConfig(width=16, layers=1, heads=2, **asked)
+    _, tokenizer = build_text_encoder(config)
+    with caplog.at_level(logging.WARNING):
+        fit_length(tokenizer, ["x" * 947, "y" * 2522, "y" * 2522], at_most=config.longest)
+    assert tokenizer.model_max_length == read
+    told = [record.args for record in caplog.records if record.name.startswith("synthaug")]
+    assert told == ([(2, 2, 300)] if asked else [])
+    assert tokenize(tokenizer, ["z" * 2522]).shape == (1, read)

@@ -119,9 +119,13 @@ def test_a_study_tells_near_copies_of_its_files(people, tmp_path, caplog):
         generator=GeneratorConfig(variant="radmaisi"),
     )
     with caplog.at_level(logging.WARNING):
-        Study.read(config, tmp_path / "out", lambda name, total: lambda *_: None)
+        study = Study.read(config, tmp_path / "out", lambda name, total: lambda *_: None)
     [message] = [r.getMessage() for r in caplog.records if "nearly the same image" in r.getMessage()]
     assert "1 more" in message
+    assert {frozenset((pair.subject_id, pair.nearest_subject)) for pair in study.near_copies} == {
+        frozenset(("s00", "s10")),
+        frozenset(("s01", "s11")),
+    }
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real data folder is not here; set SYNTHAUG_DATA")

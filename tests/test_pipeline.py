@@ -1,6 +1,7 @@
 """The pipeline: a volume is a pure function of its recipe, saved and loaded without a changed bit."""
 
 import json
+import socket
 
 import pytest
 import torch
@@ -8,12 +9,13 @@ from conftest import IMAGES, TINY_PREPROCESSING, tiny_generator_config
 from diffusers import UniPCMultistepScheduler
 from safetensors.torch import load_file, save_file
 
-from synthaug.config import TrainingConfig
+from synthaug.config import Config, TextEncoderConfig, TrainingConfig
 from synthaug.generate.diffusion import SAMPLERS_OF_DIFFUSION
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training import train_ldm
 from synthaug.ground.errors import InputError
 from synthaug.models.text_encoder import encode_tokens, tokenize
+from synthaug.study.checks import check_study, require_encoder
 
 REPORTS = ["PI-RADS 5 lesion", "no lesion", "", "PI-RADS 2", "PI-RADS 5 lesion"]
 SEEDS = [0, 1, 2, 3, 4]
@@ -477,3 +479,18 @@ def test_the_fingerprint_changes_with_whatever_changes_a_volume(change, saved, t
     loaded = CCELLAPipeline.from_pretrained(saved)
     change(loaded)
     assert loaded.fingerprint != tiny_pipeline.fingerprint
+
+
+def test_nothing_is_fetched_where_no_setting_names_a_hub_id(monkeypatch, tmp_path):
+    def refuse(*_):
+        pytest.fail("somebody asked the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    CCELLAPipeline.from_pretrained("builtin/ccella-tiny")
+    check_study(Config())
+    for absent in ("nowhere", str(tmp_path / "nowhere"), "a/b/c"):
+        with pytest.raises(InputError):
+            CCELLAPipeline.from_pretrained(absent)
+        with pytest.raises(InputError):
+            require_encoder(TextEncoderConfig(path=str(tmp_path / "no" / "encoder")))

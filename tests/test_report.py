@@ -34,7 +34,12 @@ from synthaug.report.styles import styles_of
 from synthaug.study.aggregate import summarise
 from synthaug.study.arms import arms_of
 from synthaug.study.costs import CostMeter, Costs, GpuMeter, ProcessorMeter, StageClock, total_costs
-from synthaug.study.records import Arm, CellRecord, Estimate, ImageComparison, Prediction, Subgroup
+from synthaug.study.records import Arm, CellRecord, Estimate, ImageComparison, Prediction, Subgroup, Summary
+from synthaug.study.records.verdicts import UNKNOWN_COHORT, UNKNOWN_PROVENANCE
+from synthaug.study.shareable import make_shareable
+from synthaug.tracking.disclosure import without_ids
+from synthaug.tracking.notes import note_of
+from synthaug.tracking.studies import metrics_of
 
 QUICK = MetricsConfig(bootstrap=10, permutations=10)
 CONFIG = Config(metrics=QUICK, study=StudyConfig(name="a study of <b>names</b>"))
@@ -519,3 +524,41 @@ def test_memory_is_told_stage_by_stage_and_the_most_of_all_sessions_counts(tmp_p
         json.dumps({"seconds": {}, "wall_seconds": 1.0, "joules": {}, "peak_mib": {"small": 9e6}})
     )
     assert total_costs(tmp_path).peak_mib == {"large": peaks["large"], "small": 9e6}
+
+
+# --- what may be wrong with the data
+
+
+ALIKE = {"image": "t2w", "subject_id": "jane", "part": "train", "nearest_subject": "joan", "nearest_part": "test"}
+
+
+def test_patients_who_may_be_one_are_told_and_not_shared(tmp_path):
+    records = [record(), record("mixed", fraction=0.5)]
+    inside = {**ALIKE, "image": "", "subject_id": "ann", "nearest_subject": "anne", "nearest_part": "train"}
+    alike = tuple({**row, "likeness": 0.93} for row in (ALIKE, inside))
+    page = page_of(tmp_path, records, near_copies=alike)
+    summary = summary_of(records, near_copies=alike)
+    assert summary.warning() in page
+    assert [row["subject_id"] for row in summary.leaking_copies()] == ["jane"]
+    assert "2 pairs" in Page(page).text
+    assert not any(name in make_shareable(page) for name in ("jane", "joan", "anne"))
+    assert "joan" not in json.dumps(without_ids(summary.to_json()))
+    told = {metric.key: metric.value for metric in metrics_of(summary)}
+    assert (told["data/near_copies"], told["data/near_copies_across_parts"]) == (2, 1)
+    assert Summary.from_json(json.loads(json.dumps(summary.to_json()))).near_copies == alike
+    assert not summary_of(records, near_copies=(alike[1],)).warning()
+
+
+def test_unknown_provenance_is_told_on_top_and_in_the_verdict(tmp_path):
+    records = [record(), replace(record("mixed", fraction=0.5), protocol=UNKNOWN_COHORT)]
+    summary, known = summary_of(records), summary_of([records[0], record("mixed", fraction=0.5)])
+    assert (summary.verdict.provenance, known.verdict.provenance) == ("unknown", "known")
+    assert summary.verdict.sentence().endswith(UNKNOWN_PROVENANCE)
+    assert UNKNOWN_PROVENANCE not in known.verdict.sentence()
+    page = page_of(tmp_path, records)
+    head = page[: page.index("<main>")]
+    assert 'id="provenance"' in head
+    assert UNKNOWN_PROVENANCE in head
+    assert UNKNOWN_PROVENANCE in note_of(summary)
+    assert summary_of([records[0]]).verdict.provenance == ""
+    assert Summary.from_json(json.loads(json.dumps(summary.to_json()))).verdict.provenance == "unknown"

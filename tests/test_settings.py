@@ -13,12 +13,15 @@ from tiny_study import STUDY
 
 from synthaug.bench.commands import read_config, run_command
 from synthaug.config import (
+    AdapterConfig,
+    AutoencoderConfig,
     ClassifierConfig,
     Config,
     DataConfig,
     ExecutionConfig,
     GeneratorConfig,
     LabelRule,
+    LevelConfig,
     MeasurementConfig,
     MetricsConfig,
     PhantomConfig,
@@ -31,7 +34,7 @@ from synthaug.config import (
 from synthaug.generate.diffusion import SCHEDULERS, swap_scheduler, training_scheduler
 from synthaug.generate.trial import require_steps
 from synthaug.ground.errors import InputError
-from synthaug.study.checks import check_study
+from synthaug.study.checks import check_study, ignored_settings, say_once
 from synthaug.study.preparation import Study
 from synthaug.tracking import require_address
 
@@ -255,3 +258,47 @@ def test_a_tracking_address_that_cannot_be_is_refused_before_any_work(address, t
 def test_an_address_that_can_be_is_not_tried(address, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     require_address()
+
+
+IGNORED = {
+    "a variant without reports": (
+        {"generator": GeneratorConfig(variant="radmaisi", text_encoder=TextEncoderConfig(layers=3))},
+        ["generator.text_encoder.layers"],
+    ),
+    "a variant without class heads": (
+        {"generator": GeneratorConfig(variant="ellamaisi", class_loss_weight=0.5)},
+        ["generator.class_loss_weight"],
+    ),
+    "an encoder from elsewhere": (
+        {"generator": GeneratorConfig(text_encoder=TextEncoderConfig(path="minilm", width=32, place_values=False))},
+        ["generator.text_encoder.width", "generator.text_encoder.place_values"],
+    ),
+    "a cascade": ({"autoencoder": AutoencoderConfig(patch=2)}, ["autoencoder.patch"]),
+    "an autoencoder": (
+        {"generator": GeneratorConfig(latents="autoencoder", guide_noise=0.3, levels=[LevelConfig()])},
+        ["generator.levels", "generator.guide_noise"],
+    ),
+    "a pretrained generator": (
+        {"generator": GeneratorConfig(pretrained="x", adapter=AdapterConfig(width=32))},
+        ["generator.adapter.width"],
+    ),
+    "a ready pool": (
+        {"pool": PoolConfig(path="x", per_class=7), "generator": GeneratorConfig(monitor_every=3)},
+        ["generator.monitor_every", "pool.per_class"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_settings_without_effect_are_named_in_one_line(name):
+    changes, names = IGNORED[name]
+    [line] = ignored_settings(replace(Config(), **changes))
+    assert line.split(" ignores ")[1].rstrip(".").split(", ") == names
+
+
+def test_nothing_is_said_where_all_has_its_effect(caplog):
+    assert ignored_settings(Config()) == []
+    assert ignored_settings(replace(Config(), study=StudyConfig(regimes=["real"]), **IGNORED["a cascade"][0])) == []
+    say_once("a setting")
+    say_once("a setting")
+    assert [record.getMessage() for record in caplog.records] == ["a setting"]

@@ -11,6 +11,7 @@ import synthaug as sa
 from synthaug.config import SplitConfig
 from synthaug.data.splits import PARTS, Split, fold_subjects, keep_training
 from synthaug.ground.errors import InputError
+from synthaug.ground.people import VARIABLE
 
 
 def people(labels, rows_each=1):
@@ -251,3 +252,24 @@ def test_another_seed_keeps_other_patients_and_all_of_them_are_the_split_itself(
 def test_training_sets_that_cannot_be_are_refused(size):
     with pytest.raises(InputError, match=r"possible are 2 \(one a class\) to 40"):
         keep_training(Split(people([0, 1] * 20), [], []), size)
+
+
+def test_a_patient_who_was_moved_in_a_saved_split_is_named(tmp_path):
+    path, subjects = tmp_path / "split.csv", people([0, 1] * 20)
+    sa.save_split(sa.split_subjects(subjects), path)
+    rows = pd.read_csv(path)
+    moved = rows.index[rows["part"] == "test"][0]
+    rows.loc[moved, "part"] = "train"
+    rows.to_csv(path, index=False)
+    with pytest.raises(InputError, match=f"{rows['patient_id'][moved]!r} was in the part test"):
+        sa.load_split(path, subjects)
+    rows.drop(columns="seal").to_csv(path, index=False)
+    assert len(sa.load_split(path, subjects).test) == (rows["part"] == "test").sum()
+
+
+def test_a_split_of_another_institution_is_read(tmp_path, monkeypatch):
+    path, subjects = tmp_path / "split.csv", people([0, 1] * 20)
+    monkeypatch.setenv(VARIABLE, "another institution's")
+    sa.save_split(sa.split_subjects(subjects), path)
+    monkeypatch.setenv(VARIABLE, "ours")
+    assert sa.load_split(path, subjects).test

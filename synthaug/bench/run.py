@@ -89,7 +89,13 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
             summary = replace(summary, subgroups=tuple(slice_arms(records, groups, config.metrics)))
         with bars.timed("image metrics"):
             measured, left_out = _measure_sources(studies.with_synthetic(cells))
-        summary = replace(summary, image_metrics=tuple(measured), image_metrics_left_out=tuple(left_out))
+        alike = dict.fromkeys(pair for study in studies for pair in study.near_copies)
+        summary = replace(
+            summary,
+            image_metrics=tuple(measured),
+            image_metrics_left_out=tuple(left_out),
+            near_copies=tuple(map(asdict, alike)),
+        )
     with placed(out, asdict(config)), tempfile.TemporaryDirectory() as plots:
         files, pictures = _write_results(config, studies, cells, records, summary)
         save_pictures([each for each in pictures if not (config.private and each.patients)], Path(plots))

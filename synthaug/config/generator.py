@@ -175,6 +175,10 @@ class AdapterConfig:
         )
 
 
+LONGEST_BYTES = 4096
+"""Bytes of a report that a byte-level encoder reads at most unless a setting says otherwise."""
+
+
 @dataclass
 class TextEncoderConfig:
     """The text encoder: a small byte-level T5 built here, or any transformers encoder by path or hub id."""
@@ -191,10 +195,17 @@ class TextEncoderConfig:
     place_values: bool = True
     """Whether the byte-level T5's digits tell their power of ten."""
     max_tokens: int = 256
-    """Reports are truncated to this on the LEFT, as the impression stands at the end (published: 512), and padded to
-    this or, in a training of the byte-level T5, to what its longest report needs."""
+    """Longer reports lose their beginning, as the impression stands at the end (published: 512); how many is told.
+    Of the byte-level T5 a bound below or above 256 counts, 256 is none: it reads as much as its longest training report
+    needs, at most 4096 bytes. Its memory grows with the square; ``training.accumulate`` bounds it."""
     trainable: bool = True
     """Train the encoder with the LDM. The byte-level T5 starts from nothing, so it must be; others stay frozen."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of a report that are read at most."""
+        follows_data = self.path is None and self.max_tokens == TextEncoderConfig.max_tokens
+        return LONGEST_BYTES if follows_data else self.max_tokens
 
     def __post_init__(self) -> None:
         require_ranges(

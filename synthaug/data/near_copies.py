@@ -73,6 +73,20 @@ class NearCopy(NamedTuple):
     likeness: float
 
 
+@dataclass(frozen=True)
+class Alike:
+    """Two patients with nearly one image or report, and the parts of the split in which they stand."""
+
+    image: str
+    """Its name; "" = the report."""
+    subject_id: str
+    part: str
+    nearest_subject: str
+    nearest_part: str
+    likeness: float
+    """Correlation of the images; 1 of reports, which are the same."""
+
+
 def fingerprint(volume: torch.Tensor) -> Fingerprint | None:
     """Fingerprint of a preprocessed volume (1, X, Y, Z); None where it is too small or empty to be told from others."""
     pooled = _pool(volume[0].float().numpy())
@@ -134,7 +148,7 @@ def find_near_copies(subjects: Sequence[tio.Subject], images: Sequence[str]) -> 
     return found
 
 
-def tell_near_copies(split: Split, images: Sequence[str]) -> list[NearCopy]:
+def tell_near_copies(split: Split, images: Sequence[str]) -> list[Alike]:
     """Log two patients whose images are nearly one, in one line, and those with one report on two sides, in another.
 
     Both are told and not refused: they are likely one person under two names, or one file that was edited, and only
@@ -145,7 +159,7 @@ def tell_near_copies(split: Split, images: Sequence[str]) -> list[NearCopy]:
         images: Names of the images to compare.
 
     Returns:
-        The near copies.
+        The pairs, those in different parts of the split first.
     """
     logger = logging.getLogger(__name__)
     part_of = {id(subject): part for part, subjects in split.parts() for subject in subjects}
@@ -168,7 +182,18 @@ def tell_near_copies(split: Split, images: Sequence[str]) -> list[NearCopy]:
             f"Subjects {one!r} ({part}) and {other!r} ({elsewhere}){more} have the same report but are two patients; "
             "give both one patient if they are one."
         )
-    return found
+    pairs = [
+        Alike(
+            copy.image,
+            copy.one["subject_id"],
+            part_of[id(copy.one)],
+            copy.other["subject_id"],
+            part_of[id(copy.other)],
+            round(copy.likeness, 3),
+        )
+        for copy in found
+    ]
+    return pairs + [Alike("", *one, *other, 1.0) for one, other in shared]
 
 
 def shared_reports(split: Split) -> list[tuple[tuple[str, str], tuple[str, str]]]:

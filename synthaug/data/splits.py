@@ -13,9 +13,12 @@ from synthaug.data.manifest import class_index
 from synthaug.data.tables import Table, read_table
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path
+from synthaug.ground.people import can_be_checked, seal
 from synthaug.ground.seeding import derive_seed, numpy_generator
 
 PARTS = ("train", "val", "test")
+SEAL = "seal"
+"""Column of a saved split."""
 
 
 @dataclass
@@ -189,9 +192,14 @@ def keep_training(split: Split, size: float, *, group: str = "patient_id", seed:
 
 
 def save_split(split: Split, path: str | Path) -> None:
-    """Write the split as CSV: subject_id, patient_id, part."""
+    """Write the split as CSV: subject_id, patient_id, part, and a seal that shows whether a row was changed since."""
     rows = [
-        {"subject_id": subject["subject_id"], "patient_id": subject["patient_id"], "part": part}
+        {
+            "subject_id": subject["subject_id"],
+            "patient_id": subject["patient_id"],
+            "part": part,
+            SEAL: seal(subject["patient_id"], subject["subject_id"], part),
+        }
         for part, subjects in split.parts()
         for subject in subjects
     ]
@@ -222,6 +230,8 @@ def load_split(path: str | Path, subjects: Sequence[tio.Subject]) -> Split:
         _require_same_patients(table, subjects)
     split = Split(*([s for s in subjects if part_of[s["subject_id"]] == part] for part in PARTS))
     refuse_shared_patients(split, source=str(path))
+    if table.has("patient_id"):
+        _refuse_moved_patients(table)
     _require_every_class(split, source=f"{path}: ")
     return split
 
@@ -234,6 +244,24 @@ def _require_same_patients(table: Table, subjects: Sequence[tio.Subject]) -> Non
             raise InputError(
                 f"{table.where(number)}: subject {row['subject_id']!r} is of patient {row['patient_id']!r} here and of "
                 f"{patient_of[row['subject_id']]!r} in the manifest; mend the one that is wrong."
+            )
+
+
+def _refuse_moved_patients(table: Table) -> None:
+    """InputError where a row of a split file that was written by :func:`save_split` was changed since."""
+    if not table.has(SEAL):
+        return
+    for number, row in table.rows.items():
+        written = row[SEAL]
+        if not written or not can_be_checked(written):
+            continue
+        before = [part for part in PARTS if seal(row["patient_id"], row["subject_id"], part) == written]
+        if before != [row["part"]]:
+            was = f"was in the part {before[0]}" if before else "had another name"
+            raise InputError(
+                f"{table.where(number)}: subject {row['subject_id']!r} of patient {row['patient_id']!r} {was} when "
+                f"this split was written, and is in {row['part']} now; put it back, or delete the column {SEAL!r} to "
+                "make the split your own."
             )
 
 

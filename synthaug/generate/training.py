@@ -97,7 +97,7 @@ def train_ldm(
     pipeline.register_to_config(precision=precision)
     if isinstance(pipeline.text_encoder, T5EncoderModel) and not config.text_encoder.path and not begun:
         texts = [text for each in subjects for text in (relabeller.longest(each) if relabeller else [each["report"]])]
-        fit_length(pipeline.tokenizer, texts, at_most=config.text_encoder.max_tokens)
+        fit_length(pipeline.tokenizer, texts, at_most=config.text_encoder.longest)
     trained_text = config.text_encoder.trainable and pipeline.denoiser.conditioning.text
     examples = Examples(subjects, pipeline, trained_text, config.geometry, relabeller, cache)
     watched = Examples(validation, pipeline, trained_text, cache=cache) if validation else None
@@ -250,7 +250,8 @@ def fit_length(tokenizer: PreTrainedTokenizerBase, reports: Sequence[str], *, at
     cut = sum(length > at_most for length in lengths.values())
     if cut:
         logger.warning(
-            "%d of %d reports are longer than generator.text_encoder.max_tokens=%d; their beginnings are cut off.",
+            "%d of %d reports are longer than the %d tokens that the text encoder reads (generator.text_encoder."
+            "max_tokens); their beginnings are cut off.",
             cut,
             len(lengths),
             at_most,

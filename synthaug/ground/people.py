@@ -78,6 +78,24 @@ def pseudonym(name: str) -> str:
     return f"id-{hmac.digest(_own_key(), f'pseudonym:{name}'.encode(), 'sha256').hex()[:12]}"
 
 
+def seal(patient_id: str, *words: str) -> str:
+    """A mark of what was written of a patient, which shows whether it was changed since; whoever has the key can tell.
+
+    Example:
+        >>> seal("phantom-1-0001", "test") == seal("phantom-1-0001", "train")
+        False
+    """
+    key = PUBLISHED_KEY if is_public(patient_id) else _own_key()
+    name = PUBLIC if is_public(patient_id) else _name_of(key)
+    return f"{name}-{hmac.digest(key, repr(['seal', patient_id, *words]).encode(), 'sha256').hex()[:16]}"
+
+
+def can_be_checked(mark: str) -> bool:
+    """Whether a mark was made with a key that is known here."""
+    key = _known_key()
+    return mark.split("-")[0] in ({PUBLIC} if key is None else {PUBLIC, _name_of(key)})
+
+
 def _keyed(key: bytes, name: str, patient_id: str) -> str:
     return f"{name}-{hmac.digest(key, f'patient:{patient_id}'.encode(), 'sha256').hex()[:32]}"
 

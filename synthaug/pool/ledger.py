@@ -1,7 +1,8 @@
 """A pool's files: the header, the append-only manifest, the claims of builders, the checked volumes.
 
 Several builders may write one folder at once, on file systems that honour ``flock``. A line of the manifest is
-written after its volume, under one lock; a volume is claimed by id before it is made. A claim ends with its process.
+written after its volume, under one lock; a volume is claimed by id before it is made. A claim ends with its process;
+where the lock of a machine that died is left, it is taken over once no sign of life has come for ten minutes.
 """
 
 import contextlib
@@ -23,11 +24,14 @@ import torchio as tio
 
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path, file_hash, inside, read_json, write_json, write_text
+from synthaug.ground.heartbeats import is_stale, keep_alive, let_go
 
 HEADER = "pool.json"
 MANIFEST = "manifest.jsonl"
 LOCK = ".lock"
 CLAIMS = "claims"
+TAKING_OVER = ".taking-over"
+"""Locked by whoever takes over a claim."""
 VOLUMES = "volumes"
 OWN_NAME = re.compile(r"volumes/\w[\w.-]*")
 """What builders call a volume; no such name leads out of the pool."""
@@ -149,16 +153,35 @@ def claim(folder: Path, volume_id: str) -> TextIO | None:
 
     Whoever gets the claim has to look into the manifest again: the one before may have finished it.
     """
-    stream = (folder / CLAIMS / volume_id).open("a")
+    path = folder / CLAIMS / volume_id
+    stream: TextIO = path.open("a")
+    if not _try_lock(stream) and is_stale(stream):
+        stream = _taken_over(path, stream)
+    if not _try_lock(stream) or not _is_there(stream):  # released, and so removed, between opening and locking
+        stream.close()
+        return None
+    keep_alive(stream)
+    return stream
+
+
+def _try_lock(stream: TextIO) -> bool:
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        stream.close()
-        return None
-    if not _is_there(stream):  # released, and so removed, between opening and locking
-        stream.close()
-        return None
-    return stream
+        return False
+    return True
+
+
+def _taken_over(path: Path, stale: TextIO) -> TextIO:
+    """Another file in the place of one whose holder gives no sign of life; of several that try, one makes it.
+
+    Should the holder live after all, both make the same bytes, and what is written whole is replaced by its equal.
+    """
+    with (path.parent / TAKING_OVER).open("a") as guard:
+        if _try_lock(guard) and is_stale(stale) and _is_there(stale):
+            path.unlink(missing_ok=True)
+    stale.close()
+    return path.open("a")
 
 
 def _is_there(stream: TextIO) -> bool:
@@ -171,14 +194,16 @@ def _is_there(stream: TextIO) -> bool:
 
 
 def release(stream: TextIO) -> None:
-    """Give a claim back."""
-    Path(stream.name).unlink(missing_ok=True)
+    """Give a claim back, unless somebody has taken it over."""
+    let_go(stream)
+    if _is_there(stream):
+        Path(stream.name).unlink(missing_ok=True)
     stream.close()
 
 
 def sweep(folder: Path) -> None:
     """Remove what killed builders left: claims without an owner, and volumes half written under such claims."""
-    left: dict[str, list[Path]] = {path.name: [] for path in (folder / CLAIMS).iterdir()}
+    left: dict[str, list[Path]] = {path.name: [] for path in (folder / CLAIMS).iterdir() if path.name != TAKING_OVER}
     for path in (folder / VOLUMES).glob(".*"):  # named .process.id_image.nii
         left.setdefault(path.name.split(".")[2].split("_")[0], []).append(path)
     for volume_id, paths in left.items():

@@ -1,10 +1,15 @@
 """What can be told of a study's settings before any data is read."""
 
+import functools
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoConfig
 
-from synthaug.config import Config, TextEncoderConfig
+from synthaug.config import Config, GeneratorConfig, TextEncoderConfig
 from synthaug.config.checks import require
 from synthaug.generate.trial import require_sampling
 from synthaug.ground.errors import InputError
@@ -57,6 +62,73 @@ def _check_generator(config: Config) -> None:
     )
     if VARIANTS[generator.variant].text:
         require_encoder(generator.text_encoder)
+
+
+def ignored_settings(config: Config) -> list[str]:
+    """A line for each choice under which settings that were changed from their defaults have no effect.
+
+    Example:
+        >>> from synthaug.config import AdapterConfig, GeneratorConfig
+        >>> ignored_settings(Config(generator=GeneratorConfig(variant="maisi", adapter=AdapterConfig(width=32))))
+        ['generator.variant=maisi ignores generator.adapter.width.']
+    """
+    changed = _changed(asdict(config), asdict(Config(data=config.data)))
+    lines = []
+    for choice, sections in _choices(config):
+        names = [name for name in changed if any(f"{name}.".startswith(f"{section}.") for section in sections)]
+        if names:
+            lines.append(f"{choice} ignores {', '.join(names)}.")
+    return lines
+
+
+def _choices(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each choice that was made, and the settings that it leaves without effect."""
+    generator = config.generator
+    if not config.study.synthetic:
+        return
+    if config.pool.path:
+        yield f"pool.path={config.pool.path}", ("autoencoder", "generator", *_fields("pool", config.pool, "path"))
+        return
+    if generator.pretrained:
+        kept = _fields("generator.text_encoder", generator.text_encoder, "trainable")
+        own = ("autoencoder", "generator.denoiser", "generator.adapter", *kept)
+        yield f"generator.pretrained={generator.pretrained}", own
+    else:
+        yield from _choices_of_design(generator)
+    if config.pool.labels != "agreed":
+        yield f"pool.labels={config.pool.labels}", ("pool.attempts",)
+
+
+def _choices_of_design(generator: GeneratorConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
+    told = VARIANTS[generator.variant]
+    of_text = ("generator.adapter", "generator.text_encoder", "generator.report_dropout")
+    of_loss = ("generator.class_loss_weight",)
+    ignored = (*(() if told.text else of_text), *(() if told.class_loss else of_loss))
+    yield f"generator.variant={generator.variant}", ignored
+    if generator.latents == "cascade":
+        yield "generator.latents=cascade", ("autoencoder", "generator.denoiser")
+    else:
+        yield "generator.latents=autoencoder", ("generator.levels", "generator.geometry", "generator.guide_noise")
+    if generator.text_encoder.path and told.text:
+        sizes = tuple(f"generator.text_encoder.{name}" for name in ("width", "layers", "heads", "place_values"))
+        yield f"generator.text_encoder.path={generator.text_encoder.path}", sizes
+
+
+def _fields(section: str, settings: Any, *but: str) -> tuple[str, ...]:
+    return tuple(f"{section}.{item.name}" for item in fields(settings) if item.name not in but)
+
+
+def _changed(now: Any, default: Any, place: str = "") -> list[str]:
+    """Dotted names of the settings that differ."""
+    if isinstance(now, dict) and isinstance(default, dict) and now.keys() == default.keys():
+        return [name for key in now for name in _changed(now[key], default[key], f"{place}.{key}".lstrip("."))]
+    return [] if now == default else [place]
+
+
+@functools.cache
+def say_once(line: str) -> None:
+    """Write a line to the log, once a process."""
+    logging.getLogger(__name__).warning(line)
 
 
 def require_encoder(config: TextEncoderConfig) -> None:

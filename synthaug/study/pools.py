@@ -13,10 +13,11 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.people import PUBLIC, can_be_told, hashes_of
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import Prompts, TrainingPrompts, WriterPrompts
+from synthaug.study.records.verdicts import UNKNOWN_COHORT as UNKNOWN_COHORT
 
-SAME_COHORT, OTHER_COHORT, UNKNOWN_COHORT = "same cohort", "other cohort", "unknown cohort"
-"""Protocols: the generator was trained on exactly the classifier's training patients, or on others; or nobody can tell,
-as they were not recorded, or under another institution's key."""
+SAME_COHORT, OTHER_COHORT = "same cohort", "other cohort"
+"""Protocols: the generator was trained on exactly the classifier's training patients, or on others. Where nobody can
+tell, as they were not recorded, or under another institution's key, it is ``UNKNOWN_COHORT``."""
 WORDS = {
     "training": "reports of training patients of the requested class",
     "writer": "reports by the report writer, from findings of the requested class",

@@ -14,7 +14,7 @@ from synthaug.classify.training import loss_weights
 from synthaug.config import ClassifierConfig, Config, GeneratorConfig
 from synthaug.data.duplicates import refuse_duplicate_images
 from synthaug.data.manifest import class_counts, stack_images
-from synthaug.data.near_copies import tell_near_copies
+from synthaug.data.near_copies import Alike, tell_near_copies
 from synthaug.data.preprocess import preprocess
 from synthaug.data.relabel import Relabeller
 from synthaug.data.splits import Split, save_split
@@ -36,7 +36,7 @@ from synthaug.models.taps import crop_centre
 from synthaug.models.variants import VARIANTS
 from synthaug.pool.pool import SyntheticPool, reports_by_class
 from synthaug.pool.verdicts import dropped_from
-from synthaug.study.checks import check_study
+from synthaug.study.checks import check_study, ignored_settings, say_once
 from synthaug.study.cohort import draw_split, load_subjects
 from synthaug.study.events import Listener, Progress, Silent, Training, Watcher
 from synthaug.study.pools import (
@@ -63,6 +63,8 @@ class Study:
     subjects: list[tio.Subject]
     split: Split
     listener: Listener = field(default_factory=Silent)
+    near_copies: list[Alike] = field(default_factory=list)
+    """Pairs of patients with nearly one image or report."""
     _relabellers: dict[str, Relabeller] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -98,6 +100,8 @@ class Study:
             InputError: Anything about the settings, the data or the split cannot be used.
         """
         check_study(config, generates=generates)
+        for line in ignored_settings(config):
+            say_once(line)
         subjects = load_subjects(config.data)
         refuse_synthetic_subjects(subjects)
         study = cls(config, out, progress, subjects, Split([], [], []), listener or Silent())
@@ -114,7 +118,7 @@ class Study:
         study.split = Split(*parts)
         refuse_duplicate_images(study.split, images)
         if config.data.root is not None:
-            tell_near_copies(study.split, images)
+            study.near_copies = tell_near_copies(study.split, images)
         return study
 
     def refuse_classifier(self, config: ClassifierConfig) -> None:

@@ -16,8 +16,8 @@ from synthaug.study.shareable import make_shareable
 
 ID_KEYS = ("subject_id", "patient_id", "nearest_subject", "nearest_patient")
 """Keys and columns that name a person."""
-TEXT_KEYS = ("error",)
-"""Keys of free text, which may name one."""
+TEXT_KEYS = ("error", "seal")
+"""Keys of free text, which may name one, and of marks by which one could be found."""
 
 
 def with_pseudonyms(record: CellRecord) -> CellRecord:

@@ -126,6 +126,7 @@ class Tracker:
         note, verdict = note_of(summary), summary.verdict
         names = {"verdict": verdict.sentence(), "verdict_kind": verdict.kind, "mlflow.note.content": note}
         names |= {"warning": summary.warning()} if summary.warning() else {}
+        names |= {"provenance": verdict.provenance} if verdict.provenance else {}
         tags = {**names, "mlflow.runName": f"study: {verdict.headline()}"}
         client.log_batch(run_id, tags=[RunTag(key, value[:8000]) for key, value in tags.items()])
         client.set_experiment_tag(self.connection.experiment, "mlflow.note.content", f"{note}\n\n{GUIDE}"[:20000])
@@ -157,6 +158,9 @@ def metrics_of(summary: Summary) -> list[Metric]:
         named |= {
             f"{name}_{part}": image.more[part] for part in ("floor", "false_alarms") if image.more.get(part) is not None
         }
+    if summary.near_copies:
+        named["data/near_copies"] = len(summary.near_copies)
+        named["data/near_copies_across_parts"] = len(summary.leaking_copies())
     now = int(1000 * time.time())
     return [Metric(as_key(name), value, now, 0) for name, value in named.items()]
 

@@ -92,6 +92,9 @@ class Summary:
     image_metrics: tuple[ImageComparison, ...] = ()
     image_metrics_left_out: tuple[Settings, ...] = ()
     """Metric, source and reason of each that says nothing here."""
+    near_copies: tuple[Settings, ...] = ()
+    """Pairs of patients with nearly one image or report: image ("" = the report), subject_id, part, nearest_subject,
+    nearest_part, likeness."""
     versions: Mapping[str, str] = field(default_factory=library_versions)
     """Of synthaug, torch and MONAI when it was written."""
     schema: int = SCHEMA
@@ -102,10 +105,17 @@ class Summary:
         return self.verdict.limit
 
     def warning(self) -> str:
-        """What stands above the verdict: that volumes are easily told from real ones; "" = nothing."""
+        """What stands above the verdict: volumes easily told from real ones, leaks over the split; "" = nothing."""
         found = [row for row in self.image_metrics if row.tells_apart]
         told = [f"{row.source + ': ' if row.source else ''}AUROC {row.estimate.words()}" for row in found]
-        return f"The synthetic volumes are easily told from real ones ({'; '.join(told)})." if found else ""
+        apart = f"The synthetic volumes are easily told from real ones ({'; '.join(told)})." if found else ""
+        leaks = len(self.leaking_copies())
+        pairs = f"{leaks} pair{'s' * (leaks > 1)} of patients in different parts of the split" if leaks else ""
+        return " ".join(filter(None, (apart, pairs and f"{pairs} have nearly the same image or report.")))
+
+    def leaking_copies(self) -> list[Settings]:
+        """The near-copies that stand in different parts of a split."""
+        return [row for row in self.near_copies if row["part"] != row["nearest_part"]]
 
     def in_metric(self, metric: str) -> list[Contrast]:
         """The contrasts in one metric."""
@@ -128,6 +138,8 @@ class Summary:
         }
         if self.subgroups:
             told["subgroups"] = [group.to_json() for group in self.subgroups]
+        if self.near_copies:
+            told["near_copies"] = list(self.near_copies)
         told["image_metrics"] = [each.to_json() for each in self.image_metrics]
         return told | {"image_metrics_left_out": list(self.image_metrics_left_out)}
 
@@ -160,6 +172,7 @@ class Summary:
             subgroups=tuple(map(Subgroup.from_json, told.get("subgroups", ()))),
             image_metrics=tuple(map(ImageComparison.from_json, told.get("image_metrics", ()))),
             image_metrics_left_out=tuple(told.get("image_metrics_left_out", ())),
+            near_copies=tuple(told.get("near_copies", ())),
             versions=told.get("versions", {}),
             schema=told.get("schema", 1),
         )

@@ -13,6 +13,9 @@ QUESTIONS = {
     "synthetic": "Training on synthetic data alone",
 }
 """What a verdict says of the arms of a regime."""
+UNKNOWN_COHORT = "unknown cohort"
+"""Protocol of a generator of which nobody can tell whom it was trained on."""
+UNKNOWN_PROVENANCE = "It is unknown whom the generator was trained on: test patients may be among them."
 ANSWERS = {"helped": "helped", "hurt": "hurt", "unclear": "showed no clear effect"}
 """What a verdict says of one comparison."""
 
@@ -44,6 +47,8 @@ class Verdict:
     """Kinds that the arms have, classical or labelled; none where an arm has none."""
     limit: str = ""
     """Why no comparison can come out clear; "" = some can."""
+    provenance: Literal["", "known", "unknown"] = ""
+    """unknown: of a generator nobody can tell whom it was trained on; "" = no arm has synthetic data."""
 
     @property
     def difference(self) -> Estimate | None:
@@ -72,7 +77,8 @@ class Verdict:
 
     def sentence(self) -> str:
         """The answer for people, made last."""
-        return f"{_answer(self)} {self.limit}".rstrip()
+        caveat = UNKNOWN_PROVENANCE if self.provenance == "unknown" else ""
+        return " ".join(filter(None, (_answer(self), self.limit, caveat)))
 
     def headline(self) -> str:
         """The answer in the few words that a column of names has room for."""
@@ -115,6 +121,7 @@ def judge(
         seeds=len(highest.seeds),
         augmentations=tuple(augmentations),
         limit=limit,
+        provenance="unknown" if any(each.protocol == UNKNOWN_COHORT for each in asked) else "known",
     )
 
 
