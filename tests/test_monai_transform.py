@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_pool import build_pool
 
-from synthaug.augment.monai_transform import SyntheticAugmentd
+from synthaug.augment.monai_transform import SyntheticAugmentArray, SyntheticAugmentd
 from synthaug.ground.errors import InputError
 
 
@@ -136,3 +136,12 @@ def test_a_composition_is_inverted_whether_or_not_the_image_was_replaced(pool, f
         result = transform(files[0])
         assert result["image"].shape == (1, 20, 20, 12)
         assert transform.inverse(result)["image"].shape == (1, 16, 16, 8)
+
+
+def test_the_array_twin_draws_what_the_dictionary_one_draws(pool):
+    array = SyntheticAugmentArray(pool, "t2w", prob=0.5).set_random_state(7)
+    twin = SyntheticAugmentd("image", pool, prob=0.5, images=["t2w"]).set_random_state(7)
+    real = torch.rand(1, 16, 16, 8)
+    drawn = [(array(real, 1), twin({"image": real, "label": 1})["image"]) for _ in range(6)]
+    assert all(torch.equal(one, other) for one, other in drawn)
+    assert len({torch.equal(one, real) for one, _ in drawn}) == 2

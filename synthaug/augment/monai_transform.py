@@ -1,4 +1,4 @@
-"""SyntheticAugmentd: what ``SyntheticAugment`` is in torchio, as a MONAI dictionary transform."""
+"""What ``SyntheticAugment`` is in torchio, as MONAI transforms: of dictionaries, and of arrays."""
 
 import copy
 import os
@@ -135,6 +135,39 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
         result |= {key: synthetic[key] for key in UNKNOWN}
         result[self.label_key] = _like(label, target)
         return result
+
+
+class SyntheticAugmentArray(RandomizableTransform):
+    """Replace an image, with probability ``prob``, by a synthetic one of the same class: the array twin.
+
+    An array carries no class, so that it is given beside the image and stays as it is; where classes shall change,
+    use :class:`SyntheticAugmentd`, which draws the same volumes from the same random state.
+
+    Args:
+        source: A SyntheticPool, its folder, or a LiveSource.
+        image: The source's name of the image.
+        prob: Probability.
+
+    Raises:
+        InputError: The source lacks the image; when called, also the class, or the grids differ.
+    """
+
+    def __init__(self, source: Source | str, image: str = "t2w", prob: float = 0.5) -> None:
+        RandomizableTransform.__init__(self, prob)
+        self._twin = SyntheticAugmentd("image", source, prob, images=[image])
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Self:
+        """As in every MONAI transform."""
+        self._twin.set_random_state(seed, state)
+        return self
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw whether, and which volume of class ``data``."""
+        self._twin.randomize(data)
+
+    def __call__(self, img: torch.Tensor, label: Any) -> torch.Tensor:
+        """The image (C, X, Y, Z), or a synthetic one of class ``label``."""
+        return self._twin({"image": img, "label": label})["image"]
 
 
 def _worker_seed() -> int | None:

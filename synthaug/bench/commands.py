@@ -267,19 +267,22 @@ def _run_metrics(arguments: Sequence[str]) -> int:
     return 0
 
 
-def read_config(words: Sequence[str]) -> Config:
+def read_config(words: Sequence[str], *, exits: bool = True) -> Config:
     """The config that ``--config FILE`` and ``--section.key value`` words give, for scripts beside the commands.
 
-    Later words win over earlier ones. What cannot be read ends the process with one line, as on a command line.
+    Later words win over earlier ones.
+
+    Args:
+        words: As on a command line.
+        exits: What cannot be read ends the process with one line, as on a command line; else it is an InputError.
 
     Example:
         >>> read_config(["--study.seeds", "[3, 4]"]).study.seeds
         [3, 4]
     """
-    parser = _config_parser()
-    words = with_presets(words)
+    parser = _config_parser(exit_on_error=exits)
     parser.add_class_arguments(Config)
-    return _config_of(_parsed(parser, words))
+    return _config_of(_parsed(parser, with_presets(words)))
 
 
 def _config_of(options: Any) -> Config:

