@@ -13,6 +13,7 @@ import pytest
 import torch
 import torchio as tio
 from conftest import TINY_PREPROCESSING, tiny_generator_config
+from diffusers import DDPMScheduler
 from small_pool import PER_CLASS, SAMPLING, build_pool, tree
 
 from synthaug.config import SamplingConfig
@@ -476,6 +477,21 @@ def test_a_class_without_reports_is_refused_before_anything_is_generated(build, 
         with pytest.raises(InputError, match="No report of class 1"):
             build(reports=reports)
     assert not (tmp_path / "pool" / MANIFEST).exists()
+
+
+def test_steps_that_a_generators_own_schedule_cannot_make_are_refused_before_anything_is_written(
+    tiny_pipeline, tiny_subjects, tmp_path
+):
+    with pytest.raises(InputError, match="steps=950"):
+        build_pool(tiny_pipeline, tiny_subjects, tmp_path / "pool", sampling=SamplingConfig(steps=950))
+    assert not (tmp_path / "pool").exists()
+    cosine = copy.copy(tiny_pipeline)
+    cosine.scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
+    with pytest.raises(InputError, match="steps=20"):
+        build_pool(cosine, tiny_subjects, tmp_path / "pool", sampling=SamplingConfig(steps=20))
+    with pytest.raises(InputError, match="steps=20"):
+        cosine.with_scheduler("dpm_solver_sde")([""], seeds=[0], num_inference_steps=20)
+    assert not (tmp_path / "pool").exists()
 
 
 def test_a_folder_without_a_pool_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 """Settings that cannot be are refused before any work; the defaults suit any number of classes."""
 
 import json
+import os
 from dataclasses import is_dataclass, replace
 from typing import get_args, get_origin, get_type_hints
 
@@ -34,6 +35,7 @@ from synthaug.config import (
 from synthaug.generate.diffusion import SCHEDULERS, swap_scheduler, training_scheduler
 from synthaug.generate.trial import require_steps
 from synthaug.ground.errors import InputError
+from synthaug.ground.people import VARIABLE
 from synthaug.study.checks import check_study, ignored_settings, say_once
 from synthaug.study.preparation import Study
 from synthaug.tracking import require_address
@@ -190,19 +192,19 @@ def test_a_batch_size_that_the_classes_divide_stands():
 
 @pytest.fixture
 def three_classes(tmp_path):
-    """Thirty-six subjects without reports."""
+    """Thirty-six subjects without reports, whose ids name people."""
     folder = tmp_path / "data"
     folder.mkdir()
     lines = ["subject_id,t2w,label"]
     for number in range(36):
         voxels = np.random.default_rng(number).random((16, 16, 8), dtype=np.float32)
         nibabel.save(nibabel.Nifti1Image(voxels, np.diag([5, 5, 8, 1])), folder / f"{number}.nii")
-        lines.append(f"s{number},{number}.nii,{number % 3}")
+        lines.append(f"jane-doe-{number},{number}.nii,{number % 3}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
     return folder
 
 
-def test_three_classes_train_with_the_default_batch_size(three_classes, tmp_path):
+def test_three_classes_train_with_the_default_batch_size_and_mlflow_names_nobody(three_classes, tmp_path):
     settings = STUDY | {"study": STUDY["study"] | {"regimes": ["real"]}, "data": {"root": str(three_classes)}}
     settings["classifier"] = {**STUDY["classifier"], "training": {"steps": 4, "warmup": 0}}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(settings))
@@ -212,6 +214,13 @@ def test_three_classes_train_with_the_default_batch_size(three_classes, tmp_path
     records = [json.loads(path.read_text()) for path in out.glob("cells/*.json")]
     assert [record["batch_size"] for record in records] == [9]
     assert not list(out.glob("generator-*"))
+    assert "jane-doe" in (out / "split.csv").read_text()
+    tracked = [out / "mlflow.db", *(path for path in (out / "mlartifacts").rglob("*") if path.is_file())]
+    assert len(tracked) > 5
+    assert not [path for path in tracked if b"jane-doe" in path.read_bytes()]
+    assert not [
+        path for path in out.rglob("*") if path.is_file() and os.environ[VARIABLE].encode() in path.read_bytes()
+    ]
 
 
 def test_stages_ask_for_what_they_need_whatever_the_regimes(tmp_path):

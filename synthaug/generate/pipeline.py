@@ -13,6 +13,7 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.utils import BaseOutput
 
 from synthaug.generate.diffusion import (
+    SCHEDULERS,
     SOLVERS_OF_EDM,
     TRAIN_TIMESTEPS,
     first_shares,
@@ -27,6 +28,7 @@ from synthaug.generate.levels import LatentSpace
 from synthaug.generate.preconditioning import denoise, told_time
 from synthaug.generate.record import model_card
 from synthaug.generate.told import require_guidance
+from synthaug.generate.trial import require_steps
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, write_json, write_text
 from synthaug.models.autoencoder import ImageAutoencoder
@@ -302,6 +304,8 @@ class CCELLAPipeline(DiffusionPipeline):
         trained = TRAIN_TIMESTEPS if self.edm else self.scheduler.config.num_train_timesteps
         if not 1 <= steps <= trained:
             raise InputError(f"num_inference_steps={steps}: the generator was trained on 1 to {trained} steps.")
+        if type(self.scheduler) in SCHEDULERS.values():
+            require_steps(self.scheduler, steps)
         self.scheduler.set_timesteps(steps, device=self.device)
 
     def read_for_finer(self, report: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:

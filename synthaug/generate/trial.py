@@ -9,6 +9,8 @@ from diffusers import SchedulerMixin
 from synthaug.generate.diffusion import Prediction, is_edm, swap_scheduler, training_scheduler
 from synthaug.ground.errors import InputError
 
+_passed: set[tuple[str, str, int]] = set()
+
 
 def require_steps(scheduler: SchedulerMixin, steps: int) -> None:
     """InputError if a sampler fails at this number of steps: some cannot place nearly as many as the training had.
@@ -17,10 +19,14 @@ def require_steps(scheduler: SchedulerMixin, steps: int) -> None:
         scheduler: A sampler; it is not changed.
         steps: Denoising steps.
     """
+    tried = (type(scheduler).__name__, repr(sorted(scheduler.config.items(), key=str)), steps)
+    if tried in _passed:
+        return
     try:
         try_steps(scheduler, steps)
     except (ValueError, IndexError, AssertionError) as error:
         raise _unusable(scheduler, steps) from error
+    _passed.add(tried)
 
 
 def try_steps(scheduler: SchedulerMixin, steps: int) -> None:
@@ -46,7 +52,7 @@ def _unusable(scheduler: SchedulerMixin, steps: int) -> InputError:
     trained = scheduler.config.num_train_timesteps
     return InputError(
         f"pool.sampling.steps={steps}: {type(scheduler).__name__} cannot make so many of the {trained} training steps; "
-        f"set fewer, at most {9 * trained // 10} suit every pool.sampling.scheduler."
+        f"set fewer, at most {9 * trained // 10} suit every pool.sampling.scheduler, or choose another scheduler."
     )
 
 

@@ -98,6 +98,7 @@ def fill(
     Raises:
         InputError: The folder holds another pool, cannot be written or is full; what is listed there stays whole.
     """
+    with_sampling(pipe, order.sampling)  # refused, if at all, before a file is written
     folder = usable_folder(Path(path))
     places = order.places(shard)
     with clear_write_errors(folder), computing_threads(order.threads or threads_of(folder)) as threads:

@@ -11,6 +11,7 @@ import torch
 
 from synthaug.config import SamplingConfig
 from synthaug.generate.pipeline import CCELLAOutput, CCELLAPipeline
+from synthaug.generate.trial import require_steps
 from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import derive_seed
 from synthaug.models.precision import Precision
@@ -23,10 +24,15 @@ def with_sampling(
     """The same networks under the scheduler and micro-batch of ``sampling``; ``pipe`` itself stays as it is.
 
     ``precision`` takes the place of the one that the generator was trained in; None = that.
+
+    Raises:
+        InputError: The scheduler does not suit the generator, or cannot make so many steps.
     """
     drawing = copy.copy(pipe).with_scheduler(sampling.scheduler)
     drawing.register_to_config(micro_batch=sampling.micro_batch, precision=precision or pipe.config.precision)
     drawing.set_progress_bar_config(disable=True)
+    if not drawing.edm:
+        require_steps(drawing.scheduler, sampling.steps)
     return drawing
 
 
