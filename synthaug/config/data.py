@@ -160,7 +160,9 @@ class DataConfig:
     images: list[str] = field(default_factory=lambda: ["t2w"])
     """Image columns, in channel order."""
     label: str = "label"
-    """Column with the class, an integer from 0."""
+    """Column with the class, an integer from 0 or one of ``classes``."""
+    classes: list[str] = field(default_factory=list)
+    """Names of the classes where ``label`` holds names, in the order that numbers them from 0: [negative, positive]."""
     unlabelled: Literal["refuse", "leave_out"] = "refuse"
     """What is done about a subject whose class is left empty: the manifest is refused, or the subject is left out."""
     report: str | None = None
@@ -212,6 +214,10 @@ class DataConfig:
         require(
             bool(self.images) and all(self.images) and len(set(self.images)) == len(self.images),
             f"data.images={self.images} must name at least one image column, each once.",
+        )
+        require(
+            len(set(self.classes)) == len(self.classes) != 1 and all(self.classes),
+            f"data.classes={self.classes} must name at least two classes, each once.",
         )
         require(
             self.public is None or any(map(str.isalnum, self.public)),

@@ -1,4 +1,7 @@
-"""The one reader of images: NIfTI and what else nibabel reads, with one rule for voxels' places and values."""
+"""The one reader of images: NIfTI and what else nibabel reads, DICOM series, MetaImage and NRRD.
+
+One rule for voxels' places and values.
+"""
 
 import contextlib
 import functools
@@ -14,19 +17,20 @@ import torch
 import torchio as tio
 from numpy.typing import NDArray
 
+from synthaug.data import series
 from synthaug.data.grids import AffineChoice, Grid, world_affine
 from synthaug.data.remarks import Remarks
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_bytes
 
-SUFFIXES = (".nii", ".nii.gz")
-"""Names of NIfTI files end so, in capitals or not."""
+SUFFIXES = (".nii", ".nii.gz", *series.SUFFIXES)
+"""Names of image files end so, in capitals or not."""
 LARGEST = 1e18
 """Larger values overflow float32 in sums of squares; no scanner writes them."""
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is named as a NIfTI image.
+    """Whether a file is named as an image.
 
     Example:
         >>> is_image(Path("t2.Nii.GZ")), is_image(Path("t2.json"))
@@ -49,7 +53,7 @@ def open_image(
     """Open an image and make sure that it holds a usable single-channel volume.
 
     Args:
-        path: The file.
+        path: The file, or the folder of a DICOM series.
         where: Table and row that name it, for errors; "" = its path.
         affine: Which matrix counts where sform and qform disagree; see :func:`synthaug.data.grids.world_affine`.
         remarks: Collects what is worth saying.
@@ -79,6 +83,9 @@ def read_volume(path: str | Path, *, affine: AffineChoice | None = None) -> tupl
 def _read(
     path: Path, *, prefix: str, affine: AffineChoice | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], list[str]]:
+    if series.is_series(path):
+        voxels, placed = series.read_series(path, prefix=prefix)
+        return _as_float32(voxels, prefix), placed, []
     content = read_bytes(path, named=prefix)
     with _named(prefix):
         if content[:2] == b"\x1f\x8b":

@@ -5,6 +5,7 @@ and ``report`` str; ``synthetic`` bool; ``provenance`` str ("" = real). Every su
 """
 
 import logging
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ def load_manifest(
     images: Sequence[str],
     *,
     label: str = "label",
+    classes: Sequence[str] = (),
     report: str | None = None,
     subject: str = "subject_id",
     patient: str = PATIENT_COLUMN,
@@ -54,7 +56,8 @@ def load_manifest(
     Args:
         csv: The manifest file.
         images: Image columns, in channel order.
-        label: Column with the class, an integer from 0.
+        label: Column with the class, an integer from 0 or one of ``classes``.
+        classes: Names of the classes in the order that numbers them, from 0, where the column holds names.
         report: Column with the report text; None = no reports, or those of ``write_report``.
         subject: Column that names the subject, without repeats.
         patient: Column that names the patient; if it is left at its default and the manifest lacks it, each subject is
@@ -104,7 +107,7 @@ def load_manifest(
         subjects.append(
             make_subject(
                 volumes,
-                label=_class_of(row[label], label, where),
+                label=_class_of(row[label], label, where, classes),
                 subject_id=row[subject],
                 patient_id=row[people],
                 report=words,
@@ -225,10 +228,22 @@ def _image_path(table: Table, number: int, column: str) -> Path:
     return inside(table.path.parent, unicodedata.normalize("NFD", cell))
 
 
-def _class_of(value: str, column: str, where: str) -> int:
+def _class_of(value: str, column: str, where: str, classes: Sequence[str] = ()) -> int:
     if not value:
         raise InputError(f"{where}: {column} is empty; give a class, or leave the row out: data.unlabelled=leave_out.")
+    if classes:
+        if value not in classes:
+            raise InputError(f"{where}: {column} is {value!r}, which is none of data.classes={list(classes)}.")
+        return list(classes).index(value)
     try:
         return class_index(float(value))
     except ValueError as error:
-        raise InputError(f"{where}: {column} is {value!r}; a class is an integer from 0.") from error
+        if re.fullmatch(r"\W*\d+(\s*[,;|/+&]\s*\d+)+\W*", value):
+            raise InputError(
+                f"{where}: {column} is {value!r}: a subject has one class here; make a column of 0 and 1 for each "
+                "finding and study one at a time: data.label."
+            ) from error
+        raise InputError(
+            f"{where}: {column} is {value!r}; a class is an integer from 0, or a name where data.classes lists the "
+            "names in their order."
+        ) from error

@@ -92,7 +92,7 @@ def read_table(path: Path, *, what: str, mend: str) -> Table:
     """Read a CSV.
 
     Args:
-        path: UTF-8 text, commas between cells.
+        path: UTF-8 text with commas between cells; or semicolons or tabs, where the header has those and no comma.
         what: What the file is, for errors: "manifest".
         mend: What to do where it is missing.
 
@@ -109,8 +109,8 @@ def read_table(path: Path, *, what: str, mend: str) -> Table:
     """
     text = _decode(read_bytes(path, missing=f"no such {what}; {mend}"), path)
     numbered: list[tuple[int, list[str]]] = []
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    number = 0
+    text, number = _without_hint(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter_of(text), strict=True)
     while True:
         number += 1
         try:
@@ -127,6 +127,23 @@ def read_table(path: Path, *, what: str, mend: str) -> Table:
     if not body:
         raise InputError(f"{path}: has no rows.")
     return Table(path, tuple(header), {number: _row(cells, header, path, number) for number, cells in body})
+
+
+def _without_hint(text: str) -> tuple[str, int]:
+    """The text without the line "sep=;" by which Excel tells the separator, and how many lines that took."""
+    first, _, rest = text.partition("\n")
+    return (rest, 1) if re.fullmatch(r'"?sep=.?"?\s*', first, flags=re.IGNORECASE) else (text, 0)
+
+
+def _delimiter_of(text: str) -> str:
+    """What stands between the cells: a comma; or a semicolon or tab, where the header has it and no comma.
+
+    Example:
+        >>> [_delimiter_of(header) for header in ("id,label", "id;label", "id\\tlabel", "id", '"a;b",label')]
+        [',', ';', '\\t', ',', ',']
+    """
+    header = re.sub(r'"[^"]*"', "", next((line for line in text.splitlines() if line.strip(BLANKS)), ""))
+    return next((mark for mark in ",;\t" if mark in header), ",")
 
 
 def spelling(name: str) -> str:

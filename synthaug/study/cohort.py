@@ -43,6 +43,7 @@ def load_subjects(config: DataConfig) -> list[tio.Subject]:
         Path(config.root) / config.manifest,
         config.images,
         label=config.label,
+        classes=config.classes,
         report=config.report,
         subject=config.subject,
         patient=config.patient,

@@ -1,0 +1,134 @@
+"""What hospitals have: DICOM series, MetaImage and NRRD lie where the same image lies as NIfTI."""
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from synthaug.config import DataConfig
+from synthaug.data.images import read_volume
+from synthaug.data.manifest import load_manifest
+from synthaug.ground.errors import InputError
+
+VALUES = np.random.default_rng(0).integers(0, 400, (12, 10, 6)).astype(np.int16)
+AFFINE = np.array([[0.8, 0.1, 0.0, -20.0], [-0.08, 1.0, 0.0, 30.0], [0.0, 0.0, 3.0, -7.0], [0, 0, 0, 1.0]])
+AFFINE[:3, :3] = np.linalg.qr(AFFINE[:3, :3])[0] * [0.8, 1.0, 3.0]
+
+
+def as_itk(values=VALUES, affine=AFFINE):
+    """The image as SimpleITK holds it: LPS, axes reversed in memory."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(values.transpose()))
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    return image
+
+
+def write_series(folder, values=VALUES, *, uid="1.2.3.4", skip=(), first="slice"):
+    """A DICOM file a slice; the names' order is not that of the slices."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image, count = as_itk(values), values.shape[2]
+    turned = np.reshape(image.GetDirection(), (3, 3))
+    for number in (each for each in range(count) if each not in skip):
+        plane = image[:, :, number]
+        place = image.TransformIndexToPhysicalPoint((0, 0, number))
+        tags = {
+            "0008|0016": "1.2.840.10008.5.1.4.1.1.4",
+            "0008|0018": f"{uid}.{number + 1}",
+            "0008|0060": "MR",
+            "0020|000d": "1.2.3",
+            "0020|000e": uid,
+            "0020|0013": str(number),
+            "0020|0032": "\\".join(f"{each:.6f}" for each in place),
+            "0020|0037": "\\".join(f"{each:.8f}" for each in [*turned[:, 0], *turned[:, 1]]),
+        }
+        for key, value in tags.items():
+            plane.SetMetaData(key, value)
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(folder / f"{first}-{count - number:02d}.dcm"))
+        writer.Execute(plane)
+    return folder
+
+
+def same_place(path, accuracy=1e-4):
+    values, affine = read_volume(path)
+    corner = np.array([0, 0, 0, 1.0])
+    if not np.allclose(affine, AFFINE, atol=accuracy):  # the stack may be counted from its other end
+        values, corner = values.flip(3), np.array([0, 0, VALUES.shape[2] - 1, 1.0])
+    assert np.array_equal(values[0].numpy(), VALUES)
+    assert np.allclose(affine @ corner, AFFINE[:, 3], atol=1e-3)
+    return True
+
+
+def test_a_series_lies_where_its_nifti_lies_by_folder_and_by_one_file(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(VALUES, AFFINE), tmp_path / "a.nii")
+    folder = write_series(tmp_path / "series")
+    assert same_place(tmp_path / "a.nii")
+    assert same_place(folder)
+    assert same_place(folder / "slice-02.dcm")
+    (folder / "slice-02.dcm").rename(folder / "IM2")  # scanners' files often have no suffix
+    assert same_place(folder / "IM2")
+
+
+@pytest.mark.parametrize("name", ["a.mha", "a.mhd", "a.nrrd", "A.MHA"])
+def test_other_formats_lie_where_the_nifti_lies(name, tmp_path):
+    sitk.WriteImage(as_itk(), str(tmp_path / name.lower()))
+    (tmp_path / name.lower()).rename(tmp_path / name)
+    assert same_place(tmp_path / name)
+
+
+def test_a_missing_slice_and_two_series_in_a_folder_are_refused(tmp_path):
+    with pytest.raises(InputError, match="slice-0"):
+        read_volume(write_series(tmp_path / "gap", skip=(3,)))
+    both = write_series(tmp_path / "both")
+    write_series(both, VALUES[::-1], uid="1.2.3.5", first="other")
+    with pytest.raises(InputError, match="2 DICOM series"):
+        read_volume(both)
+    assert same_place(both / "slice-01.dcm")
+    with pytest.raises(InputError, match="one 3D volume"):
+        read_volume(write_series(tmp_path / "one", VALUES[:, :, :1]) / "slice-01.dcm")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty"):
+        read_volume(tmp_path / "empty")
+    (tmp_path / "bad.nrrd").write_bytes(b"x" * 300)
+    with pytest.raises(InputError, match=r"bad\.nrrd"):
+        read_volume(tmp_path / "bad.nrrd")
+
+
+def test_image_columns_take_folders_and_files_of_any_kind(tmp_path):
+    write_series(tmp_path / "p0")
+    write_series(tmp_path / "p1", VALUES[::-1], uid="1.2.3.5")
+    sitk.WriteImage(as_itk(VALUES[:, ::-1]), str(tmp_path / "p2.nrrd"))
+    rows = ["subject_id;t2w;label", "p0;p0;0", "p1;p1/slice-01.dcm;1", "p2;p2.nrrd;1"]
+    (tmp_path / "manifest.csv").write_text("\ufeffsep=;\n" + "\n".join(rows), encoding="utf-8")
+    subjects = load_manifest(tmp_path / "manifest.csv", images=["t2w"])
+    assert [subject["t2w"].shape for subject in subjects] == [(1, *VALUES.shape)] * 3
+    assert [subject["label"] for subject in subjects] == [0, 1, 1]
+    (tmp_path / "manifest.csv").write_text("\n".join(rows).replace(";", "\t"), encoding="utf-8")
+    assert len(load_manifest(tmp_path / "manifest.csv", images=["t2w"])) == 3
+    (tmp_path / "manifest.csv").write_text("\n".join(rows).replace("1;p1/", "1;no/"), encoding="utf-8")
+    with pytest.raises(InputError, match="row 3"):
+        load_manifest(tmp_path / "manifest.csv", images=["t2w"])
+
+
+def test_classes_may_have_names_in_a_stated_order(tmp_path):
+    for number in range(3):
+        sitk.WriteImage(as_itk(np.roll(VALUES, number, 0)), str(tmp_path / f"{number}.mha"))
+    manifest = tmp_path / "manifest.csv"
+    rows = ["subject_id,t2w,label", "a,0.mha,benign", "b,1.mha,malignant", "c,2.mha,benign"]
+    manifest.write_text("\n".join(rows))
+    subjects = load_manifest(manifest, images=["t2w"], classes=["malignant", "benign"])
+    assert [subject["label"] for subject in subjects] == [1, 0, 1]
+    with pytest.raises(InputError, match=r"row 3: label is 'malignant'.*data\.classes"):
+        load_manifest(manifest, images=["t2w"], classes=["benign", "Malignant"])
+    with pytest.raises(InputError, match=r"row 2: label is 'benign'.*data\.classes"):
+        load_manifest(manifest, images=["t2w"])
+    manifest.write_text("\n".join(rows).replace("benign", "[0|2]"))
+    with pytest.raises(InputError, match="one class"):
+        load_manifest(manifest, images=["t2w"])
+    for names in (["one"], ["one", "one"]):
+        with pytest.raises(InputError, match=r"data\.classes"):
+            DataConfig(classes=names)
