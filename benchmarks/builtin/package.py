@@ -10,12 +10,21 @@ are then of the weights that are shipped.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from evaluate import summary
 
 import synthaug
+from synthaug.bench.commands import read_config
+from synthaug.config import Config, DataConfig
+from synthaug.data.phantom import findings_of
+from synthaug.data.relabel import Relabeller
+from synthaug.data.reports import write_prostate_report
+from synthaug.generate.examples import some_reports
+from synthaug.generate.familiarity import READ, Familiarity
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.files import atomic_folder
+from synthaug.study.cohort import draw_split, load_subjects
 
 LIMIT_MB = 12.0
 """What a builtin generator may weigh, in 10^6 bytes of safetensors."""
@@ -33,6 +42,9 @@ def main() -> None:
     # The byte-level text encoder is small; it stays as it is.
     pipeline.autoencoder.half()
     pipeline.denoiser.half()
+    if pipeline.familiarity is None:  # trained by a version that did not keep what its reports look like
+        reports = training_reports(read_config(["--config", str(options.config)]))
+        pipeline.familiarity = Familiarity.fit(pipeline.text_encoder, pipeline.tokenizer, reports)
     pipeline.record["recipe"] = options.config.read_text()
     figures = json.loads(options.evaluation.read_text()) if options.evaluation else None
     with atomic_folder(folder) as temporary:
@@ -51,6 +63,26 @@ def main() -> None:
         if weight > LIMIT_MB:
             raise SystemExit(f"{weight:.2f} MB of weights; a builtin generator may weigh {LIMIT_MB:g} MB.")
     print(f"{folder.name}: {weight:.2f} MB, fingerprint {shipped.fingerprint}")
+
+
+def training_reports(config: Config) -> list[str]:
+    """Reports that a training of this config reads, of phantoms without drawing them."""
+    data = config.data
+    if data.root is None:
+        subjects = [phantom_report(data, k) for k in range(min(data.phantom.n, READ))]
+    else:
+        subjects = draw_split(config.split, load_subjects(data)).train
+    relabeller = Relabeller.fit(subjects, data, config.generator.geometry)
+    return some_reports(subjects, relabeller, at_most=READ)
+
+
+def phantom_report(data: DataConfig, k: int) -> dict[str, Any]:
+    """A phantom patient without the image; its class need not be that of the training."""
+    name = f"phantom-{data.phantom.seed}-{k:04d}"
+    found = findings_of(name, k % 2, difficulty=data.phantom.difficulty)
+    assert found is not None
+    report = write_prostate_report(found[0], seed=found[1], style=data.style)
+    return {"subject_id": name, "label": k % 2, "report": report}
 
 
 if __name__ == "__main__":

@@ -194,6 +194,17 @@ class Examples:
         return self._texts[report]
 
 
+def some_reports(subjects: Sequence[tio.Subject], relabeller: Relabeller | None, *, at_most: int) -> list[str]:
+    """Reports of subjects that were not moved: their own, then their other wordings."""
+    wordings = relabeller.data.wordings if relabeller else 1
+    reports: list[str] = []
+    for wording in range(wordings):
+        for subject in subjects[: at_most - len(reports)]:
+            told = relabeller.rewrite(subject, NEUTRAL, wording)[0] if relabeller else str(subject["report"])
+            reports.append(told)
+    return reports
+
+
 def _make_room(kept: dict[str, Any]) -> None:
     """Forget all texts where too many are kept: with many wordings they would fill the memory."""
     if len(kept) >= TEXTS_KEPT:

@@ -23,7 +23,9 @@ from synthaug.generate.diffusion import (
     swap_scheduler,
 )
 from synthaug.generate.encode import encode_reports
-from synthaug.generate.folder import RECORD, locate, read_parts, read_record
+from synthaug.generate.familiarity import FILE as FAMILIARITY
+from synthaug.generate.familiarity import Doubts, Familiarity
+from synthaug.generate.folder import RECORD, locate, named, read_parts, read_record
 from synthaug.generate.levels import LatentSpace
 from synthaug.generate.preconditioning import denoise, told_time
 from synthaug.generate.record import model_card
@@ -52,6 +54,8 @@ class CCELLAOutput(BaseOutput):
     """(B, K) predicted from the report at the last step; None for variants without class heads."""
     seeds: list[int]
     """One a volume."""
+    unlike: list[str] | None = None
+    """Why each report is unlike those of the training, "" = it is not; None = the generator does not know them."""
 
 
 class CCELLAPipeline(DiffusionPipeline):
@@ -110,6 +114,9 @@ class CCELLAPipeline(DiffusionPipeline):
             precision=precision,
         )
         self.record: dict[str, Any] = {}
+        self.familiarity: Familiarity | None = None
+        """What the reports of the training look like; None = not known."""
+        self.doubts = Doubts()
         self._fingerprint: str | None = None
 
     @torch.no_grad()
@@ -194,11 +201,15 @@ class CCELLAPipeline(DiffusionPipeline):
             volumes.append(drawn.clamp(0, 1))
             if predicted is not None:
                 probabilities.append(predicted[:kept].float().cpu())
+        read = torch.cat(probabilities) if probabilities else None
+        unlike = self.familiarity.reasons(self.tokenizer, reports, states) if self.familiarity else None
+        self.doubts.tell(labels, read, unlike)
         empty = torch.empty(0, self.autoencoder.sequences, *(shape or self.config.shape))
         output = CCELLAOutput(
             volumes=torch.cat(volumes) if volumes else empty,
-            class_probabilities=torch.cat(probabilities) if probabilities else None,
+            class_probabilities=read,
             seeds=list(seeds),
+            unlike=unlike,
         )
         if not return_dict:  # as in diffusers; typed for those who leave it at its default
             return output.volumes, output.class_probabilities, output.seeds  # type: ignore[return-value]
@@ -353,6 +364,8 @@ class CCELLAPipeline(DiffusionPipeline):
         """Write every component in safetensors, the training record and a model card."""
         super().save_pretrained(save_directory, **kwargs)
         self.save_card(Path(save_directory))
+        if self.familiarity:
+            self.familiarity.save(Path(save_directory))
 
     def save_card(self, folder: Path) -> None:
         """Write the training record (``training.json``) and the model card (``README.md``) to a saved pipeline."""
@@ -387,6 +400,8 @@ class CCELLAPipeline(DiffusionPipeline):
         record = read_record(folder)  # first, as it is quickly read
         pipeline = cls(**read_parts(folder, variant=variant))
         pipeline.record = record
+        with named(folder / FAMILIARITY):
+            pipeline.familiarity = Familiarity.read(folder)
         return pipeline if torch_dtype is None else pipeline.to(torch_dtype)
 
     def _require_divisible(self, shapes: Sequence[Sequence[int]]) -> None:

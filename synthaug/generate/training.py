@@ -18,7 +18,8 @@ from synthaug.generate.choice import BestWeights
 from synthaug.generate.continuing import with_own_design
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.encode import NO_CACHE, TensorCache
-from synthaug.generate.examples import Examples, longest_report
+from synthaug.generate.examples import Examples, longest_report, some_reports
+from synthaug.generate.familiarity import READ, Familiarity
 from synthaug.generate.levels import LatentSpace, levels_of, training_of
 from synthaug.generate.networks import new_pipeline, pretrained_generator
 from synthaug.generate.objectives import DiffusionObjective
@@ -106,6 +107,9 @@ def train_ldm(
         run.train(level, settings, examples, watched, monitor)
     run.forget()
     pipeline.text_encoder.eval()
+    if pipeline.denoiser.conditioning.text:
+        reports = some_reports(subjects, relabeller, at_most=READ)
+        pipeline.familiarity = Familiarity.fit(pipeline.text_encoder, pipeline.tokenizer, reports)
     return pipeline.to(pipeline.denoiser.device)
 
 

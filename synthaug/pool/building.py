@@ -114,7 +114,7 @@ def fill(
             builder = _Builder(pipe, order, ledger)
             builder.make(places, on_volume or (lambda: None))
             ledger.settle()
-    builder.tell_cut_reports()
+    builder.tell_doubts()
 
 
 class _Builder:
@@ -126,9 +126,18 @@ class _Builder:
         self.common = common_recipe(self.drawing, order.sampling, override_class=order.override_class)
         self.drawn: set[str] = set()
         """Reports that volumes were drawn from."""
+        self.contradicting = 0
+        """Volumes whose report was read as another class than the requested one."""
 
-    def tell_cut_reports(self) -> None:
-        """Say once how many of the reports did not fit into the text encoder."""
+    def tell_doubts(self) -> None:
+        """Say once how many reports contradict the requested class, and how many did not fit into the text encoder."""
+        if self.contradicting:
+            logger.warning(
+                "%s: of %d new volumes the generator read another class from the report than was requested; "
+                "pool.labels=agreed turns such volumes down.",
+                self.folder,
+                self.contradicting,
+            )
         if not self.pipe.denoiser.conditioning.text:
             return
         cut = cut_reports(self.pipe.tokenizer, self.drawn)
@@ -201,7 +210,15 @@ class _Builder:
             for channel, name in enumerate(self.pipe.config.images if label is not None else ()):
                 files[name] = f"{VOLUMES}/{plan['id']}_{name}.nii"
                 hashes[name] = write_volume(self.folder / files[name], output.volumes[row, channel].numpy(), affine)
-            made = {"label": label, "files": files, "sha256": hashes, "class_probabilities": probabilities}
+            self.contradicting += probabilities is not None and int(np.argmax(probabilities)) != plan["label"]
+            made: dict[str, Any] = {
+                "label": label,
+                "files": files,
+                "sha256": hashes,
+                "class_probabilities": probabilities,
+            }
+            if output.unlike is not None:
+                made["unlike"] = output.unlike[row]
             self.ledger.append({**plan, **made})
 
 

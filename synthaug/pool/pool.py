@@ -124,6 +124,15 @@ class SyntheticPool:
         counts = {"requested": requested, "generated": generated, "turned_down": turned_down}
         return {name: dict(sorted(count.items())) for name, count in counts.items()} | {"kept": self.counts}
 
+    def doubts(self) -> dict[str, int]:
+        """Volumes whose report was read as another class than the requested one (``contradicts``), and those whose
+        report is unlike those of the generator's training (``unlike``; counted where the generator knows them)."""
+        every = [entry for entries in self._by_class.values() for entry in entries]
+        return {
+            "contradicts": sum(_read_class(entry) not in (None, place(entry)[0]) for entry in every),
+            "unlike": sum(bool(entry.get("unlike")) for entry in every),
+        }
+
     def __len__(self) -> int:
         return sum(self.counts.values())
 
@@ -265,6 +274,12 @@ class SyntheticPool:
         """As :meth:`build`, with what the pool is to hold as one value."""
         fill(pipe, path, order, shard=shard, on_volume=on_volume)
         return cls.open(path)
+
+
+def _read_class(entry: Entry) -> int | None:
+    """The class that the generator read from the volume's report; None = it reads none."""
+    probabilities = entry["class_probabilities"]
+    return max(range(len(probabilities)), key=probabilities.__getitem__) if probabilities else None
 
 
 def _read_entries(folder: Path, header: Mapping[str, Any]) -> list[Entry]:

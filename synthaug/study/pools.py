@@ -138,4 +138,7 @@ def describe_pool(pool: SyntheticPool) -> str:
     summary = pool.summary()
     counts = f"requested {summary['requested']}, generated {summary['generated']}, kept {summary['kept']}"
     dropped = f", {pool.dropped} left out as copies of training patients" if pool.dropped else ""
-    return f"{WORDS.get(policy, policy)}{told}; {LABELS[header['labels']]}; {counts}{dropped}"
+    doubts = pool.doubts()
+    other = f", {doubts['contradicts']} reports read as another class than requested" if doubts["contradicts"] else ""
+    unlike = f", {doubts['unlike']} reports unlike those of the generator's training" if doubts["unlike"] else ""
+    return f"{WORDS.get(policy, policy)}{told}; {LABELS[header['labels']]}; {counts}{dropped}{other}{unlike}"
