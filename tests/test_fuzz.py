@@ -1,11 +1,13 @@
 """Damaged input is used, or refused in one line that names the file or key; nothing is written, and it is quick.
 
-Samples run with the suite. ``pytest -m slow tests/test_fuzz.py`` makes 1,230 accidents, and 40 through the command
+Samples run with the suite. ``pytest -m slow tests/test_fuzz.py`` makes 1,490 accidents, and 40 through the command
 line; ``SYNTHAUG_FUZZ=3`` begins elsewhere. What once ended otherwise has a test of its own, without chance, where its
 root is.
 """
 
+import contextlib
 import functools
+import json
 import os
 import random
 import shutil
@@ -26,14 +28,17 @@ from small_pool import build_pool
 from tiny_study import STUDY
 
 from synthaug.bench.commands import _config_of, _parsed, _parser, run_command
-from synthaug.config import Config
+from synthaug.config import Config, MetricsConfig
 from synthaug.data.manifest import load_manifest
 from synthaug.data.splits import Split, load_split
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.record import patients_known
 from synthaug.generate.told import measured_guidance
 from synthaug.ground.errors import InputError
+from synthaug.ground.files import write_json
 from synthaug.pool.pool import SyntheticPool
+from synthaug.study.aggregate import summarise
+from synthaug.study.costs import FOLDER, STAGE_KINDS, total_costs
 from synthaug.study.pools import (
     describe_pool,
     preprocessing_of,
@@ -41,9 +46,11 @@ from synthaug.study.pools import (
     refuse_generator_leaks,
     refuse_leaks,
 )
+from synthaug.study.records import CellRecord, Prediction, read_summary
+from synthaug.study.standing import finished_summary, inputs_of, mark_finished
 
 SECONDS = 5.0
-MANY = {"manifest": 260, "image": 260, "settings": 200, "pool": 260, "generator": 250}
+MANY = {"manifest": 260, "image": 260, "settings": 200, "pool": 260, "study": 260, "generator": 250}
 """Accidents of each kind in the slow tests; with the suite a tenth of them."""
 BEGIN = 10**6 * int(os.environ.get("SYNTHAUG_FUZZ", "0"))
 SPLIT = Split([{"patient_id": "phantom-0-0000"}], [{"patient_id": "v"}], [{"patient_id": "t"}])
@@ -84,6 +91,40 @@ def draw(folder: Path) -> None:
     measured_guidance(pipeline.record)
     pipeline.set_progress_bar_config(disable=True)
     pipeline(["Lesion."], seeds=[0], num_inference_steps=1)
+
+
+def read_study(folder: Path) -> None:
+    """What a command does with the folder of a finished study."""
+    finished_summary(Config(), folder)
+    summary = read_summary(folder)
+    assert summary.verdict.sentence()
+    assert json.dumps(summary.to_json())
+    for rows in ("arms", "contrasts", "images"):
+        summary.to_frame(rows)
+    cells = [CellRecord.read(path) for path in (folder / "cells").iterdir()]
+    with contextlib.suppress(InputError):  # of cells that contradict each other the subject is named
+        summarise(cells, [], QUICK)
+    total_costs(folder)
+
+
+QUICK = MetricsConfig(bootstrap=5, permutations=5)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A finished study's records: two cells, the summary, costs, the stamp."""
+    folder, rng, records = tmp_path_factory.mktemp("fuzz-study"), np.random.default_rng(0), []
+    for regime, fraction in (("real", None), ("mixed", 0.5)):
+        scores = rng.uniform(size=8)
+        rows = tuple(Prediction(f"s{n}", f"p{n}", n % 2, (1 - each, each)) for n, each in enumerate(scores.tolist()))
+        shares = {"synthetic_fraction": fraction, "n_train": 9, "protocol": "same cohort"}
+        records.append(CellRecord(regime, 0, id=regime, predictions=rows, history=({"step": 4},), **shares))
+        write_json(folder / "cells" / f"{regime}.json", records[-1].to_json())
+    write_json(folder / "summary.json", summarise(records, [], QUICK).to_json())
+    stages = {kind: {"pool": 3.0} for kind in STAGE_KINDS}
+    write_json(folder / FOLDER / "1.json", {"wall_seconds": 9.0, "joules": {"cpu": 2.0}, **stages})
+    mark_finished(folder, inputs_of(Config(), folder), [folder / "summary.json"])
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +227,13 @@ def fuzz_generator(folder, examples):
     fuzz(draw, folder, [path for path in folder.rglob("*") if path.is_file()], examples=examples)
 
 
+def fuzz_study(folder, examples):
+    fuzz(read_study, folder, [path for path in folder.rglob("*.json") if path.is_file()], examples=examples)
+
+
 KINDS = [
     *((fuzz_manifest, "data"), (fuzz_image, "data"), (fuzz_settings, "config"), (fuzz_pool, "pool")),
+    (fuzz_study, "study"),
     (fuzz_generator, "generator"),
 ]
 

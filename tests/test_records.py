@@ -139,7 +139,7 @@ def test_a_file_of_a_later_version_is_refused(kind, summary):
         kind.from_json(told | {"schema": SCHEMA + 1})
 
 
-@pytest.mark.parametrize(("content", "words"), [(None, "no summary"), ("{}", "not a summary")])
+@pytest.mark.parametrize(("content", "words"), [(None, "no summary"), ("{}", "not the record")])
 def test_what_is_no_summary_is_refused_by_its_name(tmp_path, content, words):
     if content:
         (tmp_path / "summary.json").write_text(content)
@@ -162,3 +162,27 @@ def test_a_label_is_made_of_fields():
     assert replace(arm, tells_fraction=True).label == "mixed 0.5 train 16 variant maisi"
     assert replace(arm, name="half").label == "half train 16 variant maisi"
     assert arm.panel(without=["split.train"]) == ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": 3},
+        {"seed": "x"},
+        {"temperature": None},
+        {"predictions": []},
+        {"predictions": [{"patient_id": "p", "label": 2, "probabilities": [0.5, 0.5]}]},
+        {"predictions": [{"patient_id": "p", "label": 0, "probabilities": ["a", 0.5]}]},
+        {"predictions": [{"patient_id": 3, "label": 0, "probabilities": [0.5, 0.5]}]},
+        {"predictions": 7},
+    ],
+    ids=str,
+)
+def test_a_cells_file_that_was_damaged_is_named(tmp_path, change):
+    row = {"patient_id": "p", "label": 0, "probabilities": [0.5, 0.5]}
+    path = tmp_path / "cell.json"
+    write_json(path, {"regime": "real", "seed": 0, "predictions": [row]})
+    assert CellRecord.read(path).predictions[0].label == 0
+    write_json(path, {"regime": "real", "seed": 0, "predictions": [row]} | change)
+    with pytest.raises(InputError, match=r"cell\.json"):
+        CellRecord.read(path)

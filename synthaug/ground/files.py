@@ -12,12 +12,13 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from synthaug.ground.errors import InputError
 
+Record = TypeVar("Record")
 TEMPORARY = re.compile(r"\.(\d+)-([0-9a-f]{8})-[0-9a-f]{8}\..")
 """Names of what is being written: process, machine, a random number, and the name that it will have."""
 ABANDONED_SECONDS = 24 * 3600.0
@@ -162,6 +163,27 @@ def read_json(path: Path, *, kind: type = dict) -> Any:
     if not isinstance(found, kind):
         raise InputError(f"{path}: holds a {type(found).__name__} where a {kind.__name__} belongs.")
     return found
+
+
+def read_record(path: Path, make: Callable[[Any], Record]) -> Record:
+    """What ``make`` makes of a file of JSON; InputError that names the file where it cannot.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.json"
+        >>> write_json(path, {"steps": 3})
+        >>> read_record(path, lambda told: told["steps"])
+        3
+    """
+    try:
+        return make(read_json(path))
+    except InputError as error:
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"{path}: is not the record that belongs there ({type(error).__name__}: {error}); delete it to have it "
+            "made again."
+        ) from error
 
 
 def as_plain(value: Any) -> Any:

@@ -22,7 +22,7 @@ from synthaug.classify.training import (
 )
 from synthaug.classify.weights import SavedClassifier, require_whole, save_classifier
 from synthaug.data.manifest import class_counts
-from synthaug.ground.files import read_json, write_json
+from synthaug.ground.files import write_json
 from synthaug.metrics.classification import brier, calibration_error, classification_metrics
 from synthaug.models.optimisation import OnStep, processes
 from synthaug.study.grid import Cell
@@ -49,7 +49,7 @@ def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> Cell
     """
     path = cell_path(study.out, cell)
     # Asked once for all, so that no process finds what another has just written and leaves it to train alone.
-    found = told_by_main(CellRecord.from_json(read_json(path)) if path.is_file() else None)
+    found = told_by_main(CellRecord.read(path) if path.is_file() else None)
     if found is not None:
         require_whole(weights_path(study.out, cell))
         return replace(found, **cell.describe())

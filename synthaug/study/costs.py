@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import torch
 
-from synthaug.ground.files import read_json, write_json
+from synthaug.ground.files import read_record, write_json
 
 FOLDER = "costs"
 """Of a study's folder: a file a session, because two sessions may work on one study at once."""
@@ -173,7 +173,7 @@ class CostMeter:
 
 def total_costs(out: Path) -> Costs:
     """The costs of all sessions of a study so far."""
-    sessions: list[dict[str, Any]] = [read_json(path) for path in sorted((out / FOLDER).glob("[0-9]*.json"))]
+    sessions = [read_record(path, _session) for path in sorted((out / FOLDER).glob("[0-9]*.json"))]
     stages: dict[str, dict[str, float]] = {kind: {} for kind in STAGE_KINDS}
     joules: dict[str, float] = {}
     measured: dict[str, float] = {}
@@ -187,6 +187,14 @@ def total_costs(out: Path) -> Costs:
             measured[name] = measured.get(name, 0.0) + session["wall_seconds"]
     wall = sum(session["wall_seconds"] for session in sessions)
     return Costs(wall_seconds=wall, joules=joules, measured_seconds=measured, **stages)
+
+
+def _session(told: dict[str, Any]) -> dict[str, Any]:
+    """A session's file, whose numbers are numbers."""
+    of_stages = [told.get(kind, {}) for kind in STAGE_KINDS]
+    for value in [told["wall_seconds"], *(value for each in (told["joules"], *of_stages) for value in each.values())]:
+        float(value + 0)
+    return told
 
 
 class ProcessorMeter:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synthaug.config import Config
-from synthaug.ground.files import content_hash, read_json, write_json
+from synthaug.ground.files import content_hash, read_record, write_json
 from synthaug.study.records import Summary, read_summary
 
 STAMP = "finished.json"
@@ -51,11 +51,13 @@ def finished_summary(config: Config, out: Path) -> Summary | None:
     """The summary of a study to which nothing is to be done; None where something may have changed."""
     if not (out / STAMP).is_file():
         return None
-    stamp = read_json(out / STAMP)
-    changed = any(_look(out / name) != look for name, look in stamp["files"].items())
-    if changed or not all((out / name).exists() for name in stamp["present"]):
+    inputs, files, present = read_record(
+        out / STAMP, lambda stamp: (stamp["inputs"], dict(stamp["files"]), [*map(str, stamp["present"])])
+    )
+    changed = any(_look(out / name) != look for name, look in files.items())
+    if changed or not all((out / name).exists() for name in present):
         return None
-    unchanged = stamp["inputs"] is not None and stamp["inputs"] == inputs_of(config, out)
+    unchanged = inputs is not None and inputs == inputs_of(config, out)
     return read_summary(out) if unchanged else None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from synthaug.study.records.fields import STAGES, Estimate, Settings, known, setting_words
+from synthaug.study.records.fields import STAGES, Estimate, Settings, known, require_kinds, setting_words
 from synthaug.study.records.upgrades import fields_of_old_arm, labels_of_old_contrast
 
 
@@ -85,7 +85,9 @@ class Arm:
             for name, value in row.items()
             if isinstance(value, Mapping) and "ci_low" in value
         }
-        return cls(**{**known(cls, told), "seeds": tuple(row.get("seeds", ())), "metrics": metrics})
+        made = {**known(cls, told), "seeds": tuple(row.get("seeds", ())), "metrics": metrics}
+        require_kinds(cls, made)
+        return cls(**made)
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,9 @@ class Contrast:
             arms: Of its study, by label.
         """
         names = (row["arm"], row["baseline"]) if "arm" in row else labels_of_old_contrast(row["contrast"], arms)
-        ours, theirs = (arms.get(name) or Arm("", name=name) for name in names)
+        ours, theirs = (arms.get(name) or Arm("", name=str(name)) for name in names)
         told = {**known(cls, row), "seeds": tuple(row.get("seeds", ()))}
+        require_kinds(cls, told)
         return cls(**{**told, "arm": ours, "baseline": theirs, "difference": Estimate.from_json(row, "difference")})
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 from synthaug.ground.errors import InputError
-from synthaug.study.records.fields import SCHEMA, Settings, known, library_versions
+from synthaug.ground.files import read_record
+from synthaug.study.records.fields import SCHEMA, Settings, known, library_versions, require_kinds
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,14 @@ class Prediction:
     @classmethod
     def from_json(cls, row: Settings) -> Self:
         """A row of ``predictions``; cells of schema 1 may name the patient alone."""
-        subject = row.get("subject_id", row["patient_id"])
-        return cls(subject, row["patient_id"], row["label"], tuple(row["probabilities"]))
+        subject, probabilities = row.get("subject_id", row["patient_id"]), tuple(row["probabilities"])
+        if not (isinstance(subject, str) and isinstance(row["patient_id"], str)):
+            raise InputError(f"predictions: {row['patient_id']!r:.100} is no patient.")
+        if type(row["label"]) is not int or not 0 <= row["label"] < len(probabilities):
+            raise InputError(f"predictions: label {row['label']!r:.100} of {len(probabilities)} classes cannot be.")
+        if not all(type(each) in (int, float) and -1e-6 <= each <= 1 + 1e-6 for each in probabilities):
+            raise InputError(f"predictions: {probabilities!r:.100} are no probabilities.")
+        return cls(subject, row["patient_id"], row["label"], probabilities)
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,23 @@ class CellRecord:
         if not made.get("treatment") and "augment" in told:
             made["treatment"] = {"augment": told["augment"]}
         made["predictions"] = tuple(map(Prediction.from_json, told.get("predictions", ())))
-        return cls(**{**made, **{name: tuple(made.get(name, ())) for name in ("history", "datasets")}})
+        if len({len(row.probabilities) for row in made["predictions"]}) > 1:
+            raise InputError("predictions: some have more classes than others.")
+        made |= {name: tuple(made.get(name, ())) for name in ("history", "datasets")}
+        require_kinds(cls, made)
+        return cls(**made)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a cell's file.
+
+        Raises:
+            InputError: It is damaged.
+        """
+        record = read_record(path, cls.from_json)
+        if not record.predictions:
+            raise InputError(f"{path}: holds no predictions; delete it to have it made again.")
+        return record
 
     @property
     def classes(self) -> int:

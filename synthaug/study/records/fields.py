@@ -6,11 +6,23 @@ from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
+from synthaug.ground.errors import InputError
+
 SCHEMA = 2
 """Of the files. 1 = files without a number, written before there were records."""
 STAGES = ("autoencoder", "generator", "pool")
 """Sections of the config that say how synthetic volumes are made: an arm of real data has none of their settings."""
 Settings = Mapping[str, Any]
+KINDS: dict[str, tuple[type, ...]] = {
+    str(str): (str,),
+    str(int): (int,),
+    str(float): (int, float),
+    str(Settings): (Mapping,),
+    str(Mapping[str, float]): (Mapping,),
+    str(float | None): (int, float, type(None)),
+    str(int | None): (int, type(None)),
+}
+"""What a field of a record may hold when it is read."""
 
 
 def library_versions() -> dict[str, str]:
@@ -53,7 +65,9 @@ class Estimate:
     @classmethod
     def from_json(cls, told: Settings, name: str = "value") -> Self:
         """As :meth:`to_json` wrote it."""
-        return cls(told[name], told["ci_low"], told["ci_high"])
+        made = {"value": told[name], "low": told["ci_low"], "high": told["ci_high"]}
+        require_kinds(cls, made)
+        return cls(**made)
 
 
 def setting_words(key: str, value: Any) -> str:
@@ -64,6 +78,14 @@ def setting_words(key: str, value: Any) -> str:
         'class_weights 1.0 2.5'
     """
     return re.sub(r"[^\w.+-]+", " ", f"{key.split('.')[-1]} {value}").strip()
+
+
+def require_kinds(cls: type, made: Settings) -> None:
+    """InputError for a text, number or mapping of a record that is of another kind in a file."""
+    for each in fields(cls):
+        kinds = KINDS.get(str(each.type))
+        if kinds and each.name in made and not isinstance(made[each.name], kinds):
+            raise InputError(f"{each.name} is {made[each.name]!r:.100}, which it cannot be.")
 
 
 def known(cls: type, told: Settings) -> dict[str, Any]:

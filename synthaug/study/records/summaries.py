@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import read_json
+from synthaug.ground.files import read_record
 from synthaug.study.records.arms import Arm, Contrast
-from synthaug.study.records.fields import SCHEMA, Estimate, Settings, known, library_versions
+from synthaug.study.records.fields import SCHEMA, Estimate, Settings, known, library_versions, require_kinds
 from synthaug.study.records.verdicts import Verdict, judge
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class ImageComparison:
         """A row of ``image_metrics``, of any version."""
         own = known(cls, row)
         more = {key: value for key, value in row.items() if key not in {*own, "value", "ci_low", "ci_high"}}
+        require_kinds(cls, own)
         return cls(**{**own, "estimate": Estimate.from_json(row), "more": more})
 
 
@@ -162,6 +163,7 @@ class Summary:
         else:
             n_test = max((arm.n_test for arm in arms), default=0)
             verdict = judge(contrasts, confidence=0.95, n_test=n_test, limit=told.get("p_limit", ""))
+        require_kinds(cls, {name: told[name] for name in ("cells", "permutations", "schema") if name in told})
         return cls(
             cells=told["cells"],
             arms=arms,
@@ -173,7 +175,7 @@ class Summary:
             image_metrics=tuple(map(ImageComparison.from_json, told.get("image_metrics", ()))),
             image_metrics_left_out=tuple(told.get("image_metrics_left_out", ())),
             near_copies=tuple(told.get("near_copies", ())),
-            versions=told.get("versions", {}),
+            versions=dict(told.get("versions", {})),
             schema=told.get("schema", 1),
         )
 
@@ -212,7 +214,4 @@ def read_summary(path: str | Path) -> Summary:
     file = Path(path) / "summary.json" if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise InputError(f"{file}: no summary there; name the folder of a finished study.")
-    try:
-        return Summary.from_json(read_json(file))
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{file}: not a summary of a study (it lacks {error}).") from error
+    return read_record(file, Summary.from_json)

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from synthaug.ground.errors import InputError
 from synthaug.study.records.arms import Arm, Contrast
-from synthaug.study.records.fields import Estimate, Settings, known
+from synthaug.study.records.fields import Estimate, Settings, known, require_kinds
 
 QUESTIONS = {
     "mixed": "Adding synthetic data",
@@ -66,14 +67,12 @@ class Verdict:
     def from_json(cls, told: Settings, arms: Mapping[str, Arm]) -> Self:
         """The key ``answer``."""
         ends = {name: told[name] and Contrast.from_json(told[name], arms) for name in ("lowest", "highest")}
-        return cls(
-            **{
-                **known(cls, told),
-                "regimes": tuple(told["regimes"]),
-                "augmentations": tuple(told["augmentations"]),
-                **ends,
-            }
-        )
+        lists = {name: tuple(map(str, told[name])) for name in ("regimes", "augmentations")}
+        made = {**known(cls, told), **lists, **ends}
+        require_kinds(cls, made)
+        if made["kind"] not in ("helped", "hurt", "unclear", "none"):
+            raise InputError(f"answer: kind is {made['kind']!r:.100}, which is no answer.")
+        return cls(**made)
 
     def sentence(self) -> str:
         """The answer for people, made last."""
