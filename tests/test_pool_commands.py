@@ -22,6 +22,7 @@ from synthaug.data.splits import Split
 from synthaug.generate.record import patient_hash, patients_known
 from synthaug.ground.errors import InputError
 from synthaug.pool.export import export_pool
+from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import TrainingPrompts, WriterPrompts
 from synthaug.study.pools import (
     UNKNOWN_COHORT,
@@ -268,3 +269,70 @@ def test_prompts_follow_the_policy_and_findings_leave_out_who_is_held_out(tiny_p
         assert overrides_class(PoolConfig(prompts=policy), tiny_pipeline) == (policy == "override")
     pool = build_pool(tiny_pipeline, [], tmp_path / "pool", reports=prompts, override_class=True)
     assert "the class vector is told; the requested class is the label; requested {0: 3, 1: 5}" in describe_pool(pool)
+
+
+REPORTS = """report,label,spacing
+"Lesion, left PZ, PI-RADS 4.",1,5 5 8
+No lesion. PI-RADS 1.,0,
+TZ lesion PI-RADS 5,1,"5, 5, 8"
+"""
+
+
+def build_from(arguments, csv, out, *words):
+    return main([*arguments, "--out", str(out), "--pool.reports", str(csv), *words])
+
+
+def test_a_pool_from_a_file_of_reports_has_one_volume_a_row(arguments, tmp_path, capsys):
+    csv = tmp_path / "reports.csv"
+    csv.write_text(REPORTS)
+    assert build_from(arguments, csv, tmp_path / "pool", "--pool.per_class", "7") == 0
+    assert "kept {0: 1, 1: 2}" in capsys.readouterr().out
+    pool = SyntheticPool.open(tmp_path / "pool")
+    assert [entry["recipe"]["report"] for entry in pool.entries(1)] == [
+        "Lesion, left PZ, PI-RADS 4.",
+        "TZ lesion PI-RADS 5",
+    ]
+    assert pool.header["prompts"]["policy"] == "reports"
+    assert pool.header["prompts"]["patients"] is None  # nobody says whose reports they are
+    csv.write_text("patient_id," + REPORTS.replace("\n", "\np1,").removesuffix("p1,"))
+    assert build_from(arguments, csv, tmp_path / "known") == 0
+    assert SyntheticPool.open(tmp_path / "known").header["prompts"]["patients"] == [patient_hash("p1")]
+
+
+def test_rows_that_cannot_be_used_are_named_and_left_out_only_where_asked(arguments, tmp_path, capsys, caplog):
+    csv = tmp_path / "reports.csv"
+    csv.write_text(REPORTS + "\n,1,\nreport,2,\nreport,one,\nreport,,\nreport,0,1 1 1\nreport,0,5 5\n")
+    assert build_from(arguments, csv, tmp_path / "pool") == 2
+    errors = capsys.readouterr().err
+    assert "6 of 9 rows" in errors
+    assert all(f"row {number} (" in errors for number in range(6, 12))
+    assert not (tmp_path / "pool").exists()
+    assert build_from(arguments, csv, tmp_path / "pool", "--pool.unusable", "leave_out") == 0
+    named = [record for record in caplog.records if record.name.endswith("report_file")]
+    assert len(named) == 6
+    assert len(SyntheticPool.open(tmp_path / "pool")) == 3
+    csv.write_text("report,label\n,1\n")
+    assert build_from(arguments, csv, tmp_path / "none", "--pool.unusable", "leave_out") == 2
+    assert "1 of 1 rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such file of reports"),
+        ("text,label\na,1\n", "no column 'report'"),
+        ("report,label\n", "has no rows"),
+    ],
+)
+def test_a_file_that_is_none_of_reports_is_refused(arguments, tmp_path, capsys, text, message):
+    csv = tmp_path / "reports.csv"
+    if text is not None:
+        csv.write_text(text)
+    assert build_from(arguments, csv, tmp_path / "pool") == 2
+    assert message in capsys.readouterr().err
+
+
+def test_reports_of_a_file_and_the_writer_exclude_each_other():
+    for settings in ({"reports": "x.csv", "prompts": "writer"}, {"unusable": "leave_out"}):
+        with pytest.raises(InputError):
+            PoolConfig(**settings)

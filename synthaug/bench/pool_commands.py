@@ -10,6 +10,7 @@ from synthaug.bench.run import Bars
 from synthaug.config import DataConfig, GeneratorConfig, PoolConfig, SplitConfig
 from synthaug.data.manifest import class_counts
 from synthaug.data.preprocess import preprocess
+from synthaug.data.splits import Split
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.told import measured_guidance
 from synthaug.ground.errors import InputError
@@ -20,6 +21,8 @@ from synthaug.pool.cluster import build_on_ray
 from synthaug.pool.export import Layout, export_pool
 from synthaug.pool.montage import save_montage
 from synthaug.pool.pool import SyntheticPool
+from synthaug.pool.prompts import Prompts
+from synthaug.pool.report_file import read_report_file
 from synthaug.study.cohort import draw_split, load_subjects
 from synthaug.study.pools import (
     describe_pool,
@@ -45,14 +48,14 @@ def build(
     shard: tuple[int, int] | None = None,
     measured: bool = False,
 ) -> None:
-    """Fill a pool from a generator and the training patients' reports, in this process or on a Ray cluster.
+    """Fill a pool from a generator and the training patients' reports, or from a file of reports.
 
     The same pool, byte for byte, whatever the executor; several may fill it at once, and one that was killed goes on
     when it is run again.
 
     Args:
         out: Folder of the pool.
-        data: Where the subjects come from, whose reports prompt the generator.
+        data: Where the subjects come from, whose reports prompt the generator; not read where pool.reports is set.
         split: Only its training part prompts.
         pool: What the pool holds.
         generator: Folder, builtin name or hub id; where a study's config says how a generator is made, its
@@ -73,16 +76,16 @@ def build(
                 "the config says how to train a generator; name a trained one by --generator after --config."
             )
         generator = generator.pretrained
-    parts = draw_split(split, load_subjects(data))
+    parts = None if pool.reports else draw_split(split, load_subjects(data))
     pipe = CCELLAPipeline.from_pretrained(generator)
-    labels = sorted(class_counts(parts.train))
+    prompts, per_class = _prompts(pool, pipe, parts)
     sampling, guidance = pool.sampling, measured_guidance(pipe.record)
     if measured and guidance not in (None, sampling.guidance):
         sampling = replace(sampling, guidance=guidance)
         print(f"guidance {guidance:g}, as the generator's card was measured; --pool.sampling.guidance sets another")
     order = Order(
-        per_class=dict.fromkeys(labels, pool.per_class),
-        prompts=prompts_of(pool, parts),
+        per_class=per_class,
+        prompts=prompts,
         seed=pool.seed,
         sampling=sampling,
         override_class=overrides_class(pool, pipe),
@@ -99,6 +102,15 @@ def build(
         pipe.to("cuda" if torch.cuda.is_available() else "cpu")
         built = SyntheticPool.fill(pipe, out, order, shard=shard, on_volume=on_volume)
     print(f"pool: {built.path}: {describe_pool(built)}")
+
+
+def _prompts(pool: PoolConfig, pipe: CCELLAPipeline, parts: Split | None) -> tuple[Prompts, dict[int, int]]:
+    """Prompts, and how many volumes of each class they are for: one a row of a file, else ``pool.per_class``."""
+    if parts is None:
+        classes, spacing_mm = pipe.denoiser.config.classes, pipe.config.spacing_mm
+        read = read_report_file(str(pool.reports), classes=classes, spacing_mm=spacing_mm, unusable=pool.unusable)
+        return read, read.counts
+    return prompts_of(pool, parts), dict.fromkeys(sorted(class_counts(parts.train)), pool.per_class)
 
 
 def _bar_when_begun(volumes: int) -> Callable[[], None]:

@@ -27,6 +27,7 @@ class SamplingConfig:
 
 PromptPolicy = Literal["training", "writer", "override"]
 LabelPolicy = Literal["requested", "predicted", "agreed"]
+UnusableRows = Literal["refuse", "leave_out"]
 
 
 @dataclass
@@ -44,6 +45,12 @@ class PoolConfig:
     """Where reports come from: training: the training subjects' of the class; writer: the report writer, from
     structured findings; override: as training, and the requested class takes the place of the one read from the
     report."""
+    reports: str | None = None
+    """CSV of reports in place of the training subjects': columns report and label, and, if wanted, spacing (of voxels,
+    the generator's own) and patient_id. ``synthaug pool build`` draws one volume a row; ``per_class`` says nothing."""
+    unusable: UnusableRows = "refuse"
+    """What is done about rows of ``reports`` that cannot be used: the file is refused, or they are left out; both name
+    the rows."""
     marksheet: str | None = None
     """CSV with PI-CAI's columns, whose findings the writer words; patients to validate and test by are left out.
     None = findings are drawn."""
@@ -70,12 +77,21 @@ class PoolConfig:
             f"pool.style={self.style} is the report writer's; set pool.prompts to writer, not {self.prompts}.",
         )
 
+        require(
+            self.reports is None or self.prompts != "writer",
+            "pool.reports gives reports and pool.prompts=writer words them; set one of the two.",
+        )
+        require(
+            self.unusable == "refuse" or self.reports is not None,
+            "pool.unusable speaks of the rows of pool.reports; set that, or leave it out.",
+        )
+
     def recorded(self) -> dict[str, Any]:
-        """As a pool's identity keeps it: the template stands for itself, as before there was a choice.
+        """As a pool's identity keeps it: what was not there in earlier versions is left out at its default.
 
         Example:
             >>> "style" in PoolConfig().recorded(), PoolConfig(prompts="writer", style="any").recorded()["style"]
             (False, 'any')
         """
-        settings = asdict(self)
-        return settings if self.style != "template" else {k: v for k, v in settings.items() if k != "style"}
+        later = {"style": "template", "reports": None, "unusable": "refuse"}
+        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}

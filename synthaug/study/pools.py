@@ -13,6 +13,7 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.people import PUBLIC, can_be_told, hashes_of
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import Prompts, TrainingPrompts, WriterPrompts
+from synthaug.pool.report_file import read_report_file
 from synthaug.study.records.verdicts import UNKNOWN_COHORT as UNKNOWN_COHORT
 
 SAME_COHORT, OTHER_COHORT = "same cohort", "other cohort"
@@ -21,6 +22,7 @@ tell, as they were not recorded, or under another institution's key, it is ``UNK
 WORDS = {
     "training": "reports of training patients of the requested class",
     "writer": "reports by the report writer, from findings of the requested class",
+    "reports": "reports of a file",
 }
 LABELS = {
     "requested": "the requested class is the label",
@@ -33,8 +35,10 @@ def prompts_of(config: PoolConfig, split: Split) -> Prompts:
     """The prompts that a config asks for, of training patients only; written findings leave out who is held out.
 
     Raises:
-        InputError: The marksheet cannot be read or lacks a class.
+        InputError: The file of reports or the marksheet cannot be read or lacks a class.
     """
+    if config.reports:
+        return read_report_file(config.reports, unusable=config.unusable)
     if config.prompts != "writer":
         return TrainingPrompts(split.train)
     if config.marksheet is None:
