@@ -91,8 +91,8 @@ def optimise(
             f"of {config.accumulate} parts."
         )
     parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+    optimizer = torch.optim.AdamW(  # fused: a quarter of the time of one pass a tensor
+        parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
     )
     schedule = _schedule(optimizer, config)
     average = None
