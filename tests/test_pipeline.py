@@ -1,6 +1,7 @@
 """The pipeline: a volume is a pure function of its recipe, saved and loaded without a changed bit."""
 
 import json
+import shutil
 import socket
 
 import pytest
@@ -494,3 +495,25 @@ def test_nothing_is_fetched_where_no_setting_names_a_hub_id(monkeypatch, tmp_pat
             CCELLAPipeline.from_pretrained(absent)
         with pytest.raises(InputError):
             require_encoder(TextEncoderConfig(path=str(tmp_path / "no" / "encoder")))
+
+
+DAMAGED = {
+    "model_index.json": [{"images": 3}, {"shape": [16, 16]}, {"micro_batch": {}}, {"spacing_mm": ["x", 1, 1]}],
+    "scheduler/scheduler_config.json": [{"num_train_timesteps": "x"}, {"beta_schedule": "y"}],
+    "tokenizer/tokenizer_config.json": [{"added_tokens_decoder": {"0": {"content": "<pad>", "special": []}}}],
+    "text_encoder/config.json": [{"d_model": "x"}, {"layer_norm_epsilon": []}],
+    "autoencoder/config.json": [{"norm_groups": 7}, {"patch": 2.5}, {"sequences": 2}],
+    "denoiser/config.json": [{"variant": True}, {"adapter_size": 3}],
+    "training.json": [{"patients": {}}, {"patients": [3]}, {"generator": 3}, {"preprocessing": 3}],
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "change"), [(file, change) for file, changes in DAMAGED.items() for change in changes]
+)
+def test_a_damaged_folder_is_named(saved, tmp_path, file, change):
+    folder = shutil.copytree(saved, tmp_path / "generator")
+    told = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**told, **change}))
+    with pytest.raises(InputError, match=str(folder)):
+        CCELLAPipeline.from_pretrained(folder)

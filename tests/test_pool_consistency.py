@@ -116,3 +116,26 @@ def test_a_volume_that_was_made_again_stands_twice_and_once(pool):
     ledger.refresh()
     ledger.close()
     assert ledger.torn == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"trained_on_patients": None},
+        {"trained_on_patients": [3]},
+        {"prompts": True},
+        {"prompts": {"policy": "training", "patients": 3}},
+        {"labels": "best"},
+        {"override_class": "no"},
+        {"preprocessing": "x"},
+        {"preprocessing": {"shape": 16, "spacing_mm": [1, 1, 1]}},
+        {"shape": [16, 16, "8"]},
+        {"images": ["t2w", "t2w"]},
+    ],
+    ids=str,
+)
+def test_a_header_that_was_damaged_is_named(pool, change):
+    path = pool.path / HEADER
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(InputError, match=f"{HEADER}: {next(iter(change))}"):
+        SyntheticPool.open(pool.path)

@@ -94,15 +94,11 @@ def preprocessing_of_record(born: Any) -> PreprocessConfig:
     try:
         told: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each for key, each in born.items()}
         config = PreprocessConfig(**told)
+        if len(config.shape) != 3 or len(config.spacing_mm) != 3:
+            raise ValueError("three axes")
     except (AttributeError, TypeError, ValueError, IndexError, OverflowError) as error:
-        raise InputError(f"preprocessing: {_short(born)} is none.") from error
-    if len(config.shape) != 3 or len(config.spacing_mm) != 3:
-        raise InputError(f"preprocessing: {_short(born)} is none.")
+        raise InputError(f"preprocessing: {born!r:.200} is none.") from error
     return config
-
-
-def _short(value: Any) -> str:
-    return f"{value!r:.200}"
 
 
 def _without_patients(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -101,6 +101,8 @@ def _fault(entry: Entry, header: Mapping[str, Any]) -> str:
     if not isinstance(entry.get("attempt", 0), int) or not isinstance(recipe.get("report", ""), str):
         return f"has attempt {entry.get('attempt')!r} and report {recipe.get('report')!r:.100}"
     told = isinstance(probabilities, list) and all(isinstance(each, int | float) for each in probabilities)
+    if probabilities is not None and not told:
+        return f"has class probabilities {probabilities!r:.100}, which are none"
     if policy != "requested" and not (told and probabilities):
         return f"labels={policy}, and its class probabilities are {probabilities!r}"
     wanted = final_label(requested, probabilities, policy)
