@@ -18,6 +18,7 @@ import torch
 from synthaug import __version__
 from synthaug.bench.commands import COMMANDS, SPINS, main, read_config, run_command
 from synthaug.bench.help import OPTIONS
+from synthaug.bench.run import describe_cells
 from synthaug.config import Config
 from synthaug.config.presets import FOLDER, PRESETS
 
@@ -244,9 +245,24 @@ def test_printed_config_is_a_config(untimed, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_shipped_config_parses(untimed, path, capsys):
-    assert run_command("bench", ["--config", str(path), "--dry-run"]) == 0
-    assert "real" in capsys.readouterr().out
+def test_every_shipped_config_parses(path):
+    cells = describe_cells(read_config(["--config", str(path)], exits=False))
+    assert "real" in {cell.regime for cell in cells}
+
+
+def test_a_dry_run_reads_the_data(untimed, data, capsys):
+    options = ["--data.root", str(data), "--dry-run", *SMALL]
+    assert run_command("bench", options) == 0
+    assert "problems: none" in capsys.readouterr().out
+    nan_image(data)
+    (data / "images/05.nii").unlink()
+    assert run_command("bench", options) == 2
+    shown = capsys.readouterr().out
+    assert [line.split()[:2] for line in shown.splitlines() if "images/" in line] == [
+        ["5", "images/03.nii"],
+        ["7", "images/05.nii"],
+    ]
+    assert run_command("bench", [*options, "--data.manifest", "absent.csv"]) == 2
 
 
 def test_overview_and_unknown_commands(capsys):

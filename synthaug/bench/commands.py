@@ -26,6 +26,7 @@ from synthaug.ground.files import NO_ROOM, sqlite_address
 from synthaug.study.standing import finished_summary
 
 COMMANDS = {
+    "check": "read a folder or CSV of your own, tell its problems, propose a config",
     "bench": "run a whole study: data, generator, pool, classifiers, comparison",
     "train-autoencoder": "train the image autoencoder of a study",
     "train-ldm": "train the generator of a study (and its autoencoder where missing)",
@@ -103,6 +104,9 @@ def _run(command: str, arguments: Sequence[str]) -> int:
             return _run_import(arguments)
     if command == "report":
         return _run_report(arguments)
+    if command == "check":
+        with _quiet():
+            return _run_check(arguments)
     if command == "pool" and arguments and not arguments[0].startswith("-"):
         with _quiet():
             return _run_pool(*arguments)
@@ -227,6 +231,15 @@ def _run_report(arguments: Sequence[str]) -> int:
         raise InputError(f"{path}: no such report; run the study first.")
     print(f"report: {path}")
     return 0
+
+
+def _run_check(arguments: Sequence[str]) -> int:
+    from synthaug.bench.check import check
+
+    parser = _plain_parser("check")
+    parser.add_function_arguments(check, as_positional=True, skip={"quick"})
+    parser.add_argument("--quick", action="store_true", help="leave the timing of the study on this machine out")
+    return check(**vars(_parsed(parser, arguments)))
 
 
 def _run_pool(action: str, *arguments: str) -> int:
@@ -368,6 +381,12 @@ def _dry_run(config: Config) -> int:
         fraction = "" if cell.synthetic_fraction is None else f"  synthetic fraction {cell.synthetic_fraction:g}"
         settings = "".join(f"  {key} {value}" for key, value in cell.settings.items())
         print(f"{cell.regime:<10} seed {cell.seed}{fraction}{settings}")
+    if config.data.root is not None:
+        from synthaug.bench.check import check_data
+
+        with _quiet():
+            if check_data(config.data):
+                return 2
     print(describe_time(cells))
     return 0
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 TASKS = {
-    "Try it, or run your own study": ("bench", "report"),
+    "Try it, or run your own study": ("bench", "check", "report"),
     "One stage of a study": ("train-autoencoder", "train-ldm", "pool", "classify", "metrics"),
     "Generators from elsewhere": ("import",),
 }
@@ -40,7 +40,7 @@ def overview(commands: Mapping[str, str]) -> str:
             *lines,
             "",
             "synthaug COMMAND --help: the options that people use. --help-all: every setting. --version: the version.",
-            "All but import share one config and one output folder.",
+            "All but check and import share one config and one output folder.",
         ]
     )
 

@@ -83,7 +83,7 @@ def load_manifest(
     for column in measured:
         if not any(row[column] for row in table.rows.values()):
             raise InputError(f"{csv}: column {column!r} is empty in every row; leave data.measurements.{column} out.")
-    _check_people(table, subject, patient)
+    check_people(table, subject, patient)
     people = patient if patient in table.columns else subject
     synthetic = provenance if table.has(provenance) else None
     subjects, remarks = [], Remarks()
@@ -101,13 +101,13 @@ def load_manifest(
             raise InputError(f"{where}: no report; give one, or go without: data.unreported=keep.")
         volumes, grids = {}, {}
         for name in images:
-            path = _image_path(table, number, name)
+            path = image_path(table, number, name)
             volumes[name], grids[name] = open_image(path, where=where, affine=affine, remarks=remarks)
         refuse_apart(grids, where=where)
         subjects.append(
             make_subject(
                 volumes,
-                label=_class_of(row[label], label, where, classes),
+                label=class_of(row[label], label, where, classes),
                 subject_id=row[subject],
                 patient_id=row[people],
                 report=words,
@@ -200,7 +200,7 @@ def class_counts(subjects: Sequence[tio.Subject]) -> dict[int, int]:
     return counts
 
 
-def _check_people(table: Table, subject: str, patient: str) -> None:
+def check_people(table: Table, subject: str, patient: str) -> None:
     """Who is a patient is told, not guessed: an absent column is taken as such only where nothing looks like it."""
     if patient != PATIENT_COLUMN:
         table.require(patient)
@@ -217,7 +217,7 @@ def _check_people(table: Table, subject: str, patient: str) -> None:
     table.refuse_repeats(subject)
 
 
-def _image_path(table: Table, number: int, column: str) -> Path:
+def image_path(table: Table, number: int, column: str) -> Path:
     """Where a cell's image lies; names of files may be in Unicode's other form (NFD), as macOS writes them."""
     cell = table.rows[number][column]
     if not cell:
@@ -228,7 +228,8 @@ def _image_path(table: Table, number: int, column: str) -> Path:
     return inside(table.path.parent, unicodedata.normalize("NFD", cell))
 
 
-def _class_of(value: str, column: str, where: str, classes: Sequence[str] = ()) -> int:
+def class_of(value: str, column: str, where: str, classes: Sequence[str] = ()) -> int:
+    """The class that a cell holds, as a number or as one of the names."""
     if not value:
         raise InputError(f"{where}: {column} is empty; give a class, or leave the row out: data.unlabelled=leave_out.")
     if classes:

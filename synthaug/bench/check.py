@@ -1,0 +1,243 @@
+"""``synthaug check FOLDER|CSV``: read everything, tell the problems, propose a config."""
+
+import resource
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchio as tio
+import yaml
+from tqdm import tqdm
+
+from synthaug.bench.findings import SHOWN, describe, tell_problems, too_few
+from synthaug.config import DataConfig, PreprocessConfig
+from synthaug.data.duplicates import image_hash
+from synthaug.data.folders import draft_manifest
+from synthaug.data.near_copies import find_near_copies
+from synthaug.data.plan import GridPlan, plan_grid
+from synthaug.data.preprocess import preprocess
+from synthaug.data.survey import Problem, Survey, survey_manifest
+from synthaug.data.tables import read_table
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import write_text
+from synthaug.statistics.detectable import POWER, planned_difference
+
+MARK = "# Written by `synthaug check`."
+VOXELS = {"cpu": 2**16, "small-gpu": 2**19}
+"""Voxels of a volume that the networks of a preset train on in reasonable time."""
+COMPARED = 2**15
+"""Voxels at which images are compared with each other."""
+ENOUGH_REPORTS = 0.8
+USUAL = 0.75
+"""AUROC for which it is told what can be shown."""
+FEW = 40
+"""Training patients below which a generator from nothing learns its patients by heart."""
+
+
+def check(
+    source: str,
+    images: list[str] | None = None,
+    label: str = "label",
+    classes: list[str] | None = None,
+    report: str | None = None,
+    subject: str = "subject_id",
+    patient: str = "patient_id",
+    out: str = "config.yaml",
+    quick: bool = False,
+) -> int:
+    """Read every file of a folder or CSV, tell the problems, and write a config to begin with.
+
+    Args:
+        source: Folder of images, with a manifest.csv or without (one is then drafted there), or a CSV.
+        images: Image columns; none = those that name images.
+        label: Column of the class.
+        classes: Names of the classes in the order that numbers them; none = sorted.
+        report: Column of the reports; none = report, where there is one.
+        subject: Column that names the subject.
+        patient: Column that names the patient.
+        out: Config to write.
+        quick: Leave the timing of the study on this machine out.
+
+    Returns:
+        0, or 2 where a row cannot be used; then no config is written.
+    """
+    target = _writable(Path(out))
+    manifest = _manifest_of(Path(source))
+    found = _survey(
+        manifest,
+        images=images or (),
+        label=label,
+        classes=classes or (),
+        report=report,
+        subject=subject,
+        patient=patient,
+    )
+    print("\n".join(describe(found)))
+    problems = [*found.problems, *too_few(found)]
+    plan = None
+    if found.subjects:
+        preset = "small-gpu" if torch.cuda.is_available() else "cpu"
+        plan = plan_grid(found.looks[found.images[0]], voxels=VOXELS[preset])
+        print("\n".join(tell_copies(found)))
+    print("\n".join(tell_problems(problems)))
+    if problems or plan is None:
+        print("No config was written: mend these, then run the same again.")
+        return 2
+    columns = {"label": label, "subject": subject, "patient": patient}
+    write_text(target, config_text(found, plan, columns))
+    print("\n".join(advise(found, plan)))
+    print(f"config: {target}\nnext: synthaug bench --preset {preset} --config {target} --out runs/mine")
+    if not quick:
+        print(_time_and_memory(preset, target, found, plan))
+    return 0
+
+
+def check_data(config: DataConfig) -> list[Problem]:
+    """Read all that a study's data section names, with a bar, and print what is there; the problems are returned."""
+    found = _survey(
+        Path(str(config.root)) / config.manifest,
+        images=config.images,
+        label=config.label,
+        classes=config.classes,
+        report=config.report,
+        subject=config.subject,
+        patient=config.patient,
+        affine=config.affine,
+    )
+    print("\n".join(describe(found)))
+    if found.unlabelled and config.unlabelled == "refuse":
+        found.problems.append(Problem(config.manifest, None, f"{config.label} is empty in {found.unlabelled} rows."))
+    print("\n".join(tell_problems(found.problems)))
+    return found.problems
+
+
+def tell_copies(found: Survey) -> list[str]:
+    """Subjects of two patients with the same image, or nearly the same."""
+    grid = plan_grid(found.looks[found.images[0]], voxels=COMPARED)
+    config = PreprocessConfig(shape=grid.shape, spacing_mm=grid.spacing_mm)
+    ready = []
+    for subject in tqdm(found.subjects, desc="comparing", file=sys.stderr, unit="subject", mininterval=0.5):
+        try:
+            ready += preprocess([subject], config, found.images)
+        except InputError as error:
+            found.problems.append(Problem(subject["subject_id"], None, str(error)))
+    lines: list[str] = []
+    first: dict[tuple[str, str], tio.Subject] = {}
+    for name in found.images:
+        for subject in ready:
+            other = first.setdefault((name, image_hash(subject[name].data)), subject)
+            if other["patient_id"] != subject["patient_id"]:
+                lines.append(f"  {other['subject_id']} and {subject['subject_id']}: {name} is the same, voxel by voxel")
+    same = set(lines)
+    for copy in find_near_copies(ready, found.images):
+        line = f"  {copy.one['subject_id']} and {copy.other['subject_id']}: {copy.image}"
+        if f"{line} is the same, voxel by voxel" not in same:
+            lines.append(f"{line} is nearly the same, correlation {copy.likeness:.2f}")
+    mend = "give both one patient_id if they are one person, or take one out"
+    return [f"two patients with one image: {len(lines)} pairs; {mend}", *lines[:SHOWN]] if lines else []
+
+
+def config_text(found: Survey, plan: GridPlan, columns: dict[str, str]) -> str:
+    """The config as YAML, each choice under its reason."""
+    told, usual = found.manifest, DataConfig()
+    data: dict[str, Any] = {"root": str(told.parent)}
+    data |= {"manifest": told.name} if told.name != usual.manifest else {}
+    data |= {"images": list(found.images)}
+    data |= {name: column for name, column in columns.items() if column != getattr(usual, name)}
+    data |= {"classes": list(found.classes)} if found.classes else {}
+    data |= {"unlabelled": "leave_out"} if found.unlabelled else {}
+    if found.report:
+        data |= {"report": found.report} | ({"unreported": "keep"} if found.unreported else {})
+    variant, why = choose_variant(found)
+    grid = {"shape": list(plan.shape), "spacing_mm": list(plan.spacing_mm)}
+    sections = [("", {"data": data}), (plan.reason, {"preprocess": grid}), (why, {"generator": {"variant": variant}})]
+    parts = [f"{MARK} Read it, change it, and run it behind a preset.\n"]
+    for reason, section in sections:
+        comment = textwrap.fill(reason, 110, initial_indent="# ", subsequent_indent="# ") + "\n" if reason else ""
+        parts.append(comment + yaml.safe_dump(section, sort_keys=False, default_flow_style=None, width=110))
+    return "".join(parts)
+
+
+def choose_variant(found: Survey) -> tuple[str, str]:
+    """A generator for the data, with its reason."""
+    have = len(found.subjects) - found.unreported if found.report else 0
+    if have >= ENOUGH_REPORTS * len(found.subjects):
+        return "ccella", f"{have} of {len(found.subjects)} subjects have a report: CCELLA reads them."
+    return "radmaisi", f"{have} of {len(found.subjects)} subjects have a report: RADMAISI is told the class instead."
+
+
+def advise(found: Survey, plan: GridPlan) -> list[str]:
+    """The proposal in words, and what a study of so many patients can show."""
+    variant, why = choose_variant(found)
+    patients = found.patients
+    tested = {number: max(round(0.3 * count), 1) for number, count in patients.items()}
+    rare = min(tested.values())
+    rest = sum(tested.values()) - rare
+    training = round(0.55 * sum(patients.values()))
+    lines = [
+        f"grid: {' x '.join(map(str, plan.shape))} voxels of {' x '.join(map(str, plan.spacing_mm))} mm: {plan.reason}",
+        f"generator: {variant}. {why}",
+        f"about {sum(tested.values())} patients are tested, {rare} of the rarest class: {_reach(rare, rest)}; "
+        "folds test every patient: --split.folds 5.",
+    ]
+    if training < FEW:
+        lines.append(
+            f"about {training} patients train: a generator from nothing learns so few by heart; go on from one "
+            "of other patients (generator.pretrained), or read the study's share of copies first."
+        )
+    return lines
+
+
+def _reach(rare: int, rest: int) -> str:
+    difference = planned_difference(rare, rest, auroc=USUAL)
+    if difference > 1 - USUAL:
+        return "too few for any difference in AUROC to come out clear"
+    return (
+        f"a difference in AUROC of {difference:.2f} or more comes out clear with {100 * POWER:.0f} % chance "
+        f"(95 % interval, one comparison, AUROC about {USUAL})"
+    )
+
+
+def _time_and_memory(preset: str, target: Path, found: Survey, plan: GridPlan) -> str:
+    from synthaug.bench.commands import read_config
+    from synthaug.bench.run import describe_cells
+    from synthaug.study.estimate import describe_time
+
+    told = describe_time(describe_cells(read_config(["--preset", preset, "--config", str(target)], exits=False)))
+    held = len(found.subjects) * len(found.images) * int(np.prod(plan.shape)) * 4 / 2**30
+    unit = 2**20 if sys.platform == "linux" else 2**30  # Linux tells kibibytes, macOS bytes
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return f"time: {told}\nmemory: about {peak + held:.1f} GiB, of which the volumes are {held:.2f}"
+
+
+def _survey(path: Path, **options: Any) -> Survey:
+    rows = len(read_table(path, what="manifest", mend="name a folder or a CSV").rows)
+    with tqdm(total=rows, desc="reading", file=sys.stderr, unit="row", mininterval=0.5) as bar:
+        return survey_manifest(path, on_row=bar.update, **options)
+
+
+def _manifest_of(source: Path) -> Path:
+    """The CSV, found or drafted."""
+    if source.is_file():
+        return source
+    if not source.is_dir():
+        raise InputError(f"{source}: no such file or folder.")
+    if (source / "manifest.csv").is_file():
+        return source / "manifest.csv"
+    tables = sorted(source.glob("*.csv"))
+    if len(tables) > 1:
+        raise InputError(f"{source}: holds {len(tables)} CSV files; name the one that is meant.")
+    if tables:
+        return tables[0]
+    drafted = draft_manifest(source)
+    print(f"{drafted}: drafted from the names of files and folders; read it before you go on")
+    return drafted
+
+
+def _writable(path: Path) -> Path:
+    if path.is_file() and not path.read_text(encoding="utf-8", errors="replace").startswith(MARK):
+        raise InputError(f"{path}: is there already and was not written by check; give another --out.")
+    return path

@@ -1,0 +1,78 @@
+"""What a check of data says: what is there, and what keeps it from being used."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from synthaug.data.survey import Look, Problem, Survey
+
+SHOWN = 40
+"""Problems that are shown."""
+
+
+def describe(found: Survey) -> list[str]:
+    """What was read: rows, classes, patients, and what the images look like."""
+    names = found.classes or tuple(str(number) for number in found.counts)
+    classes = ", ".join(
+        f"{number} = {names[number] if number < len(names) else number}: {count} subjects of "
+        f"{found.patients.get(number, 0)} patients"
+        for number, count in found.counts.items()
+    )
+    lines = [f"{found.manifest}: {found.rows} rows, {len(found.subjects)} usable; images {', '.join(found.images)}"]
+    lines.append(
+        f"classes: {classes or 'none'}" + (f"; {found.unlabelled} rows without a class" * bool(found.unlabelled))
+    )
+    for name, looks in found.looks.items():
+        lines += _describe_images(name, looks) if looks else []
+    return lines + [f"remark: {line}" for line in found.remarks]
+
+
+def _describe_images(name: str, looks: Sequence[Look]) -> list[str]:
+    shapes, spacings, levels = (
+        np.array([getattr(look, what) for look in looks]) for what in ("shape", "spacing_mm", "percentiles")
+    )
+    turns = Counter(look.orientation for look in looks)
+    return [
+        f"{name}: {len(looks)} images; oriented {', '.join(f'{key} ({count})' for key, count in turns.most_common())}",
+        f"  size, voxels     {_spread(shapes, '.0f')}",
+        f"  voxel size, mm   {_spread(spacings, '.3g')}",
+        f"  intensity        {', '.join(f'{value:.3g}' for value in np.median(levels, axis=0))} "
+        f"(medians of the percentiles 0.5, 50, 99.5); 99.5 from {levels[:, 2].min():.3g} to {levels[:, 2].max():.3g}",
+    ]
+
+
+def _spread(values: np.ndarray, form: str) -> str:
+    low, middle, high = (
+        " x ".join(format(float(each), form) for each in part)
+        for part in (values.min(axis=0), np.median(values, axis=0), values.max(axis=0))
+    )
+    return middle if low == high else f"median {middle}; from {low} to {high}"
+
+
+def tell_problems(problems: Sequence[Problem]) -> list[str]:
+    """One table: row, file, problem."""
+    if not problems:
+        return ["problems: none"]
+    width = max(len(each.file) for each in problems[:SHOWN])
+    rows = [f"  {each.row or '-':>5}  {each.file:<{width}}  {each.what}" for each in problems[:SHOWN]]
+    more = [f"  and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+    return [f"problems: {len(problems)}", f"  {'row':>5}  {'file':<{width}}  problem", *rows, *more]
+
+
+def too_few(found: Survey) -> list[Problem]:
+    """What keeps a study from being run though each row can be read."""
+    patients = found.patients
+    where = found.manifest.name
+    if found.subjects and len(patients) < 2:
+        return [Problem(where, None, "all usable rows are of one class; a study needs two.")]
+    if found.subjects and sorted(patients) != list(range(len(patients))):
+        return [Problem(where, None, f"classes are {sorted(patients)}; number them from 0 without gaps.")]
+    rare = min(patients.values(), default=0)
+    if found.unlabelled == found.rows:
+        return [Problem(where, None, "no row has a class; fill in the column of the class, by number or name.")]
+    if patients and rare < 3:
+        return [
+            Problem(where, None, f"one class has {rare} patients; three are the fewest, to train, choose and test.")
+        ]
+    return []

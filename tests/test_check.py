@@ -1,0 +1,128 @@
+"""``synthaug check``: everything is read, every problem is told, and what it proposes can be run."""
+
+import nibabel
+import numpy as np
+import pytest
+import yaml
+from dicom_files import VALUES, write_series
+
+from synthaug.bench.commands import main, read_config
+from synthaug.data.folders import draft_manifest
+from synthaug.data.plan import plan_grid
+from synthaug.data.survey import Look, survey_manifest
+from synthaug.ground.errors import InputError
+from synthaug.statistics.detectable import planned_difference, seen_difference
+
+
+def volume(seed):
+    return np.random.default_rng(seed).random((20, 18, 10), dtype=np.float32)
+
+
+def save(path, values, spacing=(1.0, 1.0, 2.0)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([*spacing, 1.0])), path)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Twelve usable subjects of two named classes."""
+    rows = ["subject_id,patient_id,mri,label,report"]
+    for number in range(12):
+        save(tmp_path / f"data/images/{number}.nii", volume(number))
+        rows.append(f"s{number},p{number},images/{number}.nii,{('benign', 'malignant')[number % 2]},Text {number}.")
+    (tmp_path / "data/manifest.csv").write_text("\n".join(rows))
+    return tmp_path / "data"
+
+
+def check(*words):
+    return main(["check", *map(str, words), "--quick"])
+
+
+def test_what_it_proposes_is_a_config_that_runs(data, tmp_path, capsys):
+    target = tmp_path / "config.yaml"
+    assert check(data, "--out", target) == 0
+    shown = capsys.readouterr().out
+    assert "problems: none" in shown
+    config = read_config(["--preset", "cpu", "--config", str(target)], exits=False)
+    assert config.data.images == ["mri"]
+    assert config.data.classes == ["benign", "malignant"]
+    assert config.data.report == "report"
+    assert config.generator.variant == "ccella"
+    assert (config.preprocess.shape, config.preprocess.spacing_mm) == ((24, 24, 16), (1.0, 1.0, 2.0))
+    assert yaml.safe_load(target.read_text())["data"]["root"] == str(data)
+    assert check(data, "--out", target) == 0  # its own config may be written anew
+    target.write_text("study: {}")
+    assert check(data, "--out", target) == 2
+    assert target.read_text() == "study: {}"
+
+
+def test_every_problem_is_told_by_file_and_row(data, tmp_path, capsys):
+    (data / "images/3.nii").unlink()
+    save(data / "images/5.nii", np.full((8, 8, 8), np.nan, np.float32))
+    text = (data / "manifest.csv").read_text().replace("images/7.nii,malignant", "images/7.nii,1|0")
+    (data / "manifest.csv").write_text(text)
+    found = survey_manifest(data / "manifest.csv", classes=["benign", "malignant"])
+    assert [(each.row, each.file) for each in found.problems] == [
+        (5, "images/3.nii"),
+        (7, "images/5.nii"),
+        (9, "manifest.csv"),
+    ]
+    assert found.counts == {0: 6, 1: 3}
+    assert check(data, "--classes", "[benign, malignant]", "--out", tmp_path / "config.yaml") == 2
+    assert not (tmp_path / "config.yaml").exists()
+    assert "problems: 3" in capsys.readouterr().out
+
+
+def test_one_image_of_two_patients_is_told(data, tmp_path, capsys):
+    save(data / "images/4.nii", volume(2))
+    assert check(data, "--out", tmp_path / "config.yaml") == 0
+    assert "s2 and s4" in capsys.readouterr().out
+
+
+def test_a_folder_of_dicom_gets_a_manifest_and_then_a_config(tmp_path, capsys):
+    folder = tmp_path / "hospital"
+    for number in range(6):
+        values = np.random.default_rng(number).integers(0, 400, VALUES.shape).astype(np.int16)
+        for place, name in enumerate(("adc", "t2w")):
+            write_series(folder / f"p{number}" / name, values + 50 * place, uid=f"1.2.3.{number}.{place}")
+    assert check(folder, "--out", tmp_path / "config.yaml") == 2
+    header, first, *_ = (folder / "manifest.csv").read_text().splitlines()
+    assert header == "subject_id,patient_id,adc,t2w,label"
+    assert first == "p0,p0,p0/adc,p0/t2w,"
+    assert "no row has a class" in capsys.readouterr().out
+    lines = (folder / "manifest.csv").read_text().splitlines()
+    lines[1:] = [f"{line}{number % 2}" for number, line in enumerate(lines[1:])]
+    (folder / "manifest.csv").write_text("\n".join(lines))
+    assert check(folder, "--out", tmp_path / "config.yaml") == 0
+    assert read_config(["--config", str(tmp_path / "config.yaml")]).data.images == ["adc", "t2w"]
+
+
+def test_folders_may_be_classes(tmp_path):
+    for number in range(6):
+        save(tmp_path / f"{('sick', 'well')[number % 2]}/case{number}.nii.gz", volume(number))
+    lines = draft_manifest(tmp_path).read_text().splitlines()
+    assert lines[0] == "subject_id,patient_id,image,label"
+    assert lines[1] == "case0,case0,sick/case0.nii.gz,sick"
+    assert len(lines) == 7
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError):
+        draft_manifest(tmp_path / "none")
+
+
+def test_a_grid_covers_the_median_field_and_stays_within_its_voxels():
+    looks = [Look((256, 256, 30), (0.6, 0.6, 3.0), "LPS", (0, 1, 2))] * 4 + [
+        Look((512, 512, 60), (0.6, 0.6, 3.0), "LPS", (0, 1, 2))
+    ]
+    plan = plan_grid(looks, voxels=2**16)
+    assert np.prod(plan.shape) <= 2**16
+    extent = np.multiply(plan.shape, plan.spacing_mm)
+    assert (extent >= np.array([153.6, 153.6, 90]) - 0.5).all()
+    assert "1 of 5 images" in plan.reason
+    assert plan_grid(looks, voxels=2**24).spacing_mm == (0.6, 0.6, 3.0)
+
+
+def test_the_difference_that_can_be_shown_falls_with_the_root_of_the_patients():
+    few, many = planned_difference(50, 50), planned_difference(5000, 5000)
+    assert few / many == pytest.approx(10, rel=0.05)
+    # An interval of +-1.96 standard errors: 2.80 of them come out clear with 80 % chance.
+    assert seen_difference(-1.96, 1.96, confidence=0.95) == pytest.approx(2.80, abs=0.01)
