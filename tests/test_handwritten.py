@@ -5,7 +5,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
+import torch
+import yaml
 
 from synthaug.config import PreprocessConfig
 from synthaug.data.reports import ProstateFindings
@@ -78,3 +82,45 @@ def test_extents_grow_with_the_lesion(import_script):
     volumes = judge.volumes_of([judge.Patient(row.findings, 3, 0.5) for row in rows], config)
     small, large = (judge.extent(volume, normal, row, config) for volume, row in zip(volumes, rows, strict=True))
     assert large > 2 * small
+
+
+@pytest.fixture
+def hippocampus_config(tmp_path):
+    """Twelve volumes of blobs whose size and half follow the columns, and the config that reads them."""
+    rows = ["subject_id,patient_id,t2w,label,side,volume_mm3"]
+    for k in range(12):
+        volume = torch.rand(16, 16, 8, generator=torch.Generator().manual_seed(k))
+        half = slice(0, 8) if k % 2 else slice(8, 16)
+        volume[half, : 4 + k // 2] += 3
+        nib.save(nib.Nifti1Image(volume.numpy(), np.diag([5.0, 5.0, 8.0, 1.0])), tmp_path / f"{k}.nii")
+        rows.append(f"s{k},p{k},{k}.nii,{int(k < 6)},{'left' if k % 2 else 'right'},{2400 + 100 * k}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    settings = {
+        "data": {
+            "root": str(tmp_path),
+            "measurements": {
+                "side": {"name": "hippocampus", "side": "stays"},
+                "volume_mm3": {"name": "hippocampal volume", "unit": "mm3"},
+            },
+        },
+        "split": {"test": 0.5, "val": 0.2},
+        "preprocess": {"shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]},
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def test_the_judge_of_hippocampi_holds_wordings_against_the_template(
+    import_script, tiny_pipeline, hippocampus_config, tmp_path
+):
+    tiny_pipeline.save_pretrained(tmp_path / "tiny")
+    out = tmp_path / "figures.json"
+    arguments = ["--pipeline", str(tmp_path / "tiny"), "--config", str(hippocampus_config), "--out", str(out)]
+    import_script("studies/handwritten", "hippocampus").main(
+        [*arguments, "--quick", "--quiet", "--steps", "2", "--draws", "2"]
+    )
+    record = json.loads(out.read_text())
+    assert record["n"] == {"reports": 3, "volumes": 6, "real": 6}
+    assert set(record["handwritten"]) == set(record["template"]) >= {"size_pearson", "side_phi", "side_right"}
+    assert set(record["goals"]) == {"size_pearson", "size_spearman", "side_phi"}

@@ -189,6 +189,7 @@ class LiveSource:
             for index in range(block * size, (block + 1) * size)
         ]
         output = draw_volumes(self._drawing, self.sampling, plans)
+        self.pipe.doubts.tell([label] * len(plans), output.class_probabilities, None)
         affine = volume_affine(output.volumes.shape[2:], self.pipe.config.spacing_mm)
         subjects = []
         for row, plan in enumerate(plans):

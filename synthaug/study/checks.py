@@ -46,6 +46,8 @@ def _check_pool(config: Config) -> None:
         return
     if pool.marksheet:
         require(Path(pool.marksheet).is_file(), f"pool.marksheet={pool.marksheet}: no such file.")
+    if pool.reports:
+        require(Path(pool.reports).is_file(), f"pool.reports={pool.reports}: no such file.")
     _check_generator(config)
 
 

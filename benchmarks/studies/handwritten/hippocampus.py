@@ -8,7 +8,7 @@ noise. Linear readers of volume and side are fitted on real volumes of the split
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -98,15 +98,20 @@ def judged(
     asked = np.array([row.volume_mm3 for row in rows])
     left = np.array([row.side == "left" for row in rows])
     found = {
-        "size_pearson": float(np.corrcoef(asked, sizes)[0, 1]),
-        "size_spearman": float(stats.spearmanr(asked, sizes).statistic),
+        "size_pearson": _or_zero(stats.pearsonr, asked, sizes),
+        "size_spearman": _or_zero(stats.spearmanr, asked, sizes),
         "side_right": float((is_left == left).mean()),
-        "side_phi": float(np.nan_to_num(stats.pearsonr(is_left, left).statistic)) if np.ptp(is_left) else 0.0,
+        "side_phi": _or_zero(stats.pearsonr, left.astype(float), is_left.astype(float)),
     }
     if probabilities is not None:
         small = probabilities[:, 1].numpy()
-        found["class_against_size_spearman"] = float(stats.spearmanr(-asked, small).statistic)
+        found["class_against_size_spearman"] = _or_zero(stats.spearmanr, -asked, small)
     return found
+
+
+def _or_zero(correlation: Callable[..., Any], one: np.ndarray, other: np.ndarray) -> float:
+    """A correlation; 0 where one side does not vary."""
+    return float(correlation(one, other).statistic) if np.ptp(one) and np.ptp(other) else 0.0
 
 
 def goals(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
