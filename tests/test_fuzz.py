@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import random
+import resource
 import shutil
 import sys
 import time
@@ -50,6 +51,8 @@ from synthaug.study.records import CellRecord, Prediction, read_summary
 from synthaug.study.standing import finished_summary, inputs_of, mark_finished
 
 SECONDS = 5.0
+MOST_MEMORY = 8 * 2**30
+"""Bytes that the process may take beyond those it has: damaged sizes must not fill a machine."""
 MANY = {"manifest": 260, "image": 260, "settings": 200, "pool": 260, "study": 260, "generator": 250}
 """Accidents of each kind in the slow tests; with the suite a tenth of them."""
 BEGIN = 10**6 * int(os.environ.get("SYNTHAUG_FUZZ", "0"))
@@ -168,9 +171,17 @@ def listing(folder: Path) -> list[tuple[str, int]]:
     return sorted((str(path), path.stat().st_size) for path in folder.rglob("*") if path.is_file())
 
 
+def room() -> int:
+    """Bytes of addresses that the process may have."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * resource.getpagesize() + MOST_MEMORY
+
+
 def complaint_of(use, folder: Path) -> str:
     """What is said of damaged input; "" = it could be used."""
     before, begun = listing(folder), time.process_time()
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (room(), limits[1]))
     try:
         use(folder)
     except (InputError, ArgumentError) as error:
@@ -178,6 +189,7 @@ def complaint_of(use, folder: Path) -> str:
         assert str(folder) in said, said
         return said
     finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
         assert time.process_time() - begun < SECONDS
         assert listing(folder) == before
     return ""

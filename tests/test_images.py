@@ -198,6 +198,7 @@ VALUELESS = {
     "3e38": (lambda p: write(p, VALUES * np.float32(3e35)), "beyond 1e"),
     "beyond float32": (lambda p: write(p, VALUES * 1e300), "beyond 1e"),
     "slope of 3e38": (lambda p: write(p, edit=steep), "beyond 1e"),
+    "a header that promises too much": (lambda p: write(p, edit=cell("dim", 32767, slice(1, 4))), "promises"),
     "a wrong checksum": (checksum, "not a readable NIfTI file.*CRC"),
     "a folder": (lambda p: p.mkdir(), "cannot be read"),
 }

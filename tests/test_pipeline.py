@@ -501,9 +501,14 @@ DAMAGED = {
     "model_index.json": [{"images": 3}, {"shape": [16, 16]}, {"micro_batch": {}}, {"spacing_mm": ["x", 1, 1]}],
     "scheduler/scheduler_config.json": [{"num_train_timesteps": "x"}, {"beta_schedule": "y"}],
     "tokenizer/tokenizer_config.json": [{"added_tokens_decoder": {"0": {"content": "<pad>", "special": []}}}],
-    "text_encoder/config.json": [{"d_model": "x"}, {"layer_norm_epsilon": []}],
-    "autoencoder/config.json": [{"norm_groups": 7}, {"patch": 2.5}, {"sequences": 2}],
-    "denoiser/config.json": [{"variant": True}, {"adapter_size": 3}],
+    "text_encoder/config.json": [{"d_model": "x"}, {"layer_norm_epsilon": []}, {"num_layers": 2**63}],
+    "autoencoder/config.json": [{"norm_groups": 7}, {"patch": 2.5}, {"sequences": 2}, {"residual_blocks": 2**63}],
+    "denoiser/config.json": [
+        {"variant": True},
+        {"adapter_size": 3},
+        {"classes": 10**6},
+        {"adapter_size": {"blocks": 9**9}},
+    ],
     "training.json": [{"patients": {}}, {"patients": [3]}, {"generator": 3}, {"preprocessing": 3}],
 }
 

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import gzip
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,8 @@ def _read(
     if dtype.fields or dtype.kind not in "iuf":
         found = "colours (RGB)" if dtype.fields else f"numbers of type {dtype}"
         raise InputError(f"{prefix}: holds {found}; save one real number a voxel, such as a magnitude.")
+    if kind is not None:
+        _refuse_short(content, header, prefix=prefix)
     remarks: list[str] = []
     if kind is None:
         placed = np.asarray(image.affine, dtype=np.float64)
@@ -114,6 +117,17 @@ def _read(
     with _named(prefix):
         voxels = np.asanyarray((image if kind is None else kind.from_bytes(content)).dataobj).reshape(shape[:3])
     return _as_float32(voxels, prefix), placed, remarks
+
+
+def _refuse_short(content: bytes, header: Any, *, prefix: str) -> None:
+    """InputError where a header promises more voxels than the file has: nibabel makes room for all of them first."""
+    with _named(prefix):
+        sides = [int(side) for side in header.get_data_shape()]
+        promised = int(header["vox_offset"]) + math.prod(sides) * header.get_data_dtype().itemsize
+    if promised > len(content):
+        raise InputError(
+            f"{prefix}: not a readable NIfTI file (its header promises {promised} bytes, and it has {len(content)})."
+        )
 
 
 def _nifti_of(content: bytes, path: Path) -> Any:

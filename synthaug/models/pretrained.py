@@ -3,7 +3,8 @@
 import contextlib
 import hashlib
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,9 @@ from torch import nn
 
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_json
+
+PARTS = re.compile("layers|blocks")
+"""In the names of settings that say how often a part of a network is repeated."""
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, torch.Tensor], *, source: str) -> None:
@@ -55,6 +59,45 @@ def weights_hash(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, mapped from it; InputError where it is damaged."""
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error}).") from error
+
+
+def require_plausible(settings: Any, state: Mapping[str, torch.Tensor]) -> None:
+    """ValueError where a config asks for what its weights cannot be: building it would never end, or fill the memory.
+
+    Args:
+        settings: Of a network, nested; numbers under names such as ``layers`` and ``blocks`` count parts of it.
+        state: Its weights.
+
+    Example:
+        >>> require_plausible({"num_layers": 2**63}, {"bias": torch.zeros(3)})
+        Traceback (most recent call last):
+        ...
+        ValueError: num_layers is 9223372036854775808, and there are 1 weights
+    """
+    largest = max(10**6, sum(value.numel() for value in state.values()))
+    for name, number in _whole_numbers(settings):
+        counts_parts = PARTS.search(name) is not None
+        if abs(number) > (len(state) if counts_parts else largest):
+            raise ValueError(f"{name} is {number}, and there are {len(state)} weights")
+
+
+def _whole_numbers(settings: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            yield from _whole_numbers(value, str(key))
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            yield from _whole_numbers(value, name)
+    elif isinstance(settings, int) and not isinstance(settings, bool):
+        yield name, settings
+
+
 class PretrainedModel(ModelMixin, ConfigMixin):
     """A diffusers model whose ``from_pretrained`` refuses weights that do not fit exactly.
 
@@ -75,6 +118,7 @@ class PretrainedModel(ModelMixin, ConfigMixin):
         config = Path(folder) / cls.config_name
         if not config.is_file():
             raise InputError(f"{config}: no such file; every saved model has one.")
+        state = read_weights(path)
         try:
             with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced below
                 # diffusers' own from_config would pass over keys that do not belong.
@@ -82,16 +126,18 @@ class PretrainedModel(ModelMixin, ConfigMixin):
                 for name, parameter in inspect.signature(cls.__init__).parameters.items():
                     if parameter.annotation is int and type(settings.get(name, 0)) is not int:
                         raise TypeError(f"{name} is {settings[name]!r:.100}, no whole number")
+                require_plausible(settings, state)
+                with torch.device("meta"):  # without room for weights
+                    asked = sum(value.numel() for value in cls(**settings).state_dict().values())
+                held = sum(value.numel() for value in state.values())
+                if asked > 2 * held + 10**6:
+                    raise ValueError(f"asks for {asked} weights, and {path.name} has {held}")
                 model = cls(**settings)
         except Exception as error:  # of MONAI and torch, whatever a size that cannot be makes them raise
             if isinstance(error, InputError) and str(config) in str(error):
                 raise
             reason = " ".join(str(error).split())[:300]
             raise InputError(f"{config}: does not describe a {cls.__name__} ({reason}).") from error
-        try:
-            state = load_file(path)
-        except SafetensorError as error:
-            raise InputError(f"{path}: not a readable safetensors file ({error}).") from error
         load_strictly(model, state, source=str(path))
         return model.eval()
 

