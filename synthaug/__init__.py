@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # for editors and type checkers; tests/test_public_names.py h
     from synthaug.generate.released import import_released as import_released
     from synthaug.ground.errors import InputError as InputError
     from synthaug.metrics.comparison import compare_images as compare_images
+    from synthaug.pool.adoption import adopt_pool as adopt_pool
     from synthaug.pool.audit import audit_pool as audit_pool
     from synthaug.pool.export import export_pool as export_pool
     from synthaug.pool.pool import SyntheticPool as SyntheticPool
@@ -49,6 +50,7 @@ _HOME = {
     "SyntheticSampler": "synthaug.augment.sampler",
     "TrainingPrompts": "synthaug.pool.prompts",
     "WriterPrompts": "synthaug.pool.prompts",
+    "adopt_pool": "synthaug.pool.adoption",
     "audit_pool": "synthaug.pool.audit",
     "compare_images": "synthaug.metrics.comparison",
     "export_pool": "synthaug.pool.export",
@@ -79,6 +81,7 @@ __all__ = [
     "SyntheticSampler",
     "TrainingPrompts",
     "WriterPrompts",
+    "adopt_pool",
     "audit_pool",
     "compare_images",
     "export_pool",

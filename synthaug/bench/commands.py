@@ -31,7 +31,7 @@ COMMANDS = {
     "train-autoencoder": "train the image autoencoder of a study",
     "train-ldm": "train the generator of a study (and its autoencoder where missing)",
     "pool": "fill the synthetic pool of a study (and train its generator where missing); "
-    "pool build | verify | audit | export | montage: pools by themselves",
+    "pool build | adopt | verify | audit | export | montage: pools by themselves",
     "classify": "train and test the classifiers of a study (and make what they need)",
     "report": "tell where a study's report is; --shareable: write a copy without images of patients",
     "import": "turn a released CCELLA checkpoint and MAISI's autoencoder into a generator folder",
@@ -250,11 +250,15 @@ def _run_pool(action: str, *arguments: str) -> int:
     parser = _config_parser(prog=f"synthaug pool {action}", exit_on_error=False)
     flags = FLAGS.get(action, {})
     skipped: set[str | int] = {*flags, "measured"}
-    parser.add_function_arguments(POOL_COMMANDS[action], as_positional=action != "build", skip=skipped)
+    configured = action in ("build", "adopt")
+    if action == "adopt":
+        skipped |= {"folder"}
+        parser.add_argument("folder", help="where the volumes lie")
+    parser.add_function_arguments(POOL_COMMANDS[action], as_positional=not configured, skip=skipped)
     for name, meaning in flags.items():
         parser.add_argument(f"--{name}", action="store_true", help=meaning)
     asked = signature(POOL_COMMANDS[action]).parameters
-    if action == "build":
+    if configured:
         # A study's config says all that a pool needs: its other sections are checked and left aside.
         for section, kind in get_type_hints(Config).items():
             if section not in asked:

@@ -24,7 +24,7 @@ OPTIONS = {
 }
 """The options that people use, each with its value and meaning."""
 MORE = {
-    "pool": "synthaug pool ACTION --help: build, verify, audit, export, montage; pools without a study.",
+    "pool": "synthaug pool ACTION --help: build, adopt, verify, audit, export, montage; pools without a study.",
     "metrics": "synthaug metrics --real A --synthetic B --help: two folders of volumes without a study.",
 }
 

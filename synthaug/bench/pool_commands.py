@@ -1,20 +1,23 @@
-"""``synthaug pool build | verify | audit | export | montage``: pools without a study around them."""
+"""``synthaug pool build | adopt | verify | audit | export | montage``: pools without a study around them."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import torch
 
 from synthaug.bench.run import Bars
-from synthaug.config import DataConfig, GeneratorConfig, PoolConfig, SplitConfig
+from synthaug.config import DataConfig, GeneratorConfig, PoolConfig, PreprocessConfig, SplitConfig
 from synthaug.data.manifest import class_counts
 from synthaug.data.preprocess import preprocess
 from synthaug.data.splits import Split
+from synthaug.data.tables import read_table
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.told import measured_guidance
 from synthaug.ground.errors import InputError
 from synthaug.models.taps import crop_centre
+from synthaug.pool.adoption import adopt_pool
 from synthaug.pool.audit import audit_pool, tell_copies
 from synthaug.pool.building import Order
 from synthaug.pool.cluster import build_on_ray
@@ -125,6 +128,47 @@ def _bar_when_begun(volumes: int) -> Callable[[], None]:
     return on_volume
 
 
+def adopt(
+    folder: str,
+    labels: str,
+    out: str,
+    preprocess: PreprocessConfig,
+    images: list[str] | None = None,
+    label: str = "label",
+    classes: list[str] | None = None,
+    report: str | None = None,
+    data: DataConfig | None = None,
+) -> None:
+    """Take volumes that another system drew over into a pool, checked and on a study's grid.
+
+    Args:
+        folder: Where the volumes lie.
+        labels: CSV with one row a volume: its file (or one of each sequence) inside the folder, and its class.
+        out: Folder of the pool.
+        preprocess: What the real volumes of the study go through; its --config says it too.
+        images: Columns of the files, in channel order, named as the study names them; none = those that name images.
+        label: Column of the class.
+        classes: Names of the classes in the order that numbers them; none = sorted.
+        report: Column of the reports; none = report, where there is one.
+        data: A study's, whose images and classes count where they are not given.
+    """
+    images, classes = images or (data.images if data else None), classes or (data.classes if data else None)
+    rows = len(read_table(Path(labels), what="table of labels", mend="give --labels").rows)
+    pool = adopt_pool(
+        folder,
+        labels,
+        out,
+        preprocess,
+        images=images or (),
+        label=label,
+        classes=classes or (),
+        report=report,
+        centre=crop_centre(preprocess),
+        on_volume=_bar_when_begun(rows),
+    )
+    print(f"pool: {pool.path}: {describe_pool(pool)}")
+
+
 def verify(pool: str) -> None:
     """Read every volume of a pool and name all that are missing or altered.
 
@@ -193,6 +237,7 @@ def montage(pool: str, out: str, columns: int = 8) -> None:
 
 POOL_COMMANDS: dict[str, Callable[..., None]] = {
     "build": build,
+    "adopt": adopt,
     "verify": verify,
     "audit": audit,
     "export": export,

@@ -217,15 +217,19 @@ def check_people(table: Table, subject: str, patient: str) -> None:
     table.refuse_repeats(subject)
 
 
-def image_path(table: Table, number: int, column: str) -> Path:
-    """Where a cell's image lies; names of files may be in Unicode's other form (NFD), as macOS writes them."""
+def image_path(table: Table, number: int, column: str, folder: Path | None = None) -> Path:
+    """Where a cell's image lies, inside the table's folder or another.
+
+    Names of files may be in Unicode's other form (NFD), as macOS writes them.
+    """
     cell = table.rows[number][column]
     if not cell:
         raise InputError(f"{table.where(number)}: {column} is empty; give the image's path, or leave the row out.")
-    path = inside(table.path.parent, cell)
+    folder = folder or table.path.parent
+    path = inside(folder, cell)
     if cell.isascii() or path.exists():
         return path
-    return inside(table.path.parent, unicodedata.normalize("NFD", cell))
+    return inside(folder, unicodedata.normalize("NFD", cell))
 
 
 def class_of(value: str, column: str, where: str, classes: Sequence[str] = ()) -> int:

@@ -90,6 +90,7 @@ class Survey:
 def survey_manifest(
     path: Path,
     *,
+    folder: Path | None = None,
     images: Sequence[str] = (),
     label: str = "label",
     classes: Sequence[str] = (),
@@ -97,12 +98,14 @@ def survey_manifest(
     subject: str = "subject_id",
     patient: str = PATIENT_COLUMN,
     affine: AffineChoice | None = None,
+    by_file: bool = False,
     on_row: Callable[[], None] = lambda: None,
 ) -> Survey:
     """Read a manifest and every file that it names.
 
     Args:
         path: The CSV.
+        folder: Where the images lie; None = in the folder of the CSV.
         images: Image columns; none = every column whose cells name images.
         label: Column of the class.
         classes: Names of the classes in order; none = sorted, where the column holds names.
@@ -110,15 +113,17 @@ def survey_manifest(
         subject: Column that names the subject.
         patient: Column that names the patient.
         affine: Which matrix counts where a header's two disagree.
+        by_file: Subjects may go without ids; then the first image's file names them.
         on_row: Called after each row.
 
     Raises:
         InputError: The table cannot be read, or lacks a column.
     """
     table = read_manifest(path)
-    names = tuple(images) or _image_columns(table)
+    names = tuple(images) or _image_columns(table, folder or path.parent)
     if not names:
         raise InputError(f"{path}: no column names images inside its folder; name them: --images.")
+    subject = subject if subject in table.columns or names[0] not in table.columns or not by_file else names[0]
     table.require(subject, label, *names)
     told = report or ("report" if "report" in table.columns else None)
     if told:
@@ -132,7 +137,9 @@ def survey_manifest(
     remarks = Remarks()
     people = patient if patient in table.columns else subject
     for number in table.rows:
-        _survey_row(found, table, number, label=label, ids=(subject, people), affine=affine, remarks=remarks)
+        _survey_row(
+            found, table, number, folder=folder, label=label, ids=(subject, people), affine=affine, remarks=remarks
+        )
         on_row()
     found.remarks = remarks.lines()
     return found
@@ -143,6 +150,7 @@ def _survey_row(
     table: Table,
     number: int,
     *,
+    folder: Path | None,
     label: str,
     ids: tuple[str, str],
     affine: AffineChoice | None,
@@ -153,7 +161,7 @@ def _survey_row(
     grids: dict[str, Grid] = {}
     for name in found.images:
         try:
-            path = image_path(table, number, name)
+            path = image_path(table, number, name, folder)
             volumes[name], grids[name] = open_image(path, where=where, affine=affine, remarks=remarks)
             found.looks[name].append(_look(volumes[name]))
         except InputError as error:
@@ -199,12 +207,12 @@ def _problem(table: Table, number: int | None, file: str, error: InputError) -> 
     return Problem(file, number, words)
 
 
-def _image_columns(table: Table) -> tuple[str, ...]:
+def _image_columns(table: Table, folder: Path) -> tuple[str, ...]:
     """Columns of which at least half of the cells that are not empty name an image inside the folder."""
     found = []
     for name in dict.fromkeys(table.columns):
         cells = [row[name] for row in table.rows.values() if row[name]]
-        named = [cell for cell in cells if _names_image(table.path.parent, cell)]
+        named = [cell for cell in cells if _names_image(folder, cell)]
         if cells and 2 * len(named) >= len(cells):
             found.append(name)
     return tuple(found)

@@ -23,6 +23,7 @@ WORDS = {
     "training": "reports of training patients of the requested class",
     "writer": "reports by the report writer, from findings of the requested class",
     "reports": "reports of a file",
+    "adopted": "volumes of another system, taken over with their labels",
 }
 LABELS = {
     "requested": "the requested class is the label",

@@ -1,0 +1,176 @@
+"""Volumes that another system drew become a pool: checked, on a study's grid, with provenance "adopted"."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torchio as tio
+
+from synthaug.config import PreprocessConfig
+from synthaug.data.duplicates import image_hash
+from synthaug.data.manifest import make_subject
+from synthaug.data.preprocess import Centre, preprocess
+from synthaug.data.survey import Survey, survey_manifest
+from synthaug.data.tables import read_table
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import content_hash, file_hash, usable_folder
+from synthaug.pool.building import FORMAT
+from synthaug.pool.ledger import CLAIMS, VOLUMES, Ledger, match_header, write_volume
+from synthaug.pool.pool import SyntheticPool
+from synthaug.pool.recipe import volume_affine
+
+POLICY = "adopted"
+"""What a header says in place of where prompts came from."""
+
+
+def adopt_pool(
+    folder: str | Path,
+    labels: str | Path,
+    out: str | Path,
+    preprocessing: PreprocessConfig,
+    *,
+    images: Sequence[str] = (),
+    label: str = "label",
+    classes: Sequence[str] = (),
+    report: str | None = None,
+    centre: Centre | None = None,
+    on_volume: Callable[[], None] = lambda: None,
+) -> SyntheticPool:
+    """Take volumes of any system over into a pool.
+
+    Nobody knows whom that system was trained on, so that studies call its cohort unknown; its copies of training
+    patients are looked for as in any pool.
+
+    Args:
+        folder: Where the volumes lie.
+        labels: CSV with one row a volume: its file (or one of each sequence) inside ``folder``, and its class.
+        out: Folder of the pool; an adoption that was stopped goes on there.
+        preprocessing: What the real volumes of the study go through, and these with them.
+        images: Columns of the files, in channel order, named as the study names them; none = those that name images.
+        label: Column of the class.
+        classes: Names of the classes in the order that numbers them; none = sorted, where the column holds names.
+        report: Column of the reports; None = "report", where there is one.
+        centre: As :func:`synthaug.data.preprocess.preprocess` takes it.
+        on_volume: Called after each volume.
+
+    Raises:
+        InputError: A row cannot be used, two files hold the same volume, or the folder holds another pool.
+    """
+    source = Path(folder)
+    if not source.is_dir():
+        raise InputError(f"{source}: no such folder.")
+    columns = read_table(Path(labels), what="table of labels", mend="name the CSV of the labels").columns
+    found = survey_manifest(
+        Path(labels),
+        folder=source,
+        images=() if len(images) == 1 and images[0] not in columns else images,
+        label=label,
+        classes=classes,
+        report=report,
+        by_file=True,
+    )
+    _refuse_problems(found, labels)
+    names = tuple(images) or found.images
+    if len(names) != len(found.images):
+        raise InputError(
+            f"{labels}: columns {', '.join(found.images)} name images, not one for {names[0]}; give --images."
+        )
+    subjects = [_renamed(subject, found.images, names) for subject in found.subjects]
+    sources = [{name: _source_hash(Path(subject[name].path)) for name in names} for subject in subjects]
+    place = usable_folder(Path(out))
+    for name in (CLAIMS, VOLUMES):
+        (place / name).mkdir(exist_ok=True)
+    match_header(place, _header(names, preprocessing, sources))
+    ledger, index = Ledger(place), Counter[int]()
+    seen: dict[str, str] = {}
+    try:
+        ledger.refresh()
+        for subject, hashes in zip(subjects, sources, strict=True):
+            recipe = _recipe(subject, source, names, preprocessing, hashes)
+            entry = {"id": content_hash(recipe), "label": subject["label"], "index": index[subject["label"]]}
+            index[subject["label"]] += 1
+            (ready,) = preprocess([subject], preprocessing, names, centre=centre)
+            alike = image_hash(ready[names[0]].data)
+            if seen.setdefault(alike, subject["subject_id"]) != subject["subject_id"]:
+                raise InputError(
+                    f"{labels}: {seen[alike]} and {subject['subject_id']} hold one volume; take one row out."
+                )
+            if entry["id"] not in ledger.entries:
+                ledger.append({**entry, "attempt": 0, "recipe": recipe, **_written(place, entry["id"], ready, names)})
+            on_volume()
+        ledger.settle()
+    finally:
+        ledger.close()
+    return SyntheticPool.open(place)
+
+
+def _refuse_problems(found: Survey, labels: str | Path) -> None:
+    if found.problems:
+        first = found.problems[0]
+        row = f", row {first.row}" if first.row else ""
+        more = f" ({len(found.problems)} rows have problems)" if len(found.problems) > 1 else ""
+        raise InputError(f"{labels}{row}: {first.file}: {first.what}{more}")
+    if found.unlabelled or not found.subjects:
+        raise InputError(f"{labels}: {found.unlabelled or 'all'} rows have no class; an adopted volume needs one.")
+
+
+def _renamed(subject: tio.Subject, columns: Sequence[str], names: Sequence[str]) -> tio.Subject:
+    """The subject with its images under the study's names."""
+    return make_subject(
+        {name: subject[column] for name, column in zip(names, columns, strict=True)},
+        label=subject["label"],
+        subject_id=subject["subject_id"],
+        patient_id=subject["patient_id"],
+        report=subject["report"],
+    )
+
+
+def _written(place: Path, volume_id: str, subject: tio.Subject, images: Sequence[str]) -> dict[str, Any]:
+    files = {name: f"{VOLUMES}/{volume_id}_{name}.nii" for name in images}
+    affine = volume_affine(subject[images[0]].spatial_shape, subject[images[0]].spacing)
+    hashes = {name: write_volume(place / file, subject[name].data[0].numpy(), affine) for name, file in files.items()}
+    return {"files": files, "sha256": hashes, "class_probabilities": None}
+
+
+def _recipe(
+    subject: tio.Subject, source: Path, images: Sequence[str], preprocessing: PreprocessConfig, hashes: dict[str, str]
+) -> dict[str, Any]:
+    """What is known of a volume: its files by content, and what was done to them here."""
+    return {
+        "adopted": {name: os.path.relpath(subject[name].path, source) for name in images},
+        "source_sha256": hashes,
+        "preprocessing": preprocessing.recorded(),
+        "report": subject["report"],
+        "requested_class": subject["label"],
+    }
+
+
+def _header(
+    images: Sequence[str], preprocessing: PreprocessConfig, sources: Sequence[dict[str, str]]
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "images": list(images),
+        "spacing_mm": list(preprocessing.spacing_mm),
+        "shape": list(preprocessing.shape),
+        "preprocessing": preprocessing.recorded(),
+        "checkpoint": f"{POLICY}-{content_hash(list(sources))}",
+        "trained_on_patients": [],
+        "patients_known": False,
+        "prompts": {"policy": POLICY, "patients": []},
+        "override_class": False,
+        "labels": "requested",
+        "attempts": 1,
+        "seed": 0,
+    }
+
+
+def _source_hash(path: Path) -> str:
+    """Of a file, or of the files of a series' folder."""
+    if not path.is_dir():
+        return file_hash(path)
+    files = sorted(each for each in path.iterdir() if each.is_file())
+    return hashlib.sha256("".join(file_hash(each) for each in files).encode()).hexdigest()

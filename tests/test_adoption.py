@@ -1,0 +1,90 @@
+"""Volumes of another system become a pool, and two such pools stand against each other in one study."""
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+import yaml
+from tiny_study import STUDY
+
+from synthaug.bench.commands import main, run_command
+from synthaug.config import PreprocessConfig
+from synthaug.data.preprocess import preprocess
+from synthaug.data.survey import survey_manifest
+from synthaug.ground.errors import InputError
+from synthaug.pool.adoption import adopt_pool
+from synthaug.pool.pool import SyntheticPool
+from synthaug.study.records import read_summary
+
+GRID = PreprocessConfig(shape=(16, 16, 8), spacing_mm=(5.0, 5.0, 8.0))
+
+
+def foreign(folder, seed, count=6):
+    """A folder as another system leaves it: volumes on a grid of their own, and a table of names and classes."""
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    rows = ["file;label;report"]
+    for number in range(count):
+        values = rng.random((20, 18, 10), dtype=np.float32) * 900
+        nibabel.save(nibabel.Nifti1Image(values, np.diag([4.0, 4.5, 7.0, 1.0])), folder / f"v{number}.nii.gz")
+        rows.append(f"v{number}.nii.gz;{('well', 'sick')[number % 2]};Text {number}.")
+    (folder.parent / f"{folder.name}.csv").write_text("\n".join(rows))
+    return folder, folder.parent / f"{folder.name}.csv"
+
+
+def test_adopted_volumes_are_those_of_the_one_preprocessing(tmp_path):
+    folder, table = foreign(tmp_path / "theirs", 0)
+    pool = adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w"], classes=["well", "sick"])
+    assert pool.counts == {0: 3, 1: 3}
+    subject = pool.subject(1, 0)
+    own = survey_manifest(table, folder=folder, by_file=True, classes=["well", "sick"]).subjects[1]
+    (expected,) = preprocess([own], GRID, ["file"])
+    assert np.array_equal(subject["t2w"].data, expected["file"].data)
+    assert subject["synthetic"]
+    assert subject["report"] == "Text 1."
+    assert json.loads(subject["provenance"])["adopted"] == {"t2w": "v1.nii.gz"}
+    pool.verify()
+    again = adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w"], classes=["well", "sick"])
+    assert again.identity == pool.identity
+    with pytest.raises(InputError, match="another"):
+        adopt_pool(folder, table, tmp_path / "pool", PreprocessConfig(shape=(8, 8, 8)), images=["t2w"])
+
+
+def test_what_cannot_be_adopted_is_named(tmp_path):
+    folder, table = foreign(tmp_path / "theirs", 0)
+    usual, damages = (
+        table.read_text(),
+        {
+            "row 3": ("v1.nii.gz;sick", "gone.nii.gz;sick"),
+            "no class": ("v1.nii.gz;sick", "v1.nii.gz;"),
+            "one volume": ("v1.nii.gz;sick", "copy.nii.gz;sick"),
+            "leads out": ("v1.nii.gz;sick", "../v1.nii.gz;sick"),
+        },
+    )
+    (folder / "copy.nii.gz").write_bytes((folder / "v0.nii.gz").read_bytes())
+    for number, (told, (old, new)) in enumerate(damages.items()):
+        table.write_text(usual.replace(old, new))
+        with pytest.raises(InputError, match=told):
+            adopt_pool(folder, table, tmp_path / f"pool{number}", GRID)
+    with pytest.raises(InputError, match="no such folder"):
+        adopt_pool(tmp_path / "none", table, tmp_path / "pool", GRID)
+
+
+def test_two_systems_stand_against_each_other_in_one_study(tmp_path, capsys):
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    for name, seed in (("one", 1), ("other", 2)):
+        folder, table = foreign(tmp_path / name, seed)
+        words = ["pool", "adopt", folder, "--labels", table, "--out", tmp_path / f"pool-{name}"]
+        assert main([*map(str, words), "--config", str(tmp_path / "study.yaml"), "--images", "[t2w]"]) == 0
+    pools = [str(tmp_path / f"pool-{name}") for name in ("one", "other")]
+    assert SyntheticPool.open(pools[0]).images == ["t2w"]
+    axes = json.dumps({"pool.path": pools})
+    options = ["--config", str(tmp_path / "study.yaml"), "--study.axes", axes, "--out", str(tmp_path / "run")]
+    assert run_command("bench", options) == 0
+    summary = read_summary(tmp_path / "run")
+    mixed = [arm for arm in summary.arms if arm.regime == "mixed"]
+    assert len(mixed) == 2
+    assert {arm.protocol for arm in mixed} == {"unknown cohort"}
+    told = [row.source for row in summary.image_metrics] + [row["source"] for row in summary.image_metrics_left_out]
+    assert len(set(told)) == 2
