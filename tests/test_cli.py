@@ -320,7 +320,9 @@ def test_a_preset_is_a_study_and_later_words_win(untimed, name, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:3] == ["real", "seed", "7"]
     assert not any(line.split()[1:3] == ["seed", "0"] for line in lines if line)
-    assert read_config([f"--preset={name}"]).study.name == name
+    config = read_config([f"--preset={name}"])
+    assert config.study.name == name
+    assert (config.preprocess.percentiles == (0.0, 99.5)) == name.startswith("published")
 
 
 def test_every_preset_says_what_it_is_for():

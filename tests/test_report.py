@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_pool import build_pool
 
-from synthaug.config import Config, MetricsConfig, StudyConfig
+from synthaug.config import Config, DataConfig, MetricsConfig, StudyConfig
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.metrics.classification import auroc, average_precision, calibration_error
@@ -562,3 +562,16 @@ def test_unknown_provenance_is_told_on_top_and_in_the_verdict(tmp_path):
     assert UNKNOWN_PROVENANCE in note_of(summary)
     assert summary_of([records[0]]).verdict.provenance == ""
     assert Summary.from_json(json.loads(json.dumps(summary.to_json()))).verdict.provenance == "unknown"
+
+
+def test_a_page_of_patients_says_so_in_its_header_and_its_shareable_copy_shows_none(tmp_path, samples):
+    records = [record(), record("mixed", fraction=0.5)]
+    own = replace(CONFIG, data=DataConfig(root="x"))
+    page, public = (page_of(tmp_path, records, samples=[samples[0]], config=config) for config in (own, CONFIG))
+    said = "This page holds images of patients."
+    assert said in page[: page.index("<main>")]
+    assert said not in public
+    assert "data:image/png" in page
+    shared = make_shareable(page)
+    assert "data:image/png" not in shared
+    assert said not in shared
