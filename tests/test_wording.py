@@ -76,6 +76,11 @@ def test_no_sentence_contradicts_the_findings(findings, style, seed):
         text = sentence.text.lower()
         if findings.label:
             assert "no lesion" not in sentence.facts, text
+        if "elsewhere" in sentence.facts and findings.side:
+            assert not re.search(SIDES[findings.side], text), text
+        if "elsewhere" in sentence.facts and findings.zone:
+            own = r"peripheral|\bpz\b" if findings.zone == "peripheral" else r"transition|\btz\b"
+            assert not re.search(own, text) or "side" in sentence.facts or re.search(r"left|right", text), text
         if "no lesion" in sentence.facts or "elsewhere" in sentence.facts:
             continue  # denies what was not found
         assert set(SCORE.findall(text)) <= {str(findings.pirads)}, text
