@@ -1,6 +1,7 @@
 """Records become statistics that can be counted by hand; each arm is compared with the real arms it should be."""
 
 import itertools
+import json
 
 import pytest
 
@@ -8,7 +9,7 @@ from synthaug.config import Config, DataConfig, MetricsConfig
 from synthaug.ground.errors import InputError
 from synthaug.study.aggregate import count_statistics, summarise
 from synthaug.study.arms import arms_of, baselines_of, stack_scores
-from synthaug.study.records import Arm, CellRecord, Contrast, Estimate, judge
+from synthaug.study.records import Arm, CellRecord, Contrast, Estimate, Verdict, judge
 from synthaug.study.subgroups import slice_arms, subgroups_of
 
 PERFECT, REVERSED, HALF = [0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1], [0.1, 0.9, 0.2, 0.95]
@@ -79,7 +80,14 @@ def of_many_comparisons(count, *, patients=16):
         return CellRecord.from_json(record(regime, **options).to_json() | {"predictions": rows})
 
     right, wrong = ([abs(label - error) for label in labels] for error in (0.1, 0.9))
-    return [told("real", wrong), *(told("mixed", right, fraction=(1 + k) / (1 + count)) for k in range(count))]
+    return [
+        each
+        for seed in range(3)
+        for each in (
+            told("real", wrong, seed=seed),
+            *(told("mixed", right, fraction=(1 + k) / (1 + count), seed=seed) for k in range(count)),
+        )
+    ]
 
 
 def test_so_many_swaps_are_drawn_that_one_of_many_comparisons_can_be_clear():
@@ -165,7 +173,10 @@ def test_folds_are_repeats_that_test_each_patient_once():
 
 
 def test_fine_tuning_is_an_arm_of_its_own_and_told_in_the_verdict():
-    records = [record(scores=HALF), record("finetuned", fraction=0.5)]
+    repeats = range(3)
+    records = [
+        each for n in repeats for each in (record(scores=HALF, seed=n), record("finetuned", fraction=0.5, seed=n))
+    ]
     summary = summarise(records, [], MetricsConfig(bootstrap=20))
     assert [arm.label for arm in summary.arms] == ["real", "finetuned"]
     assert {arm.protocol for arm in summary.arms} == {"same cohort"}
@@ -173,7 +184,9 @@ def test_fine_tuning_is_an_arm_of_its_own_and_told_in_the_verdict():
     assert (summary.verdict.kind, summary.verdict.regimes) == ("unclear", ("finetuned",))
     assert summary.verdict.difference.value == pytest.approx(0.25)
     assert summary.verdict.headline() == "showed no clear effect"
-    records += [record("synthetic", fraction=1.0), record("mixed", fraction=0.5)]
+    records += [
+        record(name, fraction=part, seed=n) for n in repeats for name, part in (("synthetic", 1.0), ("mixed", 0.5))
+    ]
     verdict = summarise(records, [], MetricsConfig(bootstrap=20)).verdict
     assert verdict.regimes == ("finetuned", "mixed")
     assert counts_of(verdict) == ("unclear", 0, 0, 2)
@@ -247,6 +260,25 @@ def test_the_verdict_of_many_comparisons_counts_them():
     assert counts_of(verdict) == ("helped", 1, 0, 2)
     assert (verdict.lowest, verdict.highest, verdict.difference) == (rows[1], rows[0], None)
     assert judge([*rows, contrast("finetuned", -0.3, -0.4, -0.2, 0.01)], confidence=0.95, n_test=4).kind == "unclear"
+
+
+@pytest.mark.parametrize(("seeds", "kind"), [(1, "abstains"), (2, "abstains"), (3, "helped")])
+def test_fewer_than_three_repeats_give_no_verdict(seeds, kind):
+    records = [record for record in of_many_comparisons(1) if record.seed < seeds]
+    verdict = summarise(records, [], MetricsConfig(bootstrap=20)).verdict
+    assert counts_of(verdict) == (kind, int(kind == "helped"), 0, 1)
+    assert verdict.abstained == int(kind == "abstains")
+    assert ("no verdict" in verdict.sentence()) == ("no verdict" in verdict.headline()) == (kind == "abstains")
+    assert Verdict.from_json(json.loads(json.dumps(verdict.to_json())), {}).kind == kind
+
+
+def test_what_is_not_clear_says_which_difference_would_have_shown():
+    # Half widths of 0.1 and 0.2 are 1.96 standard errors; 2.80 of them show with 80 % chance.
+    rows = [contrast("mixed", 0.0, -0.1, 0.1, 0.9, fraction=0.5), contrast("mixed", 0.0, -0.2, 0.2, 0.9, fraction=0.7)]
+    verdict = judge(rows, confidence=0.95, n_test=4)
+    assert verdict.seen == pytest.approx((0.143, 0.286), abs=0.001)
+    assert "0.14 to 0.29" in verdict.sentence()
+    assert judge([contrast("mixed", 0.1, 0.01, 0.2, 0.04)], confidence=0.95, n_test=4).seen == ()
 
 
 # --- subgroups

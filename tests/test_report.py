@@ -229,14 +229,15 @@ def test_every_difference_has_its_row_and_figures_fit_a_page():
 def test_a_marker_is_filled_only_where_the_difference_is_clear():
     summary = summary_of([record(), record("mixed", fraction=0.5)])
 
-    def face(low=0.1, p_holm=0.04):
-        rows = [replace(row, difference=Estimate(0.2, low, 0.3), p_holm=p_holm) for row in summary.contrasts]
+    def face(low=0.1, p_holm=0.04, repeats=3):
+        changes = {"difference": Estimate(0.2, low, 0.3), "p_holm": p_holm, "repeats": repeats}
+        rows = [replace(row, **changes) for row in summary.contrasts]
         drawn = effect_plot(replace(summary, contrasts=tuple(rows)))
         [marker] = [line for line in drawn.axes[0].lines if line.get_marker() == "^"]
         return marker.get_markerfacecolor()
 
     assert face() == "#0072B2"
-    assert face(p_holm=0.06) == face(low=-0.01) == "white"
+    assert face(p_holm=0.06) == face(low=-0.01) == face(repeats=2) == "white"
 
 
 def test_learning_curves_have_a_point_for_each_size_and_a_panel_for_each_other_setting():

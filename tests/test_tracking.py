@@ -262,7 +262,7 @@ def test_the_study_s_run_answers_at_a_glance(finished):
     [parent] = runs_of(client, "study")
     verdict = read_summary(finished).verdict
     assert parent.info.run_name == f"study: {verdict.headline()}"
-    assert parent.data.tags["verdict_kind"] == verdict.kind in ("helped", "hurt", "unclear")
+    assert parent.data.tags["verdict_kind"] == verdict.kind in ("helped", "hurt", "unclear", "abstains")
     assert verdict.sentence() in parent.data.tags["mlflow.note.content"]
     assert {"regimes/mixed_auroc", "regimes/mixed_auroc_ci_low", "effect/mixed_minus_real_auroc_p"} <= set(
         parent.data.metrics

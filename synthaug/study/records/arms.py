@@ -4,8 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from synthaug.statistics.detectable import seen_difference
 from synthaug.study.records.fields import STAGES, Estimate, Settings, known, require_kinds, setting_words
 from synthaug.study.records.upgrades import fields_of_old_arm, labels_of_old_contrast
+
+LEAST_REPEATS = 3
+"""Fewer trainings of an arm give no verdict: what differs from one to the next is not known."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +118,18 @@ class Contrast:
         """Both arms; never read back."""
         return f"{self.arm.label} - {self.baseline.label}"
 
+    @property
+    def abstains(self) -> bool:
+        """It is known to rest on fewer repeats (seeds, splits, folds) than a verdict needs."""
+        return 0 < self.repeats < LEAST_REPEATS
+
     def is_clear(self, alpha: float) -> bool:
-        """The interval leaves out 0 and the corrected p is small enough: what a verdict calls clear."""
-        return self.difference.leaves_out_zero and self.p_holm <= alpha
+        """Repeats are enough, the interval leaves out 0, the corrected p is small: what a verdict calls clear."""
+        return not self.abstains and self.difference.leaves_out_zero and self.p_holm <= alpha
+
+    def seen(self, confidence: float) -> float:
+        """The difference that the comparison would likely have shown, had it been there; by the interval's width."""
+        return seen_difference(self.difference.low, self.difference.high, confidence=confidence)
 
     def to_json(self) -> dict[str, Any]:
         """A row of ``contrasts``."""

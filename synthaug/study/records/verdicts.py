@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from synthaug.ground.errors import InputError
-from synthaug.study.records.arms import Arm, Contrast
+from synthaug.statistics.detectable import POWER
+from synthaug.study.records.arms import LEAST_REPEATS, Arm, Contrast
 from synthaug.study.records.fields import Estimate, Settings, known, require_kinds
 
 QUESTIONS = {
@@ -17,16 +18,24 @@ QUESTIONS = {
 UNKNOWN_COHORT = "unknown cohort"
 """Protocol of a generator of which nobody can tell whom it was trained on."""
 UNKNOWN_PROVENANCE = "It is unknown whom the generator was trained on: test patients may be among them."
-ANSWERS = {"helped": "helped", "hurt": "hurt", "unclear": "showed no clear effect"}
+ANSWERS = {
+    "helped": "helped",
+    "hurt": "hurt",
+    "unclear": "showed no clear effect",
+    "abstains": "has no verdict",
+}
 """What a verdict says of one comparison."""
+
+Kind = Literal["helped", "hurt", "unclear", "abstains", "none"]
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The answer of a study, no bolder than intervals and corrected p-values."""
 
-    kind: Literal["helped", "hurt", "unclear", "none"]
-    """helped and hurt: clearly in at least one comparison, and in none the other way; none: nothing is compared."""
+    kind: Kind
+    """helped and hurt: clearly in at least one comparison, and in none the other way; abstains: each rests on fewer
+    repeats than a verdict needs; none: nothing is compared."""
     regimes: tuple[str, ...] = ()
     """Whose arms were asked about."""
     compared: int = 0
@@ -35,6 +44,10 @@ class Verdict:
     """Of these, clear gains."""
     hurt: int = 0
     """Of these, clear losses."""
+    abstained: int = 0
+    """Of these, with fewer repeats than a verdict needs."""
+    seen: tuple[float, ...] = ()
+    """Of the comparisons that are not clear, the smallest and largest difference that they would likely have shown."""
     lowest: Contrast | None = None
     """The comparison with the lowest difference."""
     highest: Contrast | None = None
@@ -60,7 +73,7 @@ class Verdict:
         """The key ``answer``."""
         ends = {name: end and end.to_json() for name, end in (("lowest", self.lowest), ("highest", self.highest))}
         single = self.difference.to_json("difference") if self.difference else {}
-        lists = {"regimes": list(self.regimes), "augmentations": list(self.augmentations)}
+        lists = {"regimes": list(self.regimes), "augmentations": list(self.augmentations), "seen": list(self.seen)}
         return {**vars(self), **lists, **ends, **single}
 
     @classmethod
@@ -68,9 +81,9 @@ class Verdict:
         """The key ``answer``."""
         ends = {name: told[name] and Contrast.from_json(told[name], arms) for name in ("lowest", "highest")}
         lists = {name: tuple(map(str, told[name])) for name in ("regimes", "augmentations")}
-        made = {**known(cls, told), **lists, **ends}
+        made = {**known(cls, told), **lists, **ends, "seen": tuple(map(float, told.get("seen", ())))}
         require_kinds(cls, made)
-        if made["kind"] not in ("helped", "hurt", "unclear", "none"):
+        if made["kind"] not in ("helped", "hurt", "unclear", "abstains", "none"):
             raise InputError(f"answer: kind is {made['kind']!r:.100}, which is no answer.")
         return cls(**made)
 
@@ -83,6 +96,8 @@ class Verdict:
         """The answer in the few words that a column of names has room for."""
         if self.kind == "none":
             return "no comparison"
+        if self.kind == "abstains":
+            return "too few repeats: no verdict"
         if self.compared > 1:
             return f"{self.helped} of {self.compared} helped, {self.hurt} hurt"
         return ANSWERS[self.kind]
@@ -105,14 +120,19 @@ def judge(
     if not added:
         return Verdict("none", confidence=confidence, n_test=n_test, augmentations=tuple(augmentations), limit=limit)
     clear = [each.difference.value for each in added if each.is_clear(1 - confidence)]
+    seen = sorted(each.seen(confidence) for each in added if not (each.is_clear(1 - confidence) or each.abstains))
+    abstained = sum(each.abstains for each in added)
     helped, hurt = sum(value > 0 for value in clear), sum(value < 0 for value in clear)
     lowest, highest = (choose(added, key=lambda each: each.difference.value) for choose in (min, max))
+    kind: Kind = "helped" if helped and not hurt else "hurt" if hurt and not helped else "unclear"
     return Verdict(
-        "helped" if helped and not hurt else "hurt" if hurt and not helped else "unclear",
+        "abstains" if abstained == len(added) else kind,
         regimes=tuple(dict.fromkeys(each.arm.regime for each in added)),
         compared=len(added),
         helped=helped,
         hurt=hurt,
+        abstained=abstained,
+        seen=(seen[0], seen[-1]) if seen else (),
         lowest=lowest,
         highest=highest,
         confidence=confidence,
@@ -132,10 +152,12 @@ def _answer(verdict: Verdict) -> str:
     what = QUESTIONS.get(one, "Adding or pre-training on synthetic data")
     percent = f"{100 * verdict.confidence:g} %"
     if verdict.compared > 1:
+        counted = f"helped clearly in {verdict.helped} and hurt clearly in {verdict.hurt} of {verdict.compared}"
+        if verdict.kind == "abstains":
+            counted = f"has no verdict in any of {verdict.compared}"
         return (
-            f"{what} helped clearly in {verdict.helped} and hurt clearly in {verdict.hurt} of {verdict.compared} "
-            f"comparisons with real data (AUROC {low.difference.value:+.3f}, {low.label}, to "
-            f"{high.difference.value:+.3f}, {high.label}; {percent} intervals, p corrected by Holm)."
+            f"{what} {counted} comparisons with real data (AUROC {low.difference.value:+.3f}, {low.label}, to "
+            f"{high.difference.value:+.3f}, {high.label}; {percent} intervals, p corrected by Holm).{_power(verdict)}"
         )
     found, kinds = high.difference, " or ".join(verdict.augmentations)
     with_augmentation = f" with {kinds} augmentation" if kinds else ""
@@ -143,5 +165,21 @@ def _answer(verdict: Verdict) -> str:
         f"{what} {ANSWERS[verdict.kind]}: AUROC {found.value:+.3f} against real data"
         f"{with_augmentation} ({percent} interval {found.low:+.3f} to {found.high:+.3f}; corrected p "
         f"{high.p_holm:.3g}; {verdict.n_test} test patients, {verdict.seeds} "
-        f"seed{'s' * (verdict.seeds > 1)})."
+        f"seed{'s' * (verdict.seeds > 1)}).{_power(verdict)}"
     )
+
+
+def _power(verdict: Verdict) -> str:
+    """What the comparisons without an answer could have shown, or why they have none; begins with a blank."""
+    told = ""
+    if verdict.abstained:
+        least = f"a verdict needs {LEAST_REPEATS} repeats (seeds, splits or folds)"
+        which = "" if verdict.abstained == verdict.compared else f" {verdict.abstained} comparisons have fewer."
+        told = f" One or two repeats say nothing of the next: {least}.{which}"
+    if verdict.seen:
+        smallest, largest = (f"{each:.2f}" for each in (verdict.seen[0], verdict.seen[-1]))
+        size = smallest if smallest == largest else f"{smallest} to {largest}"
+        told += (
+            f" What is not clear may be smaller than {size}, which would have shown with {100 * POWER:.0f} % chance."
+        )
+    return told
