@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # for editors and type checkers; tests/test_public_names.py h
     from synthaug.pool.prompts import TrainingPrompts as TrainingPrompts
     from synthaug.pool.prompts import WriterPrompts as WriterPrompts
     from synthaug.pool.prompts import reports_by_class as reports_by_class
+    from synthaug.pool.report_file import read_report_file as read_report_file
     from synthaug.study.records import read_summary as read_summary
 
 _HOME = {
@@ -59,6 +60,7 @@ _HOME = {
     "load_manifest": "synthaug.data.manifest",
     "load_split": "synthaug.data.splits",
     "preprocess": "synthaug.data.preprocess",
+    "read_report_file": "synthaug.pool.report_file",
     "read_summary": "synthaug.study.records",
     "reports_by_class": "synthaug.pool.prompts",
     "run_study": "synthaug.bench.finished",
@@ -90,6 +92,7 @@ __all__ = [
     "load_manifest",
     "load_split",
     "preprocess",
+    "read_report_file",
     "read_summary",
     "reports_by_class",
     "run_study",

@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from synthaug.data.wording import phrases
+from synthaug.data.wording import phrases, places
+from synthaug.data.wording.findings import BY_KIND
 from synthaug.data.wording.grammar import Grammar, either
 from synthaug.data.wording.styles import Worded, compose
 
@@ -85,9 +86,9 @@ def _rules(findings: "ProstateFindings", *, brief: bool, alone: bool) -> Grammar
     """The grammar without its numbers."""
     rules: dict[str, list[str]] = {name: [*each] for name, each in phrases.COMMON.items()}
     kind = "clear" if findings.pirads == 1 else "benign" if findings.pirads == 2 else "lesion"
-    rules |= {name: [*each] for name, each in phrases.BY_KIND[kind].items()}
+    rules |= {name: [*each] for name, each in BY_KIND[kind].items()}
     if findings.pirads > 1:
-        rules["thing"] = [*phrases.THINGS[findings.zone or "peripheral", findings.pirads]]
+        rules["thing"] = [*places.THINGS[findings.zone or "peripheral", findings.pirads]]
         rules |= _places(findings, brief=brief, alone=alone)
         rules |= _sizes(findings, brief=brief)
     if findings.psa is not None:
@@ -125,8 +126,8 @@ def _places(findings: "ProstateFindings", *, brief: bool, alone: bool) -> dict[s
         if alone:
             rules["other_zone"] = [*ZONES[elsewhere][brief]]
     known = "".join(name[0] for name in ("side", "level", "zone") if getattr(findings, name))
-    rules["place"] = [*(phrases.PLACES if known == "slz" else phrases.PARTIAL_PLACES[known])]
-    rules["where"] = [*(phrases.WHERE if known == "slz" else phrases.PARTIAL_WHERE[known])]
+    rules["place"] = [*(places.PLACES if known == "slz" else places.PARTIAL_PLACES[known])]
+    rules["where"] = [*(places.WHERE if known == "slz" else places.PARTIAL_WHERE[known])]
     return rules
 
 
@@ -140,6 +141,6 @@ def _sizes(findings: "ProstateFindings", *, brief: bool) -> dict[str, list[str]]
     return {
         "size": glued if brief else spelt,
         "size_before": [f"{mm} mm", f"{mm}-mm", f"{cm} cm", f"{cm}-cm"],
-        "measure": [*phrases.MEASURES],
+        "measure": [*places.MEASURES],
         "comma_size": [", {size}"],
     }

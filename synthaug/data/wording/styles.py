@@ -10,7 +10,7 @@ from synthaug.data.wording.grammar import Grammar, Sentence
 from synthaug.ground.seeding import numpy_generator
 
 LONGEST = 480
-"""Bytes that no report exceeds: sentences without facts are left out of one that would."""
+"""Bytes that reports stay within, unless what they must state is longer: sentences without facts are left out."""
 
 
 @dataclass(frozen=True)
