@@ -22,8 +22,9 @@ from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.record import patient_hash
 from synthaug.ground.errors import InputError
 from synthaug.pool.pool import SyntheticPool
-from synthaug.study import executors
-from synthaug.study.preparation import Study, refuse_leaks
+from synthaug.study.pools import refuse_leaks
+from synthaug.study.preparation import Study
+from synthaug.study.stages import make_pool
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -156,18 +157,17 @@ def test_mlflow_holds_a_study_and_a_child_for_each_cell(finished):
     assert [point.step for point in curve] == [4, 8]
 
 
-def test_a_rerun_launches_nothing_and_changes_nothing(finished, config_file, monkeypatch):
-    before = {path: path.stat().st_mtime_ns for path in finished.rglob("cells/*.json")}
-    rows = results(finished)
+def made_in(out):
+    """When each file of a stage or a cell was written."""
+    kinds = ("cells/*", "autoencoder-*/**/*", "generator-*/**/*", "pool-*/volumes/*")
+    return {path: path.stat().st_mtime_ns for kind in kinds for path in out.glob(kind) if path.is_file()}
 
-    def refuse(*arguments, **options):
-        raise AssertionError("a finished stage ran again")
 
-    for name in ("train_autoencoder", "train_ldm"):
-        monkeypatch.setattr(f"synthaug.study.preparation.{name}", refuse)
-    monkeypatch.setattr("synthaug.study.cell.train_classifier", refuse)
+def test_a_rerun_launches_nothing_and_changes_nothing(finished, config_file):
+    before, rows = made_in(finished), results(finished)
+    (finished / "finished.json").unlink()  # so that the study is gone through
     assert run_command("bench", ["--config", str(config_file), "--out", str(finished)]) == 0
-    assert {path: path.stat().st_mtime_ns for path in finished.rglob("cells/*.json")} == before
+    assert made_in(finished) == before
     assert results(finished) == rows
     client = MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
     assert len(client.search_runs([client.get_experiment_by_name("tiny").experiment_id])) == 9
@@ -187,23 +187,19 @@ def test_a_killed_study_continues_to_the_same_results(finished, config_file, tmp
     assert results(tmp_path / "out") == results(finished)
 
 
-def test_a_failed_cell_is_reported_and_the_rest_goes_on(finished, config_file, tmp_path, monkeypatch, capsys):
-    real = executors.run_cell
-
-    def fail_once(cell, study, **options):
-        if (cell.regime, cell.seed) == ("synthetic", 1):
-            raise RuntimeError("out of memory")
-        return real(cell, study, **options)
-
-    monkeypatch.setattr(executors, "run_cell", fail_once)
+def test_a_failed_cell_is_reported_and_the_rest_goes_on(finished, config_file, capsys):
+    records = {path: json.loads(path.read_text()) for path in finished.glob("cells/*.json")}
+    [broken] = [path for path, told in records.items() if (told["regime"], told["seed"]) == ("synthetic", 1)]
+    whole = broken.read_text()
+    broken.write_text("{")
     (finished / "finished.json").unlink()
     assert run_command("bench", ["--config", str(config_file), "--out", str(finished)]) == 1
-    assert "failed: synthetic seed 1: out of memory" in capsys.readouterr().err
+    assert f"failed: synthetic seed 1: {broken}: not valid JSON" in capsys.readouterr().err
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["cells"] == 5
     assert [cell["regime"] for cell in summary["failed"]] == ["synthetic"]
-    assert "out of memory" in (finished / "report.html").read_text()
-    monkeypatch.undo()
+    assert "not valid JSON" in (finished / "report.html").read_text()
+    broken.write_text(whole)
     assert run_command("bench", ["--config", str(config_file), "--out", str(finished)]) == 0
 
 
@@ -237,13 +233,15 @@ def test_a_pool_without_its_copies_is_another_pool_in_the_same_folder(finished, 
     parser = _parser("bench")
     config = _config_of(parser.instantiate_classes(parser.parse_args(["--config", str(finished / "config.yaml")])))
     before = Study.read(config, tmp_path, lambda name, total: lambda *_: None)
-    assert f"pool-{before.pool_id}" == made.name
-    volumes = [entry["id"] for label in before.pool.classes for entry in before.pool.entries(label)]
+    assert before.pool_folder.name == made.name
+    whole = make_pool(before)
+    volumes = [entry["id"] for label in whole.classes for entry in whole.entries(label)]
     record = {"dropped": True, "volumes": {name: {"copy": name == volumes[0]} for name in volumes}}
     (tmp_path / made.name / "audit.json").write_text(json.dumps(record))
     after = Study.read(config, tmp_path, lambda name, total: lambda *_: None)
-    assert after.pool_id != before.pool_id  # no cell of the whole pool is taken for one of this
-    assert (after.pool.path, len(after.pool), after.pool.dropped) == (before.pool.path, len(volumes) - 1, 1)
+    assert after.identify_pool() != before.pool_identity  # no cell of the whole pool is taken for one of this
+    pool = make_pool(after)
+    assert (pool.path, len(pool), pool.dropped) == (whole.path, len(volumes) - 1, 1)
 
 
 def test_stages_can_be_run_one_by_one(finished, config_file, capsys):

@@ -19,7 +19,7 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import numpy_generator
 from synthaug.pool.ledger import release
 from synthaug.study import cell as bench_cell
-from synthaug.study import preparation
+from synthaug.study import stages
 from synthaug.study.claims import claimed, try_claim
 from synthaug.study.records import read_summary
 from synthaug.study.results import placed
@@ -52,7 +52,7 @@ def logged(monkeypatch, module, name, log):
 
 def test_two_benches_on_one_folder_make_everything_once_and_find_the_same(unbroken, tmp_path, monkeypatch):
     log = tmp_path / "log"
-    for module, name in ((preparation, "train_ldm"), (bench_cell, "train_classifier")):
+    for module, name in ((stages, "train_ldm"), (bench_cell, "train_classifier")):
         logged(monkeypatch, module, name, log)
     pair = [forked(tmp_path / "out"), forked(tmp_path / "out")]
     for child in pair:

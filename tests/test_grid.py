@@ -166,7 +166,7 @@ def test_a_cell_trains_with_the_seed_of_its_repeat(monkeypatch):
     split = SimpleNamespace(train=subjects, val=subjects)
     for cell in cells(config):
         used = SimpleNamespace(split=split, config=config, out=Path())
-        sampler = _sampler(cell, used, None)
+        sampler = _sampler(cell, used, None, fraction=None)
         assert sampler.seed == cell.training_seed
         assert _train(cell, used, sampler, None, None) == cell.training_seed
 

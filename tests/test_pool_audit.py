@@ -223,13 +223,13 @@ def test_a_study_with_too_few_held_out_patients_says_why_it_tells_no_share(plant
         metrics=MetricsConfig(bootstrap=20),
     )
     study = Study.read(config, tmp_path, lambda name, total: lambda *_: None)
-    rows, reasons = measure_images(study)
+    rows, reasons = measure_images(study, study.given)
     assert "copies" not in {row.metric for row in rows}
     told = {each["metric"]: each["reason"] for each in reasons}
     assert set(told) == {"copies", "realism"}
     assert "8 held-out patients are too few" in told["copies"]
     study.config = replace(config, metrics=MetricsConfig(bootstrap=20, copies=False, realism="off"))
-    assert measure_images(study)[1] == []
+    assert measure_images(study, study.given)[1] == []
 
 
 @pytest.mark.parametrize(

@@ -257,6 +257,7 @@ from synthaug.study.cell import run_cell
 from synthaug.bench.commands import _config_of, _parser
 from synthaug.study.grid import cells_of
 from synthaug.study.preparation import Study
+from synthaug.study.stages import make_pool
 from synthaug.models.optimisation import processes
 
 out = Path({out!r})
@@ -264,8 +265,9 @@ parser = _parser("bench")
 config = _config_of(parser.instantiate_classes(parser.parse_args({words!r})))
 rank = processes().process_index  # from here on the ranks know of each other
 study = Study.read(config, out, lambda name, total: lambda *_: None)
-cells = cells_of(config, lambda each: (study.data_id, study.pool_id))
-records = [[run_cell(cell, study) for cell in cells] for _ in range(2)]
+cells = cells_of(config, lambda each: (study.data_id, study.identify_pool()))
+pool = make_pool(study)
+records = [[run_cell(cell, study, pool) for cell in cells] for _ in range(2)]
 assert records[0] == records[1] or rank
 (out / f"rank{{rank}}.json").write_text(json.dumps([[record.to_json() for record in each] for each in records]))
 """

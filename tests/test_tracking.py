@@ -25,6 +25,7 @@ from mlflow.tracking import MlflowClient
 from synthaug.bench.commands import _config_of, _parser, run_command
 from synthaug.data.manifest import stack_images
 from synthaug.ground.errors import InputError
+from synthaug.study.identity import id_of
 from synthaug.study.preparation import Study
 from synthaug.study.records import CellRecord, read_summary
 from synthaug.tracking import Tracker, cells, connection, trainings
@@ -197,10 +198,10 @@ def test_data_sets_have_the_study_s_own_hashes_and_classes(finished, config):
     assert found["mixed"] == sorted([*split, ("training", "synthetic pool")])
     digests = {each.dataset.name: each.dataset.digest for each in inputs_of(client, "mixed")}
     assert digests == {f"phantoms {part}": digest for part, digest in study.part_ids.items()} | {
-        "synthetic pool": study.pool_id
+        "synthetic pool": id_of(study.identify_pool())
     }
     [pool] = [each.dataset for each in inputs_of(client, "mixed") if each.dataset.name == "synthetic pool"]
-    assert json.loads(pool.source) == {"uri": str(study.pool.path)}
+    assert json.loads(pool.source) == {"uri": str(study.pool_folder)}
     assert json.loads(pool.profile) == {"num_rows": 12, "classes": {"0": 6, "1": 6}}
 
 

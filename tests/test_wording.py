@@ -284,14 +284,6 @@ def test_the_writer_of_prompts_takes_a_style():
     assert template.findings(1, 0, seed=3) == styled.findings(1, 0, seed=3)
 
 
-def test_what_is_at_its_default_leaves_identities_as_they_were():
-    assert DataConfig().told() == [{}, None]
-    assert DataConfig(wordings=2).told() != DataConfig().told() != DataConfig(style="any").told()
-    assert "style" not in PoolConfig().recorded()
-    plain = DataConfig(root="unused", measurements={"volume": MeasurementConfig("volume", "mm3")})
-    assert "synonyms" not in plain.told()[0]["volume"]
-
-
 @pytest.mark.parametrize(
     "settings_of",
     [

@@ -351,7 +351,7 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
     from synthaug.bench.run import Bars, measure_images
     from synthaug.models.optimisation import processes
     from synthaug.study.preparation import Study
-    from synthaug.study.studies import Stage, train
+    from synthaug.study.stages import make_autoencoder, make_generator, make_pool
     from synthaug.tracking import TrainingListener
 
     if command == "train-autoencoder" and config.generator.pretrained:
@@ -362,15 +362,19 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
         )
     study = Study.start(config, out, Bars().stage, TrainingListener())
     if command in ("train-autoencoder", "train-ldm"):
-        stage: Stage = "autoencoder" if command == "train-autoencoder" else "generator"
-        train(study, stage)
-        getattr(study, stage)  # can be read
+        stage = "autoencoder" if command == "train-autoencoder" else "generator"
+        make, folder = {
+            "autoencoder": (make_autoencoder, study.autoencoder_folder),
+            "generator": (make_generator, study.generator_folder),
+        }[stage]
+        make(study)
         if processes().is_main_process:
-            print(f"{stage}: {out / (stage + '-' + getattr(study, stage + '_id'))}")
+            print(f"{stage}: {folder}")
         return 0
-    print(f"pool: {study.pool.path}, volumes of each class {study.pool.counts}")
+    pool = make_pool(study)
+    print(f"pool: {pool.path}, volumes of each class {pool.counts}")
     if command == "metrics":
-        rows, left_out = measure_images(study)
+        rows, left_out = measure_images(study, pool)
         for row in [*(each.to_json() for each in rows), *left_out]:
             print("  ".join(f"{name}={value}" for name, value in row.items()))
     return 0

@@ -1,8 +1,9 @@
 """A whole study from config to report: prepare, run the cells, aggregate, track, report."""
 
+import contextlib
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from synthaug.report.slices import Samples
 from synthaug.study.aggregate import count_statistics, image_metrics, realism_metrics, summarise
 from synthaug.study.cell import cell_path, weights_path
 from synthaug.study.costs import CostMeter, StageClock, total_costs
+from synthaug.study.earlier import tell_earlier_cells
 from synthaug.study.executors import Outcome, run_cells
 from synthaug.study.grid import DATA, STAGES, Cell, cells_of
+from synthaug.study.identity import id_of
 from synthaug.study.pools import describe_pool
 from synthaug.study.preparation import Study
 from synthaug.study.records import CellRecord, ImageComparison, Summary, Verdict
@@ -67,28 +70,27 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
         EveryCellFailed: There is nothing to compare.
     """
     require_address()
-    bars, inputs, execution = Bars(), inputs_of(config, out), execution or ExecutionConfig()
-    groups = subgroups_of(config)
+    bars, inputs, groups = Bars(), inputs_of(config, out), subgroups_of(config)
     studies = Studies(out, bars.stage, TrainingListener())
     with bars.timed("preparation"):
+        studies.read(config)
         cells = cells_of(config, studies.identify)
-    if not processes().is_main_process:
-        studies.make(cells)
-        records, failed = _run_cells(cells, studies, None, bars, execution=execution)
-        return Summary(len(records), (), (), Verdict("none"), failed=tuple(failed))
-    tracker = _begin(config, studies)
-    with CostMeter(out, bars):
-        studies.make(cells)  # before the bar of the classifiers begins
-        records, failed = _run_cells(cells, studies, tracker, bars, execution=execution)
+    leads = processes().is_main_process
+    tracker = _begin(config, studies, cells) if leads else None
+    with CostMeter(out, bars) if leads else contextlib.nullcontext():
+        studies.make_generators(cells)
+        studies.make_pools(cells)
+        records, failed = _run_classifiers(cells, studies, tracker, bars, execution=execution or ExecutionConfig())
+        if not leads:
+            return Summary(len(records), (), (), Verdict("none"), failed=tuple(failed))
         if not records:
             first = f"{failed[0]['regime']} seed {failed[0]['seed']}: {failed[0]['error']}"
             raise EveryCellFailed(f"each of the {len(failed)} cells failed; the first, {first}")
         on_statistic = bars.stage("statistics", count_statistics(records))
         summary = summarise(records, failed, config.metrics, on_statistic=on_statistic)
-        if groups:
-            summary = replace(summary, subgroups=tuple(slice_arms(records, groups, config.metrics)))
+        summary = replace(summary, subgroups=tuple(slice_arms(records, groups, config.metrics)))
         with bars.timed("image metrics"):
-            measured, left_out = _measure_sources(studies.with_synthetic(cells))
+            measured, left_out = _measure_sources(studies, cells)
         alike = dict.fromkeys(pair for study in studies for pair in study.near_copies)
         summary = replace(
             summary,
@@ -96,36 +98,51 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
             image_metrics_left_out=tuple(left_out),
             near_copies=tuple(map(asdict, alike)),
         )
-    with placed(out, asdict(config)), tempfile.TemporaryDirectory() as plots:
+    files, sent = _report(config, studies, cells, records, summary, tracker)
+    if sent and not failed:
+        _mark_finished(studies, cells, files, inputs)
+    return summary
+
+
+def _report(
+    config: Config,
+    studies: Studies,
+    cells: Sequence[Cell],
+    records: Sequence[CellRecord],
+    summary: Summary,
+    tracker: Tracker | None,
+) -> tuple[list[Path], bool]:
+    """Write the results and track them; returns the files, and whether tracking has everything."""
+    with placed(studies.out, asdict(config)), tempfile.TemporaryDirectory() as plots:
         files, pictures = _write_results(config, studies, cells, records, summary)
         save_pictures([each for each in pictures if not (config.private and each.patients)], Path(plots))
-        sent = tracker.log_study(summary, artifacts=files, plots=Path(plots))
-        if sent and not failed:
-            _mark_finished(studies, cells, files, inputs)
-    return summary
+        sent = tracker is not None and tracker.log_study(summary, artifacts=files, plots=Path(plots))
+    return files, sent
 
 
 def _mark_finished(studies: Studies, cells: Sequence[Cell], files: Sequence[Path], inputs: str | None) -> None:
     out = studies.out
-    pools = [study.pool.path / name for study in studies.with_synthetic(cells).values() for name in POOL_FILES]
+    folders = [studies.make_pool(study).path for study in studies.with_synthetic(cells).values()]
+    pools = [folder / name for folder in folders for name in POOL_FILES]
     made = [path(out, cell) for cell in cells for path in (cell_path, weights_path)]
     # Of MLflow's file only that it is there: its interface and other studies write to it too.
     mark_finished(out, inputs, [*files, *made, *pools], present=stores_of(out))
 
 
-def _begin(config: Config, studies: Studies) -> Tracker:
+def _begin(config: Config, studies: Studies, cells: Sequence[Cell]) -> Tracker:
     """Take the folder's place for results, and MLflow's parent run."""
+    tell_earlier_cells(studies.out, cells)
     settings = asdict(config)
     with placed(studies.out, settings):
         studies.write_splits()
-        study_id = content_hash([[studies.identify(study.config)[1] for study in studies], settings])
+        study_id = id_of([[studies.identify(study.config)[1] for study in studies], settings])
         params = flatten(settings)
         return Tracker(
             studies.out, experiment=config.study.name, study_id=study_id, params=params, private=config.private
         )
 
 
-def _run_cells(
+def _run_classifiers(
     cells: Sequence[Cell], studies: Studies, tracker: Tracker | None, bars: "Bars", *, execution: ExecutionConfig
 ) -> tuple[list[CellRecord], list[dict[str, Any]]]:
     """Records of the cells that finished, and what is to be told of those that failed."""
@@ -162,50 +179,50 @@ def _write_results(
     write_json(out / "summary.json", summary.to_json())
     write_results(records, out / "results.csv")
     base = next(iter(sources.values()), studies.first)
-    pool = base.pool if sources else None
+    pools = {name: studies.make_pool(study) for name, study in sources.items()}
     pictures = write_report(
         out / "report.html",
         config=config,
         summary=summary,
         records=records,
-        samples=[Samples(name, each.split.test, each.split.train, each.pool) for name, each in sources.items()],
+        samples=[Samples(name, each.split.test, each.split.train, pools[name]) for name, each in sources.items()],
         costs=total_costs(out),
-        facts=_facts(base, pool),
+        facts=_facts(base, next(iter(pools.values()), None), _ids(base, cells)),
     )
     names = ("report.html", "results.csv", "summary.json", "split.csv", "config.yaml")
     return [out / name for name in names], pictures
 
 
-def _measure_sources(sources: Mapping[str, Study]) -> tuple[list[ImageComparison], list[dict[str, Any]]]:
+def _measure_sources(studies: Studies, cells: Sequence[Cell]) -> tuple[list[ImageComparison], list[dict[str, Any]]]:
     measured, left_out = [], []
-    for source, study in sources.items():
-        rows, reasons = measure_images(study)
+    for source, study in studies.with_synthetic(cells).items():
+        rows, reasons = measure_images(study, studies.make_pool(study))
         measured += [replace(row, source=source) for row in rows]
         left_out += [{**row, "source": source} for row in reasons]
     return measured, left_out
 
 
-def measure_images(study: Study) -> tuple[list[ImageComparison], list[dict[str, Any]]]:
-    """Each image metric of the study's pool, and a row with the reason for each that says nothing here."""
+def measure_images(study: Study, pool: SyntheticPool) -> tuple[list[ImageComparison], list[dict[str, Any]]]:
+    """Each image metric of a study's pool, and a row with the reason for each that says nothing here."""
     split, config = study.split, study.config
     held_out = [*split.val, *split.test]
     rows, left_out = [], []
-    if metrics_for(min(len(held_out), len(study.pool))):
-        rows = image_metrics(held_out, study.pool, config.data.images, config.metrics)
+    if metrics_for(min(len(held_out), len(pool))):
+        rows = image_metrics(held_out, pool, config.data.images, config.metrics)
     else:
-        reason = f"{len(held_out)} held-out and {len(study.pool)} synthetic volumes are too few for any distance."
+        reason = f"{len(held_out)} held-out and {len(pool)} synthetic volumes are too few for any distance."
         left_out.append({"metric": "distances", "reason": reason})
     if config.metrics.realism != "off":
-        judged, reason = realism_metrics(held_out, study.pool, split.train, config.data.images, config.metrics)
+        judged, reason = realism_metrics(held_out, pool, split.train, config.data.images, config.metrics)
         rows += judged
         if reason:
             left_out.append({"metric": "realism", "reason": reason})
     if config.metrics.copies:
-        obstacle = find_obstacle(study.pool, split.train, held_out)
+        obstacle = find_obstacle(pool, split.train, held_out)
         if obstacle:
             left_out.append({"metric": "copies", "reason": obstacle})
         else:
-            rows.append(ImageComparison.from_json(measure_copies(study.pool, split.train, held_out, config.metrics)))
+            rows.append(ImageComparison.from_json(measure_copies(pool, split.train, held_out, config.metrics)))
     return rows, left_out
 
 
@@ -244,7 +261,13 @@ class Bars(StageClock):
         return step
 
 
-def _facts(study: Study, pool: SyntheticPool | None) -> dict[str, Any]:
+def _ids(study: Study, cells: Sequence[Cell]) -> str:
+    """Of data, generator and pool, for whoever looks for their files."""
+    pool = next((cell.pool_id for cell in cells if cell.pool_id), "")
+    return f"data {study.data_id}" + (f", generator {study.generator_id}, pool {pool}" if pool else "")
+
+
+def _facts(study: Study, pool: SyntheticPool | None, ids: str) -> dict[str, Any]:
     config = study.config
     sizes = "; ".join(f"{part} {len(group)} {class_counts(group)}" for part, group in study.split.parts())
     batch_size = config.classifier.batch_size(len(class_counts(study.subjects)))
@@ -255,7 +278,7 @@ def _facts(study: Study, pool: SyntheticPool | None) -> dict[str, Any]:
         "volumes": f"{config.preprocess.shape} voxels of {config.preprocess.spacing_mm} mm",
         "classifier": f"{config.classifier.network}, {config.classifier.training.steps} steps of "
         f"{batch_size}, {config.classifier.loss}",
-        "ids": f"data {study.data_id}" + (f", generator {study.generator_id}, pool {study.pool_id}" if pool else ""),
+        "ids": ids,
     }
 
 

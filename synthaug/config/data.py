@@ -192,19 +192,6 @@ class DataConfig:
     phantom: PhantomConfig = field(default_factory=PhantomConfig)
     """Used when ``root`` is none."""
 
-    def told(self) -> list[Any]:
-        """What decides which reports and classes training is told, as a generator's identity keeps it.
-
-        What was not there in earlier versions is left out where it is at its default.
-        """
-        measurements = {
-            column: {name: value for name, value in asdict(each).items() if name != "synonyms" or value}
-            for column, each in self.measurements.items()
-        }
-        worded = {"style": self.style, "wordings": self.wordings}
-        later = [] if worded == {"style": "template", "wordings": 1} else [worded]
-        return [measurements, self.label_rule and asdict(self.label_rule), *later]
-
     @property
     def protected(self) -> bool:
         """Whether the subjects are patients who are not public."""

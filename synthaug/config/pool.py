@@ -1,7 +1,7 @@
 """Settings of sampling and of the pool of synthetic volumes."""
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 from synthaug.config.checks import require, require_ranges
 from synthaug.config.data import ReportStyle
@@ -76,7 +76,6 @@ class PoolConfig:
             self.style == "template" or self.prompts == "writer",
             f"pool.style={self.style} is the report writer's; set pool.prompts to writer, not {self.prompts}.",
         )
-
         require(
             self.reports is None or self.prompts != "writer",
             "pool.reports gives reports and pool.prompts=writer words them; set one of the two.",
@@ -85,13 +84,3 @@ class PoolConfig:
             self.unusable == "refuse" or self.reports is not None,
             "pool.unusable speaks of the rows of pool.reports; set that, or leave it out.",
         )
-
-    def recorded(self) -> dict[str, Any]:
-        """As a pool's identity keeps it: what was not there in earlier versions is left out at its default.
-
-        Example:
-            >>> "style" in PoolConfig().recorded(), PoolConfig(prompts="writer", style="any").recorded()["style"]
-            (False, 'any')
-        """
-        later = {"style": "template", "reports": None, "unusable": "refuse"}
-        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}

@@ -191,6 +191,22 @@ def as_plain(value: Any) -> Any:
     return value.item() if getattr(value, "shape", None) == () else str(value)
 
 
+def canonical(value: Any) -> Any:
+    """``value`` with equal numbers alike (2, 2.0 and NumPy's) and sequences as lists: what ids and seeds are made of.
+
+    Example:
+        >>> canonical({"a": (2.0, 0.5)})
+        {'a': [2, 0.5]}
+    """
+    if isinstance(value, dict):
+        return {key: canonical(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(each) for each in value]
+    if getattr(value, "shape", None) == ():
+        value = value.item()
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def content_hash(value: Any) -> str:
     """Sixteen hex digits that name ``value`` (dataclass or anything JSON can write).
 

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from synthaug.ground.files import as_plain
+from synthaug.ground.files import as_plain, canonical
 
 
 def derive_seed(*parts: Any) -> int:
-    """A 63-bit seed that is a pure function of ``parts`` (anything JSON can write).
+    """A 63-bit seed that is a pure function of ``parts`` (anything JSON can write); equal numbers give one seed.
 
     Example:
-        >>> derive_seed("pool", 0, 1) == derive_seed("pool", np.int64(0), 1) != derive_seed("pool", 1, 0)
+        >>> derive_seed("pool", 0, 1) == derive_seed("pool", np.int64(0), 1.0) != derive_seed("pool", 1, 0)
         True
     """
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=as_plain).encode()).digest()
+    digest = hashlib.sha256(json.dumps(canonical(parts), sort_keys=True, default=as_plain).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 

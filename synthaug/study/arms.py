@@ -9,6 +9,7 @@ import numpy as np
 
 from synthaug.ground.errors import InputError
 from synthaug.study.grid import REPEATS, TREATMENTS
+from synthaug.study.identity import revisions_of
 from synthaug.study.records import Arm, CellRecord
 
 
@@ -39,6 +40,9 @@ def repeat_of(record: CellRecord) -> str:
 def arms_of(records: Sequence[CellRecord]) -> list[ArmRecords]:
     """The records, gathered into arms, in order of first appearance.
 
+    Raises:
+        InputError: An arm has cells of two revisions.
+
     Example:
         >>> records = [CellRecord("mixed", 0, synthetic_fraction=share) for share in (0.25, 0.5)]
         >>> [arm.label for arm in arms_of(records)]
@@ -52,10 +56,19 @@ def arms_of(records: Sequence[CellRecord]) -> list[ArmRecords]:
     for record in records:
         label = _arm_of([record], tells_fraction=record.regime in several).label
         groups.setdefault(label, []).append(record)
+    _refuse_mixed_revisions(groups)
     return [
         ArmRecords(_arm_of(group, tells_fraction=group[0].regime in several), sorted(group, key=repeat_of))
         for group in groups.values()
     ]
+
+
+def _refuse_mixed_revisions(groups: Mapping[str, Sequence[CellRecord]]) -> None:
+    for label, records in groups.items():
+        found = {tuple(sorted(revisions_of(record.identity).items())) for record in records}
+        if len(found) > 1:
+            told = " and ".join(str(dict(each)) for each in sorted(found))
+            raise InputError(f"The arm {label!r} has cells of revisions {told}; run the study again to have one.")
 
 
 def _arm_of(records: Sequence[CellRecord], *, tells_fraction: bool) -> Arm:

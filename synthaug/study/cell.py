@@ -21,15 +21,19 @@ from synthaug.classify.training import (
     train_classifier,
 )
 from synthaug.classify.weights import SavedClassifier, require_whole, save_classifier
+from synthaug.config import DataConfig
 from synthaug.data.manifest import class_counts
 from synthaug.ground.files import write_json
 from synthaug.metrics.classification import brier, calibration_error, classification_metrics
 from synthaug.models.optimisation import OnStep, processes
+from synthaug.pool.pool import SyntheticPool
 from synthaug.study.grid import Cell
-from synthaug.study.inputs import describe_inputs
 from synthaug.study.pools import SAME_COHORT
 from synthaug.study.preparation import Study
 from synthaug.study.records import CellRecord, Prediction
+
+CONTEXTS = {"train": "training", "val": "validation", "test": "test"}
+"""What a part of the split is for, in MLflow's words."""
 
 
 def cell_path(out: Path, cell: Cell) -> Path:
@@ -42,10 +46,18 @@ def weights_path(out: Path, cell: Cell) -> Path:
     return cell_path(out, cell).with_suffix(".safetensors")
 
 
-def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> CellRecord:
+def run_cell(
+    cell: Cell, study: Study, pool: SyntheticPool | None = None, *, on_step: OnStep | None = None
+) -> CellRecord:
     """The record of a cell, computed or, when it was finished before, read.
 
     Processes that train together (``torchrun``) call it together; the main one writes.
+
+    Args:
+        cell: The cell.
+        study: Its data.
+        pool: Its synthetic volumes; None for cells of real data.
+        on_step: Called after each training step.
     """
     path = cell_path(study.out, cell)
     # Asked once for all, so that no process finds what another has just written and leaves it to train alone.
@@ -55,14 +67,14 @@ def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> Cell
         return replace(found, **cell.describe())
     started = time.monotonic()
     finetuned = cell.regime == "finetuned"
-    sampler = _sampler(cell, study, None if finetuned else cell.synthetic_fraction)
-    first = _sampler(cell, study, 1.0) if finetuned else None
+    sampler = _sampler(cell, study, pool, fraction=None if finetuned else cell.synthetic_fraction)
+    first = _sampler(cell, study, pool, fraction=1.0) if finetuned else None
     trained = _train(cell, study, sampler, first, on_step)
     if processes().is_main_process:
         _save_weights(cell, study, trained)  # before the record, which says that the cell is finished
     record = CellRecord(
         **cell.describe(),
-        **_training_facts(cell, study, sampler, first),
+        **_training_facts(cell, study, pool, sampler, first),
         steps_made=trained.steps,
         chosen_step=trained.chosen_step,
         temperature=trained.temperature,
@@ -76,7 +88,7 @@ def run_cell(cell: Cell, study: Study, *, on_step: OnStep | None = None) -> Cell
 
 
 def _training_facts(
-    cell: Cell, study: Study, sampler: SyntheticSampler, first: SyntheticSampler | None
+    cell: Cell, study: Study, pool: SyntheticPool | None, sampler: SyntheticSampler, first: SyntheticSampler | None
 ) -> dict[str, Any]:
     """What a record says of whom a cell was trained on, and for how long."""
     real, synthetic = (sum(counts.values()) for counts in (sampler.real, (first or sampler).synthetic))
@@ -89,7 +101,7 @@ def _training_facts(
         "steps": cell.config.classifier.training.steps,
         "batch_size": sampler.batch_size,
         "pretrain_steps": _pretraining_steps(cell),
-        "datasets": tuple(describe_inputs(study, real=real > 0, synthetic=synthetic > 0)),
+        "datasets": tuple(describe_inputs(study, pool if synthetic else None, real=real > 0, pool_id=cell.pool_id)),
     }
 
 
@@ -101,14 +113,14 @@ def _pretraining_steps(cell: Cell) -> int:
     return min(max(round(cell.synthetic_fraction * steps), 1), steps - 1)
 
 
-def _sampler(cell: Cell, study: Study, fraction: float | None) -> SyntheticSampler:
+def _sampler(cell: Cell, study: Study, pool: SyntheticPool | None, *, fraction: float | None) -> SyntheticSampler:
     """Batches with a share of synthetic subjects: exactly balanced, or (for class weights, or for nothing) as the set
     is."""
     config = cell.config.classifier
     kind = SyntheticSampler if config.balance == "oversampled" else ShuffledSampler
     return kind(
         study.split.train,
-        None if fraction is None else study.pool,
+        None if fraction is None else pool,
         batch_size=config.batch_size(len(class_counts(study.split.train))),
         synthetic_fraction=fraction,
         seed=cell.training_seed,
@@ -183,3 +195,51 @@ def _test(cell: Cell, study: Study, trained: TrainedClassifier) -> dict[str, Any
             for subject, row in zip(subjects, probabilities.tolist(), strict=True)
         ),
     }
+
+
+def describe_inputs(study: Study, pool: SyntheticPool | None, *, real: bool, pool_id: str) -> list[dict[str, Any]]:
+    """A row for each set of volumes behind a cell: context (training, validation, test), name, digest, source, classes.
+
+    Args:
+        study: The data.
+        pool: The synthetic volumes that the classifier trained on; None = none.
+        real: Whether it trained on the real training set.
+        pool_id: Names the pool.
+
+    Returns:
+        The digest is the content hash that the study knows the set by; the source is a path (that of a pool made here
+        is relative to the study's folder), None for phantoms; classes count the volumes by label.
+    """
+    config = study.config
+    rows = [
+        {
+            "context": CONTEXTS[part],
+            "name": f"{_name_of(config.data)} {part}",
+            "digest": study.part_ids[part],
+            "source": None if config.data.root is None else str(Path(config.data.root, config.data.manifest).resolve()),
+            "classes": _by_label(class_counts(group)),
+        }
+        for part, group in study.split.parts()
+        if real or part != "train"
+    ]
+    if pool:
+        given = config.pool.path
+        rows.insert(
+            int(real),
+            {
+                "context": "training",
+                "name": "synthetic pool",
+                "digest": pool_id,
+                "source": str(Path(given).resolve()) if given else pool.path.name,
+                "classes": _by_label(pool.counts),
+            },
+        )
+    return rows
+
+
+def _name_of(data: DataConfig) -> str:
+    return "phantoms" if data.root is None else Path(data.root).resolve().name
+
+
+def _by_label(counts: dict[int, int]) -> dict[str, int]:
+    return {str(label): count for label, count in counts.items()}

@@ -24,7 +24,7 @@ from synthaug.ground.errors import InputError
 from synthaug.models.optimisation import OnStep, processes
 from synthaug.pool.cluster import RETRIES, connected
 from synthaug.pool.ledger import release
-from synthaug.study.cell import cell_path, run_cell
+from synthaug.study.cell import cell_path
 from synthaug.study.claims import WAIT_SECONDS, try_claim
 from synthaug.study.events import no_progress
 from synthaug.study.grid import Cell
@@ -93,7 +93,7 @@ def attempt(cell: Cell, studies: Studies, *, on_step: OnStep | None = None) -> O
     """
     try:
         with _turn(studies.out, cell_path(studies.out, cell)) as ours:
-            return {"record": run_cell(cell, studies.of(cell.config), on_step=on_step)} if ours else None
+            return {"record": studies.run(cell, on_step=on_step)} if ours else None
     except Exception as error:  # one cell's failure must not cost the others
         # But what befalls one rank alone would leave the others waiting for it in their next exchange.
         if processes().num_processes > 1 and not isinstance(error, InputError):

@@ -1,15 +1,16 @@
-"""A study's config becomes its cells; a cell's identity is the hash of what determines its result."""
+"""A study's config becomes its cells, each named by what determines its result."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from synthaug.config import ClassifierConfig, Config
+from synthaug.config import Config
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import derive_seed
+from synthaug.study.identity import CELL, Identity, classifier_settings, id_of, identify
 from synthaug.study.records.fields import STAGES
 
 DATA = ("data", "split", "preprocess")
@@ -18,8 +19,6 @@ REPEATS = ("split.seed", "split.fold", "split.file")
 """Axes that repeat a comparison, as seeds do, instead of being compared."""
 TREATMENTS = ("classifier.augment", "classifier.balance", "classifier.class_weights")
 """Axes that are ways of getting more out of real data: synthetic data is compared with each of them."""
-PACE = ("checkpoint_minutes",)
-"""Settings of a training that change no result."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,22 @@ class Cell:
     """Value of each axis of the study that touches this cell."""
     config: Config
     """The study's config with these values."""
-    id: str
-    """Hash of all that determines the result."""
+    identity: Identity
+    """All that determines the result, but for settings that have the values they were introduced with."""
+
+    @cached_property
+    def id(self) -> str:
+        """Names the cell."""
+        return id_of(self.identity)
+
+    @property
+    def pool_id(self) -> str:
+        """Names the pool; "" = there is none."""
+        return id_of(self.identity["pool"]) if self.identity["pool"] else ""
 
     def describe(self) -> dict[str, Any]:
         """What a record says of the cell."""
-        names = ("regime", "seed", "training_seed", "synthetic_fraction", "settings", "id")
+        names = ("regime", "seed", "training_seed", "synthetic_fraction", "settings", "id", "identity")
         classifier, pool = self.config.classifier, self.config.pool
         drawn = self.synthetic_fraction is not None
         generator = pool.path or self.config.generator.pretrained or self.config.generator.variant
@@ -56,12 +65,12 @@ class Cell:
         }
 
 
-def cells_of(config: Config, identify: Callable[[Config], tuple[str, str]]) -> list[Cell]:
+def cells_of(config: Config, inputs_of: Callable[[Config], tuple[str, Any]]) -> list[Cell]:
     """The cells of a study, regime by regime for each seed, so that an unfinished study compares what it has.
 
     Args:
         config: The study.
-        identify: Gives the hash of subjects, split and preprocessing, and that of generator and sampling.
+        inputs_of: Gives the hash of subjects, split and preprocessing, and what names the pool.
 
     Raises:
         InputError: An axis names no setting, or a value that the setting cannot have.
@@ -77,30 +86,35 @@ def cells_of(config: Config, identify: Callable[[Config], tuple[str, str]]) -> l
         "mixed": [*config.study.synthetic_fraction],
         "finetuned": [*config.study.pretrain_share],
     }
+    arms = [(regime, fraction) for regime in config.study.regimes for fraction in fractions[regime]]
     cells: dict[str, Cell] = {}
-    resolved = [(settings, each, *identify(each)) for settings, each in settings_of(config)]
+    resolved = [(settings, each, *inputs_of(each)) for settings, each in settings_of(config)]
     for seed in config.study.seeds:
-        for settings, each, data_id, pool_id in resolved:
+        for settings, each, data_id, pool_identity in resolved:
             training_seed = _training_seed(seed, settings, config.study.axes)
-            for regime in config.study.regimes:
-                for fraction in fractions[regime]:
-                    told = settings
-                    if fraction is None:
-                        told = {key: value for key, value in settings.items() if key.split(".")[0] not in STAGES}
-                    identity = {
-                        "regime": regime,
-                        "seed": training_seed,
-                        "fraction": fraction,
-                        "classifier": _without_pace(each.classifier),
-                        "data": data_id,
-                        "pool": None if fraction is None else pool_id,
-                    }
-                    if each.classifier.moves:
-                        identity["augmentation"] = "batched"  # other draws of the same moves than torchio made
-                    name = content_hash(identity)
-                    # Two generators side by side share their cells without synthetic data.
-                    cells.setdefault(name, Cell(regime, seed, training_seed, fraction, told, each, name))
+            for regime, fraction in arms:
+                cell = _cell(regime, fraction, seed, training_seed, settings, each, data_id, pool_identity)
+                # Two generators side by side share their cells without synthetic data.
+                cells.setdefault(cell.id, cell)
     return list(cells.values())
+
+
+def _cell(
+    regime: str,
+    fraction: float | None,
+    seed: int,
+    training_seed: int,
+    settings: dict[str, Any],
+    config: Config,
+    data_id: str,
+    pool: Any,
+) -> Cell:
+    if fraction is None:
+        settings = {key: value for key, value in settings.items() if key.split(".")[0] not in STAGES}
+        pool = None
+    causes = {"regime": regime, "seed": training_seed, "fraction": fraction, "data": data_id, "pool": pool}
+    identity = identify(CELL, classifier_settings(config.classifier), **causes)
+    return Cell(regime, seed, training_seed, fraction, settings, config, identity)
 
 
 def settings_of(config: Config) -> list[tuple[dict[str, Any], Config]]:
@@ -168,10 +182,3 @@ def _replace(part: Any, path: list[str], value: Any) -> Any:
     """A dataclass with the value at a path replaced; its own checks run again."""
     first, *rest = path
     return replace(part, **{first: _replace(getattr(part, first), rest, value) if rest else value})
-
-
-def _without_pace(config: ClassifierConfig) -> dict[str, Any]:
-    settings = asdict(config)
-    if config.augment != "labelled":
-        del settings["geometry"]  # of which nothing is used
-    return {**settings, "training": {**settings["training"], **dict.fromkeys(PACE)}}

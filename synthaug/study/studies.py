@@ -3,16 +3,19 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from synthaug.config import Config
 from synthaug.ground.files import content_hash
-from synthaug.study.claims import claimed
+from synthaug.models.optimisation import OnStep
+from synthaug.pool.pool import SyntheticPool
+from synthaug.study.cell import run_cell
 from synthaug.study.events import Listener, Progress
-from synthaug.study.grid import DATA, STAGES, Cell
+from synthaug.study.grid import DATA, STAGES, Cell, settings_of
+from synthaug.study.identity import Identity
 from synthaug.study.preparation import Study
-
-Stage = Literal["autoencoder", "generator"]
+from synthaug.study.records import CellRecord
+from synthaug.study.stages import has_pool, make_generator, make_pool
 
 
 class Studies:
@@ -28,6 +31,8 @@ class Studies:
         self.out, self.progress, self.listener = out, progress, listener
         self._made: dict[str, Study] = {}
         self._classifiers: set[str] = set()
+        self._pools: dict[int, SyntheticPool] = {}
+        self._pool_identities: dict[int, Identity] = {}
 
     def __iter__(self) -> Iterator[Study]:
         return iter(self._made.values())
@@ -36,6 +41,15 @@ class Studies:
     def first(self) -> Study:
         """That of the first values of all axes."""
         return next(iter(self))
+
+    def read(self, config: Config) -> None:
+        """Read, split and preprocess the subjects, for every value of the axes.
+
+        Raises:
+            InputError: As of :meth:`Study.read`, or an axis cannot be.
+        """
+        for _, each in settings_of(config):
+            self.of(each)
 
     def of(self, config: Config) -> Study:
         """The study of a cell's config, read and checked when first asked for."""
@@ -49,12 +63,18 @@ class Studies:
             self._classifiers.add(classifier)
         return self._made[name]
 
-    def identify(self, config: Config) -> tuple[str, str]:
-        """Hashes of a config's data, with the rule that labels moved volumes where it is used, and pool ("" = none)."""
+    def identify(self, config: Config) -> tuple[str, Identity | None]:
+        """What names a config's data, with the rule that labels moved volumes where it is used, and its pool."""
         study, data_id = self.of(config), self.of(config).data_id
         if config.classifier.augment == "labelled":
             data_id = content_hash([data_id, study.relabeller(config.classifier).identity])
-        return data_id, study.pool_id if config.study.synthetic else ""
+        return data_id, self.identify_pool(study) if config.study.synthetic else None
+
+    def identify_pool(self, study: Study) -> Identity:
+        """What names the pool of one of the studies, as it was when this was first asked."""
+        if id(study) not in self._pool_identities:
+            self._pool_identities[id(study)] = study.identify_pool()
+        return self._pool_identities[id(study)]
 
     def write_splits(self) -> None:
         """Write split.csv, and beside it a file for every other split."""
@@ -69,35 +89,38 @@ class Studies:
             if cell.synthetic_fraction is not None:
                 study = self.of(cell.config)
                 kept = {key: value for key, value in cell.settings.items() if not key.startswith("classifier.")}
-                found.setdefault(study.pool_id, (kept, study))
+                found.setdefault(cell.pool_id, (kept, study))
         return {" ".join(f"{key} {value}" for key, value in kept.items()): study for kept, study in found.values()}
 
-    def make(self, cells: Sequence[Cell]) -> None:
-        """Make the generators and pools that the cells use, as far as they are missing.
+    def make_generators(self, cells: Sequence[Cell]) -> None:
+        """Train the generators whose pools the cells use and that are not made yet.
 
-        A generator is trained by one bench, and others that share the folder wait for it; a pool they fill together.
+        A generator is trained by one bench; others that share the folder wait for it.
 
         Raises:
-            InputError: A generator or pool cannot be made, or has seen held-out patients.
+            InputError: A generator cannot be trained, or has seen held-out patients.
         """
         for study in self.with_synthetic(cells).values():
-            if not study.config.pool.path and not (study.pool_folder / "complete.json").is_file():
-                train(study, "generator")
-            _ = study.pool
+            if not has_pool(study):
+                make_generator(study)
 
+    def make_pools(self, cells: Sequence[Cell]) -> None:
+        """Make the pools that the cells use and that are missing; benches that share the folder fill them together.
 
-def train(study: Study, stage: Stage) -> None:
-    """Train a stage where it is missing, while no other process trains it.
+        Raises:
+            InputError: A pool cannot be made, or comes from held-out patients.
+        """
+        for study in self.with_synthetic(cells).values():
+            self.make_pool(study)
 
-    Raises:
-        InputError: As of the stage, or as of :func:`claimed`.
-    """
-    autoencoder, generator = (
-        study.out / f"autoencoder-{study.autoencoder_id}",
-        study.out / f"generator-{study.generator_id}",
-    )
-    if (autoencoder if stage == "autoencoder" else generator).is_dir():
-        return
-    # One claim for both, as generators that go on from one autoencoder must not train it twice.
-    with claimed(study.out, autoencoder, generator, what="training a generator"):
-        getattr(study, stage)
+    def make_pool(self, study: Study) -> SyntheticPool:
+        """The pool of one of the studies, opened once."""
+        if id(study) not in self._pools:
+            self._pools[id(study)] = make_pool(study)
+        return self._pools[id(study)]
+
+    def run(self, cell: Cell, *, on_step: OnStep | None = None) -> CellRecord:
+        """The record of a cell; its pool is opened, or made, where it uses one."""
+        study = self.of(cell.config)
+        pool = None if cell.synthetic_fraction is None else self.make_pool(study)
+        return run_cell(cell, study, pool, on_step=on_step)

@@ -22,6 +22,7 @@ from synthaug.config import Config
 from synthaug.generate.levels import levels_of
 from synthaug.ground.files import read_json, write_json
 from synthaug.study.preparation import Study
+from synthaug.study.stages import make_generator
 
 
 def scaled(config: Config, scale: float) -> Config:
@@ -54,8 +55,8 @@ def minutes_of(stats: Path) -> dict[str, float]:
 def measure(config: Config, scale: float, options: argparse.Namespace) -> dict[str, Any]:
     """Train and judge one generator."""
     study = Study.start(scaled(config, scale), options.out, Bars().stage)
-    pipe = study.generator
-    folder = options.out / f"generator-{study.generator_id}"
+    pipe = make_generator(study)
+    folder = study.generator_folder
     judged = folder.with_suffix(".judged.json")
     if not judged.is_file():
         options.generator = folder

@@ -30,6 +30,7 @@ from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import TrainingPrompts
 from synthaug.study.pools import overrides_class
 from synthaug.study.preparation import Study
+from synthaug.study.stages import make_generator
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "metrics"))  # behind this folder, which has a run.py too
@@ -77,14 +78,15 @@ def deal_volumes(counts: dict[int, int], volumes: int) -> dict[int, int]:
 
 def draw_pool(study: Study, folder: Path, sampling: SamplingConfig, *, volumes: int) -> SyntheticPool:
     """Train the study's generator where it is missing, and draw: places, prompts and noise are those of every arm."""
+    generator = make_generator(study)
     return SyntheticPool.build(
-        study.generator,
+        generator,
         folder,
         per_class=deal_volumes(class_counts(study.split.train), volumes),
         reports=TrainingPrompts(study.split.train),
         seed=study.config.pool.seed,
         sampling=sampling,
-        override_class=overrides_class(study.config.pool, study.generator),
+        override_class=overrides_class(study.config.pool, generator),
         on_volume=study.progress("pool", volumes),
     )
 

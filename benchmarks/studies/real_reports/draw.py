@@ -23,6 +23,7 @@ from synthaug.config import Config, SamplingConfig
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.files import atomic_path, write_json
 from synthaug.study.preparation import Study
+from synthaug.study.stages import make_autoencoder, make_generator
 
 HERE = Path(__file__).parent
 ENCODERS = ("bytes", "minilm")
@@ -113,9 +114,9 @@ def draw_all(encoder: str, fold: int, out: Path, *, changes: Sequence[str] = ())
     bars = Bars()
     study = Study.read(config, out, bars.stage)
     sampling = config.pool.sampling
-    study.autoencoder  # noqa: B018  # the encoders share it, so its time is neither's
+    make_autoencoder(study)  # the encoders share it, so its time is neither's
     begun = time.process_time()
-    pipeline = study.generator.with_scheduler(sampling.scheduler)
+    pipeline = make_generator(study).with_scheduler(sampling.scheduler)
     if "generator" in bars.seconds:  # else it was there before
         seconds = {"training_processor_seconds": time.process_time() - begun}
         write_json(out / f"seconds-{encoder}-{fold}.json", seconds)

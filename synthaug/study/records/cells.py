@@ -39,6 +39,8 @@ class CellRecord:
     regime: str
     seed: int
     id: str = ""
+    identity: Settings = field(default_factory=dict)
+    """What the id is the hash of; {} = an earlier version trained it."""
     training_seed: int | None = None
     synthetic_fraction: float | None = None
     """Share that is synthetic; None = none."""

@@ -1,0 +1,292 @@
+"""What names a stage: a list of the settings that change its result, and a revision.
+
+A setting stands here with the value it was introduced with, and is left out of the id where it has that value. So a new
+setting, introduced with the value that stands for what was done before it, keeps every id. The values below never
+change, whatever becomes of a default.
+
+A revision is raised when the same settings come to mean another result. Ids of two revisions differ, and cells of two
+are never gathered into one arm.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from synthaug.config import ClassifierConfig, Config
+from synthaug.ground.files import canonical, content_hash
+
+Fields = Mapping[str, Any]
+"""Settings by name with the value each was introduced with; a section of settings has ``Fields`` of its own."""
+Identity = dict[str, Any]
+"""What an id is the hash of."""
+ALWAYS = object()
+"""In place of a value: the setting had none before somebody set it, and is never left out."""
+
+
+@dataclass(frozen=True)
+class Each:
+    """A list or dictionary of sections."""
+
+    fields: Fields
+    introduced: Any
+    """The value of the whole."""
+
+
+@dataclass(frozen=True)
+class Maybe:
+    """A section that may be None, with which it was introduced."""
+
+    fields: Fields
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a study."""
+
+    name: str
+    revision: int
+    """Raised when the same settings come to mean another result."""
+    fields: Fields
+
+
+TRAINING: Fields = {
+    "steps": 500,
+    "batch_size": 8,
+    "accumulate": 1,
+    "learning_rate": 1e-4,
+    "schedule": "polynomial",
+    "warmup": 0,
+    "betas": (0.9, 0.999),
+    "weight_decay": 0.01,
+    "clip_norm": 1.0,
+    "ema": 0.0,
+    "ema_warmup": False,
+    "precision": "auto",
+    "seed": 0,
+}
+GEOMETRY: Fields = {
+    "shift": 2,
+    "flip": True,
+    "zooms": (0.9, 0.925, 0.95, 0.975, 1.0, 1.025, 1.05, 1.075, 1.1),
+    "rotations_deg": (0.0,),
+    "probability": 0.5,
+}
+DENOISER: Fields = {
+    "channels": (64, 128),
+    "attention": (False, True),
+    "head_channels": 32,
+    "residual_blocks": 1,
+    "norm_groups": 32,
+    "condition_scale": 1.0,
+}
+LEVEL: Fields = {
+    "pooling": 1,
+    "patch": 1,
+    "denoiser": DENOISER,
+    "steps": 0,
+    "batch_size": 0,
+    "sigma_mean": -0.8,
+    "sigma_deviation": 1.2,
+    "sigma_max": 10.0,
+}
+PREPROCESS: Fields = {
+    "spacing_mm": (2.5, 2.5, 4.0),
+    "shape": (32, 32, 16),
+    "percentiles": (0.5, 99.5),
+    "ranges": {},
+    "centre": "volume",
+}
+MEASUREMENT: Fields = {
+    "name": ALWAYS,
+    "unit": "",
+    "bands": {},
+    "above": "large",
+    "several": "refuse",
+    "missing": "refuse",
+    "power": None,
+    "side": None,
+    "synonyms": [],
+}
+LABEL_RULE: Fields = {"column": None, "below": None, "above": None}
+
+AUTOENCODER = Stage(
+    "autoencoder",
+    revision=1,
+    fields={
+        "channels": (64,),
+        "latent_channels": 8,
+        "residual_blocks": 1,
+        "norm_groups": 8,
+        "patch": 4,
+        "splits": 1,
+        "kl_weight": 1e-6,
+        "training": TRAINING,
+    },
+)
+GENERATOR = Stage(
+    "generator",
+    revision=1,
+    fields={
+        "variant": "ccella",
+        "latents": "cascade",
+        "levels": Each(LEVEL, introduced=[]),
+        "denoiser": DENOISER,
+        "adapter": {"width": 96, "queries": 16, "blocks": 6, "heads": 4, "sinusoids": 64, "class_width": 64},
+        "text_encoder": {
+            "path": None,
+            "width": 64,
+            "layers": 2,
+            "heads": 4,
+            "place_values": True,
+            "max_tokens": 256,
+            "trainable": True,
+        },
+        "class_loss_weight": 0.1,
+        "prediction": None,
+        "distance": None,
+        "geometry": GEOMETRY,
+        "guide_noise": 0.15,
+        "report_dropout": 0.1,
+        "monitor_every": 200,  # looks choose the weights that are kept
+        "training": TRAINING,
+    },
+)
+POOL = Stage(
+    "pool",
+    revision=1,
+    fields={
+        "per_class": 40,
+        "seed": 0,
+        "prompts": "training",
+        "style": "template",
+        "reports": None,
+        "unusable": "refuse",
+        "marksheet": None,
+        "labels": "requested",
+        "attempts": 4,
+        "threads": None,
+        "sampling": {"steps": 20, "scheduler": "dpm_solver_sde", "guidance": 1.0, "micro_batch": 8},
+    },
+)
+CELL = Stage(
+    "cell",
+    revision=1,
+    fields={
+        "network": "resnet10",
+        "channels": (8, 16, 32, 64),
+        "pooling": 1,
+        "loss": "focal",
+        "balance": "oversampled",
+        "class_weights": None,
+        "augment": True,
+        "geometry": GEOMETRY,
+        "test_flips": False,
+        "evaluate_every": 20,
+        "patience": 0,
+        "training": TRAINING,
+    },
+)
+DATA: Fields = {
+    "measurements": Each(MEASUREMENT, introduced={}),
+    "label_rule": Maybe(LABEL_RULE),
+    "style": "template",
+    "wordings": 1,
+}
+"""What reports and classes of moved volumes follow. All else of the data is named by the preprocessed subjects."""
+WITHOUT_RESULT = (
+    "autoencoder.monitor_every",
+    "autoencoder.training.checkpoint_minutes",
+    "generator.training.checkpoint_minutes",
+    "classifier.training.checkpoint_minutes",
+    "generator.pretrained",  # its weights are named, wherever they lie
+    "pool.path",  # its volumes are named
+)
+"""Settings of the stages that change no result."""
+
+
+def told(settings: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
+    """The named settings that differ from the values they were introduced with; missing ones count as these.
+
+    Args:
+        settings: Of a config as plain values, or as a file of an earlier version records them.
+        fields: Of the stage.
+
+    Example:
+        >>> told({"steps": 20, "guidance": 3, "more": 1}, POOL.fields["sampling"])
+        {'guidance': 3}
+    """
+    found = {}
+    for name, introduced in fields.items():
+        value = settings.get(name)
+        if isinstance(introduced, Maybe):
+            value, introduced = None if value is None else told(value, introduced.fields), None
+        elif isinstance(introduced, Each):
+            value, introduced = _told_each(settings.get(name, introduced.introduced), introduced), introduced.introduced
+        elif isinstance(introduced, Mapping) and introduced:
+            value, introduced = told(value or {}, introduced), {}
+        else:
+            value = settings.get(name, introduced)
+        if introduced is ALWAYS or canonical(value) != canonical(introduced):
+            found[name] = canonical(value)
+    return found
+
+
+def _told_each(whole: Any, each: Each) -> Any:
+    if isinstance(whole, Mapping):
+        return {name: told(section, each.fields) for name, section in whole.items()}
+    return [told(section, each.fields) for section in whole]
+
+
+def identify(stage: Stage, settings: Mapping[str, Any], **causes: Any) -> Identity:
+    """What names a stage's result.
+
+    Args:
+        stage: The stage.
+        settings: Its section of the config, plain values.
+        **causes: What else it depends on: identities of the stages before, hashes of data.
+    """
+    return {"revision": stage.revision, "settings": told(settings, stage.fields), **canonical(causes)}
+
+
+def id_of(identity: Any) -> str:
+    """The id: sixteen hex digits.
+
+    Example:
+        >>> id_of({"steps": 2}) == id_of({"steps": 2.0})
+        True
+    """
+    return content_hash(canonical(identity))
+
+
+def classifier_settings(config: ClassifierConfig) -> dict[str, Any]:
+    """A classifier's settings, without moves that are not made."""
+    settings = asdict(config)
+    return settings if config.augment == "labelled" else {**settings, "geometry": {}}
+
+
+def generator_causes(config: Config) -> dict[str, Any]:
+    """What a generator depends on beside its own settings and training data."""
+    settings = asdict(config)
+    return {"preprocess": told(settings["preprocess"], PREPROCESS), "data": told(settings["data"], DATA)}
+
+
+def without_revisions(identity: Any) -> Any:
+    """An identity by its settings and data alone, to find what another revision made of the same."""
+    if isinstance(identity, Mapping):
+        return {key: without_revisions(each) for key, each in identity.items() if key != "revision"}
+    return [without_revisions(each) for each in identity] if isinstance(identity, list) else identity
+
+
+def revisions_of(identity: Any, name: str = CELL.name) -> dict[str, int]:
+    """The revisions behind an identity, by stage; none where an earlier version recorded none.
+
+    Example:
+        >>> revisions_of({"revision": 1, "pool": {"revision": 2, "settings": {}}, "data": "a"})
+        {'cell': 1, 'pool': 2}
+    """
+    if not isinstance(identity, Mapping):
+        return {}
+    found = {name: identity["revision"]} if "revision" in identity else {}
+    for key, each in identity.items():
+        found |= revisions_of(each, key)
+    return found
