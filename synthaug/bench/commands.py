@@ -18,7 +18,7 @@ from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, get_loader, se
 
 from synthaug.bench.help import brief_help, meant, overview, with_suggestion
 from synthaug.config import Config, ExecutionConfig
-from synthaug.config.presets import with_presets
+from synthaug.config.presets import DEMO, demonstrates, with_presets
 from synthaug.config.yaml_keys import refusing_repeated_keys
 from synthaug.ground.errors import InputError
 from synthaug.ground.faults import write_fault
@@ -78,7 +78,8 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, here and in processes of ours
     try:
-        return _run(command, with_presets(arguments))
+        preset = ["--preset", DEMO] if demonstrates(command, arguments) else []
+        return _run(command, with_presets([*preset, *arguments]))
     except (ArgumentError, InputError) as error:
         print(f"synthaug {command}: {_one_line(error)}", file=sys.stderr)
         return 2
@@ -337,7 +338,21 @@ def _run_bench(command: str, config: Config, out: Path, execution: ExecutionConf
         for cell in summary.failed:
             print(f"failed: {cell['regime']} seed {cell['seed']}: {cell['error']}", file=sys.stderr)
         print(f"report: {out / 'report.html'}\nMLflow: {_where_in_mlflow(out)}")
+        if config.study.name == DEMO and config.data.root is None:
+            print(_demonstrated(config))
     return 1 if summary.failed else 0
+
+
+def _demonstrated(config: Config) -> str:
+    """What the demonstration showed, what it did not, and what comes next."""
+    trained, phantoms = f"{config.split.train:g}", config.data.phantom.n
+    return (
+        f"\nThis was a demonstration on {phantoms} generated prostates. Shown: {trained} training patients helped by "
+        f"{config.pool.generator}, a generator that was trained on many other phantoms.\nNot shown: anything about "
+        "real MRI, or about your data, where a generator is trained on your own few patients or comes from "
+        "elsewhere.\nYour own data: synthaug check FOLDER reads it and proposes a config; then\n"
+        "  python -m synthaug.bench --data.root FOLDER --data.report report --out runs/mine"
+    )
 
 
 def _where_in_mlflow(out: Path) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
         EveryCellFailed: There is nothing to compare.
     """
     require_address()
-    bars, inputs, groups = Bars(), inputs_of(config, out), subgroups_of(config)
+    bars, inputs, groups = Bars(stages_of(config)), inputs_of(config, out), subgroups_of(config)
     studies = Studies(out, bars.stage, TrainingListener())
     with bars.timed("preparation"):
         studies.read(config)
@@ -98,7 +98,8 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
             image_metrics_left_out=tuple(left_out),
             near_copies=tuple(map(asdict, alike)),
         )
-    files, sent = _report(config, studies, cells, records, summary, tracker)
+    with bars.timed("report"):
+        files, sent = _report(config, studies, cells, records, summary, tracker)
     if sent and not failed:
         _mark_finished(studies, cells, files, inputs)
     return summary
@@ -237,15 +238,50 @@ def describe_cells(config: Config) -> list[Cell]:
     return cells_of(config, identify)
 
 
+def stages_of(config: Config) -> tuple[str, ...]:
+    """The stages that a study passes, in order, if nothing of it is there yet.
+
+    Example:
+        >>> stages_of(Config())
+        ('preparation', 'generator', 'pool', 'classifiers', 'statistics', 'image metrics', 'report')
+    """
+    made: list[str] = []
+    if config.study.synthetic and not config.pool.path:
+        if not config.pool.generator:
+            own = config.generator.latents == "autoencoder" and not config.generator.pretrained
+            made += ["autoencoder", "generator"] if own else ["generator"]
+        made += ["pool"]
+    last = ["image metrics"] if config.study.synthetic else []
+    return ("preparation", *made, "classifiers", "statistics", *last, "report")
+
+
 class Bars(StageClock):
-    """A progress bar a stage, with time left; remembers what each stage took."""
+    """A progress bar a stage, with its number and the time left; remembers what each stage took.
+
+    Args:
+        stages: Those that are to come; the number of any other is not told.
+    """
+
+    def __init__(self, stages: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.stages = stages
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """A stage of one step."""
+        step = self.stage(name, 1)
+        try:
+            yield
+        finally:
+            step()
 
     def stage(self, name: str, total: int) -> Callable[..., None]:
         """Start a stage; the result is called after each step, or with the number of steps behind and the values."""
         note = self.begin(name)
         quiet = not processes().is_main_process
         look = {"unit": "step", "dynamic_ncols": True, "mininterval": 0.5, "disable": quiet}
-        bar = tqdm(total=total, desc=f"{name:<12}", file=sys.stderr, **look)
+        place = f"stage {self.stages.index(name) + 1} of {len(self.stages)}, " if name in self.stages else ""
+        bar = tqdm(total=total, desc=f"{place}{name:<13}", file=sys.stderr, **look)
         done = 0
 
         def step(count: int = 1, values: dict[str, float] | None = None) -> None:
@@ -284,9 +320,11 @@ def _facts(study: Study, pool: SyntheticPool | None, ids: str) -> dict[str, Any]
 
 def _generator_facts(study: Study, pool: SyntheticPool) -> dict[str, Any]:
     sampling = study.config.pool.sampling
+    made = f"{study.design.variant}, {study.design.training.steps} steps, {study.design.process}"
+    if study.ready:
+        made = f"{study.config.pool.generator} as it is (fingerprint {study.ready.fingerprint})"
     return {
         "generator protocol": PROTOCOLS[study.protocol],
         "prompts": describe_pool(pool),
-        "generator": f"{study.design.variant}, {study.design.training.steps} steps, "
-        f"{study.design.process}; {sampling.scheduler}, {sampling.steps} steps, guidance {sampling.guidance:g}",
+        "generator": f"{made}; {sampling.scheduler}, {sampling.steps} steps, guidance {sampling.guidance:g}",
     }

@@ -37,6 +37,9 @@ class PoolConfig:
     path: str | None = None
     """Folder of a pool that was built before, with this preprocessing and from training patients only; the rest of
     this section then says nothing. None = built here."""
+    generator: str | None = None
+    """A ready generator that fills the pool as it is: a folder, builtin/ccella-tiny or a hub id. The sections
+    ``autoencoder`` and ``generator`` then say nothing. None = trained here."""
     per_class: int = 40
     """Volumes of each class."""
     seed: int = 0

@@ -7,7 +7,10 @@ from pathlib import Path
 from synthaug.ground.errors import InputError
 
 FOLDER = Path(__file__).parents[1] / "presets"
+DEMO = "demo"
+"""What the bench runs when no setting is typed."""
 PRESETS = {
+    DEMO: (DEMO,),
     "cpu": ("cpu",),
     "small-gpu": ("small-gpu",),
     "published": ("published",),
@@ -28,6 +31,17 @@ def preset_files(name: str) -> list[Path]:
         told = f"; did you mean {near[0]}?" if near else "."
         raise InputError(f"--preset {name}: no such preset{told} There are {', '.join(PRESETS)}.")
     return [FOLDER / f"{part}.yaml" for part in PRESETS[name]]
+
+
+def demonstrates(command: str, words: Sequence[str]) -> bool:
+    """Whether a command line asks for nothing but a bench, so that it gets the demonstration.
+
+    Example:
+        >>> [demonstrates("bench", words) for words in ([], ["--out", "runs/a"], ["--study.seeds=[0]"])]
+        [True, True, False]
+    """
+    options = {word.partition("=")[0] for word in words if word.startswith("--")}
+    return command == "bench" and not any("." in option or option in ("--config", "--preset") for option in options)
 
 
 def with_presets(words: Sequence[str]) -> list[str]:

@@ -203,7 +203,7 @@ class SyntheticPool:
         header = read_header(folder)
         pool = cls(folder, header, _read_entries(folder, header), whole=whole)
         if preprocessing is not None:
-            _require_preprocessing(pool, preprocessing)
+            require_preprocessing(pool.header, preprocessing, source=str(pool.path))
         return pool
 
     @classmethod
@@ -289,17 +289,23 @@ def _read_entries(folder: Path, header: Mapping[str, Any]) -> list[Entry]:
         return consistent_entries(ledger, header)
 
 
-def _require_preprocessing(pool: SyntheticPool, preprocessing: PreprocessConfig) -> None:
-    """Compare all that the pool knows: released generators record shape and spacing only."""
-    born = pool.header.get("preprocessing")
+def require_preprocessing(header: Mapping[str, Any], preprocessing: PreprocessConfig, *, source: str) -> None:
+    """InputError if volumes are born under another preprocessing, as far as it is known.
+
+    Args:
+        header: Of a pool, or what a generator's would say; released generators record shape and spacing only.
+        preprocessing: What real volumes go through.
+        source: Whose header it is.
+    """
+    born = header.get("preprocessing")
     if born:
         born = {"centre": PreprocessConfig.centre} | born  # only another one is recorded
     else:
-        born = {name: pool.header[name] for name in ("shape", "spacing_mm")}
+        born = {name: list(header[name]) for name in ("shape", "spacing_mm")}
     wanted = json.loads(json.dumps(asdict(preprocessing)))  # as it reads back: tuples are lists
     for key, value in born.items():
         if wanted.get(key) != value:
             raise InputError(
-                f"{pool.path}: the pool was born with preprocessing {key} {value}, not {wanted.get(key)}; use the same "
-                "preprocessing or build another pool."
+                f"{source}: its volumes are born with preprocessing {key} {value}, not {wanted.get(key)}; use the same "
+                "preprocessing or another source."
             )

@@ -48,7 +48,8 @@ def _check_pool(config: Config) -> None:
         require(Path(pool.marksheet).is_file(), f"pool.marksheet={pool.marksheet}: no such file.")
     if pool.reports:
         require(Path(pool.reports).is_file(), f"pool.reports={pool.reports}: no such file.")
-    _check_generator(config)
+    if not pool.generator:  # which is checked when it is opened
+        _check_generator(config)
 
 
 def _check_generator(config: Config) -> None:
@@ -91,7 +92,9 @@ def _choices(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
     if config.pool.path:
         yield f"pool.path={config.pool.path}", ("autoencoder", "generator", *_fields("pool", config.pool, "path"))
         return
-    if generator.pretrained:
+    if config.pool.generator:
+        yield f"pool.generator={config.pool.generator}", ("autoencoder", "generator")
+    elif generator.pretrained:
         kept = _fields("generator.text_encoder", generator.text_encoder, "trainable")
         own = ("autoencoder", "generator.denoiser", "generator.adapter", *kept)
         yield f"generator.pretrained={generator.pretrained}", own

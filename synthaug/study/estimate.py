@@ -47,6 +47,9 @@ def describe_time(cells: Sequence[Cell]) -> str:
             made = content_hash([settings[name] for name in (*DATA, "autoencoder", "generator", "pool")])
             stages[made] = cell.config
     for config in stages.values():
+        if config.pool.generator:
+            seconds["pool"] += _pool_seconds(config, CCELLAPipeline.from_pretrained(config.pool.generator))
+            continue
         if config.generator.pretrained or config.generator.text_encoder.path:
             uncounted += 1
             continue

@@ -55,7 +55,7 @@ class Cell:
         names = ("regime", "seed", "training_seed", "synthetic_fraction", "settings", "id", "identity")
         classifier, pool = self.config.classifier, self.config.pool
         drawn = self.synthetic_fraction is not None
-        generator = pool.path or self.config.generator.pretrained or self.config.generator.variant
+        generator = pool.path or pool.generator or self.config.generator.pretrained or self.config.generator.variant
         return {
             **{name: getattr(self, name) for name in names},
             "classifier": classifier.network,

@@ -200,6 +200,7 @@ WITHOUT_RESULT = (
     "classifier.training.checkpoint_minutes",
     "generator.pretrained",  # its weights are named, wherever they lie
     "pool.path",  # its volumes are named
+    "pool.generator",  # its weights are named, wherever they lie
 )
 """Settings of the stages that change no result."""
 

@@ -5,13 +5,17 @@ from collections.abc import Sequence
 import torchio as tio
 
 from synthaug.config import Config, PoolConfig, PreprocessConfig
+from synthaug.data.manifest import class_counts
 from synthaug.data.picai import read_marksheet
 from synthaug.data.splits import Split
+from synthaug.generate.diffusion import swap_scheduler
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.record import preprocessing_of_record
+from synthaug.generate.told import require_guidance
+from synthaug.generate.trial import require_steps
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import PUBLIC, can_be_told, hashes_of
-from synthaug.pool.pool import SyntheticPool
+from synthaug.pool.pool import SyntheticPool, require_preprocessing
 from synthaug.pool.prompts import Prompts, TrainingPrompts, WriterPrompts
 from synthaug.pool.report_file import read_report_file
 from synthaug.study.records.verdicts import UNKNOWN_COHORT as UNKNOWN_COHORT
@@ -66,6 +70,30 @@ def open_given_pool(config: Config, split: Split) -> SyntheticPool:
     require_images(pool, config.data.images)
     refuse_leaking_pool(pool, split)
     return pool
+
+
+def open_ready_generator(config: Config, split: Split) -> CCELLAPipeline:
+    """Open the generator that fills the pool as it is.
+
+    Raises:
+        InputError: There is none, it draws other images, classes or voxels, its sampler cannot be used as asked, or it
+            saw a patient that is chosen or tested by.
+    """
+    source, sampling = str(config.pool.generator), config.pool.sampling
+    pipeline = CCELLAPipeline.from_pretrained(source)
+    found = {
+        "images": (list(pipeline.config.images), list(config.data.images)),
+        "classes": (pipeline.denoiser.config.classes, len(class_counts(split.train))),
+    }
+    for name, (its, asked) in found.items():
+        if its != asked:
+            raise InputError(f"pool.generator={source}: draws {name} {its}, and the data has {asked}.")
+    header = {"preprocessing": pipeline.record.get("preprocessing"), **pipeline.config}
+    require_preprocessing(header, config.preprocess, source=f"pool.generator={source}")
+    require_guidance(pipeline.record, sampling.guidance)
+    require_steps(swap_scheduler(pipeline.scheduler, sampling.scheduler), sampling.steps)
+    refuse_leaks(pipeline.record.get("patients", []), split, source=source)
+    return pipeline
 
 
 def require_images(pool: SyntheticPool, images: Sequence[str]) -> None:

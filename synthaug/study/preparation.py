@@ -30,7 +30,13 @@ from synthaug.study.checks import check_study, ignored_settings, say_once
 from synthaug.study.cohort import draw_split, load_subjects
 from synthaug.study.events import Listener, Progress, Silent
 from synthaug.study.identity import AUTOENCODER, GENERATOR, POOL, Identity, generator_causes, id_of, identify
-from synthaug.study.pools import open_given_pool, protocol_of, refuse_leaks, refuse_synthetic_subjects
+from synthaug.study.pools import (
+    open_given_pool,
+    open_ready_generator,
+    protocol_of,
+    refuse_leaks,
+    refuse_synthetic_subjects,
+)
 
 
 @dataclass
@@ -50,6 +56,8 @@ class Study:
     """Settings of the generator, with what a pretrained one brings."""
     begun: CCELLAPipeline | None = None
     """The generator that the training goes on from, if any."""
+    ready: CCELLAPipeline | None = None
+    """The generator that fills the pool as it is, if one is named."""
     given: SyntheticPool | None = None
     """The pool that was built before, if one is named."""
     _relabellers: dict[str, Relabeller] = field(default_factory=dict, repr=False)
@@ -101,6 +109,8 @@ class Study:
         if config.study.synthetic if generates is None else generates:
             if config.pool.path:
                 study.given = open_given_pool(config, drawn)
+            elif config.pool.generator:
+                study.ready = open_ready_generator(config, drawn)
             else:
                 study.design = with_own_design(config.generator)
                 _refuse_classes_without_reports(study.design.variant, drawn)
@@ -162,6 +172,8 @@ class Study:
     @property
     def generator_identity(self) -> Identity:
         """What the generator depends on."""
+        if self.ready:
+            return {"ready": self.ready.fingerprint}
         causes = {"train": self.train_id, "autoencoder": self.autoencoder_identity, **generator_causes(self.config)}
         if self.design.monitor_every:
             causes["val"] = self.part_ids["val"]  # chooses the weights that are kept
@@ -214,10 +226,12 @@ class Study:
             header = self.given.header
             return protocol_of(header["trained_on_patients"], self.split, known=patients_known(header))
         ours = {patient_hash(subject["patient_id"]) for subject in self.split.train}
-        before = ours if self.begun is None else set(self.begun.record.get("patients", []))
+        earlier = self.ready or self.begun
+        before = ours if earlier is None else set(earlier.record.get("patients", []))
+        seen = before if self.ready else ours | before
         # A generator that began with patients that nobody recorded may have seen anybody.
-        known = self.begun is None or patients_known(self.begun.record)
-        return protocol_of(sorted(ours | before) if before else [], self.split, known=known)
+        known = earlier is None or patients_known(earlier.record)
+        return protocol_of(sorted(seen) if before else [], self.split, known=known)
 
 
 def _open_pretrained(design: GeneratorConfig, config: Config, split: Split) -> CCELLAPipeline | None:

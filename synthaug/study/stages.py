@@ -48,9 +48,13 @@ def make_autoencoder(study: Study) -> LatentSpace:
 def make_generator(study: Study) -> CCELLAPipeline:
     """The pipeline, trained on the training patients only: where it is missing, by one process; others wait.
 
+    Where a ready generator is named, it is that one.
+
     Raises:
         InputError: It cannot be trained, or has seen somebody who is chosen or tested by.
     """
+    if study.ready:
+        return study.ready
     folder = study.generator_folder
     with _alone(study, folder):
         if not folder.is_dir():

@@ -302,7 +302,11 @@ def save_picture(path: Path, *rows: Sequence[torch.Tensor]) -> None:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Options of the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Further words are settings of the config: --split.fold 1",
+    )
     parser.add_argument("--config", required=True)
     parser.add_argument("--generator", type=Path, required=True, help="folder of the trained generator")
     parser.add_argument("--volumes", type=int, default=448)
@@ -313,8 +317,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--extractors", nargs="+", default=["seeded", "taps"])
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--pictures", type=Path, help="picture to write, outside the repository")
-    parser.add_argument("--set", nargs="*", default=[], help="further settings of the config: --set --split.fold 1")
-    return parser.parse_args(arguments)
+    options, options.set = parser.parse_known_args(arguments)
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -100,8 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--extractors", nargs="+", default=["seeded"])
     parser.add_argument("--published", action="store_true", help="1,000 ancestral steps too: about an hour")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
-    parser.add_argument("--set", nargs="*", default=[], help="further settings of the config")
-    options = parser.parse_args(arguments)
+    options, options.set = parser.parse_known_args(arguments)  # further words are settings of the config
     config = read_config(["--config", options.config, *options.set])
     pipe, people = CCELLAPipeline.from_pretrained(options.generator), read_choosers(config)
     found: dict[str, Any] = {"date": date.today().isoformat(), "generator": pipe.fingerprint, "n": options.volumes}

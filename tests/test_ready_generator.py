@@ -1,0 +1,91 @@
+"""Studies whose pool a ready generator fills as it is, and the demonstration that is one."""
+
+import shutil
+from dataclasses import asdict
+
+import pytest
+
+from synthaug.bench.commands import read_config, run_command
+from synthaug.config import Config
+from synthaug.config.presets import DEMO
+from synthaug.ground.errors import InputError
+from synthaug.study.checks import ignored_settings
+from synthaug.study.events import no_progress
+from synthaug.study.preparation import Study
+from synthaug.study.records import read_summary
+from synthaug.study.stages import make_generator, make_pool
+
+
+@pytest.fixture
+def ready(tiny_pipeline, tmp_path):
+    """Folder of a generator of 16 x 16 x 8 voxels, trained on phantoms of seed 0."""
+    tiny_pipeline.save_pretrained(tmp_path / "ready")
+    return tmp_path / "ready"
+
+
+def settings_of(ready, *more):
+    words = ["--pool.generator", str(ready), "--data.phantom.n", "24", "--data.phantom.seed", "77"]
+    for section in ("data.phantom", "preprocess"):
+        words += [f"--{section}.shape", "[16,16,8]", f"--{section}.spacing_mm", "[5,5,8]"]
+    return [*words, "--pool.per_class", "2", "--pool.sampling.steps", "2", "--pool.sampling.micro_batch", "2", *more]
+
+
+def study_of(ready, tmp_path, *more):
+    return Study.read(read_config(settings_of(ready, *more)), tmp_path / "run", no_progress)
+
+
+def test_it_fills_the_pool_and_nothing_is_trained(ready, tmp_path):
+    study = study_of(ready, tmp_path)
+    pool = make_pool(study)
+    assert make_generator(study) is study.ready
+    assert pool.counts == {0: 2, 1: 2}
+    assert study.protocol == "other cohort"
+    assert not list((tmp_path / "run").glob("generator-*"))
+
+
+def test_its_weights_name_the_pool_wherever_they_lie(ready, tmp_path):
+    moved = shutil.copytree(ready, tmp_path / "moved")
+    first, second = (study_of(folder, tmp_path).pool_folder for folder in (ready, moved))
+    assert first == second
+    assert study_of(ready, tmp_path, "--pool.seed", "1").pool_folder != first
+    assert study_of(ready, tmp_path, "--generator.training.steps", "300").pool_folder == first
+
+
+def test_sections_that_it_makes_useless_are_named(ready):
+    config = read_config(settings_of(ready, "--generator.report_dropout", "0.2"))
+    assert any("generator.report_dropout" in line for line in ignored_settings(config))
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--preprocess.shape", "[16,16,16]"], "shape"),
+        (["--preprocess.percentiles", "[1,99]"], "percentiles"),
+        (["--data.phantom.seed", "0"], "trained on patient"),
+        (["--pool.sampling.steps", "1000"], "steps"),
+    ],
+)
+def test_one_that_does_not_fit_is_refused_before_anything_is_written(ready, tmp_path, more, named):
+    with pytest.raises(InputError, match=named):
+        study_of(ready, tmp_path, *more)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_bench_without_settings_is_the_demonstration(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        run_command("bench", ["--print_config"])
+    printed = capsys.readouterr().out
+    config = read_config(["--preset", DEMO])
+    assert "generator: builtin/ccella-tiny" in printed
+    assert config.pool.generator == "builtin/ccella-tiny"
+    assert asdict(read_config([])) == asdict(Config())  # settings that are typed begin from the defaults
+
+
+def test_the_demonstration_says_what_it_shows(ready, tmp_path, capsys):
+    words = settings_of(ready, "--study.name", DEMO, "--split.train", "8", "--classifier.training.steps", "2")
+    words += ["--classifier.training.warmup", "0", "--classifier.channels", "[4,4,8,8]", "--metrics.bootstrap", "20"]
+    assert run_command("bench", [*words, "--metrics.permutations", "20", "--out", str(tmp_path / "run")]) == 0
+    told = capsys.readouterr()
+    assert "8 training patients" in told.out
+    assert "stage 2 of 6" in told.err
+    assert read_summary(tmp_path / "run" / "summary.json").cells == 9
