@@ -72,6 +72,16 @@ def test_the_radiologists_reports_are_unlike_the_grammars(known, encoder):
     assert all(reasons(known, encoder, reports))
 
 
+def test_the_builtin_says_what_it_cannot_read():
+    pipeline = CCELLAPipeline.from_pretrained("builtin/ccella-tiny")
+    builtin = (pipeline.text_encoder, pipeline.tokenizer)
+    assert pipeline.familiarity is not None
+    assert all(reasons(pipeline.familiarity, builtin, FOREIGN))
+    folder = real_data("prostate_diagnosis")
+    reports = [subject["report"] for subject in load_manifest(folder / "manifest.csv", ["t2w"], report="report")]
+    assert all(reasons(pipeline.familiarity, builtin, reports))
+
+
 def test_too_few_reports_set_no_limit(encoder):
     assert Familiarity.fit(*encoder, ["one", "two", "two", ""]) is None
 
