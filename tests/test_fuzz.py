@@ -93,7 +93,10 @@ def draw(folder: Path) -> None:
     protocol_of(seen, SPLIT, known=patients_known(pipeline.record))
     measured_guidance(pipeline.record)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline(["Lesion."], seeds=[0], num_inference_steps=1)
+    try:
+        pipeline(["Lesion."], seeds=[0], num_inference_steps=1)
+    except InputError as error:  # of weights that are finite and draw what is not; whoever calls knows the folder
+        raise InputError(f"{folder}: {error}") from error
 
 
 def read_study(folder: Path) -> None:
@@ -138,8 +141,9 @@ def data(tmp_path_factory):
     lines, parts = ["subject_id,patient_id,t2w,label,report,age"], ["subject_id,patient_id,part"]
     for number in range(16):
         voxels = np.random.default_rng(number).random((8, 8, 4), dtype=np.float32)
-        nibabel.save(nibabel.Nifti1Image(voxels, np.diag([5, 5, 8, 1])), folder / f"{number}.nii")
-        lines.append(f'"s{number}",p{number},{number}.nii,{number % 2},"Lesion, {number} mm.",{50 + number}')
+        name = f"{number}.nii.gz" if number == 3 else f"{number}.nii"
+        nibabel.save(nibabel.Nifti1Image(voxels, np.diag([5, 5, 8, 1])), folder / name)
+        lines.append(f'"s{number}",p{number},{name},{number % 2},"Lesion, {number} mm.",{50 + number}')
         parts.append(f"s{number},p{number},{('train', 'train', 'val', 'test')[number // 4]}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
     (folder / "split.csv").write_text("\n".join(parts) + "\n")
@@ -223,7 +227,7 @@ def fuzz_manifest(folder, examples):
 
 
 def fuzz_image(folder, examples):
-    fuzz(read_data, folder, [folder / "1.nii"], examples=examples)
+    fuzz(read_data, folder, [folder / "1.nii", folder / "3.nii.gz"], examples=examples)
 
 
 def fuzz_settings(folder, examples):
@@ -308,7 +312,7 @@ def through_the_command_line(data: Path, tmp_path: Path, seed: int) -> None:
 
 
 def test_a_sample_through_the_command_line(data, tmp_path):
-    for seed in (-1, 0, 1, 2, 3):
+    for seed in (-1, 1, 2):
         through_the_command_line(data, tmp_path, seed)
 
 
