@@ -21,6 +21,7 @@ from synthaug.bench.help import OPTIONS
 from synthaug.bench.run import describe_cells
 from synthaug.config import Config
 from synthaug.config.presets import FOLDER, PRESETS
+from synthaug.study.records import read_summary
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--preprocess.shape", "[16,16,8]", "--preprocess.spacing_mm", "[1,1,1]"]
@@ -360,6 +361,21 @@ def test_a_study_of_own_files_tells_its_subgroups(data, tmp_path):
     }
     assert sum(row["n_test"] for row in rows) == 12
     assert "Subgroups of test patients" in (out / "report.html").read_text()
+
+
+def test_every_site_is_tested_once_by_the_others(data, tmp_path, capsys):
+    rewrite(data, ",age\n", ",site\n")
+    rewrite(data, r",[01],\d(\d)\n", lambda row: f"{row[0][:2]},{'ABBB'[int(row[1]) // 3]}\n")
+    out = tmp_path / "run"
+    options = ["--data.root", str(data), "--out", str(out), *SMALL, "--split.site", "site"]
+    options += ["--study.regimes", "[real]", "--study.seeds", "[0]", "--metrics.bootstrap", "20"]
+    options += ["--classifier.training.steps", "2", "--classifier.training.warmup", "0"]
+    assert run_command("bench", options) == 2
+    assert "A, B" in capsys.readouterr().err
+    assert run_command("bench", [*options, "--split.held_out", "C"]) == 2
+    assert run_command("bench", [*options, "--study.axes", '{"split.held_out": [A, B]}']) == 0
+    [arm] = read_summary(out).arms  # sites are repeats of one arm
+    assert (arm.repeats, arm.n_test) == (2, 40)
 
 
 def test_a_fault_is_one_line_exit_70_and_a_traceback_in_a_file(data, tmp_path, monkeypatch, capsys):

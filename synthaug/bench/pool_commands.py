@@ -79,7 +79,7 @@ def build(
                 "the config says how to train a generator; name a trained one by --generator after --config."
             )
         generator = generator.pretrained
-    parts = None if pool.reports else draw_split(split, load_subjects(data))
+    parts = None if pool.reports else draw_split(split, load_subjects(data), data)
     pipe = CCELLAPipeline.from_pretrained(generator)
     prompts, per_class = _prompts(pool, pipe, parts)
     sampling, guidance = pool.sampling, measured_guidance(pipe.record)
@@ -200,7 +200,7 @@ def audit(
     """
     opened = SyntheticPool.open(pool, whole=True)
     require_images(opened, data.images)
-    drawn = draw_split(split, load_subjects(data))
+    drawn = draw_split(split, load_subjects(data), data)
     refuse_generator_leaks(opened, drawn)
     born = preprocessing_of(opened)
     training, held_out = (

@@ -241,6 +241,11 @@ class SplitConfig:
     """The fold that is tested, from 0."""
     file: str | None = None
     """A saved split to use instead of drawing one."""
+    site: str | None = None
+    """Column of the manifest that names the hospital, for leave-one-site-out: the axis {"split.held_out": [A, B, C]}
+    tests every site once, by classifiers of the others."""
+    held_out: str | None = None
+    """The site that is tested, in place of ``test``."""
 
     def __post_init__(self) -> None:
         tested, name = (1 / self.folds, f"1/split.folds={self.folds}") if self.folds else (self.test, "split.test")
@@ -252,6 +257,14 @@ class SplitConfig:
         require(
             self.folds == 0 or (self.folds >= 2 and self.file is None),
             f"split.folds={self.folds} must be at least 2 (or 0, none), and stands in place of split.file.",
+        )
+        require(
+            self.site is None or (self.folds == 0 and self.file is None),
+            f"split.site={self.site} stands in place of split.folds and split.file.",
+        )
+        require(
+            self.held_out is None or self.site is not None,
+            f"split.held_out={self.held_out} needs split.site, the column that names the sites.",
         )
         require(
             0 <= self.fold < max(self.folds, 1),

@@ -54,7 +54,7 @@ def split_subjects(
     Raises:
         InputError: A class has too few patients to stand in every part.
     """
-    class_of = _patient_classes(subjects, group)
+    class_of = patient_classes(subjects, group)
     patients = sorted(class_of)
     state = derive_seed("split", seed) % 2**32
     try:
@@ -63,7 +63,7 @@ def split_subjects(
         )
     except ValueError as error:
         raise _unsplittable(class_of, "three parts", error) from error
-    return _deal_out(subjects, class_of, group=group, rest=rest, tested=tested, val=val / (1 - test), state=state)
+    return deal_out(subjects, class_of, group=group, rest=rest, tested=tested, val=val / (1 - test), state=state)
 
 
 def fold_subjects(
@@ -102,7 +102,7 @@ def fold_subjects(
             f"fold={fold} of folds={folds} with val={val} cannot be: fold must lie in 0..folds-1, folds be at least 2, "
             "and val + 1/folds stay below 1."
         )
-    class_of = _patient_classes(subjects, group)
+    class_of = patient_classes(subjects, group)
     patients = sorted(class_of)
     classes = [class_of[patient] for patient in patients]
     if min(map(classes.count, classes)) < folds:
@@ -112,10 +112,10 @@ def fold_subjects(
     kept, held_out = next(itertools.islice(dealt, fold, None))
     rest, tested = ([patients[place] for place in places] for places in (kept, held_out))
     state = derive_seed("folds", seed, fold) % 2**32
-    return _deal_out(subjects, class_of, group=group, rest=rest, tested=tested, val=val / (1 - 1 / folds), state=state)
+    return deal_out(subjects, class_of, group=group, rest=rest, tested=tested, val=val / (1 - 1 / folds), state=state)
 
 
-def _deal_out(
+def deal_out(
     subjects: Sequence[tio.Subject],
     class_of: dict[str, int],
     *,
@@ -138,7 +138,7 @@ def _deal_out(
     return split
 
 
-def _patient_classes(subjects: Sequence[tio.Subject], group: str) -> dict[str, int]:
+def patient_classes(subjects: Sequence[tio.Subject], group: str) -> dict[str, int]:
     """The class of each patient: the highest of its subjects'."""
     class_of: dict[str, int] = {}
     for subject in subjects:
@@ -173,7 +173,7 @@ def keep_training(split: Split, size: float, *, group: str = "patient_id", seed:
         >>> len(kept), sum(patient["label"] for patient in kept)
         (8, 2)
     """
-    class_of = _patient_classes(split.train, group)
+    class_of = patient_classes(split.train, group)
     count = round(size * len(class_of)) if size <= 1 else int(size)
     classes = sorted(set(class_of.values()))
     if not len(classes) <= count <= len(class_of):

@@ -6,9 +6,10 @@ from typing import Any
 import torchio as tio
 
 from synthaug.config import DataConfig, SplitConfig
-from synthaug.data.manifest import load_manifest
+from synthaug.data.manifest import load_manifest, read_columns
 from synthaug.data.phantom import make_subjects
 from synthaug.data.reports import write_measurement_report
+from synthaug.data.sites import site_subjects
 from synthaug.data.splits import Split, fold_subjects, keep_training, load_split, split_subjects
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import public_id
@@ -59,12 +60,33 @@ def load_subjects(config: DataConfig) -> list[tio.Subject]:
     return subjects
 
 
-def draw_split(settings: SplitConfig, subjects: list[tio.Subject]) -> Split:
-    """The split of a study: the saved one that it names, a fold, or one drawn by patient."""
+def draw_split(settings: SplitConfig, subjects: list[tio.Subject], data: DataConfig | None = None) -> Split:
+    """The split of a study: the saved one that it names, a fold, a site, or one drawn by patient.
+
+    Args:
+        settings: Which.
+        subjects: Of the study.
+        data: Where they come from, which names their sites.
+    """
     if settings.file:
         whole = load_split(settings.file, subjects)
+    elif settings.site:
+        sites = _sites_of(settings.site, data)
+        if settings.held_out is None:
+            known = sorted({sites[subject["subject_id"]] for subject in subjects})
+            raise InputError(
+                f"split.site needs split.held_out, the site to test: {', '.join(known)}, or an axis of them."
+            )
+        whole = site_subjects(subjects, sites, held_out=settings.held_out, val=settings.val, seed=settings.seed)
     elif settings.folds:
         whole = fold_subjects(subjects, folds=settings.folds, fold=settings.fold, val=settings.val, seed=settings.seed)
     else:
         whole = split_subjects(subjects, test=settings.test, val=settings.val, seed=settings.seed)
     return keep_training(whole, settings.train, seed=settings.seed)
+
+
+def _sites_of(column: str, data: DataConfig | None) -> dict[str, str]:
+    """Site of each subject."""
+    if data is None or data.root is None:
+        raise InputError(f"split.site={column}: phantoms have no sites; set data.root.")
+    return read_columns(Path(data.root) / data.manifest, [column], subject=data.subject)[column]

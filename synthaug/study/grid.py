@@ -15,7 +15,7 @@ from synthaug.study.records.fields import STAGES
 
 DATA = ("data", "split", "preprocess")
 """Sections that say which volumes train, choose and test."""
-REPEATS = ("split.seed", "split.fold", "split.file")
+REPEATS = ("split.seed", "split.fold", "split.file", "split.held_out")
 """Axes that repeat a comparison, as seeds do, instead of being compared."""
 TREATMENTS = ("classifier.augment", "classifier.balance", "classifier.class_weights")
 """Axes that are ways of getting more out of real data: synthetic data is compared with each of them."""

@@ -105,7 +105,7 @@ class Study:
         refuse_synthetic_subjects(subjects)
         study = cls(config, out, progress, subjects, Split([], [], []), listener or Silent())
         study.refuse_classifier(config.classifier)
-        drawn = draw_split(config.split, subjects)
+        drawn = draw_split(config.split, subjects, config.data)
         if config.study.synthetic if generates is None else generates:
             if config.pool.path:
                 study.given = open_given_pool(config, drawn)
