@@ -97,6 +97,16 @@ def test_a_folder_of_dicom_gets_a_manifest_and_then_a_config(tmp_path, capsys):
     assert read_config(["--config", str(tmp_path / "config.yaml")]).data.images == ["adc", "t2w"]
 
 
+def test_the_finest_image_comes_first(data, tmp_path):
+    rows = (data / "manifest.csv").read_text().splitlines()
+    for number in range(12):
+        save(data / f"images/fine{number}.nii", volume(50 + number).repeat(2, axis=0), spacing=(0.5, 1.0, 2.0))
+    rows = [rows[0] + ",zoomed"] + [f"{row},images/fine{number}.nii" for number, row in enumerate(rows[1:])]
+    (data / "manifest.csv").write_text("\n".join(rows))
+    assert check(data, "--out", tmp_path / "config.yaml") == 0
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["data"]["images"] == ["zoomed", "mri"]
+
+
 def test_folders_may_be_classes(tmp_path):
     for number in range(6):
         save(tmp_path / f"{('sick', 'well')[number % 2]}/case{number}.nii.gz", volume(number))

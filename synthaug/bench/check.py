@@ -75,6 +75,8 @@ def check(
         subject=subject,
         patient=patient,
     )
+    if not images:
+        found.images = tuple(sorted(found.images, key=lambda name: _voxel_size(found, name)))
     print("\n".join(describe(found)))
     problems = [*found.problems, *too_few(found)]
     plan = None
@@ -93,6 +95,12 @@ def check(
     if not quick:
         print(_time_and_memory(preset, target, found, plan))
     return 0
+
+
+def _voxel_size(found: Survey, name: str) -> float:
+    """Median volume of a voxel: the finest image comes first, on whose grid the others are brought."""
+    sizes = [float(np.prod(look.spacing_mm)) for look in found.looks[name]]
+    return float(np.median(sizes)) if sizes else float("inf")
 
 
 def check_data(config: DataConfig) -> list[Problem]:
