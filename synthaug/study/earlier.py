@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from synthaug.config import Config
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import canonical, read_json
+from synthaug.ground.files import canonical, read_json, read_record
 from synthaug.study.grid import DATA, STAGES, Cell
 from synthaug.study.identity import (
     AUTOENCODER,
@@ -96,7 +96,7 @@ def _words(identity: Any) -> str:
 def _other_records(out: Path, cells: Sequence[Cell]) -> list[CellRecord]:
     ours = {cell.id for cell in cells}
     paths = (path for path in sorted((out / "cells").glob("*.json")) if path.stem not in ours)
-    return [CellRecord.from_json(read_json(path)) for path in paths]
+    return [read_record(path, CellRecord.from_json) for path in paths]
 
 
 def _is_of(record: CellRecord, cell: Cell) -> bool:
