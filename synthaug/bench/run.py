@@ -255,6 +255,10 @@ def stages_of(config: Config) -> tuple[str, ...]:
     return ("preparation", *made, "classifiers", "statistics", *last, "report")
 
 
+UNSEEN_SECONDS = 2.0
+"""A stage of one step that ends sooner shows no bar."""
+
+
 class Bars(StageClock):
     """A progress bar a stage, with its number and the time left; remembers what each stage took.
 
@@ -268,18 +272,26 @@ class Bars(StageClock):
 
     @contextlib.contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """A stage of one step."""
-        step = self.stage(name, 1)
+        """A stage of one step; a quick one shows no bar, so that what refuses its input leaves one clear line."""
+        step = self.stage(name, 1, delay=UNSEEN_SECONDS)
         try:
             yield
-        finally:
-            step()
+        except BaseException:
+            step(0)
+            raise
+        step()
 
-    def stage(self, name: str, total: int) -> Callable[..., None]:
-        """Start a stage; the result is called after each step, or with the number of steps behind and the values."""
+    def stage(self, name: str, total: int, *, delay: float = 0) -> Callable[..., None]:
+        """Start a stage; the result is called after each step, or with the number of steps behind and the values.
+
+        Args:
+            name: Of the stage.
+            total: Its steps.
+            delay: Seconds before its bar is shown; a quicker stage shows none.
+        """
         note = self.begin(name)
         quiet = not processes().is_main_process
-        look = {"unit": "step", "dynamic_ncols": True, "mininterval": 0.5, "disable": quiet}
+        look = {"unit": "step", "dynamic_ncols": True, "mininterval": 0.5, "disable": quiet, "delay": delay}
         place = f"stage {self.stages.index(name) + 1} of {len(self.stages)}, " if name in self.stages else ""
         bar = tqdm(total=total, desc=f"{place}{name:<13}", file=sys.stderr, **look)
         done = 0

@@ -167,7 +167,7 @@ def _typed(config: Config, key: str, value: Any, parser: ArgumentParser) -> Any:
     for section in sections:
         place = place.get(section) if isinstance(place, dict) else None
     if not isinstance(place, dict) or name not in place:
-        raise InputError(f"study.axes: there is no setting {key!r}; see --help for the settings.")
+        raise InputError(f"study.axes: there is no setting {key!r}; see --help-all for the settings.")
     place[name] = value
     try:
         made = parser.instantiate_classes(parser.parse_object(values))
