@@ -78,12 +78,13 @@ def check(
     if not images:
         found.images = tuple(sorted(found.images, key=lambda name: _voxel_size(found, name)))
     print("\n".join(describe(found)))
-    problems = [*found.problems, *too_few(found)]
     plan = None
     if found.subjects:
         preset = "small-gpu" if torch.cuda.is_available() else "cpu"
         plan = plan_grid(found.looks[found.images[0]], voxels=VOXELS[preset])
-        print("\n".join(tell_copies(found)))
+        for line in tell_copies(found):
+            print(line)
+    problems = [*found.problems, *too_few(found)]
     print("\n".join(tell_problems(problems)))
     if problems or plan is None:
         print("No config was written: mend these, then run the same again.")

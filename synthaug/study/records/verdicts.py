@@ -179,7 +179,6 @@ def _power(verdict: Verdict) -> str:
     if verdict.seen:
         smallest, largest = (f"{each:.2f}" for each in (verdict.seen[0], verdict.seen[-1]))
         size = smallest if smallest == largest else f"{smallest} to {largest}"
-        told += (
-            f" What is not clear may be smaller than {size}, which would have shown with {100 * POWER:.0f} % chance."
-        )
+        chance = f"would have shown with {100 * POWER:.0f} % chance; smaller ones may be there"
+        told += f" Where the answer is not clear, a difference of {size} {chance}."
     return told
