@@ -280,6 +280,23 @@ def test_help_fits_a_screen(words, capsys):
     assert len(capsys.readouterr().out.splitlines()) <= 40
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["check", "import", "report", "metrics --real a", "pool build", "pool adopt", "pool audit", "pool verify"],
+)
+def test_help_of_other_commands_fits_a_screen_and_names_what_they_need(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*words.split(), "--help"])
+    assert stopped.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert 5 < len(lines) <= 40
+    assert words != "pool build" or any(line.startswith("  --generator ") for line in lines)
+    assert max(map(len, lines)) <= 130
+    with pytest.raises(SystemExit):
+        main([*words.split(), "--help-all"])
+    assert len(capsys.readouterr().out.splitlines()) > len(lines) - 5
+
+
 def test_every_option_of_the_brief_help_is_one(capsys):
     assert main(["bench", "--help"]) == 0
     brief = capsys.readouterr().out

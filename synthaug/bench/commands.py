@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 import yaml
 from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, get_loader, set_loader, set_parsing_settings
 
-from synthaug.bench.help import brief_help, meant, overview, with_suggestion
+from synthaug.bench.help import brief_help, brief_options, meant, overview, with_suggestion
 from synthaug.config import Config, ExecutionConfig
 from synthaug.config.presets import DEMO, demonstrates, with_presets
 from synthaug.config.yaml_keys import refusing_repeated_keys
@@ -159,9 +159,16 @@ def _parsed(parser: ArgumentParser, words: Sequence[str]) -> Any:
     """The options that words and the YAML files among them give, typed and each checked.
 
     Raises:
+        SystemExit: Help was asked for and shown.
         ArgumentError: An option is unknown or its value of the wrong kind.
         InputError: A file is no text, or a value lies outside its range.
     """
+    if "--help-all" in words:
+        parser.print_help()
+        raise SystemExit(0)
+    if {"-h", "--help"} & {*words}:
+        print(brief_options(parser))
+        raise SystemExit(0)
     try:
         return parser.instantiate_classes(parser.parse_args(list(words)))
     except FAULTS_OF_SETTINGS as error:
@@ -248,7 +255,8 @@ def _run_pool(action: str, *arguments: str) -> int:
 
     if action not in POOL_COMMANDS:
         raise InputError(f"unknown action {action!r}; the actions are {', '.join(POOL_COMMANDS)}.")
-    parser = _config_parser(prog=f"synthaug pool {action}", exit_on_error=False)
+    told_of = str(POOL_COMMANDS[action].__doc__).partition("\n")[0]
+    parser = _config_parser(prog=f"synthaug pool {action}", description=told_of, exit_on_error=False)
     flags = FLAGS.get(action, {})
     skipped: set[str | int] = {*flags, "measured"}
     configured = action in ("build", "adopt")

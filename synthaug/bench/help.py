@@ -3,6 +3,9 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from textwrap import shorten
+
+from jsonargparse import SUPPRESS, ArgumentParser
 
 TASKS = {
     "Try it, or run your own study": ("bench", "check", "report"),
@@ -23,6 +26,9 @@ OPTIONS = {
     "--study.seeds": ("[0,1,2]", "repeats; fewer than three give no verdict"),
 }
 """The options that people use, each with its value and meaning."""
+ALSO = ("--generator", "--pool.per_class", "--pool.prompts", "--split.file", "--data.images")
+"""Settings of pools that people use."""
+LINE = 100
 MORE = {
     "pool": "synthaug pool ACTION --help: build, adopt, verify, audit, export, montage; pools without a study.",
     "metrics": "synthaug metrics --real A --synthetic B --help: two folders of volumes without a study.",
@@ -53,6 +59,21 @@ def brief_help(program: str, meaning: str, command: str) -> str:
     lines += ["", "Every other setting is typed as --section.key VALUE: --help-all tells them all, --print_config"]
     lines += ["writes them as YAML for --config."]
     return "\n".join([*lines, *([MORE[command]] if command in MORE else [])])
+
+
+def brief_options(parser: ArgumentParser) -> str:
+    """A parser's own options, one a line; of settings in sections those that people use."""
+    actions = [action for action in parser._actions if action.help != SUPPRESS and action.dest != "help"]
+    sections = {action.dest.partition(".")[0] for action in actions if "." in action.dest}
+    rows = []
+    for action in actions:
+        name = next((word for word in action.option_strings if word.startswith("--")), action.dest.upper())
+        if name in (*OPTIONS, *ALSO) or not ("." in action.dest or action.dest in sections):
+            rows.append((name, action.help or ""))
+    width = max(len(name) for name, _ in rows)
+    lines = [f"usage: {parser.prog} [options]", "", parser.description or "", ""]
+    lines += [f"  {name:<{width}}  {shorten(told, LINE - width, placeholder=' …')}" for name, told in rows]
+    return "\n".join([*lines, "", "--help-all tells the options with their values, and every setting."])
 
 
 def meant(word: str, known: Iterable[str]) -> str:
