@@ -340,7 +340,7 @@ def test_a_preset_is_a_study_and_later_words_win(untimed, name, capsys):
     assert not any(line.split()[1:3] == ["seed", "0"] for line in lines if line)
     config = read_config([f"--preset={name}"])
     assert config.study.name == name
-    assert (config.preprocess.percentiles == (0.0, 99.5)) == name.startswith("published")
+    assert (config.preprocess.percentiles == (0.0, 99.5)) == name.startswith(("published", "demo"))
 
 
 def test_every_preset_says_what_it_is_for():
