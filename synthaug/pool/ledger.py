@@ -7,7 +7,6 @@ where the lock of a machine that died is left, it is taken over once no sign of 
 
 import contextlib
 import errno
-import fcntl
 import functools
 import hashlib
 import json
@@ -144,6 +143,8 @@ def entry_line(entry: Entry) -> str:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the manifest for as long as one line takes."""
     with (folder / LOCK).open("a") as stream:
+        import fcntl  # late: reading pools needs none, and not every system has it
+
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -165,6 +166,8 @@ def claim(folder: Path, volume_id: str) -> TextIO | None:
 
 
 def _try_lock(stream: TextIO) -> bool:
+    import fcntl
+
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,7 +1,6 @@
 """Where MLflow is: a server, or SQLite in the study's folder; and what happens while it cannot be reached."""
 
 import contextlib
-import fcntl
 import functools
 import logging
 import os
@@ -230,6 +229,8 @@ def _alone(out: Path) -> Iterator[None]:
     """Hold the folder's tracking, so that two benches never log one cell twice; the lock ends with the process."""
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".tracking.lock").open("w") as stream:
+        import fcntl  # late: not every system has it
+
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
