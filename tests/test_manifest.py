@@ -62,7 +62,7 @@ def test_a_patient_column_that_is_asked_for_must_be_there(folder):
 
 def test_cells_are_stripped_and_composed(folder):
     rewrite(folder, "p1", "mu\u0308ller")
-    text = (folder / "manifest.csv").read_text().replace("002,mu\u0308ller", "002,\u00a0m\u00fcller ")
+    text = (folder / "manifest.csv").read_text(encoding="utf-8").replace("002,mu\u0308ller", "002,\u00a0m\u00fcller ")
     (folder / "manifest.csv").write_text("\ufeff" + text)
     assert [s["patient_id"] for s in read(folder)] == ["p0", "m\u00fcller", "m\u00fcller", "p2"]
 
@@ -94,7 +94,7 @@ def test_columns_of_measurements_must_be_there_and_filled(folder):
         measured(psa="refuse")
     assert len(measured(psa="leave_out")) == 4
     table = folder / "manifest.csv"
-    table.write_text(re.sub('"Finding[^"]*"', "", table.read_text()))
+    table.write_text(re.sub('"Finding[^"]*"', "", table.read_text(encoding="utf-8")))
     for missing in ("leave_out", "refuse"):
         with pytest.raises(InputError, match=r"manifest\.csv: column 'psa' is empty in every row"):
             measured(psa=missing)
@@ -118,7 +118,7 @@ def test_a_subject_of_half_a_class_cannot_be_made():
 
 
 def test_a_row_without_a_class_is_refused_or_left_out_as_one_says(folder):
-    text = (folder / "manifest.csv").read_text().replace("images/1.nii.gz,1", "images/1.nii.gz,")
+    text = (folder / "manifest.csv").read_text(encoding="utf-8").replace("images/1.nii.gz,1", "images/1.nii.gz,")
     (folder / "manifest.csv").write_text(text)
     with pytest.raises(InputError, match=r"row 3: label is empty; .* data\.unlabelled=leave_out"):
         read(folder)
@@ -140,7 +140,7 @@ def test_class_counts_want_two_classes_without_gaps():
 
 def rewrite(folder, old, new, encoding="utf-8"):
     path = folder / "manifest.csv"
-    path.write_text(path.read_text().replace(old, new), encoding=encoding)
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding=encoding)
 
 
 def encode(folder, encoding):

@@ -21,7 +21,7 @@ from synthaug.data.manifest import CONVENTION
 from synthaug.generate.training import train_ldm
 from synthaug.ground.errors import InputError
 from synthaug.pool.ledger import Ledger
-from synthaug.pool.pool import HEADER, MANIFEST, SyntheticPool, _require_preprocessing, reports_by_class
+from synthaug.pool.pool import HEADER, MANIFEST, SyntheticPool, reports_by_class, require_preprocessing
 from synthaug.pool.prompts import WriterPrompts
 from synthaug.study.pools import preprocessing_of
 
@@ -349,17 +349,17 @@ def test_a_pool_is_refused_under_another_preprocessing(pool):
 def test_a_pool_of_prostate_crops_is_compared_with_such_crops_only(pool):
     centred = replace(TINY_PREPROCESSING, centre="prostate")
     header = pool.header | {"preprocessing": json.loads(json.dumps(centred.recorded()))}
-    _require_preprocessing(SyntheticPool(pool.path, header, []), centred)
+    require_preprocessing(header, centred, source="pool")
     with pytest.raises(InputError, match="born with preprocessing centre prostate, not volume"):
-        _require_preprocessing(SyntheticPool(pool.path, header, []), TINY_PREPROCESSING)
+        require_preprocessing(header, TINY_PREPROCESSING, source="pool")
     assert preprocessing_of(SyntheticPool(pool.path, header, [])) == centred
 
 
 def test_a_pool_of_a_generator_without_a_record_is_compared_by_shape_and_spacing(pool):
     bare = SyntheticPool(pool.path, pool.header | {"preprocessing": None}, [])
-    _require_preprocessing(bare, replace(TINY_PREPROCESSING, percentiles=(1.0, 99.0)))
+    require_preprocessing(bare.header, replace(TINY_PREPROCESSING, percentiles=(1.0, 99.0)), source="pool")
     with pytest.raises(InputError, match="born with preprocessing shape"):
-        _require_preprocessing(bare, replace(TINY_PREPROCESSING, shape=(16, 16, 16)))
+        require_preprocessing(bare.header, replace(TINY_PREPROCESSING, shape=(16, 16, 16)), source="pool")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 import synthaug as sa
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_exactly_two_set_up_commands_both_pinned():
@@ -25,18 +25,18 @@ def test_public_names_that_the_readme_uses_exist():
 
 
 def test_constraints_pin_torch_and_never_torchvision():
-    pins = (ROOT / "constraints.txt").read_text()
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     assert "torch==2.13.0\n" in pins
     assert "torchvision" not in pins
     assert all("==" in line for line in pins.splitlines() if line and not line.startswith("#"))
 
 
 def test_every_promise_of_security_names_a_test_that_is_there():
-    rows = [line for line in (ROOT / "SECURITY.md").read_text().splitlines() if line.startswith("| ")]
+    rows = [line for line in (ROOT / "SECURITY.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     promises = [row for row in rows if row.split("|")[1].strip() != "promise"]
     assert len(promises) > 20
     for row in promises:
         named = re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", row)
         assert named, row
         for file, function in named:
-            assert f"def {function}" in (ROOT / file).read_text(), row
+            assert f"def {function}" in (ROOT / file).read_text(encoding="utf-8"), row

@@ -41,7 +41,9 @@ def demonstrates(command: str, words: Sequence[str]) -> bool:
         [True, True, False]
     """
     options = {word.partition("=")[0] for word in words if word.startswith("--")}
-    return command == "bench" and not any("." in option or option in ("--config", "--preset") for option in options)
+    return command == "bench" and not any(
+        "." in option or option in ("--config", "--preset", "--version") for option in options
+    )
 
 
 def with_presets(words: Sequence[str]) -> list[str]:
