@@ -67,6 +67,11 @@ def test_what_cannot_be_adopted_is_named(tmp_path):
         table.write_text(usual.replace(old, new))
         with pytest.raises(InputError, match=told):
             adopt_pool(folder, table, tmp_path / f"pool{number}", GRID)
+    table.write_text(usual)
+    with pytest.raises(InputError, match=r"no column 't2w'; the files of t2w, adc are looked for.*are file, "):
+        adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w", "adc"])
+    with pytest.raises(InputError, match=r"theirs\.csv, row 2: label is 'well', which is none"):
+        adopt_pool(folder, table, tmp_path / "pool", GRID, classes=["healthy", "sick"])
     with pytest.raises(InputError, match="no such folder"):
         adopt_pool(tmp_path / "none", table, tmp_path / "pool", GRID)
 

@@ -62,3 +62,13 @@ def test_a_pool_that_is_there_costs_no_generator():
     config = tiny()
     assert "generator" in estimate(config)
     assert "generator" not in estimate(replace(config, pool=PoolConfig(path="pool")))
+
+
+def test_of_a_ready_generator_nothing_is_said_about_the_reports_that_were_made_up(caplog):
+    config = replace(
+        tiny(),
+        preprocess=PreprocessConfig(shape=(32, 32, 16)),
+        pool=PoolConfig(generator="builtin/ccella-tiny", per_class=2),
+    )
+    assert estimate(config).startswith("2 cells; about ")
+    assert "reports" not in caplog.text

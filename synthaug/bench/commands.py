@@ -126,7 +126,8 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     if config.generator.pretrained:
         _refuse_typed(config, arguments)
     if made.dry_run:
-        return _dry_run(config)
+        with _quiet():
+            return _dry_run(config)
     if command in STUDIES:
         return _run_bench(command, config, out, _execution_of(made))
     with _quiet():
@@ -347,15 +348,16 @@ def _run_bench(command: str, config: Config, out: Path, execution: ExecutionConf
             print(f"failed: {cell['regime']} seed {cell['seed']}: {cell['error']}", file=sys.stderr)
         print(f"report: {out / 'report.html'}\nMLflow: {_where_in_mlflow(out)}")
         if config.study.name == DEMO and config.data.root is None:
-            print(_demonstrated(config))
+            print(_demonstrated(config, helped=summary.verdict.kind == "helped"))
     return 1 if summary.failed else 0
 
 
-def _demonstrated(config: Config) -> str:
+def _demonstrated(config: Config, *, helped: bool) -> str:
     """What the demonstration showed, what it did not, and what comes next."""
     trained, phantoms = f"{config.split.train:g}", config.data.phantom.n
+    shown = f"Shown: {trained} training patients" if helped else f"Not clear this time: {trained} training patients"
     return (
-        f"\nThis was a demonstration on {phantoms} generated prostates. Shown: {trained} training patients helped by "
+        f"\nThis was a demonstration on {phantoms} generated prostates. {shown} helped by "
         f"{config.pool.generator}, a generator that was trained on many other phantoms.\nNot shown: anything about "
         "real MRI, or about your data, where a generator is trained on your own few patients or comes from "
         "elsewhere.\nYour own data: synthaug check FOLDER reads it and proposes a config; then\n"
@@ -415,9 +417,8 @@ def _dry_run(config: Config) -> int:
     if config.data.root is not None:
         from synthaug.bench.check import check_data
 
-        with _quiet():
-            if check_data(config.data):
-                return 2
+        if check_data(config.data):
+            return 2
     print(describe_time(cells))
     return 0
 

@@ -20,8 +20,9 @@ def describe(found: Survey) -> list[str]:
         for number, count in found.counts.items()
     )
     lines = [f"{found.manifest}: {found.rows} rows, {len(found.subjects)} usable; images {', '.join(found.images)}"]
+    rows = "row" if found.unlabelled == 1 else "rows"
     lines.append(
-        f"classes: {classes or 'none'}" + (f"; {found.unlabelled} rows without a class" * bool(found.unlabelled))
+        f"classes: {classes or 'none'}" + (f"; {found.unlabelled} {rows} without a class" * bool(found.unlabelled))
     )
     for name, looks in found.looks.items():
         lines += _describe_images(name, looks) if looks else []

@@ -4,7 +4,7 @@ import logging
 import math
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -145,8 +145,8 @@ class Familiarity:
 class Doubts:
     """Warns, once of each kind, of reports that contradict the class or that a generator cannot know."""
 
-    def __init__(self) -> None:
-        self._told: set[str] = set()
+    def __init__(self, *, told: Iterable[str] = ()) -> None:
+        self._told = set(told)
 
     def tell(self, labels: Sequence[int] | None, read: torch.Tensor | None, unlike: Sequence[str] | None) -> None:
         """Look at one call: classes asked for, class probabilities read from the reports (n, K), reasons."""

@@ -63,6 +63,12 @@ def adopt_pool(
     if not source.is_dir():
         raise InputError(f"{source}: no such folder.")
     columns = read_table(Path(labels), what="table of labels", mend="name the CSV of the labels").columns
+    missing = [name for name in images if name not in columns]
+    if missing and len(images) > 1:
+        raise InputError(
+            f"{labels}: no column {missing[0]!r}; the files of {', '.join(images)} are looked for in columns of these "
+            f"names, and the columns are {', '.join(columns)}. Rename them, or give --images."
+        )
     found = survey_manifest(
         Path(labels),
         folder=source,
@@ -112,7 +118,8 @@ def _refuse_problems(found: Survey, labels: str | Path) -> None:
         first = found.problems[0]
         row = f", row {first.row}" if first.row else ""
         more = f" ({len(found.problems)} rows have problems)" if len(found.problems) > 1 else ""
-        raise InputError(f"{labels}{row}: {first.file}: {first.what}{more}")
+        file = "" if first.file == Path(labels).name else f" {first.file}:"
+        raise InputError(f"{labels}{row}:{file} {first.what}{more}")
     if found.unlabelled or not found.subjects:
         raise InputError(f"{labels}: {found.unlabelled or 'all'} rows have no class; an adopted volume needs one.")
 

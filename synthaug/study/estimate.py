@@ -16,6 +16,7 @@ from synthaug.config import Config, LabelRule, TrainingConfig
 from synthaug.data.manifest import class_counts, make_subject, stack_images
 from synthaug.data.relabel import Relabeller
 from synthaug.generate.autoencoder_training import train_autoencoder
+from synthaug.generate.familiarity import Doubts
 from synthaug.generate.levels import LatentSpace, fit_cascade, levels_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training import train_ldm
@@ -133,6 +134,7 @@ def _stage_seconds(config: Config) -> dict[str, float]:
 def _pool_seconds(config: Config, pipeline: CCELLAPipeline) -> float:
     sampling, batch = config.pool.sampling, config.pool.sampling.micro_batch
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.doubts = Doubts(told=("class", "unlike"))  # the reports below are no study's
     started = time.monotonic()
     pipeline(
         ["noise"] * batch,
