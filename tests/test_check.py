@@ -97,6 +97,15 @@ def test_a_folder_of_dicom_gets_a_manifest_and_then_a_config(tmp_path, capsys):
     assert read_config(["--config", str(tmp_path / "config.yaml")]).data.images == ["adc", "t2w"]
 
 
+def test_ids_that_are_the_names_of_series_are_no_images(tmp_path, capsys):
+    for number in range(3):
+        values = np.random.default_rng(number).integers(0, 400, VALUES.shape).astype(np.int16)
+        write_series(tmp_path / f"p{number}", values, uid=f"1.2.3.{number}")
+    assert check(tmp_path, "--out", tmp_path / "config.yaml") == 2
+    assert (tmp_path / "manifest.csv").read_text().splitlines()[1] == "p0,p0,p0,"
+    assert "3 rows, 0 usable; images image\n" in capsys.readouterr().out
+
+
 def test_the_finest_image_comes_first(data, tmp_path):
     rows = (data / "manifest.csv").read_text().splitlines()
     for number in range(12):

@@ -120,7 +120,7 @@ def survey_manifest(
         InputError: The table cannot be read, or lacks a column.
     """
     table = read_manifest(path)
-    names = tuple(images) or _image_columns(table, folder or path.parent)
+    names = tuple(images) or _image_columns(table, folder or path.parent, ids=(subject, patient))
     if not names:
         raise InputError(f"{path}: no column names images inside its folder; name them: --images.")
     subject = subject if subject in table.columns or names[0] not in table.columns or not by_file else names[0]
@@ -207,15 +207,18 @@ def _problem(table: Table, number: int | None, file: str, error: InputError) -> 
     return Problem(file, number, words)
 
 
-def _image_columns(table: Table, folder: Path) -> tuple[str, ...]:
-    """Columns of which at least half of the cells that are not empty name an image inside the folder."""
+def _image_columns(table: Table, folder: Path, *, ids: tuple[str, str]) -> tuple[str, ...]:
+    """Columns of which at least half of the cells that are not empty name an image inside the folder.
+
+    Ids may be the names of series' folders: their columns count only where there is no other.
+    """
     found = []
     for name in dict.fromkeys(table.columns):
         cells = [row[name] for row in table.rows.values() if row[name]]
         named = [cell for cell in cells if _names_image(folder, cell)]
         if cells and 2 * len(named) >= len(cells):
             found.append(name)
-    return tuple(found)
+    return tuple(name for name in found if name not in ids) or tuple(found)
 
 
 def _names_image(folder: Path, cell: str) -> bool:
