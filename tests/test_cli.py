@@ -438,3 +438,17 @@ def test_junk_is_not_imported(name, tmp_path, capsys):
     assert run_command("import", options) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert [item.name for item in tmp_path.iterdir()] == ["junk.pt"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--split.train", "abc"], "split.train: Expected a number. Got value: abc"),
+        (["--preprocess.shape", "3,3,3"], "preprocess.shape: Expected a list such as [1, 2]. Got value: 3,3,3"),
+        (["--classifier.balance", "over"], "Expected one of 'oversampled', 'weighted', 'none'. Got value: over"),
+        (["--config", "gone.yaml"], "gone.yaml: config: File does not exist"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_told_without_words_of_a_library(words, told, capsys):
+    assert main(["bench", *words]) == 2
+    assert told in capsys.readouterr().err

@@ -71,6 +71,9 @@ def test_a_pool_is_a_folder_of_synthetic_volumes(folders, capsys, tiny_pipeline,
     code, printed, _ = run(capsys, "--real", folders["real"], "--synthetic", pool.path)
     assert code == 0
     assert "fid" in printed
+    code, _, complaint = run(capsys, "--real", folders["bare"], "--synthetic", pool.path, "--images", "[adc]")
+    assert code == 2
+    assert "the pool has images t2w, not adc; see --images." in complaint
 
 
 def test_unusable_folders_are_named_in_one_line(folders, capsys, tmp_path):

@@ -45,6 +45,14 @@ FAULTS_OF_SETTINGS = (
 """What jsonargparse and yaml raise, or pass on, for settings that cannot be."""
 LONGEST_LINE = 2000
 """Characters of an error that are shown; values in files can be of any length."""
+KINDS = {
+    "float": "a number",
+    "int": "a whole number",
+    "bool": "true or false",
+    "str": "text",
+    "tuple": "a list such as [1, 2]",
+}
+"""What types are called in messages."""
 STUDIES = ("bench", "classify")
 """Commands that run a whole study."""
 SPINS = "30000"
@@ -199,7 +207,10 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"is not UTF-8 text ({error.reason})."
     if isinstance(error, ArgumentError | InputError):
-        return _one_line(error).replace('in "<unicode string>", ', "")
+        told = _one_line(error).replace('in "<unicode string>", ', "")
+        told = re.sub(r'^Parser key "([\w.]+)":', r"\1:", told)
+        told = re.sub(r"Expected a typing\.Literal\[(.*?)\]\.", r"Expected one of \1.", told)
+        return re.sub(r"Expected a <class '(\w+)'>", lambda kind: f"Expected {KINDS.get(kind[1], kind[1])}", told)
     words = re.sub(r"functools\.partial\(.*\) argument after \*\* ", "a section ", _one_line(error))
     return f"a setting holds what it cannot be ({type(error).__name__}: {words})."
 

@@ -93,7 +93,10 @@ def _lazily(folder: str, *, images: Sequence[str], transform: tio.Compose) -> ti
 
 def _subjects(folder: Path, images: Sequence[str]) -> list[tio.Subject]:
     if os.path.isfile(folder / HEADER):
-        return list(SyntheticPool.open(folder).subjects())
+        pool = SyntheticPool.open(folder)
+        if missing := [name for name in images if name not in pool.images]:
+            raise InputError(f"{folder}: the pool has images {', '.join(pool.images)}, not {missing[0]}; see --images.")
+        return list(pool.subjects())
     if os.path.isfile(folder / MANIFEST):  # unlike Path.is_file, False for a name that cannot be
         return load_manifest(folder / MANIFEST, images)
     walked = os.walk(folder) if os.path.isdir(folder) else ()
