@@ -26,6 +26,8 @@ from synthaug.study.records import read_summary
 ROOT = Path(__file__).parents[1]
 SMALL = ["--preprocess.shape", "[16,16,8]", "--preprocess.spacing_mm", "[1,1,1]"]
 SMALL += ["--generator.variant", "radmaisi"]  # the data below has no reports
+REAL_ONLY = ["--study.regimes", "[real]", "--study.seeds", "[0]", "--metrics.bootstrap", "20"]
+REAL_ONLY += ["--classifier.training.steps", "2", "--classifier.training.warmup", "0"]
 
 
 @pytest.fixture
@@ -367,9 +369,7 @@ def test_a_study_of_own_files_tells_its_subgroups(data, tmp_path):
     rewrite(data, ",age\n", ",hand\n")
     rewrite(data, r",[01],(\d)\d\n", lambda row: f"{row[0][:2]},{'left' if int(row[1]) % 2 else 'right'}\n")
     out = tmp_path / "run"
-    options = ["--data.root", str(data), "--out", str(out), *SMALL, "--metrics.subgroups", "[hand]"]
-    options += ["--study.regimes", "[real]", "--study.seeds", "[0]", "--metrics.bootstrap", "20"]
-    options += ["--classifier.training.steps", "2", "--classifier.training.warmup", "0"]
+    options = ["--data.root", str(data), "--out", str(out), *SMALL, *REAL_ONLY, "--metrics.subgroups", "[hand]"]
     assert run_command("bench", options) == 0
     rows = json.loads((out / "summary.json").read_text())["subgroups"]
     assert {(row["column"], row["value"], row["regime"]) for row in rows} == {
@@ -384,9 +384,7 @@ def test_every_site_is_tested_once_by_the_others(data, tmp_path, capsys):
     rewrite(data, ",age\n", ",site\n")
     rewrite(data, r",[01],\d(\d)\n", lambda row: f"{row[0][:2]},{'ABBB'[int(row[1]) // 3]}\n")
     out = tmp_path / "run"
-    options = ["--data.root", str(data), "--out", str(out), *SMALL, "--split.site", "site"]
-    options += ["--study.regimes", "[real]", "--study.seeds", "[0]", "--metrics.bootstrap", "20"]
-    options += ["--classifier.training.steps", "2", "--classifier.training.warmup", "0"]
+    options = ["--data.root", str(data), "--out", str(out), *SMALL, *REAL_ONLY, "--split.site", "site"]
     assert run_command("bench", options) == 2
     assert "A, B" in capsys.readouterr().err
     assert run_command("bench", [*options, "--split.held_out", "C"]) == 2

@@ -5,22 +5,12 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import FINDINGS
 
 from synthaug.config import MeasurementConfig
 from synthaug.data.reports import ProstateFindings, write_measurement_report, write_prostate_report
 from synthaug.ground.errors import InputError
 
-FINDINGS = st.builds(
-    ProstateFindings,
-    pirads=st.integers(1, 5),
-    zone=st.sampled_from(["peripheral", "transition", None]),
-    side=st.sampled_from(["left", "right", None]),
-    level=st.sampled_from(["base", "midgland", "apex", None]),
-    size_mm=st.none() | st.floats(3, 60),
-    psa=st.none() | st.floats(0.1, 400),
-    gland_volume_ml=st.none() | st.floats(10, 300),
-    isup=st.none() | st.integers(0, 5),
-)
 VOLUMES = {
     "total": MeasurementConfig("hippocampal volume", "mm3", {"small": 2800, "average": 3400}),
     "anterior": MeasurementConfig("anterior part", "mm3", {"small": 1200, "average": 1700}),

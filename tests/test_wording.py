@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import FINDINGS
 from test_handwritten import rows_of
 
 from synthaug.config import DataConfig, GeometryConfig, LevelConfig, MeasurementConfig
@@ -25,17 +26,6 @@ from synthaug.generate.examples import Examples
 from synthaug.ground.errors import InputError
 from synthaug.pool.prompts import WriterPrompts
 
-FINDINGS = st.builds(
-    ProstateFindings,
-    pirads=st.integers(1, 5),
-    zone=st.sampled_from(["peripheral", "transition", None]),
-    side=st.sampled_from(["left", "right", None]),
-    level=st.sampled_from(["base", "midgland", "apex", None]),
-    size_mm=st.none() | st.floats(3, 60),
-    psa=st.none() | st.floats(0.1, 400),
-    gland_volume_ml=st.none() | st.floats(10, 300),
-    isup=st.none() | st.integers(0, 5),
-)
 STYLE = st.sampled_from(sorted(STYLES))
 SCORE = re.compile(
     r"(?:pi-?\s?rads|pr|score|category|overall|grade of suspicion)\W+(?:(?:of|category|score|v2\.1)\W+)*(\d)"

@@ -384,7 +384,8 @@ def _where_in_mlflow(out: Path) -> str:
 
 
 def _run_stage(command: str, config: Config, out: Path) -> int:
-    from synthaug.bench.run import Bars, measure_images
+    from synthaug.bench.progress import Bars
+    from synthaug.bench.run import measure_images
     from synthaug.models.optimisation import processes
     from synthaug.study.preparation import Study
     from synthaug.study.stages import make_autoencoder, make_generator, make_pool

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from synthaug.bench.run import Bars
+from synthaug.bench.progress import Bars
 from synthaug.config import DataConfig, GeneratorConfig, PoolConfig, PreprocessConfig, SplitConfig
 from synthaug.data.manifest import class_counts
 from synthaug.data.preprocess import preprocess

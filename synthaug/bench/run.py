@@ -1,15 +1,13 @@
 """A whole study from config to report: prepare, run the cells, aggregate, track, report."""
 
 import contextlib
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from synthaug.bench.progress import Bars, stages_of
 from synthaug.config import Config, ExecutionConfig
 from synthaug.data.manifest import class_counts
 from synthaug.ground.files import content_hash, write_json
@@ -23,7 +21,7 @@ from synthaug.report.page import Picture, save_pictures, write_report, write_res
 from synthaug.report.slices import Samples
 from synthaug.study.aggregate import count_statistics, image_metrics, realism_metrics, summarise
 from synthaug.study.cell import cell_path, weights_path
-from synthaug.study.costs import CostMeter, StageClock, total_costs
+from synthaug.study.costs import CostMeter, total_costs
 from synthaug.study.earlier import tell_earlier_cells
 from synthaug.study.executors import Outcome, run_cells
 from synthaug.study.grid import DATA, STAGES, Cell, cells_of
@@ -144,7 +142,7 @@ def _begin(config: Config, studies: Studies, cells: Sequence[Cell]) -> Tracker:
 
 
 def _run_classifiers(
-    cells: Sequence[Cell], studies: Studies, tracker: Tracker | None, bars: "Bars", *, execution: ExecutionConfig
+    cells: Sequence[Cell], studies: Studies, tracker: Tracker | None, bars: Bars, *, execution: ExecutionConfig
 ) -> tuple[list[CellRecord], list[dict[str, Any]]]:
     """Records of the cells that finished, and what is to be told of those that failed."""
     on_step = bars.stage("classifiers", sum(cell.config.classifier.training.steps for cell in cells))
@@ -236,77 +234,6 @@ def describe_cells(config: Config) -> list[Cell]:
         return content_hash(data), content_hash([*data, *(settings[name] for name in STAGES)])
 
     return cells_of(config, identify)
-
-
-def stages_of(config: Config) -> tuple[str, ...]:
-    """The stages that a study passes, in order, if nothing of it is there yet.
-
-    Example:
-        >>> stages_of(Config())
-        ('preparation', 'generator', 'pool', 'classifiers', 'statistics', 'image metrics', 'report')
-    """
-    made: list[str] = []
-    if config.study.synthetic and not config.pool.path:
-        if not config.pool.generator:
-            own = config.generator.latents == "autoencoder" and not config.generator.pretrained
-            made += ["autoencoder", "generator"] if own else ["generator"]
-        made += ["pool"]
-    last = ["image metrics"] if config.study.synthetic else []
-    return ("preparation", *made, "classifiers", "statistics", *last, "report")
-
-
-UNSEEN_SECONDS = 2.0
-"""A stage of one step that ends sooner shows no bar."""
-
-
-class Bars(StageClock):
-    """A progress bar a stage, with its number and the time left; remembers what each stage took.
-
-    Args:
-        stages: Those that are to come; the number of any other is not told.
-    """
-
-    def __init__(self, stages: Sequence[str] = ()) -> None:
-        super().__init__()
-        self.stages = stages
-
-    @contextlib.contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """A stage of one step; a quick one shows no bar, so that what refuses its input leaves one clear line."""
-        step = self.stage(name, 1, delay=UNSEEN_SECONDS)
-        try:
-            yield
-        except BaseException:
-            step(0)
-            raise
-        step()
-
-    def stage(self, name: str, total: int, *, delay: float = 0) -> Callable[..., None]:
-        """Start a stage; the result is called after each step, or with the number of steps behind and the values.
-
-        Args:
-            name: Of the stage.
-            total: Its steps.
-            delay: Seconds before its bar is shown; a quicker stage shows none.
-        """
-        note = self.begin(name)
-        quiet = not processes().is_main_process
-        look = {"unit": "step", "dynamic_ncols": True, "mininterval": 0.5, "disable": quiet, "delay": delay}
-        place = f"stage {self.stages.index(name) + 1} of {len(self.stages)}, " if name in self.stages else ""
-        bar = tqdm(total=total, desc=f"{place}{name:<13}", file=sys.stderr, **look)
-        done = 0
-
-        def step(count: int = 1, values: dict[str, float] | None = None) -> None:
-            nonlocal done
-            # Training loops report the step's number and values; pools and cells report how many are done.
-            advance = count - done if values is not None else count
-            done += advance
-            bar.update(advance)
-            note()
-            if done >= total:
-                bar.close()
-
-        return step
 
 
 def _ids(study: Study, cells: Sequence[Cell]) -> str:

@@ -29,6 +29,7 @@ from synthaug.bench.commands import read_config
 from synthaug.config import Config
 from synthaug.data.manifest import stack_images
 from synthaug.data.preprocess import preprocess
+from synthaug.data.splits import Split
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import derive_seed, numpy_generator
 from synthaug.metrics.extractors import build_extractor
@@ -58,19 +59,15 @@ class Cohort:
         self.labels = np.array([subject["label"] for subject in subjects])
 
 
-def read_cohorts(config: Config) -> tuple[Cohort, Cohort]:
-    """Training and validation people together, and the held-out ones, preprocessed."""
-    split = draw_split(config.split, load_subjects(config.data))
+def read_cohort(config: Config, split: Split, *parts: str) -> Cohort:
+    """The people of some parts of the split together, preprocessed; no other part's images are read."""
     images, centre = config.data.images, crop_centre(config.preprocess)
-    known, held_out = (
-        Cohort(preprocess(part, config.preprocess, images, centre=centre), images)
-        for part in ([*split.train, *split.val], split.test)
-    )
-    return known, held_out
+    people = [subject for part in parts for subject in getattr(split, part)]
+    return Cohort(preprocess(people, config.preprocess, images, centre=centre), images)
 
 
 def draw(pipe: CCELLAPipeline, prompts: Cohort, count: int, *, seed: int, **sampling: Any) -> tuple[Any, np.ndarray]:
-    """So many volumes, each prompted by one held-out subject in turn, and the row of each one's subject."""
+    """So many volumes, each prompted by one subject in turn, and the row of each one's subject."""
     rows = np.arange(count) % len(prompts.reports)
     takes_class = pipe.denoiser.conditioning.class_input == "true"
     pipe.set_progress_bar_config(disable=False)
@@ -211,7 +208,8 @@ def column(config: Config, names: Sequence[str], name: str) -> np.ndarray:
 
 def judge(config: Config, options: argparse.Namespace) -> dict[str, Any]:
     """Every figure."""
-    known, held_out = read_cohorts(config)
+    split = draw_split(config.split, load_subjects(config.data))
+    known, held_out = read_cohort(config, split, "train", "val"), read_cohort(config, split, "test")
     pipe = CCELLAPipeline.from_pretrained(options.generator)
     sampling = config.pool.sampling
     started, burnt = time.monotonic(), time.process_time()

@@ -17,7 +17,7 @@ from typing import Any
 import evaluate
 
 from synthaug.bench.commands import read_config
-from synthaug.bench.run import Bars
+from synthaug.bench.progress import Bars
 from synthaug.config import Config
 from synthaug.generate.levels import levels_of
 from synthaug.ground.files import read_json, write_json

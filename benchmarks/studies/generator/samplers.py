@@ -15,18 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from evaluate import Cohort
+from evaluate import Cohort, draw, read_cohort
 
 from synthaug import CCELLAPipeline
 from synthaug.bench.commands import read_config
-from synthaug.config import Config
-from synthaug.data.preprocess import preprocess
 from synthaug.generate.diffusion import swap_scheduler
 from synthaug.ground.files import write_json
-from synthaug.ground.seeding import derive_seed
 from synthaug.metrics.extractors import build_extractor
 from synthaug.metrics.frechet import frechet
-from synthaug.models.taps import crop_centre
 from synthaug.study.cohort import draw_split, load_subjects
 
 
@@ -47,13 +43,6 @@ REPEATS = 20
 """Random halves of the drawn volumes and of the real ones, whose spread is told."""
 
 
-def read_choosers(config: Config) -> Cohort:
-    """Training and validation people."""
-    split = draw_split(config.split, load_subjects(config.data))
-    images, centre = config.data.images, crop_centre(config.preprocess)
-    return Cohort(preprocess([*split.train, *split.val], config.preprocess, images, centre=centre), images)
-
-
 def distances(real: np.ndarray, drawn: np.ndarray) -> dict[str, float]:
     """Distance of all, and the deviation of that of random halves."""
     rng, halves = np.random.default_rng(0), []
@@ -65,16 +54,9 @@ def distances(real: np.ndarray, drawn: np.ndarray) -> dict[str, float]:
 
 def measure(pipe: CCELLAPipeline, sampler: Sampler, people: Cohort, options: argparse.Namespace) -> dict[str, Any]:
     """Draw with one sampler and judge."""
-    rows = np.arange(options.volumes) % len(people.reports)
     pipe.with_scheduler(sampler.scheduler)
-    takes_class = pipe.denoiser.conditioning.class_input == "true"
     began, burnt = time.monotonic(), time.process_time()
-    drawn = pipe(
-        [people.reports[row] for row in rows],
-        [int(people.labels[row]) for row in rows] if takes_class else None,
-        seeds=[derive_seed("samplers", options.seed, number) for number in range(options.volumes)],
-        num_inference_steps=sampler.steps,
-    )
+    drawn, _ = draw(pipe, people, options.volumes, seed=options.seed, num_inference_steps=sampler.steps)
     spent = {"wall": time.monotonic() - began, "processor": time.process_time() - burnt}
     trial = swap_scheduler(pipe.scheduler, sampler.scheduler)
     trial.set_timesteps(sampler.steps)
@@ -102,7 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     options, options.set = parser.parse_known_args(arguments)  # further words are settings of the config
     config = read_config(["--config", options.config, *options.set])
-    pipe, people = CCELLAPipeline.from_pretrained(options.generator), read_choosers(config)
+    pipe, split = (
+        CCELLAPipeline.from_pretrained(options.generator),
+        draw_split(config.split, load_subjects(config.data)),
+    )
+    people = read_cohort(config, split, "train", "val")
     found: dict[str, Any] = {"date": date.today().isoformat(), "generator": pipe.fingerprint, "n": options.volumes}
     groups = {str(evaluations): samplers for evaluations, samplers in BUDGETS.items()}
     for name, samplers in (groups | ({"published": (PUBLISHED,)} if options.published else {})).items():

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from synthaug.bench.commands import read_config
-from synthaug.bench.run import Bars
+from synthaug.bench.progress import Bars
 from synthaug.config import Config, ExecutionConfig, Move
 from synthaug.study.executors import run_cells
 from synthaug.study.grid import Cell, cells_of

@@ -19,7 +19,7 @@ import torch
 from prepare import MEASURED_MM, PREPROCESS
 
 from synthaug.bench.commands import read_config
-from synthaug.bench.run import Bars
+from synthaug.bench.progress import Bars
 from synthaug.config import Config, GeneratorConfig, SamplingConfig
 from synthaug.data.manifest import class_counts
 from synthaug.ground.files import atomic_path

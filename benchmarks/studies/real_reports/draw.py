@@ -18,7 +18,7 @@ import torch
 import torchio as tio
 
 from synthaug.bench.commands import read_config
-from synthaug.bench.run import Bars
+from synthaug.bench.progress import Bars
 from synthaug.config import Config, SamplingConfig
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.files import atomic_path, write_json
