@@ -21,10 +21,10 @@ from synthaug.config import (
 from synthaug.data.manifest import stack_images
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
-from synthaug.generate.autoencoder_training import train_autoencoder
 from synthaug.generate.levels import fit_cascade
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.training import train_ldm
+from synthaug.generate.training.autoencoder import train_autoencoder
+from synthaug.generate.training.ldm import train_ldm
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from synthaug.ground.errors import InputError
-from synthaug.models.taps import INSTALL, taps_file
+from synthaug.models.extractors.taps import INSTALL, taps_file
 
 SHARED = Path(os.environ.get("SYNTHAUG_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

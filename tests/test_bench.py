@@ -19,7 +19,7 @@ from mlflow.tracking import MlflowClient
 from synthaug.bench.commands import _config_of, _parser, run_command
 from synthaug.data.splits import Split
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.record import patient_hash
+from synthaug.generate.stored.record import patient_hash
 from synthaug.ground.errors import InputError
 from synthaug.pool.pool import SyntheticPool
 from synthaug.study.pools import refuse_leaks

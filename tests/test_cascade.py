@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from synthaug.config import DenoiserConfig, GeneratorConfig, LevelConfig, PreprocessConfig
 from synthaug.generate.levels import fit_cascade, levels_of, total_steps, training_of
-from synthaug.generate.training import train_ldm
+from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.errors import InputError
 from synthaug.models.cascade import SIGMA_DATA, Cascade, padded_shape
 

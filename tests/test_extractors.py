@@ -15,7 +15,7 @@ from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.ground.errors import InputError
 from synthaug.metrics.extractors import build_extractor, medicalnet_extractor, radimagenet_extractor
-from synthaug.models.backbones import STEM, load_medicalnet, load_radimagenet
+from synthaug.models.extractors.backbones import STEM, load_medicalnet, load_radimagenet
 
 SHAPE = (16, 16, 8)
 SPACING_MM = (0.8, 0.8, 3.0)

@@ -13,8 +13,8 @@ from synthaug.data.manifest import load_manifest
 from synthaug.data.phantom import draw_findings
 from synthaug.data.reports import write_prostate_report
 from synthaug.generate.encode import encode_reports
-from synthaug.generate.familiarity import FILE, Familiarity
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.stored.familiarity import FILE, Familiarity
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
 from synthaug.models.text_encoder import build_text_encoder

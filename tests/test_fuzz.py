@@ -33,8 +33,8 @@ from synthaug.config import Config, MetricsConfig
 from synthaug.data.manifest import load_manifest
 from synthaug.data.splits import Split, load_split
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.record import patients_known
-from synthaug.generate.told import measured_guidance
+from synthaug.generate.stored.record import patients_known
+from synthaug.generate.stored.told import measured_guidance
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import write_json
 from synthaug.pool.pool import SyntheticPool

@@ -16,7 +16,7 @@ from synthaug.generate.diffusion import (
     training_scheduler,
 )
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.training import train_ldm
+from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.errors import InputError
 from synthaug.models.variants import VARIANTS
 

@@ -16,13 +16,13 @@ from conftest import IMAGES, TINY_AUTOENCODER, TINY_PREPROCESSING, tiny_cascade_
 from synthaug.bench.commands import run_command
 from synthaug.config import GeneratorConfig, TextEncoderConfig, TrainingConfig
 from synthaug.data.manifest import stack_images
-from synthaug.generate.autoencoder_training import psnr, train_autoencoder
-from synthaug.generate.continuing import with_own_design
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.encode import TensorCache, encode_reports, encode_volumes, jitter
-from synthaug.generate.objectives import AutoencoderObjective, DiffusionObjective
-from synthaug.generate.training import fit_length, train_ldm
-from synthaug.generate.validation import VALIDATION_TIMESTEPS
+from synthaug.generate.training.autoencoder import psnr, train_autoencoder
+from synthaug.generate.training.continuing import with_own_design
+from synthaug.generate.training.ldm import fit_length, train_ldm
+from synthaug.generate.training.objectives import AutoencoderObjective, DiffusionObjective
+from synthaug.generate.training.validation import VALIDATION_TIMESTEPS
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import patient_hash
 from synthaug.models.autoencoder import ImageAutoencoder

@@ -14,7 +14,7 @@ from taps_wheel import needs_taps
 
 from synthaug.bench.commands import main
 from synthaug.data.phantom import make_subjects
-from synthaug.models import taps
+from synthaug.models.extractors import taps
 
 GRID = ["--shape", "[16, 16, 8]", "--spacing_mm", "[5, 5, 8]", "--resamples", "20"]
 

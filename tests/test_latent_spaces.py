@@ -24,12 +24,12 @@ from conftest import (
 from synthaug.config import LevelConfig, TrainingConfig
 from synthaug.data.manifest import stack_images
 from synthaug.data.preprocess import preprocess
-from synthaug.generate.autoencoder_training import train_autoencoder
-from synthaug.generate.choice import BestWeights
 from synthaug.generate.levels import LatentSpace, fit_cascade
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.training import train_ldm
-from synthaug.generate.validation import VALIDATION_SIGMAS, VALIDATION_TIMESTEPS
+from synthaug.generate.training.autoencoder import train_autoencoder
+from synthaug.generate.training.choice import BestWeights
+from synthaug.generate.training.ldm import train_ldm
+from synthaug.generate.training.validation import VALIDATION_SIGMAS, VALIDATION_TIMESTEPS
 from synthaug.ground.errors import InputError
 from synthaug.models import precision
 

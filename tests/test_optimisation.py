@@ -15,7 +15,7 @@ from torch import nn
 from synthaug.config import TrainingConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import torch_generator
-from synthaug.models.optimisation import optimise
+from synthaug.models.training.optimisation import optimise
 
 LOOP = TrainingConfig(steps=8, batch_size=4, learning_rate=0.05, warmup=2, checkpoint_minutes=0.0)
 
@@ -323,7 +323,7 @@ sys.path[:0] = {paths!r}
 import torch
 torch.set_num_threads(1)
 from test_optimisation import LOOP, Regression, batch_of, weights
-from synthaug.models.optimisation import optimise
+from synthaug.models.training.optimisation import optimise
 from accelerate import PartialState
 
 losses, objective = [], Regression()

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from synthaug.config import Config, TextEncoderConfig, TrainingConfig
 from synthaug.generate.diffusion import SAMPLERS_OF_DIFFUSION
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.training import train_ldm
+from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.errors import InputError
 from synthaug.models.text_encoder import encode_tokens, tokenize
 from synthaug.study.checks import check_study, require_encoder

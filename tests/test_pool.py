@@ -18,7 +18,7 @@ from small_pool import PER_CLASS, SAMPLING, build_pool, tree
 
 from synthaug.config import SamplingConfig
 from synthaug.data.manifest import CONVENTION
-from synthaug.generate.training import train_ldm
+from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.errors import InputError
 from synthaug.pool.ledger import Ledger
 from synthaug.pool.pool import HEADER, MANIFEST, SyntheticPool, reports_by_class, require_preprocessing

@@ -19,7 +19,7 @@ from synthaug.bench.run import PROTOCOLS
 from synthaug.config import Config, PoolConfig
 from synthaug.data.picai import COLUMNS
 from synthaug.data.splits import Split
-from synthaug.generate.record import patient_hash, patients_known
+from synthaug.generate.stored.record import patient_hash, patients_known
 from synthaug.ground.errors import InputError
 from synthaug.pool.export import export_pool
 from synthaug.pool.pool import SyntheticPool

@@ -16,7 +16,7 @@ from synthaug.augment.sampler import SyntheticSampler
 from synthaug.bench.commands import run_command
 from synthaug.data.phantom import make_subjects
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.record import patient_hash
+from synthaug.generate.stored.record import patient_hash
 from synthaug.pool.pool import SyntheticPool
 
 ROOT = Path(__file__).parents[1]
@@ -258,7 +258,7 @@ from synthaug.bench.commands import _config_of, _parser
 from synthaug.study.grid import cells_of
 from synthaug.study.preparation import Study
 from synthaug.study.stages import make_pool
-from synthaug.models.optimisation import processes
+from synthaug.models.training.optimisation import processes
 
 out = Path({out!r})
 parser = _parser("bench")

@@ -29,7 +29,7 @@ def test_every_room_has_its_row_and_its_place_in_the_import_contract():
 def test_modules_that_the_table_names_are_in_their_room():
     for room, told in rows_of_table().items():
         named = set(re.findall(r"`([a-z_]+)`", told)) - NOT_MODULES
-        modules = {path.stem for path in (PACKAGE / room).iterdir()}
+        modules = {path.stem for path in (PACKAGE / room).rglob("*")}
         assert named <= modules, f"{room}: {sorted(named - modules)} are not there"
 
 

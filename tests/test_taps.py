@@ -13,11 +13,11 @@ from taps_wheel import needs_taps, real_data
 
 import synthaug as sa
 from synthaug.config import Config, DataConfig, PhantomConfig
-from synthaug.generate.training import train_ldm
+from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.errors import InputError
 from synthaug.metrics.fidelity import gland_volume_fidelity
-from synthaug.models import taps
-from synthaug.models.taps import (
+from synthaug.models.extractors import taps
+from synthaug.models.extractors.taps import (
     FIELD,
     SPACING_MM,
     ProstateNetwork,

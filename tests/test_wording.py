@@ -22,7 +22,7 @@ from synthaug.data.wording.grammar import SYMBOL, VALUE, Grammar
 from synthaug.data.wording.measured import BANDS, Stated, measured_grammar, word_measured
 from synthaug.data.wording.prostate import prostate_grammar, word_prostate
 from synthaug.data.wording.styles import LONGEST, STYLES
-from synthaug.generate.examples import Examples
+from synthaug.generate.training.examples import Examples
 from synthaug.ground.errors import InputError
 from synthaug.pool.prompts import WriterPrompts
 

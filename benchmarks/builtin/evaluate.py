@@ -25,8 +25,8 @@ from scipy import stats
 
 from synthaug import CCELLAPipeline
 from synthaug.config import PreprocessConfig, TrainingConfig
-from synthaug.generate.autoencoder_training import psnr, rebuild
-from synthaug.generate.record import versions
+from synthaug.generate.stored.record import versions
+from synthaug.generate.training.autoencoder import psnr, rebuild
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import derive_seed, numpy_generator, torch_generator
 from synthaug.metrics.classification import auroc

@@ -20,9 +20,9 @@ from synthaug.config import Config, DataConfig
 from synthaug.data.phantom import findings_of
 from synthaug.data.relabel import Relabeller
 from synthaug.data.reports import write_prostate_report
-from synthaug.generate.examples import some_reports
-from synthaug.generate.familiarity import READ, Familiarity
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.stored.familiarity import READ, Familiarity
+from synthaug.generate.training.examples import some_reports
 from synthaug.ground.files import atomic_folder
 from synthaug.study.cohort import draw_split, load_subjects
 

@@ -24,7 +24,7 @@ from patients import Patient, draw_patients, volumes_of
 from synthaug.config import PreprocessConfig
 from synthaug.data.reports import ProstateFindings
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.record import versions
+from synthaug.generate.stored.record import versions
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import derive_seed
 from synthaug.metrics.fidelity import Agreement, swap_agreements, swap_score

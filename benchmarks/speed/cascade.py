@@ -23,9 +23,9 @@ from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.data.relabel import Relabeller
 from synthaug.generate.levels import fit_cascade, levels_of
-from synthaug.generate.training import train_ldm
+from synthaug.generate.training.ldm import train_ldm
 from synthaug.models.denoiser import ConditionedUNet
-from synthaug.models.training_log import peak_memory_mb
+from synthaug.models.training.training_log import peak_memory_mb
 
 TARGET, U_NET_GOAL = 1.6, 0.85
 """Times quicker than float32; share of a step that should be the U-Net's."""

@@ -45,8 +45,8 @@ from synthaug.config import (
 )
 from synthaug.data.manifest import stack_images
 from synthaug.data.phantom import make_subjects
-from synthaug.generate.autoencoder_training import train_autoencoder
-from synthaug.generate.training import train_ldm
+from synthaug.generate.training.autoencoder import train_autoencoder
+from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.errors import InputError
 
 TARGET = 1.03

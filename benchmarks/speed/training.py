@@ -31,11 +31,11 @@ from synthaug.config import (
 from synthaug.data.manifest import stack_images
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
-from synthaug.generate.autoencoder_training import new_autoencoder
 from synthaug.generate.diffusion import TRAIN_TIMESTEPS, training_scheduler
 from synthaug.generate.encode import encode_reports, encode_volumes
-from synthaug.generate.objectives import DiffusionObjective
-from synthaug.generate.training import train_ldm
+from synthaug.generate.training.autoencoder import new_autoencoder
+from synthaug.generate.training.ldm import train_ldm
+from synthaug.generate.training.objectives import DiffusionObjective
 from synthaug.ground.seeding import torch_generator
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.text_encoder import encode_tokens, tokenize

@@ -15,7 +15,7 @@ from torch.utils.data import get_worker_info
 from synthaug.config import SamplingConfig
 from synthaug.data.manifest import make_subject
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.told import require_guidance
+from synthaug.generate.stored.told import require_guidance
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
 from synthaug.pool.pool import SyntheticPool

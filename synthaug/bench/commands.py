@@ -330,7 +330,7 @@ def _config_of(options: Any) -> Config:
 
 def _refuse_typed(config: Config, words: Sequence[str]) -> None:
     """InputError where the command line itself asks for another design than that of ``generator.pretrained``."""
-    from synthaug.generate.continuing import with_own_design
+    from synthaug.generate.training.continuing import with_own_design
 
     section = "--generator."
     names = [word.partition("=")[0].removeprefix(section) for word in words if word.startswith(section)]
@@ -386,7 +386,7 @@ def _where_in_mlflow(out: Path) -> str:
 def _run_stage(command: str, config: Config, out: Path) -> int:
     from synthaug.bench.progress import Bars
     from synthaug.bench.run import measure_images
-    from synthaug.models.optimisation import processes
+    from synthaug.models.training.optimisation import processes
     from synthaug.study.preparation import Study
     from synthaug.study.stages import make_autoencoder, make_generator, make_pool
     from synthaug.tracking import TrainingListener

@@ -16,7 +16,7 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.files import usable_folder, write_json, write_text
 from synthaug.metrics.comparison import ImageReport, compare_images
 from synthaug.metrics.extractors import build_extractor
-from synthaug.models.taps import crop_centre
+from synthaug.models.extractors.taps import crop_centre
 from synthaug.pool.pool import HEADER, SyntheticPool
 
 MANIFEST = "manifest.csv"

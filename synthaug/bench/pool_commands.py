@@ -14,9 +14,9 @@ from synthaug.data.preprocess import preprocess
 from synthaug.data.splits import Split
 from synthaug.data.tables import read_table
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.told import measured_guidance
+from synthaug.generate.stored.told import measured_guidance
 from synthaug.ground.errors import InputError
-from synthaug.models.taps import crop_centre
+from synthaug.models.extractors.taps import crop_centre
 from synthaug.pool.adoption import adopt_pool
 from synthaug.pool.audit import audit_pool, tell_copies
 from synthaug.pool.building import Order

@@ -12,7 +12,7 @@ from synthaug.config import Config, ExecutionConfig
 from synthaug.data.manifest import class_counts
 from synthaug.ground.files import content_hash, write_json
 from synthaug.metrics.distances import metrics_for
-from synthaug.models.optimisation import processes
+from synthaug.models.training.optimisation import processes
 from synthaug.pool.audit import find_obstacle, measure_copies
 from synthaug.pool.ledger import HEADER, MANIFEST
 from synthaug.pool.pool import SyntheticPool

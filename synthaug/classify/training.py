@@ -24,7 +24,7 @@ from synthaug.data.manifest import stack_images
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
 from synthaug.models.classifier import build_classifier
-from synthaug.models.optimisation import Batch, OnStep, optimise, processes
+from synthaug.models.training.optimisation import Batch, OnStep, optimise, processes
 
 
 @dataclass

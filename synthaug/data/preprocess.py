@@ -37,8 +37,8 @@ def build_preprocessing(
     Args:
         config: Spacing, shape and intensity windows.
         images: Image names; the others are resampled onto the grid of the first.
-        centre: What the crop is centred on: :func:`synthaug.models.taps.gland_centre_mm` where ``config.centre`` is
-            "prostate"; None = the middle of the first image.
+        centre: What the crop is centred on; None = the middle of the first image. For ``centre: prostate``,
+            :func:`synthaug.models.extractors.taps.gland_centre_mm`.
         remarks: Collects images whose voxels fill little of [0, 1]; None = they are not looked for.
 
     Returns:
@@ -56,7 +56,7 @@ def build_preprocessing(
     if config.centre == "prostate" and centre is None:
         # This room stands below the networks, so that whoever calls has to hand one down.
         raise InputError(
-            "preprocess.centre=prostate needs what finds the prostate; give centre=synthaug.models.taps."
+            "preprocess.centre=prostate needs what finds the prostate; give centre=synthaug.models.extractors.taps."
             "crop_centre(config)."
         )
     unknown = [name for name in config.ranges if name not in images]
@@ -118,7 +118,7 @@ def preprocess(
         subjects: As :func:`~synthaug.data.manifest.load_manifest` gives them.
         config: Spacing, shape and intensity windows.
         images: Image names; the others are resampled onto the grid of the first.
-        centre: As :func:`build_preprocessing` takes it; :func:`synthaug.models.taps.crop_centre` gives what
+        centre: As :func:`build_preprocessing` takes it; :func:`synthaug.models.extractors.taps.crop_centre` gives what
             ``config`` asks for.
 
     Raises:

@@ -23,13 +23,13 @@ from synthaug.generate.diffusion import (
     swap_scheduler,
 )
 from synthaug.generate.encode import encode_reports
-from synthaug.generate.familiarity import FILE as FAMILIARITY
-from synthaug.generate.familiarity import Doubts, Familiarity
-from synthaug.generate.folder import RECORD, locate, named, read_parts, read_record
 from synthaug.generate.levels import LatentSpace
 from synthaug.generate.preconditioning import denoise, told_time
-from synthaug.generate.record import model_card
-from synthaug.generate.told import require_guidance
+from synthaug.generate.stored.familiarity import FILE as FAMILIARITY
+from synthaug.generate.stored.familiarity import Doubts, Familiarity
+from synthaug.generate.stored.folder import RECORD, locate, named, read_parts, read_record
+from synthaug.generate.stored.record import model_card
+from synthaug.generate.stored.told import require_guidance
 from synthaug.generate.trial import require_steps
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, write_json, write_text

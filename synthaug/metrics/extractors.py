@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from synthaug.ground.errors import InputError
 from synthaug.metrics.features import Extractor, seeded_extractor
-from synthaug.models.backbones import load_medicalnet, load_radimagenet
-from synthaug.models.taps import FIELD, SPACING_MM, ProstateNetwork, load_taps, z_scored
+from synthaug.models.extractors.backbones import load_medicalnet, load_radimagenet
+from synthaug.models.extractors.taps import FIELD, SPACING_MM, ProstateNetwork, load_taps, z_scored
 
 EXTRACTORS = ("seeded", "medicalnet", "radimagenet", "taps")
 """Names that :func:`build_extractor` knows."""
@@ -67,7 +67,7 @@ def medicalnet_extractor(weights: str | Path) -> Extractor:
         weights: File ``resnet_50_23dataset.pth``, or the hub id of a repository that holds it.
 
     Raises:
-        InputError: As :func:`synthaug.models.backbones.load_medicalnet`.
+        InputError: As :func:`synthaug.models.extractors.backbones.load_medicalnet`.
     """
     return Extractor(
         "medicalnet-resnet50",
@@ -86,7 +86,7 @@ def radimagenet_extractor(weights: str | Path, *, slices: int = 16, side: int = 
         side: Pixels that slices are resampled to; 224 as in its training.
 
     Raises:
-        InputError: As :func:`synthaug.models.backbones.load_radimagenet`; settings below 1.
+        InputError: As :func:`synthaug.models.extractors.backbones.load_radimagenet`; settings below 1.
     """
     return Extractor(
         "radimagenet-resnet50",

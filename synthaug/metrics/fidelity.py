@@ -12,7 +12,7 @@ from scipy import stats
 
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed, numpy_generator
-from synthaug.models.taps import measure_glands_ml
+from synthaug.models.extractors.taps import measure_glands_ml
 
 Draw = Callable[[Sequence[str], Sequence[int]], torch.Tensor]
 """Reports and seeds, one each a volume, to volumes (B, C, X, Y, Z): a generator."""
@@ -210,7 +210,7 @@ def gland_volume_fidelity(
 
     Args:
         stated_ml: (n,), from :func:`stated_volume_ml`; NaN = the report states none, and is left out.
-        measured_ml: (n,), from :func:`synthaug.models.taps.measure_glands_ml`.
+        measured_ml: (n,), from :func:`synthaug.models.extractors.taps.measure_glands_ml`.
         confidence: Coverage of the intervals, in (0, 1).
         resamples: Bootstrap resamples behind an interval.
         seed: Names the resamples.

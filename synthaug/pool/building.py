@@ -14,7 +14,7 @@ import torch
 
 from synthaug.config import LabelPolicy, SamplingConfig
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.told import cut_reports, require_guidance
+from synthaug.generate.stored.told import cut_reports, require_guidance
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import inside, read_json, usable_folder
 from synthaug.models.precision import Precision, measured_precision

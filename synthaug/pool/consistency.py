@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from synthaug.config import LabelPolicy
-from synthaug.generate.record import preprocessing_of_record
+from synthaug.generate.stored.record import preprocessing_of_record
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, read_json
 from synthaug.pool.building import final_label

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from synthaug.config import Config
-from synthaug.generate.record import git_commit, versions
+from synthaug.generate.stored.record import git_commit, versions
 from synthaug.ground.files import content_hash
 
 STATISTICAL = ("torchio", "scikit-learn", "scipy", "numpy", "nibabel", "mlflow")

@@ -25,7 +25,7 @@ from synthaug.config import DataConfig
 from synthaug.data.manifest import class_counts
 from synthaug.ground.files import write_json
 from synthaug.metrics.classification import brier, calibration_error, classification_metrics
-from synthaug.models.optimisation import OnStep, processes
+from synthaug.models.training.optimisation import OnStep, processes
 from synthaug.pool.pool import SyntheticPool
 from synthaug.study.grid import Cell
 from synthaug.study.pools import SAME_COHORT

@@ -15,14 +15,14 @@ from synthaug.classify.training import train_classifier
 from synthaug.config import Config, LabelRule, TrainingConfig
 from synthaug.data.manifest import class_counts, make_subject, stack_images
 from synthaug.data.relabel import Relabeller
-from synthaug.generate.autoencoder_training import train_autoencoder
-from synthaug.generate.familiarity import Doubts
 from synthaug.generate.levels import LatentSpace, fit_cascade, levels_of
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.training import train_ldm
+from synthaug.generate.stored.familiarity import Doubts
+from synthaug.generate.training.autoencoder import train_autoencoder
+from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import torch_generator
-from synthaug.models.optimisation import OnStep
+from synthaug.models.training.optimisation import OnStep
 from synthaug.study.grid import DATA, Cell
 
 TIMED_STEPS = 2

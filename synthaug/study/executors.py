@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from synthaug.config import ExecutionConfig
 from synthaug.ground.errors import InputError
-from synthaug.models.optimisation import OnStep, processes
+from synthaug.models.training.optimisation import OnStep, processes
 from synthaug.pool.cluster import RETRIES, connected
 from synthaug.pool.ledger import release
 from synthaug.study.cell import cell_path

@@ -10,8 +10,8 @@ from synthaug.data.picai import read_marksheet
 from synthaug.data.splits import Split
 from synthaug.generate.diffusion import swap_scheduler
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.record import preprocessing_of_record
-from synthaug.generate.told import require_guidance
+from synthaug.generate.stored.record import preprocessing_of_record
+from synthaug.generate.stored.told import require_guidance
 from synthaug.generate.trial import require_steps
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import PUBLIC, can_be_told, hashes_of

@@ -14,15 +14,15 @@ from synthaug.data.near_copies import Alike, tell_near_copies
 from synthaug.data.preprocess import preprocess
 from synthaug.data.relabel import Relabeller
 from synthaug.data.splits import Split, save_split
-from synthaug.generate.continuing import with_own_design
-from synthaug.generate.networks import pretrained_generator
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.record import patients_known, subjects_hash
+from synthaug.generate.stored.record import patients_known, subjects_hash
+from synthaug.generate.training.continuing import with_own_design
+from synthaug.generate.training.networks import pretrained_generator
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, usable_folder
 from synthaug.ground.people import patient_hash
 from synthaug.models.classifier import build_classifier
-from synthaug.models.taps import crop_centre
+from synthaug.models.extractors.taps import crop_centre
 from synthaug.models.variants import VARIANTS
 from synthaug.pool.pool import SyntheticPool, reports_by_class
 from synthaug.pool.verdicts import dropped_from

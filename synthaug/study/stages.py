@@ -9,14 +9,14 @@ import torchio as tio
 
 from synthaug.data.manifest import class_counts, stack_images
 from synthaug.data.relabel import Relabeller
-from synthaug.generate.autoencoder_training import train_autoencoder
 from synthaug.generate.encode import TensorCache
 from synthaug.generate.levels import LatentSpace, fit_cascade, total_steps
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.training import train_ldm
+from synthaug.generate.training.autoencoder import train_autoencoder
+from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.files import atomic_folder, write_json
 from synthaug.models.autoencoder import ImageAutoencoder
-from synthaug.models.optimisation import processes
+from synthaug.models.training.optimisation import processes
 from synthaug.pool.pool import SyntheticPool
 from synthaug.study.claims import claimed
 from synthaug.study.earlier import IDENTITY, tell_other_revision

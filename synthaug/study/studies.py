@@ -7,7 +7,7 @@ from typing import Any
 
 from synthaug.config import Config
 from synthaug.ground.files import content_hash
-from synthaug.models.optimisation import OnStep
+from synthaug.models.training.optimisation import OnStep
 from synthaug.pool.pool import SyntheticPool
 from synthaug.study.cell import run_cell
 from synthaug.study.events import Listener, Progress

@@ -36,7 +36,7 @@ from synthaug.metrics.extractors import build_extractor
 from synthaug.metrics.features import Extractor
 from synthaug.metrics.frechet import frechet
 from synthaug.metrics.memorisation import CopyDetector
-from synthaug.models.taps import crop_centre
+from synthaug.models.extractors.taps import crop_centre
 from synthaug.study.cohort import draw_split, load_subjects
 
 DRAWS = 200

@@ -25,7 +25,7 @@ from synthaug.config import Config, MeasurementConfig
 from synthaug.data.manifest import read_columns, stack_images
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reports import side_in, write_measurement_report
-from synthaug.generate.told import cut_reports
+from synthaug.generate.stored.told import cut_reports
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import derive_seed
 from synthaug.study.cohort import draw_split, load_subjects

@@ -30,8 +30,8 @@ from reports import PLACES, ProstateRow, prostate_rows
 from synthaug import CCELLAPipeline
 from synthaug.config import PreprocessConfig, TrainingConfig
 from synthaug.data.anatomy import lesion_centre_mm
-from synthaug.generate.record import versions
-from synthaug.generate.told import cut_reports, measured_guidance
+from synthaug.generate.stored.record import versions
+from synthaug.generate.stored.told import cut_reports, measured_guidance
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import derive_seed
 

@@ -10,7 +10,7 @@ import torchio as tio
 from synthaug.data.images import read_image
 from synthaug.ground.files import atomic_path
 from synthaug.metrics.fidelity import gland_volume_fidelity
-from synthaug.models.taps import measure_glands_ml
+from synthaug.models.extractors.taps import measure_glands_ml
 
 SOURCES = {
     # cohort: (column that states the volume, ml of one unit of it)

@@ -28,7 +28,7 @@ from synthaug.data.splits import save_split, split_subjects
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path
 from synthaug.ground.seeding import derive_seed
-from synthaug.models.taps import gland_centre_mm, measure_glands_ml
+from synthaug.models.extractors.taps import gland_centre_mm, measure_glands_ml
 
 GRID = (128, 128, 24)
 """Voxels that a whole field is put on: those of promise12."""

@@ -24,7 +24,7 @@ from synthaug.config import Config, GeneratorConfig, SamplingConfig
 from synthaug.data.manifest import class_counts
 from synthaug.ground.files import atomic_path
 from synthaug.metrics.extractors import build_extractor
-from synthaug.models.taps import measure_glands_ml
+from synthaug.models.extractors.taps import measure_glands_ml
 from synthaug.models.variants import VARIANTS
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import TrainingPrompts

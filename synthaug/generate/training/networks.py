@@ -7,10 +7,10 @@ import torch
 
 from synthaug.config import GeneratorConfig, PreprocessConfig, SamplingConfig
 from synthaug.data.geometry import CONDITIONS
-from synthaug.generate.continuing import with_own_design
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.levels import LatentSpace, denoiser_levels, levels_of
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.training.continuing import with_own_design
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
 from synthaug.models.denoiser import CCELLADenoiser

@@ -16,8 +16,8 @@ from synthaug.generate.diffusion import TRAIN_TIMESTEPS
 from synthaug.generate.encode import NO_CACHE, TensorCache, encode_reports, encode_volumes
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.models.autoencoder import ImageAutoencoder
-from synthaug.models.optimisation import Batch
 from synthaug.models.text_encoder import tokenize
+from synthaug.models.training.optimisation import Batch
 
 TEXTS_KEPT = 8192
 """Texts whose tokens, states or readings are held in memory at most."""

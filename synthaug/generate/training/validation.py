@@ -3,8 +3,8 @@
 import torch
 
 from synthaug.data.geometry import NEUTRAL
-from synthaug.generate.examples import Examples
-from synthaug.generate.objectives import DiffusionObjective
+from synthaug.generate.training.examples import Examples
+from synthaug.generate.training.objectives import DiffusionObjective
 from synthaug.ground.seeding import torch_generator
 
 VALIDATION_TIMESTEPS = (50, 250, 450, 650, 850)

@@ -14,26 +14,26 @@ from transformers import PreTrainedTokenizerBase, T5EncoderModel
 from synthaug.config import GeneratorConfig, LevelConfig, PreprocessConfig
 from synthaug.data.manifest import class_counts
 from synthaug.data.relabel import Relabeller
-from synthaug.generate.choice import BestWeights
-from synthaug.generate.continuing import with_own_design
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.encode import NO_CACHE, TensorCache
-from synthaug.generate.examples import Examples, longest_report, some_reports
-from synthaug.generate.familiarity import READ, Familiarity
 from synthaug.generate.levels import LatentSpace, levels_of, training_of
-from synthaug.generate.networks import new_pipeline, pretrained_generator
-from synthaug.generate.objectives import DiffusionObjective
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.record import training_record
-from synthaug.generate.validation import validation_losses
+from synthaug.generate.stored.familiarity import READ, Familiarity
+from synthaug.generate.stored.record import training_record
+from synthaug.generate.training.choice import BestWeights
+from synthaug.generate.training.continuing import with_own_design
+from synthaug.generate.training.examples import Examples, longest_report, some_reports
+from synthaug.generate.training.networks import new_pipeline, pretrained_generator
+from synthaug.generate.training.objectives import DiffusionObjective
+from synthaug.generate.training.validation import validation_losses
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path
 from synthaug.ground.seeding import torch_generator
 from synthaug.models.cascade import Cascade
-from synthaug.models.optimisation import Batch, OnStep, optimise, processes
 from synthaug.models.precision import Precision, resolve_precision
 from synthaug.models.pretrained import load_strictly
-from synthaug.models.training_log import TrainingLog
+from synthaug.models.training.optimisation import Batch, OnStep, optimise, processes
+from synthaug.models.training.training_log import TrainingLog
 from synthaug.models.variants import VARIANTS
 
 logger = logging.getLogger(__name__)

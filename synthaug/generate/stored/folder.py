@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from synthaug.generate.diffusion import SCHEDULERS, prediction_of
 from synthaug.generate.edm import EDMScheduler
 from synthaug.generate.levels import LatentSpace
-from synthaug.generate.record import preprocessing_of_record
+from synthaug.generate.stored.record import preprocessing_of_record
 from synthaug.generate.trial import try_steps
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_json
@@ -48,7 +48,7 @@ def named(path: Path) -> Iterator[None]:
 def locate(name: str | Path, *, revision: str | None = None) -> Path:
     """The folder of a saved pipeline by path, builtin name or hub id, there at a branch, tag or commit."""
     if str(name).startswith(BUILTIN):
-        shelf = Path(__file__).parent.parent / "builtin"
+        shelf = Path(__file__).parents[2] / "builtin"
         known = sorted(f"{BUILTIN}{index.parent.name}" for index in shelf.glob("*/model_index.json"))
         if str(name) not in known:
             raise InputError(f"{name}: no such builtin generator; there are {', '.join(known) or 'none'}.")

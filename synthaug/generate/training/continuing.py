@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from synthaug.config import DenoiserConfig, GeneratorConfig, LevelConfig
-from synthaug.generate.folder import RECORD, locate, named, read_design, read_record
+from synthaug.generate.stored.folder import RECORD, locate, named, read_design, read_record
 from synthaug.ground.errors import InputError
 
 

@@ -7,10 +7,10 @@ import torch
 
 from synthaug.config import AutoencoderConfig
 from synthaug.generate.encode import encode_volumes, jitter
-from synthaug.generate.objectives import AutoencoderObjective
+from synthaug.generate.training.objectives import AutoencoderObjective
 from synthaug.ground.seeding import derive_seed, torch_generator
 from synthaug.models.autoencoder import ImageAutoencoder
-from synthaug.models.optimisation import Batch, OnStep, optimise
+from synthaug.models.training.optimisation import Batch, OnStep, optimise
 
 AutoencoderMonitor = Callable[[int, dict[str, float], torch.Tensor], None]
 """(step, validation values, reconstructions of the validation volumes)."""

@@ -25,7 +25,7 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path
 from synthaug.ground.seeding import derive_seed
 from synthaug.models.pretrained import load_strictly
-from synthaug.models.training_log import TrainingLog
+from synthaug.models.training.training_log import TrainingLog
 
 Batch = dict[str, torch.Tensor]
 OnStep = Callable[[int, dict[str, float]], None]

@@ -1,0 +1,1 @@
+"""Training of a generator: its examples, its losses, its levels one after another, the weights kept."""

@@ -1,0 +1,1 @@
+"""Published networks that read images: TAPS and the backbones of image metrics."""
