@@ -14,29 +14,29 @@ if TYPE_CHECKING:  # for editors and type checkers; tests/test_public_names.py h
     from synthaug.bench.finished import run_study as run_study
     from synthaug.config import Config as Config
     from synthaug.config import PreprocessConfig as PreprocessConfig
-    from synthaug.data.batched import BatchedAugmentation as BatchedAugmentation
-    from synthaug.data.manifest import load_manifest as load_manifest
     from synthaug.data.preprocess import preprocess as preprocess
+    from synthaug.data.reading.manifest import load_manifest as load_manifest
     from synthaug.data.splits import Split as Split
     from synthaug.data.splits import load_split as load_split
     from synthaug.data.splits import save_split as save_split
     from synthaug.data.splits import split_subjects as split_subjects
+    from synthaug.data.voxels.batched import BatchedAugmentation as BatchedAugmentation
     from synthaug.generate.pipeline import CCELLAPipeline as CCELLAPipeline
     from synthaug.generate.released import import_released as import_released
     from synthaug.ground.errors import InputError as InputError
     from synthaug.metrics.comparison import compare_images as compare_images
     from synthaug.pool.adoption import adopt_pool as adopt_pool
-    from synthaug.pool.audit import audit_pool as audit_pool
     from synthaug.pool.export import export_pool as export_pool
     from synthaug.pool.pool import SyntheticPool as SyntheticPool
     from synthaug.pool.prompts import TrainingPrompts as TrainingPrompts
     from synthaug.pool.prompts import WriterPrompts as WriterPrompts
     from synthaug.pool.prompts import reports_by_class as reports_by_class
     from synthaug.pool.report_file import read_report_file as read_report_file
+    from synthaug.pool.review.audit import audit_pool as audit_pool
     from synthaug.study.records import read_summary as read_summary
 
 _HOME = {
-    "BatchedAugmentation": "synthaug.data.batched",
+    "BatchedAugmentation": "synthaug.data.voxels.batched",
     "CCELLAPipeline": "synthaug.generate.pipeline",
     "Config": "synthaug.config",
     "InputError": "synthaug.ground.errors",
@@ -52,12 +52,12 @@ _HOME = {
     "TrainingPrompts": "synthaug.pool.prompts",
     "WriterPrompts": "synthaug.pool.prompts",
     "adopt_pool": "synthaug.pool.adoption",
-    "audit_pool": "synthaug.pool.audit",
+    "audit_pool": "synthaug.pool.review.audit",
     "compare_images": "synthaug.metrics.comparison",
     "export_pool": "synthaug.pool.export",
     "import_released": "synthaug.generate.released",
     "load_config": "synthaug.bench.finished",
-    "load_manifest": "synthaug.data.manifest",
+    "load_manifest": "synthaug.data.reading.manifest",
     "load_split": "synthaug.data.splits",
     "preprocess": "synthaug.data.preprocess",
     "read_report_file": "synthaug.pool.report_file",

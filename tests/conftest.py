@@ -18,9 +18,9 @@ from synthaug.config import (
     TextEncoderConfig,
     TrainingConfig,
 )
-from synthaug.data.manifest import stack_images
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
+from synthaug.data.reading.manifest import stack_images
 from synthaug.generate.levels import fit_cascade
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.autoencoder import train_autoencoder

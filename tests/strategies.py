@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from synthaug.data.reports import ProstateFindings
+from synthaug.data.reports.writers import ProstateFindings
 
 FINDINGS = st.builds(
     ProstateFindings,

@@ -11,7 +11,7 @@ from tiny_study import STUDY
 from synthaug.bench.commands import main, run_command
 from synthaug.config import PreprocessConfig
 from synthaug.data.preprocess import preprocess
-from synthaug.data.survey import survey_manifest
+from synthaug.data.reading.survey import survey_manifest
 from synthaug.ground.errors import InputError
 from synthaug.pool.adoption import adopt_pool
 from synthaug.pool.pool import SyntheticPool

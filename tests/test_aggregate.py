@@ -7,10 +7,10 @@ import pytest
 
 from synthaug.config import Config, DataConfig, MetricsConfig
 from synthaug.ground.errors import InputError
-from synthaug.study.aggregate import count_statistics, summarise
-from synthaug.study.arms import arms_of, baselines_of, stack_scores
 from synthaug.study.records import Arm, CellRecord, Contrast, Estimate, Verdict, judge
-from synthaug.study.subgroups import slice_arms, subgroups_of
+from synthaug.study.summary.aggregate import count_statistics, summarise
+from synthaug.study.summary.arms import arms_of, baselines_of, stack_scores
+from synthaug.study.summary.subgroups import slice_arms, subgroups_of
 
 PERFECT, REVERSED, HALF = [0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1], [0.1, 0.9, 0.2, 0.95]
 

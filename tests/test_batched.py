@@ -9,8 +9,8 @@ from torch.nn import functional
 from synthaug.augment.sampler import SyntheticSampler
 from synthaug.classify.augmentation import classical_augmentation, classical_batches
 from synthaug.config import PreprocessConfig
-from synthaug.data.batched import BatchedAugmentation, Moves
-from synthaug.data.manifest import make_subject, stack_images
+from synthaug.data.reading.manifest import make_subject, stack_images
+from synthaug.data.voxels.batched import BatchedAugmentation, Moves
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import torch_generator
 

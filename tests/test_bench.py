@@ -22,9 +22,9 @@ from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.record import patient_hash
 from synthaug.ground.errors import InputError
 from synthaug.pool.pool import SyntheticPool
-from synthaug.study.pools import refuse_leaks
-from synthaug.study.preparation import Study
-from synthaug.study.stages import make_pool
+from synthaug.study.stages.making import make_pool
+from synthaug.study.stages.pools import refuse_leaks
+from synthaug.study.stages.preparation import Study
 
 ROOT = Path(__file__).parents[1]
 TINY = {

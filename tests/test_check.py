@@ -7,9 +7,9 @@ import yaml
 from dicom_files import VALUES, write_series
 
 from synthaug.bench.commands import main, read_config
-from synthaug.data.folders import draft_manifest
-from synthaug.data.plan import plan_grid
-from synthaug.data.survey import Look, survey_manifest
+from synthaug.data.reading.folders import draft_manifest
+from synthaug.data.reading.plan import plan_grid
+from synthaug.data.reading.survey import Look, survey_manifest
 from synthaug.ground.errors import InputError
 from synthaug.statistics.detectable import planned_difference, seen_difference
 

@@ -30,7 +30,7 @@ from synthaug.classify.training import (
     train_classifier,
 )
 from synthaug.config import ClassifierConfig, PreprocessConfig, TrainingConfig
-from synthaug.data.manifest import class_counts, make_subject
+from synthaug.data.reading.manifest import class_counts, make_subject
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import torch_generator
 from synthaug.models.classifier import build_classifier

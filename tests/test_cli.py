@@ -218,7 +218,7 @@ def test_dry_run_lists_the_cells_and_writes_nothing(tmp_path, capsys):
 @pytest.fixture
 def untimed(monkeypatch):
     """A dry run without the timing of its trainings, which is tried once, above."""
-    monkeypatch.setattr("synthaug.study.estimate.describe_time", lambda cells: "")
+    monkeypatch.setattr("synthaug.study.outlook.estimate.describe_time", lambda cells: "")
 
 
 def test_dry_run_lists_the_values_of_every_axis(untimed, capsys):

@@ -11,7 +11,7 @@ from torch import nn
 import synthaug as sa
 from synthaug.ground.errors import InputError
 from synthaug.metrics.comparison import ImageReport
-from synthaug.metrics.distances import METRICS
+from synthaug.metrics.distances.estimates import METRICS
 from synthaug.metrics.features import module_extractor
 
 MEANS = module_extractor(nn.Sequential(nn.AdaptiveAvgPool3d((2, 2, 1)), nn.Flatten()), "pooled voxels")

@@ -10,8 +10,8 @@ from synthaug.bench.commands import run_command
 from synthaug.config import Config, DataConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import pseudonym
+from synthaug.study.folder.shareable import BEGIN, END, SAID, make_shareable, write_shareable
 from synthaug.study.records.cells import CellRecord, Prediction
-from synthaug.study.shareable import BEGIN, END, SAID, make_shareable, write_shareable
 from synthaug.tracking import TrainingRun
 from synthaug.tracking.disclosure import shown, with_pseudonyms
 

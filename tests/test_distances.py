@@ -12,7 +12,7 @@ from monai.metrics.fid import FIDMetric
 from scipy.linalg import sqrtm
 
 from synthaug.ground.errors import InputError
-from synthaug.metrics.distances import DistanceResult, compare, distance_report
+from synthaug.metrics.distances.estimates import DistanceResult, compare, distance_report
 from synthaug.metrics.frechet import frechet, frechet_of_rows
 
 SIZES = [(12, 9, 3), (9, 12, 40), (30, 8, 20), (5, 60, 20)]

@@ -6,7 +6,7 @@ import torch
 from monai.metrics import MultiScaleSSIMMetric
 
 from synthaug.ground.errors import InputError
-from synthaug.metrics.diversity import fitting_scales, ms_ssim, pair_similarity
+from synthaug.metrics.copies.diversity import fitting_scales, ms_ssim, pair_similarity
 
 
 def noise(n: int, shape=(1, 16, 16, 8), seed: int = 0) -> list[torch.Tensor]:

@@ -11,9 +11,9 @@ import torchio as tio
 
 from synthaug.config import PreprocessConfig
 from synthaug.data.duplicates import image_hash, refuse_duplicate_images
-from synthaug.data.images import read_image
-from synthaug.data.manifest import make_subject
 from synthaug.data.preprocess import preprocess
+from synthaug.data.reading.images import read_image
+from synthaug.data.reading.manifest import make_subject
 from synthaug.data.splits import Split
 from synthaug.ground.errors import InputError
 

@@ -15,9 +15,9 @@ from synthaug.config import (
     TrainingConfig,
 )
 from synthaug.generate.levels import levels_of
-from synthaug.study import estimate as estimate_module
-from synthaug.study.estimate import describe_time
 from synthaug.study.grid import cells_of
+from synthaug.study.outlook import estimate as estimate_module
+from synthaug.study.outlook.estimate import describe_time
 
 SHORT = TrainingConfig(steps=4, batch_size=4)
 

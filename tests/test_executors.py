@@ -18,12 +18,12 @@ from synthaug.config import Config, DataConfig, ExecutionConfig, StudyConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import numpy_generator
 from synthaug.pool.ledger import release
-from synthaug.study import cell as bench_cell
-from synthaug.study import stages
-from synthaug.study.claims import claimed, try_claim
+from synthaug.study.folder.claims import claimed, try_claim
+from synthaug.study.folder.results import placed
+from synthaug.study.folder.standing import finished_summary, inputs_of, mark_finished
 from synthaug.study.records import read_summary
-from synthaug.study.results import placed
-from synthaug.study.standing import finished_summary, inputs_of, mark_finished
+from synthaug.study.running import cell as bench_cell
+from synthaug.study.stages import making as stages
 
 ROOT = Path(__file__).parents[1]
 TOO_FAST = ["--study.axes", '{"classifier.training.learning_rate": [0.001, 1.0e+30]}']
@@ -228,8 +228,8 @@ def test_a_finished_study_is_seen_by_its_files(finished):
         lambda data, out, patch: (data / "02.nii").write_text("{}"),
         lambda data, out, patch: os.utime(data / "manifest.csv", ns=(0, 0)),
         lambda data, out, patch: patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1"),
-        lambda data, out, patch: patch.setattr("synthaug.study.standing.PACKAGE", ROOT / "tests"),
-        lambda data, out, patch: patch.setattr("synthaug.study.standing.MOST_FILES", 1),
+        lambda data, out, patch: patch.setattr("synthaug.study.folder.standing.PACKAGE", ROOT / "tests"),
+        lambda data, out, patch: patch.setattr("synthaug.study.folder.standing.MOST_FILES", 1),
     ],
     ids=[
         "record gone",

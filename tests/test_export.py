@@ -9,11 +9,11 @@ import torch
 from matplotlib.image import imread
 from small_pool import PER_CLASS, build_pool
 
-from synthaug.data.manifest import load_manifest
+from synthaug.data.reading.manifest import load_manifest
 from synthaug.ground.errors import InputError
 from synthaug.pool.export import export_pool
-from synthaug.pool.montage import save_montage
 from synthaug.pool.pool import SyntheticPool
+from synthaug.pool.review.montage import save_montage
 
 
 @pytest.fixture(scope="module")

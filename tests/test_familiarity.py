@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 from taps_wheel import real_data
 
 from synthaug.config import SamplingConfig, TextEncoderConfig
-from synthaug.data.manifest import load_manifest
 from synthaug.data.phantom import draw_findings
-from synthaug.data.reports import write_prostate_report
+from synthaug.data.reading.manifest import load_manifest
+from synthaug.data.reports.writers import write_prostate_report
 from synthaug.generate.encode import encode_reports
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.familiarity import FILE, Familiarity
@@ -19,7 +19,7 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
 from synthaug.models.text_encoder import build_text_encoder
 from synthaug.pool.pool import SyntheticPool
-from synthaug.study.pools import describe_pool
+from synthaug.study.stages.pools import describe_pool
 
 SAMPLING = SamplingConfig(steps=2, micro_batch=4)
 FOREIGN = [

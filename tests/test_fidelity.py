@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_pool import build_pool
 from taps_wheel import needs_taps, real_data
 
-from synthaug.data.reports import ProstateFindings, write_prostate_report
+from synthaug.data.reports.writers import ProstateFindings, write_prostate_report
 from synthaug.ground.errors import InputError
 from synthaug.metrics import fidelity
 from synthaug.metrics.fidelity import (

@@ -12,7 +12,7 @@ from small_pool import build_pool
 
 import synthaug as sa
 from synthaug.augment.source import LiveSource
-from synthaug.data.manifest import make_subject
+from synthaug.data.reading.manifest import make_subject
 from synthaug.ground.errors import InputError
 from synthaug.pool.pool import reports_by_class
 

@@ -10,8 +10,8 @@ from synthaug.bench.commands import run_command
 from synthaug.config import DataConfig, MeasurementConfig, PreprocessConfig, SplitConfig
 from synthaug.data.preprocess import preprocess
 from synthaug.ground.errors import InputError
-from synthaug.study.cohort import draw_split, load_subjects
-from synthaug.study.costs import Costs
+from synthaug.study.outlook.costs import Costs
+from synthaug.study.stages.cohort import draw_split, load_subjects
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "full_size"
 

@@ -30,7 +30,7 @@ from tiny_study import STUDY
 
 from synthaug.bench.commands import _config_of, _parsed, _parser, run_command
 from synthaug.config import Config, MetricsConfig
-from synthaug.data.manifest import load_manifest
+from synthaug.data.reading.manifest import load_manifest
 from synthaug.data.splits import Split, load_split
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.record import patients_known
@@ -38,17 +38,17 @@ from synthaug.generate.stored.told import measured_guidance
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import write_json
 from synthaug.pool.pool import SyntheticPool
-from synthaug.study.aggregate import summarise
-from synthaug.study.costs import FOLDER, STAGE_KINDS, total_costs
-from synthaug.study.pools import (
+from synthaug.study.folder.standing import finished_summary, inputs_of, mark_finished
+from synthaug.study.outlook.costs import FOLDER, STAGE_KINDS, total_costs
+from synthaug.study.records import CellRecord, Prediction, read_summary
+from synthaug.study.stages.pools import (
     describe_pool,
     preprocessing_of,
     protocol_of,
     refuse_generator_leaks,
     refuse_leaks,
 )
-from synthaug.study.records import CellRecord, Prediction, read_summary
-from synthaug.study.standing import finished_summary, inputs_of, mark_finished
+from synthaug.study.summary.aggregate import summarise
 
 SECONDS = 5.0
 MOST_MEMORY = 8 * 2**30

@@ -15,7 +15,7 @@ from conftest import IMAGES, TINY_AUTOENCODER, TINY_PREPROCESSING, tiny_cascade_
 
 from synthaug.bench.commands import run_command
 from synthaug.config import GeneratorConfig, TextEncoderConfig, TrainingConfig
-from synthaug.data.manifest import stack_images
+from synthaug.data.reading.manifest import stack_images
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.encode import TensorCache, encode_reports, encode_volumes, jitter
 from synthaug.generate.training.autoencoder import psnr, train_autoencoder

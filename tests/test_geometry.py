@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from synthaug.config import GeometryConfig
-from synthaug.data.geometry import CONDITIONS, NEUTRAL, Allowed, Geometry, apply_geometry, draw_geometry
+from synthaug.data.voxels.geometry import CONDITIONS, NEUTRAL, Allowed, Geometry, apply_geometry, draw_geometry
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import torch_generator
 

@@ -9,8 +9,8 @@ import pytest
 from synthaug.augment.batches import ShuffledSampler
 from synthaug.config import ClassifierConfig, Config, SplitConfig, StudyConfig, TrainingConfig
 from synthaug.ground.errors import InputError
-from synthaug.study.cell import _sampler, _train
 from synthaug.study.grid import cells_of, settings_of
+from synthaug.study.running.cell import _sampler, _train
 
 EVERY_KIND = {
     "classifier.network": ["resnet10", "densenet121"],
@@ -160,7 +160,7 @@ def test_the_first_split_trains_as_a_study_without_splits():
 
 
 def test_a_cell_trains_with_the_seed_of_its_repeat(monkeypatch):
-    monkeypatch.setattr("synthaug.study.cell.train_classifier", lambda *given, seed, **options: seed)
+    monkeypatch.setattr("synthaug.study.running.cell.train_classifier", lambda *given, seed, **options: seed)
     subjects = [{"label": label, "patient_id": str(label)} for label in (0, 1)] * 4
     config = study(axes={"split.seed": [0, 1]}, regimes=["real"], seeds=[0])
     split = SimpleNamespace(train=subjects, val=subjects)

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from synthaug.config import PreprocessConfig
-from synthaug.data.reports import ProstateFindings
+from synthaug.data.reports.writers import ProstateFindings
 
 FOLDER = Path(__file__).parent / "handwritten"
 

@@ -10,8 +10,7 @@ from synthaug.config import ClassifierConfig, Config, DataConfig, LabelRule, Lev
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import derive_seed
-from synthaug.study.arms import arms_of
-from synthaug.study.earlier import IDENTITY, earlier_cells, tell_earlier_cells, tell_other_revision
+from synthaug.study.folder.earlier import IDENTITY, earlier_cells, tell_earlier_cells, tell_other_revision
 from synthaug.study.grid import cells_of
 from synthaug.study.identity import (
     AUTOENCODER,
@@ -28,6 +27,7 @@ from synthaug.study.identity import (
     told,
 )
 from synthaug.study.records import CellRecord
+from synthaug.study.summary.arms import arms_of
 
 SECTIONS = {
     "autoencoder": AUTOENCODER.fields,

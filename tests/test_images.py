@@ -10,9 +10,9 @@ import torch
 import torchio as tio
 
 import synthaug as sa
-from synthaug.data.grids import displacement, refuse_apart, shared_field
-from synthaug.data.images import is_image, read_image, read_volume
-from synthaug.data.manifest import make_subject
+from synthaug.data.reading.grids import displacement, refuse_apart, shared_field
+from synthaug.data.reading.images import is_image, read_image, read_volume
+from synthaug.data.reading.manifest import make_subject
 from synthaug.ground.errors import InputError
 
 VALUES = np.random.default_rng(0).integers(1, 900, (8, 6, 5)).astype(np.int16)

@@ -6,7 +6,7 @@ import torch
 from monai.metrics import MMDMetric
 
 from synthaug.ground.errors import InputError
-from synthaug.metrics.kernels import kid, kid_of_rows, mmd, mmd_of_rows
+from synthaug.metrics.distances.kernels import kid, kid_of_rows, mmd, mmd_of_rows
 
 
 def test_kid_counted_by_hand():

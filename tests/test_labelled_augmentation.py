@@ -22,12 +22,12 @@ from synthaug.config import (
     StudyConfig,
     TrainingConfig,
 )
-from synthaug.data.manifest import make_subject, stack_images
-from synthaug.data.relabel import Relabeller
+from synthaug.data.reading.manifest import make_subject, stack_images
+from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.ground.errors import InputError
-from synthaug.study.cell import run_cell, weights_path
 from synthaug.study.grid import cells_of
-from synthaug.study.studies import Studies
+from synthaug.study.running.cell import run_cell, weights_path
+from synthaug.study.running.studies import Studies
 
 IMAGES = ["t1", "t2"]
 LIMIT_MM3 = 2000

@@ -22,8 +22,8 @@ from conftest import (
 )
 
 from synthaug.config import LevelConfig, TrainingConfig
-from synthaug.data.manifest import stack_images
 from synthaug.data.preprocess import preprocess
+from synthaug.data.reading.manifest import stack_images
 from synthaug.generate.levels import LatentSpace, fit_cascade
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.autoencoder import train_autoencoder

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import synthaug as sa
-from synthaug.data.manifest import CONVENTION, class_counts, make_subject, read_columns
+from synthaug.data.reading.manifest import CONVENTION, class_counts, make_subject, read_columns
 from synthaug.ground.errors import InputError
 
 SHARED = Path(os.environ.get("SYNTHAUG_DATA", Path(__file__).parents[2] / "shared" / "data"))

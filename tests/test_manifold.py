@@ -5,8 +5,8 @@ import pytest
 from prdc import compute_prdc
 
 from synthaug.ground.errors import InputError
-from synthaug.metrics.distances import distance_report
-from synthaug.metrics.manifold import manifold_of_rows, precision_recall_density_coverage
+from synthaug.metrics.distances.estimates import distance_report
+from synthaug.metrics.distances.manifold import manifold_of_rows, precision_recall_density_coverage
 
 
 def test_counted_by_hand():

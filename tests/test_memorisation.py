@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from synthaug.config import PreprocessConfig
-from synthaug.data.manifest import stack_images
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
+from synthaug.data.reading.manifest import stack_images
 from synthaug.ground.errors import InputError
+from synthaug.metrics.copies.memorisation import CopyDetector, tail_limit
 from synthaug.metrics.features import seeded_extractor
-from synthaug.metrics.memorisation import CopyDetector, tail_limit
 
 SIZES = {"training": 60, "held out": 199, "other": 100}
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from synthaug.config import MetricsConfig, PreprocessConfig
-from synthaug.data.manifest import stack_images
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
+from synthaug.data.reading.manifest import stack_images
 from synthaug.tracking.monitoring import TrainingMonitor
 
 SHAPE, SPACING_MM = (16, 16, 8), (5.0, 5.0, 8.0)

@@ -13,12 +13,12 @@ import torchio as tio
 from scipy import ndimage
 
 from synthaug.config import Config, DataConfig, GeneratorConfig, PreprocessConfig, SplitConfig
-from synthaug.data.manifest import load_manifest, make_subject
 from synthaug.data.near_copies import LIMIT, find_near_copies, fingerprint, likeness, shared_reports, tell_near_copies
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
+from synthaug.data.reading.manifest import load_manifest, make_subject
 from synthaug.data.splits import Split
-from synthaug.study.preparation import Study
+from synthaug.study.stages.preparation import Study
 
 SHARED = Path(os.environ.get("SYNTHAUG_DATA", Path(__file__).parents[2] / "shared" / "data"))
 CONFIG = PreprocessConfig()

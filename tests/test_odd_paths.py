@@ -5,8 +5,8 @@ import pytest
 from synthaug.bench.image_comparison import compare_folders
 from synthaug.config import Config, DataConfig
 from synthaug.ground.errors import InputError
-from synthaug.study.cohort import load_subjects
-from synthaug.study.standing import inputs_of
+from synthaug.study.folder.standing import inputs_of
+from synthaug.study.stages.cohort import load_subjects
 
 ODD = {"too long": "i" * 5000, "with NUL": "a\0b", "absent": "absent", "a file": "file", "in a circle": "circle"}
 

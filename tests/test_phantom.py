@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from synthaug.data.anatomy import lesion_centre_mm, place
 from synthaug.data.phantom import draw_findings, gland_mask, make_subjects, render
-from synthaug.data.reports import ProstateFindings
+from synthaug.data.reports.writers import ProstateFindings
 from synthaug.ground.errors import InputError
 
 SHAPE, SPACING_MM = (32, 32, 16), (2.5, 2.5, 4.0)

@@ -9,7 +9,7 @@ import pytest
 
 from synthaug.config import MetricsConfig
 from synthaug.ground.errors import InputError
-from synthaug.study.aggregate import summarise
+from synthaug.study.summary.aggregate import summarise
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "phantom"
 

@@ -16,7 +16,7 @@ from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.errors import InputError
 from synthaug.models.text_encoder import encode_tokens, tokenize
-from synthaug.study.checks import check_study, require_encoder
+from synthaug.study.stages.checks import check_study, require_encoder
 
 REPORTS = ["PI-RADS 5 lesion", "no lesion", "", "PI-RADS 2", "PI-RADS 5 lesion"]
 SEEDS = [0, 1, 2, 3, 4]

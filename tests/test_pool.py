@@ -17,13 +17,13 @@ from diffusers import DDPMScheduler
 from small_pool import PER_CLASS, SAMPLING, build_pool, tree
 
 from synthaug.config import SamplingConfig
-from synthaug.data.manifest import CONVENTION
+from synthaug.data.reading.manifest import CONVENTION
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.errors import InputError
 from synthaug.pool.ledger import Ledger
 from synthaug.pool.pool import HEADER, MANIFEST, SyntheticPool, reports_by_class, require_preprocessing
 from synthaug.pool.prompts import WriterPrompts
-from synthaug.study.pools import preprocessing_of
+from synthaug.study.stages.pools import preprocessing_of
 
 RECIPE = {
     "checkpoint",

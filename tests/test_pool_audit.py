@@ -15,11 +15,11 @@ from synthaug.config import Config, DataConfig, MetricsConfig, PoolConfig, Split
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.ground.errors import InputError
-from synthaug.pool.audit import audit_pool, find_obstacle, marked_copies, without_copies
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import TrainingPrompts
+from synthaug.pool.review.audit import audit_pool, find_obstacle, marked_copies, without_copies
 from synthaug.pool.verdicts import AUDIT, dropped_among, dropped_from
-from synthaug.study.preparation import Study
+from synthaug.study.stages.preparation import Study
 
 
 def ids(pool, label):

@@ -17,14 +17,14 @@ from small_pool import build_pool, tree
 from synthaug.bench.commands import main
 from synthaug.bench.run import PROTOCOLS
 from synthaug.config import Config, PoolConfig
-from synthaug.data.picai import COLUMNS
+from synthaug.data.reports.picai import COLUMNS
 from synthaug.data.splits import Split
 from synthaug.generate.stored.record import patient_hash, patients_known
 from synthaug.ground.errors import InputError
 from synthaug.pool.export import export_pool
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import TrainingPrompts, WriterPrompts
-from synthaug.study.pools import (
+from synthaug.study.stages.pools import (
     UNKNOWN_COHORT,
     describe_pool,
     open_given_pool,

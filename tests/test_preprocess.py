@@ -8,8 +8,8 @@ import torch
 import torchio as tio
 
 import synthaug as sa
-from synthaug.data.manifest import make_subject, stack_images
 from synthaug.data.phantom import make_subjects
+from synthaug.data.reading.manifest import make_subject, stack_images
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthaug.data.picai import COLUMNS, findings_of, read_marksheet
+from synthaug.data.reports.picai import COLUMNS, findings_of, read_marksheet
 from synthaug.generate.stored.record import patient_hash
 from synthaug.ground.errors import InputError
 from synthaug.pool.prompts import TextPrompts, TrainingPrompts, WriterPrompts, as_prompts, describe, require_classes

@@ -11,12 +11,12 @@ import torchio as tio
 from torch import nn
 
 from synthaug.config import Config, GeneratorConfig
-from synthaug.data.manifest import make_subject
+from synthaug.data.reading.manifest import make_subject
 from synthaug.data.splits import Split
 from synthaug.metrics.features import module_extractor
 from synthaug.metrics.fidelity import stated_volume_ml
 from synthaug.models.variants import VARIANTS
-from synthaug.study.preparation import Study
+from synthaug.study.stages.preparation import Study
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "prostate_t2"
 

@@ -9,11 +9,11 @@ from synthaug.bench.commands import read_config, run_command
 from synthaug.config import Config
 from synthaug.config.presets import DEMO
 from synthaug.ground.errors import InputError
-from synthaug.study.checks import ignored_settings
 from synthaug.study.events import no_progress
-from synthaug.study.preparation import Study
 from synthaug.study.records import read_summary
-from synthaug.study.stages import make_generator, make_pool
+from synthaug.study.stages.checks import ignored_settings
+from synthaug.study.stages.making import make_generator, make_pool
+from synthaug.study.stages.preparation import Study
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 import torchio as tio
 from taps_wheel import real_data
 
-from synthaug.data.manifest import load_manifest
+from synthaug.data.reading.manifest import load_manifest
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import numpy_generator
 from synthaug.models.text_encoder import build_text_encoder

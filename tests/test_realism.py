@@ -10,8 +10,8 @@ from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import numpy_generator
-from synthaug.metrics.realism import RealismReport, judge_realism
-from synthaug.metrics.texture import texture
+from synthaug.metrics.realism.judgement import RealismReport, judge_realism
+from synthaug.metrics.realism.texture import texture
 from synthaug.statistics.intervals import Interval
 
 SHAPE, SPACING_MM = (24, 24, 12), (3.4, 3.4, 5.4)

@@ -10,10 +10,10 @@ import synthaug as sa
 from synthaug.config import MetricsConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import write_json
-from synthaug.metrics.realism import RealismReport
+from synthaug.metrics.realism.judgement import RealismReport
 from synthaug.statistics.intervals import Interval
-from synthaug.study.aggregate import summarise
 from synthaug.study.records import SCHEMA, Arm, CellRecord, ImageComparison, Prediction, Subgroup, Summary, read_summary
+from synthaug.study.summary.aggregate import summarise
 from synthaug.tracking.notes import note_of
 from synthaug.tracking.studies import metrics_of
 

@@ -253,11 +253,11 @@ import torch
 torch.set_num_threads(1)
 from pathlib import Path
 from accelerate import PartialState
-from synthaug.study.cell import run_cell
+from synthaug.study.running.cell import run_cell
 from synthaug.bench.commands import _config_of, _parser
 from synthaug.study.grid import cells_of
-from synthaug.study.preparation import Study
-from synthaug.study.stages import make_pool
+from synthaug.study.stages.preparation import Study
+from synthaug.study.stages.making import make_pool
 from synthaug.models.training.optimisation import processes
 
 out = Path({out!r})

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthaug.config import DataConfig, GeometryConfig, LabelRule, MeasurementConfig
-from synthaug.data.geometry import Geometry
-from synthaug.data.label_rule import boundary
 from synthaug.data.phantom import findings_of, make_subjects
-from synthaug.data.relabel import Relabeller
-from synthaug.data.reports import write_measurement_report, write_prostate_report
-from synthaug.data.statements import Measured
+from synthaug.data.relabel.label_rule import boundary
+from synthaug.data.relabel.relabeller import Relabeller
+from synthaug.data.relabel.statements import Measured
+from synthaug.data.reports.writers import write_measurement_report, write_prostate_report
+from synthaug.data.voxels.geometry import Geometry
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
 

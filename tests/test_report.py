@@ -21,8 +21,8 @@ from synthaug.config import Config, DataConfig, MetricsConfig, StudyConfig
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.metrics.classification import auroc, average_precision, calibration_error
-from synthaug.pool.audit import measure_copies
 from synthaug.pool.prompts import TrainingPrompts
+from synthaug.pool.review.audit import measure_copies
 from synthaug.report import captions
 from synthaug.report.curves import GRID, mean_precision, mean_roc, reliability
 from synthaug.report.forest import ROWS, auroc_plots, effect_plot, effect_plots
@@ -31,12 +31,12 @@ from synthaug.report.panels import panels_of, series_of
 from synthaug.report.plots import has_sizes, learning_plot, roc_plot
 from synthaug.report.slices import Samples, slice_plot
 from synthaug.report.styles import styles_of
-from synthaug.study.aggregate import summarise
-from synthaug.study.arms import arms_of
-from synthaug.study.costs import CostMeter, Costs, GpuMeter, ProcessorMeter, StageClock, total_costs
+from synthaug.study.folder.shareable import make_shareable
+from synthaug.study.outlook.costs import CostMeter, Costs, GpuMeter, ProcessorMeter, StageClock, total_costs
 from synthaug.study.records import Arm, CellRecord, Estimate, ImageComparison, Prediction, Subgroup, Summary
 from synthaug.study.records.verdicts import UNKNOWN_COHORT, UNKNOWN_PROVENANCE
-from synthaug.study.shareable import make_shareable
+from synthaug.study.summary.aggregate import summarise
+from synthaug.study.summary.arms import arms_of
 from synthaug.tracking.disclosure import without_ids
 from synthaug.tracking.notes import note_of
 from synthaug.tracking.studies import metrics_of

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from strategies import FINDINGS
 
 from synthaug.config import MeasurementConfig
-from synthaug.data.reports import ProstateFindings, write_measurement_report, write_prostate_report
+from synthaug.data.reports.writers import ProstateFindings, write_measurement_report, write_prostate_report
 from synthaug.ground.errors import InputError
 
 VOLUMES = {

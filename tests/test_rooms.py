@@ -34,9 +34,9 @@ def test_modules_that_the_table_names_are_in_their_room():
 
 
 def test_every_room_says_its_job_in_one_sentence():
-    for room in rows_of_table():
-        first = (PACKAGE / room / "__init__.py").read_text(encoding="utf-8").split("\n")[0]
-        assert re.fullmatch(r'""".+\.(""")?', first), room
+    for room in PACKAGE.glob("*/**/__init__.py"):
+        first = room.read_text(encoding="utf-8").split("\n")[0]
+        assert re.fullmatch(r'""".+[.?](""")?', first), room
 
 
 def test_classifiers_logged_before_tracking_was_a_room_find_their_loader():

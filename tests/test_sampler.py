@@ -15,7 +15,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from synthaug.augment.plan import ClassShare, Draw, EpochPlan
 from synthaug.augment.sampler import MixedSubjects, SyntheticSampler
-from synthaug.data.manifest import CONVENTION
+from synthaug.data.reading.manifest import CONVENTION
 from synthaug.ground.errors import InputError
 from synthaug.pool.pool import SyntheticPool
 

@@ -7,8 +7,8 @@ import SimpleITK as sitk
 from dicom_files import AFFINE, VALUES, as_itk, write_series
 
 from synthaug.config import DataConfig
-from synthaug.data.images import read_volume
-from synthaug.data.manifest import load_manifest
+from synthaug.data.reading.images import read_volume
+from synthaug.data.reading.manifest import load_manifest
 from synthaug.ground.errors import InputError
 
 

@@ -36,8 +36,8 @@ from synthaug.generate.diffusion import SCHEDULERS, swap_scheduler, training_sch
 from synthaug.generate.trial import require_steps
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import VARIABLE
-from synthaug.study.checks import check_study, ignored_settings, say_once
-from synthaug.study.preparation import Study
+from synthaug.study.stages.checks import check_study, ignored_settings, say_once
+from synthaug.study.stages.preparation import Study
 from synthaug.tracking import require_address
 
 INF, NAN = float("inf"), float("nan")

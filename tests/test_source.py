@@ -8,7 +8,7 @@ from small_pool import SAMPLING, build_pool
 from synthaug.augment.sampler import SyntheticSampler
 from synthaug.augment.source import LiveSource, as_source, open_source
 from synthaug.config import SamplingConfig
-from synthaug.data.manifest import CONVENTION
+from synthaug.data.reading.manifest import CONVENTION
 from synthaug.ground.errors import InputError
 from synthaug.pool.pool import reports_by_class
 

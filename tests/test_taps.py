@@ -27,8 +27,8 @@ from synthaug.models.extractors.taps import (
     measure_glands_ml,
 )
 from synthaug.pool.pool import SyntheticPool
-from synthaug.study.pools import preprocessing_of
-from synthaug.study.preparation import Study
+from synthaug.study.stages.pools import preprocessing_of
+from synthaug.study.stages.preparation import Study
 
 
 class Threshold(torch.nn.Module):

@@ -23,11 +23,11 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from synthaug.bench.commands import _config_of, _parser, run_command
-from synthaug.data.manifest import stack_images
+from synthaug.data.reading.manifest import stack_images
 from synthaug.ground.errors import InputError
 from synthaug.study.identity import id_of
-from synthaug.study.preparation import Study
 from synthaug.study.records import CellRecord, read_summary
+from synthaug.study.stages.preparation import Study
 from synthaug.tracking import Tracker, cells, connection, trainings
 from synthaug.tracking.notes import note_of
 

@@ -13,15 +13,15 @@ from test_handwritten import rows_of
 from synthaug.config import DataConfig, GeometryConfig, LevelConfig, MeasurementConfig
 from synthaug.config.data import ReportStyle
 from synthaug.config.pool import PoolConfig
-from synthaug.data.geometry import NEUTRAL
 from synthaug.data.phantom import make_subjects
-from synthaug.data.relabel import Relabeller
-from synthaug.data.reports import ProstateFindings, write_measurement_report, write_prostate_report
-from synthaug.data.wording import phrases
-from synthaug.data.wording.grammar import SYMBOL, VALUE, Grammar
-from synthaug.data.wording.measured import BANDS, Stated, measured_grammar, word_measured
-from synthaug.data.wording.prostate import prostate_grammar, word_prostate
-from synthaug.data.wording.styles import LONGEST, STYLES
+from synthaug.data.relabel.relabeller import Relabeller
+from synthaug.data.reports.wording import phrases
+from synthaug.data.reports.wording.grammar import SYMBOL, VALUE, Grammar
+from synthaug.data.reports.wording.measured import BANDS, Stated, measured_grammar, word_measured
+from synthaug.data.reports.wording.prostate import prostate_grammar, word_prostate
+from synthaug.data.reports.wording.styles import LONGEST, STYLES
+from synthaug.data.reports.writers import ProstateFindings, write_measurement_report, write_prostate_report
+from synthaug.data.voxels.geometry import NEUTRAL
 from synthaug.generate.training.examples import Examples
 from synthaug.ground.errors import InputError
 from synthaug.pool.prompts import WriterPrompts

@@ -30,7 +30,7 @@ from synthaug.generate.training.autoencoder import psnr, rebuild
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import derive_seed, numpy_generator, torch_generator
 from synthaug.metrics.classification import auroc
-from synthaug.metrics.distances import distance_report
+from synthaug.metrics.distances.estimates import distance_report
 from synthaug.metrics.features import seeded_extractor
 from synthaug.metrics.frechet import frechet
 from synthaug.statistics.intervals import patient_bootstrap

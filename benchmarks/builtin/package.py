@@ -18,13 +18,13 @@ import synthaug
 from synthaug.bench.commands import read_config
 from synthaug.config import Config, DataConfig
 from synthaug.data.phantom import findings_of
-from synthaug.data.relabel import Relabeller
-from synthaug.data.reports import write_prostate_report
+from synthaug.data.relabel.relabeller import Relabeller
+from synthaug.data.reports.writers import write_prostate_report
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.familiarity import READ, Familiarity
 from synthaug.generate.training.examples import some_reports
 from synthaug.ground.files import atomic_folder
-from synthaug.study.cohort import draw_split, load_subjects
+from synthaug.study.stages.cohort import draw_split, load_subjects
 
 LIMIT_MB = 12.0
 """What a builtin generator may weigh, in 10^6 bytes of safetensors."""

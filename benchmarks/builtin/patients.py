@@ -9,10 +9,10 @@ import torchio as tio
 
 from synthaug.config import PreprocessConfig
 from synthaug.data.anatomy import Triple, lesion_centre_mm
-from synthaug.data.manifest import make_subject, stack_images
 from synthaug.data.phantom import Acquisition, draw_findings, render
 from synthaug.data.preprocess import preprocess
-from synthaug.data.reports import ProstateFindings, write_prostate_report
+from synthaug.data.reading.manifest import make_subject, stack_images
+from synthaug.data.reports.writers import ProstateFindings, write_prostate_report
 from synthaug.ground.seeding import derive_seed
 
 IMAGE = "t2w"

@@ -22,7 +22,7 @@ from auditor import Auditor, AuditorConfig, class_logit, load_or_train, place_lo
 from patients import Patient, draw_patients, volumes_of
 
 from synthaug.config import PreprocessConfig
-from synthaug.data.reports import ProstateFindings
+from synthaug.data.reports.writers import ProstateFindings
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.record import versions
 from synthaug.ground.files import write_json

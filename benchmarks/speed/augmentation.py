@@ -25,7 +25,7 @@ from machine import machine
 
 import synthaug as sa
 from synthaug.config import SamplingConfig
-from synthaug.data.manifest import make_subject
+from synthaug.data.reading.manifest import make_subject
 from synthaug.ground.files import content_hash
 from synthaug.pool.pool import MANIFEST
 

@@ -20,8 +20,8 @@ from machine import machine
 import synthaug as sa
 from synthaug.classify.augmentation import classical_augmentation, classical_batches
 from synthaug.config import MOVES, PreprocessConfig
-from synthaug.data.batched import BatchedAugmentation
-from synthaug.data.manifest import make_subject
+from synthaug.data.reading.manifest import make_subject
+from synthaug.data.voxels.batched import BatchedAugmentation
 from synthaug.ground.seeding import torch_generator
 
 TARGET = 0.4

@@ -18,10 +18,10 @@ import torch
 from machine import machine
 
 from synthaug.config import DataConfig, GeneratorConfig, PhantomConfig, PreprocessConfig
-from synthaug.data.manifest import stack_images
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
-from synthaug.data.relabel import Relabeller
+from synthaug.data.reading.manifest import stack_images
+from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.generate.levels import fit_cascade, levels_of
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.models.denoiser import ConditionedUNet

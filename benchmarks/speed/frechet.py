@@ -17,7 +17,7 @@ import scipy
 import torch
 from monai.metrics.fid import FIDMetric
 
-from synthaug.metrics.distances import distance_report
+from synthaug.metrics.distances.estimates import distance_report
 from synthaug.metrics.frechet import frechet
 
 ROWS = 100

@@ -43,8 +43,8 @@ from synthaug.config import (
     SamplingConfig,
     StudyConfig,
 )
-from synthaug.data.manifest import stack_images
 from synthaug.data.phantom import make_subjects
+from synthaug.data.reading.manifest import stack_images
 from synthaug.generate.training.autoencoder import train_autoencoder
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.errors import InputError

@@ -33,9 +33,9 @@ from synthaug.metrics.classification import calibration_error
 from synthaug.statistics.intervals import patient_draws
 from synthaug.statistics.resampling import DIGITS
 from synthaug.statistics.weighted import STATISTICS
-from synthaug.study.aggregate import count_statistics, summarise
-from synthaug.study.arms import arms_of, baselines_of, stack_scores
 from synthaug.study.records import CellRecord
+from synthaug.study.summary.aggregate import count_statistics, summarise
+from synthaug.study.summary.arms import arms_of, baselines_of, stack_scores
 
 PATIENTS = 600
 """Test patients, a fifth of them positive."""

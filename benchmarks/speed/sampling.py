@@ -21,13 +21,13 @@ from machine import machine
 
 from synthaug import CCELLAPipeline
 from synthaug.config import PreprocessConfig
-from synthaug.data.manifest import stack_images
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
+from synthaug.data.reading.manifest import stack_images
 from synthaug.generate.diffusion import is_flow
 from synthaug.generate.preconditioning import denoise, told_time
 from synthaug.ground.seeding import derive_seed
-from synthaug.metrics.distances import distance_report
+from synthaug.metrics.distances.estimates import distance_report
 from synthaug.metrics.features import seeded_extractor
 from synthaug.models.text_encoder import encode_tokens, tokenize
 

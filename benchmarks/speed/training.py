@@ -28,9 +28,9 @@ from synthaug.config import (
     TextEncoderConfig,
     TrainingConfig,
 )
-from synthaug.data.manifest import stack_images
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
+from synthaug.data.reading.manifest import stack_images
 from synthaug.generate.diffusion import TRAIN_TIMESTEPS, training_scheduler
 from synthaug.generate.encode import encode_reports, encode_volumes
 from synthaug.generate.training.autoencoder import new_autoencoder

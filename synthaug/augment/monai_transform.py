@@ -18,7 +18,7 @@ from synthaug.augment.balance import require_classes, target_weights
 from synthaug.augment.fit import Look, require_alike, require_one_scale
 from synthaug.augment.source import Source, as_source, open_source
 from synthaug.augment.transform import UNKNOWN
-from synthaug.data.manifest import class_index
+from synthaug.data.reading.manifest import class_index
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
 

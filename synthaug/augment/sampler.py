@@ -13,7 +13,7 @@ from synthaug.augment.dealing import Dealing, checked_place, dealing_of
 from synthaug.augment.loading import BatchTransform, CountingLoader, MixedSubjects
 from synthaug.augment.plan import ClassShare, Draw, EpochPlan
 from synthaug.augment.source import Source, as_source
-from synthaug.data.manifest import class_counts
+from synthaug.data.reading.manifest import class_counts
 from synthaug.ground.errors import InputError
 from synthaug.ground.rationals import is_number
 from synthaug.ground.seeding import torch_generator
@@ -240,7 +240,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
             num_workers: Worker processes; the batches do not depend on it.
             transform: Applied to every subject, real or synthetic.
             batch_transform: Applied to all subjects of a batch together, after ``transform``, such as
-                :class:`synthaug.data.batched.BatchedAugmentation`, which is many times quicker.
+                :class:`synthaug.data.voxels.batched.BatchedAugmentation`, which is many times quicker.
             **options: Passed to ``tio.SubjectsLoader``.
 
         Raises:

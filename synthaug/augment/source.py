@@ -13,7 +13,7 @@ import torchio as tio
 from torch.utils.data import get_worker_info
 
 from synthaug.config import SamplingConfig
-from synthaug.data.manifest import make_subject
+from synthaug.data.reading.manifest import make_subject
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.told import require_guidance
 from synthaug.ground.errors import InputError

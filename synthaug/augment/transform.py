@@ -15,7 +15,7 @@ from torchio.transforms.augmentation import RandomTransform
 from synthaug.augment.balance import require_classes, target_weights
 from synthaug.augment.fit import require_preprocessing, require_replaceable
 from synthaug.augment.source import Source, as_source, open_source
-from synthaug.data.manifest import CONVENTION, class_index
+from synthaug.data.reading.manifest import CONVENTION, class_index
 from synthaug.ground.errors import InputError
 
 UNKNOWN: dict[str, Any] = {"subject_id": "", "patient_id": "", "report": "", "synthetic": False, "provenance": ""}

@@ -15,12 +15,12 @@ from tqdm import tqdm
 from synthaug.bench.findings import SHOWN, describe, tell_problems, too_few
 from synthaug.config import DataConfig, PreprocessConfig
 from synthaug.data.duplicates import image_hash
-from synthaug.data.folders import draft_manifest
 from synthaug.data.near_copies import find_near_copies
-from synthaug.data.plan import GridPlan, plan_grid
 from synthaug.data.preprocess import preprocess
-from synthaug.data.survey import Problem, Survey, survey_manifest
-from synthaug.data.tables import read_table
+from synthaug.data.reading.folders import draft_manifest
+from synthaug.data.reading.plan import GridPlan, plan_grid
+from synthaug.data.reading.survey import Problem, Survey, survey_manifest
+from synthaug.data.reading.tables import read_table
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import write_text
 from synthaug.statistics.detectable import POWER, planned_difference
@@ -213,7 +213,7 @@ def _reach(rare: int, rest: int) -> str:
 def _time_and_memory(preset: str, target: Path, found: Survey, plan: GridPlan) -> str:
     from synthaug.bench.commands import read_config
     from synthaug.bench.run import describe_cells
-    from synthaug.study.estimate import describe_time
+    from synthaug.study.outlook.estimate import describe_time
 
     told = describe_time(describe_cells(read_config(["--preset", preset, "--config", str(target)], exits=False)))
     held = len(found.subjects) * len(found.images) * int(np.prod(plan.shape)) * 4 / 2**30

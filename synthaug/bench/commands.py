@@ -23,7 +23,7 @@ from synthaug.config.yaml_keys import refusing_repeated_keys
 from synthaug.ground.errors import InputError
 from synthaug.ground.faults import write_fault
 from synthaug.ground.files import NO_ROOM, sqlite_address
-from synthaug.study.standing import finished_summary
+from synthaug.study.folder.standing import finished_summary
 
 COMMANDS = {
     "check": "read a folder or CSV of your own, tell its problems, propose a config",
@@ -240,7 +240,7 @@ def _run_import(arguments: Sequence[str]) -> int:
 
 
 def _run_report(arguments: Sequence[str]) -> int:
-    from synthaug.study.shareable import write_shareable
+    from synthaug.study.folder.shareable import write_shareable
 
     parser = _plain_parser("report")
     parser.add_argument("--out", default="runs/quickstart", help="folder of the study")
@@ -387,8 +387,8 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
     from synthaug.bench.progress import Bars
     from synthaug.bench.run import measure_images
     from synthaug.models.training.optimisation import processes
-    from synthaug.study.preparation import Study
-    from synthaug.study.stages import make_autoencoder, make_generator, make_pool
+    from synthaug.study.stages.making import make_autoencoder, make_generator, make_pool
+    from synthaug.study.stages.preparation import Study
     from synthaug.tracking import TrainingListener
 
     if command == "train-autoencoder" and config.generator.pretrained:
@@ -419,7 +419,7 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
 
 def _dry_run(config: Config) -> int:
     from synthaug.bench.run import describe_cells
-    from synthaug.study.estimate import describe_time
+    from synthaug.study.outlook.estimate import describe_time
 
     cells = describe_cells(config)
     for cell in cells:

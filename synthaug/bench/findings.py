@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from synthaug.data.survey import Look, Problem, Survey
+from synthaug.data.reading.survey import Look, Problem, Survey
 
 SHOWN = 40
 """Problems that are shown."""

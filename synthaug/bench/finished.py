@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from synthaug.config import Config, ExecutionConfig
+from synthaug.study.folder.standing import finished_summary
 from synthaug.study.records import Summary, read_summary
-from synthaug.study.standing import finished_summary
 
 if TYPE_CHECKING:
     import pandas as pd

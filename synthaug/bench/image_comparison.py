@@ -9,9 +9,9 @@ from typing import Literal
 import torchio as tio
 
 from synthaug.config import PreprocessConfig
-from synthaug.data.images import is_image, read_image
-from synthaug.data.manifest import load_manifest
 from synthaug.data.preprocess import build_preprocessing
+from synthaug.data.reading.images import is_image, read_image
+from synthaug.data.reading.manifest import load_manifest
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import usable_folder, write_json, write_text
 from synthaug.metrics.comparison import ImageReport, compare_images

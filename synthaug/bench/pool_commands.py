@@ -9,25 +9,25 @@ import torch
 
 from synthaug.bench.progress import Bars
 from synthaug.config import DataConfig, GeneratorConfig, PoolConfig, PreprocessConfig, SplitConfig
-from synthaug.data.manifest import class_counts
 from synthaug.data.preprocess import preprocess
+from synthaug.data.reading.manifest import class_counts
+from synthaug.data.reading.tables import read_table
 from synthaug.data.splits import Split
-from synthaug.data.tables import read_table
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.told import measured_guidance
 from synthaug.ground.errors import InputError
 from synthaug.models.extractors.taps import crop_centre
 from synthaug.pool.adoption import adopt_pool
-from synthaug.pool.audit import audit_pool, tell_copies
 from synthaug.pool.building import Order
 from synthaug.pool.cluster import build_on_ray
 from synthaug.pool.export import Layout, export_pool
-from synthaug.pool.montage import save_montage
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import Prompts
 from synthaug.pool.report_file import read_report_file
-from synthaug.study.cohort import draw_split, load_subjects
-from synthaug.study.pools import (
+from synthaug.pool.review.audit import audit_pool, tell_copies
+from synthaug.pool.review.montage import save_montage
+from synthaug.study.stages.cohort import draw_split, load_subjects
+from synthaug.study.stages.pools import (
     describe_pool,
     overrides_class,
     preprocessing_of,

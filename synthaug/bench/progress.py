@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from synthaug.config import Config
 from synthaug.models.training.optimisation import processes
-from synthaug.study.costs import StageClock
+from synthaug.study.outlook.costs import StageClock
 
 
 def stages_of(config: Config) -> tuple[str, ...]:

@@ -9,30 +9,30 @@ from typing import Any
 
 from synthaug.bench.progress import Bars, stages_of
 from synthaug.config import Config, ExecutionConfig
-from synthaug.data.manifest import class_counts
+from synthaug.data.reading.manifest import class_counts
 from synthaug.ground.files import content_hash, write_json
-from synthaug.metrics.distances import metrics_for
+from synthaug.metrics.distances.estimates import metrics_for
 from synthaug.models.training.optimisation import processes
-from synthaug.pool.audit import find_obstacle, measure_copies
 from synthaug.pool.ledger import HEADER, MANIFEST
 from synthaug.pool.pool import SyntheticPool
+from synthaug.pool.review.audit import find_obstacle, measure_copies
 from synthaug.pool.verdicts import AUDIT
 from synthaug.report.page import Picture, save_pictures, write_report, write_results
 from synthaug.report.slices import Samples
-from synthaug.study.aggregate import count_statistics, image_metrics, realism_metrics, summarise
-from synthaug.study.cell import cell_path, weights_path
-from synthaug.study.costs import CostMeter, total_costs
-from synthaug.study.earlier import tell_earlier_cells
-from synthaug.study.executors import Outcome, run_cells
+from synthaug.study.folder.earlier import tell_earlier_cells
+from synthaug.study.folder.results import placed
+from synthaug.study.folder.standing import inputs_of, mark_finished
 from synthaug.study.grid import DATA, STAGES, Cell, cells_of
 from synthaug.study.identity import id_of
-from synthaug.study.pools import describe_pool
-from synthaug.study.preparation import Study
+from synthaug.study.outlook.costs import CostMeter, total_costs
 from synthaug.study.records import CellRecord, ImageComparison, Summary, Verdict
-from synthaug.study.results import placed
-from synthaug.study.standing import inputs_of, mark_finished
-from synthaug.study.studies import Studies
-from synthaug.study.subgroups import slice_arms, subgroups_of
+from synthaug.study.running.cell import cell_path, weights_path
+from synthaug.study.running.executors import Outcome, run_cells
+from synthaug.study.running.studies import Studies
+from synthaug.study.stages.pools import describe_pool
+from synthaug.study.stages.preparation import Study
+from synthaug.study.summary.aggregate import count_statistics, image_metrics, realism_metrics, summarise
+from synthaug.study.summary.subgroups import slice_arms, subgroups_of
 from synthaug.tracking import Tracker, TrainingListener, flatten, require_address, stores_of
 
 PROTOCOLS = {

@@ -9,9 +9,9 @@ import torch
 import torchio as tio
 
 from synthaug.config import MOVES, Move, PreprocessConfig
-from synthaug.data.batched import BatchedAugmentation
-from synthaug.data.geometry import apply_geometry, draw_geometry
-from synthaug.data.relabel import Relabeller
+from synthaug.data.relabel.relabeller import Relabeller
+from synthaug.data.voxels.batched import BatchedAugmentation
+from synthaug.data.voxels.geometry import apply_geometry, draw_geometry
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 import torchio as tio
 from torch import nn
 
-from synthaug.data.manifest import stack_images
+from synthaug.data.reading.manifest import stack_images
 
 LEFT_RIGHT = -3
 """Axis of the volumes (..., X, Y, Z), which are RAS."""

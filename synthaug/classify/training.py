@@ -19,8 +19,8 @@ from synthaug.classify.calibration import calibrated_loss, fit_temperature
 from synthaug.classify.prediction import predict_logits
 from synthaug.classify.selection import StepChoice
 from synthaug.config import ClassifierConfig
-from synthaug.data.manifest import class_counts as count_classes
-from synthaug.data.manifest import stack_images
+from synthaug.data.reading.manifest import class_counts as count_classes
+from synthaug.data.reading.manifest import stack_images
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
 from synthaug.models.classifier import build_classifier

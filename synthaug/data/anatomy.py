@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from synthaug.data.reports import Level, ProstateFindings
+from synthaug.data.reports.writers import Level, ProstateFindings
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import numpy_generator
 

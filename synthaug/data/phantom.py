@@ -14,7 +14,7 @@ from scipy.ndimage import map_coordinates
 
 from synthaug.config.data import ReportStyle
 from synthaug.data.anatomy import LEVELS, Array, Geometry, Points, Triple, draw_size, gland_parts, pelvis_parts, place
-from synthaug.data.reports import Level, ProstateFindings, Side, Zone, write_prostate_report
+from synthaug.data.reports.writers import Level, ProstateFindings, Side, Zone, write_prostate_report
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed, numpy_generator
 

@@ -9,9 +9,9 @@ import torch
 import torchio as tio
 
 from synthaug.config import PreprocessConfig
-from synthaug.data.grids import refuse_apart
-from synthaug.data.intensities import ScaleIntensity, name_of
-from synthaug.data.remarks import Remarks
+from synthaug.data.reading.grids import refuse_apart
+from synthaug.data.reading.remarks import Remarks
+from synthaug.data.voxels.intensities import ScaleIntensity, name_of
 from synthaug.ground.errors import InputError
 
 Centre = Callable[[tio.ScalarImage], Sequence[float]]
@@ -115,7 +115,7 @@ def preprocess(
     """Apply the one preprocessing and keep the result in memory, without the torchio history.
 
     Args:
-        subjects: As :func:`~synthaug.data.manifest.load_manifest` gives them.
+        subjects: As :func:`~synthaug.data.reading.manifest.load_manifest` gives them.
         config: Spacing, shape and intensity windows.
         images: Image names; the others are resampled onto the grid of the first.
         centre: As :func:`build_preprocessing` takes it; :func:`synthaug.models.extractors.taps.crop_centre` gives what

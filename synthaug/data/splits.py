@@ -9,8 +9,8 @@ import pandas as pd
 import torchio as tio
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-from synthaug.data.manifest import class_index
-from synthaug.data.tables import Table, read_table
+from synthaug.data.reading.manifest import class_index
+from synthaug.data.reading.tables import Table, read_table
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path
 from synthaug.ground.people import can_be_checked, seal

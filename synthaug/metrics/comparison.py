@@ -11,12 +11,12 @@ import torch
 import torchio as tio
 
 from synthaug.ground.errors import InputError
-from synthaug.metrics.distances import METRICS, DistanceResult, compare, distance_report, metrics_for
-from synthaug.metrics.diversity import Similarity, pair_similarity
+from synthaug.metrics.copies.diversity import Similarity, pair_similarity
+from synthaug.metrics.copies.memorisation import CopyAudit, CopyDetector
+from synthaug.metrics.distances.estimates import METRICS, DistanceResult, compare, distance_report, metrics_for
 from synthaug.metrics.extractors import build_extractor
 from synthaug.metrics.features import Extractor
-from synthaug.metrics.memorisation import CopyAudit, CopyDetector
-from synthaug.metrics.realism import ENOUGH, RealismReport, judge_realism
+from synthaug.metrics.realism.judgement import ENOUGH, RealismReport, judge_realism
 from synthaug.metrics.volumes import VolumeSet
 
 ALL = "all"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torchio as tio
 
-from synthaug.data.manifest import stack_images
+from synthaug.data.reading.manifest import stack_images
 from synthaug.ground.errors import InputError
 
 

@@ -11,10 +11,10 @@ import torchio as tio
 
 from synthaug.config import PreprocessConfig
 from synthaug.data.duplicates import image_hash
-from synthaug.data.manifest import make_subject
 from synthaug.data.preprocess import Centre, preprocess
-from synthaug.data.survey import Survey, survey_manifest
-from synthaug.data.tables import read_table
+from synthaug.data.reading.manifest import make_subject
+from synthaug.data.reading.survey import Survey, survey_manifest
+from synthaug.data.reading.tables import read_table
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, file_hash, usable_folder
 from synthaug.pool.building import FORMAT

@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 
-from synthaug.data.manifest import PROVENANCE_COLUMN
+from synthaug.data.reading.manifest import PROVENANCE_COLUMN
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_folder, inside, write_json
 from synthaug.pool.ledger import Entry, read_volume
@@ -28,7 +28,7 @@ def export_pool(pool: SyntheticPool, folder: str | Path, *, layout: Layout = "ma
         pool: The pool.
         folder: New or empty.
         layout: "manifest": float32 NIfTI in ``images/`` and ``manifest.csv``, which
-            :func:`~synthaug.data.manifest.load_manifest` reads back to the same subjects, provenance included.
+            :func:`~synthaug.data.reading.manifest.load_manifest` reads back to the same subjects, provenance included.
             "ccella": a folder a case with int16 volumes ``axt2``, ``b1600``, ``adc`` on the pool's grid, and
             ``datalist.json`` with CCELLA's keys.
 

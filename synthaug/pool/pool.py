@@ -11,7 +11,7 @@ from typing import Any, Self
 import torchio as tio
 
 from synthaug.config import LabelPolicy, PreprocessConfig, SamplingConfig
-from synthaug.data.manifest import make_subject
+from synthaug.data.reading.manifest import make_subject
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, file_hash, inside

@@ -7,8 +7,8 @@ import torchio as tio
 
 from synthaug.config.data import ReportStyle
 from synthaug.data.phantom import draw_findings
-from synthaug.data.picai import PatientFindings
-from synthaug.data.reports import ProstateFindings, write_prostate_report
+from synthaug.data.reports.picai import PatientFindings
+from synthaug.data.reports.writers import ProstateFindings, write_prostate_report
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
 from synthaug.ground.people import patient_hash
@@ -106,7 +106,7 @@ class TrainingPrompts(TextPrompts):
 class WriterPrompts:
     """Reports that the report writer words from structured findings; no two places need share one.
 
-    Class 1 is PI-RADS 3 to 5, class 0 PI-RADS 1 or 2, as in :class:`~synthaug.data.reports.ProstateFindings`.
+    Class 1 is PI-RADS 3 to 5, class 0 PI-RADS 1 or 2, as in :class:`~synthaug.data.reports.writers.ProstateFindings`.
 
     Args:
         marksheet: Patients whose findings are worded, of training patients only; none = findings are drawn, with

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from synthaug.config.pool import UnusableRows
-from synthaug.data.tables import read_table
+from synthaug.data.reading.tables import read_table
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import patient_hash
 from synthaug.pool.prompts import TextPrompts

@@ -7,8 +7,8 @@ import numpy as np
 from synthaug.config import MetricsConfig
 from synthaug.report.curves import reliability
 from synthaug.report.slices import Samples, nearest_shown
-from synthaug.study.arms import arms_of
 from synthaug.study.records import CellRecord, ImageComparison, Summary
+from synthaug.study.summary.arms import arms_of
 
 MOST_TOLD = 12
 """Values that a figure's text lists; of more it gives the ends and the number."""

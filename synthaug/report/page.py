@@ -18,7 +18,7 @@ from PIL import Image
 
 from synthaug.config import Config
 from synthaug.ground.files import atomic_path, write_text
-from synthaug.metrics.distances import METRICS
+from synthaug.metrics.distances.estimates import METRICS
 from synthaug.report import captions
 from synthaug.report.forest import auroc_plots, effect_plots
 from synthaug.report.panels import MOST_SHOWN, panels_of, records_of, series_of
@@ -28,7 +28,7 @@ from synthaug.report.slices import Samples, slice_plot
 from synthaug.report.styles import PAPER, styles_of
 from synthaug.report.tables import NAMES, arm_groups, contrast_groups, cost_rows
 from synthaug.statistics.weighted import STATISTICS
-from synthaug.study.costs import Costs
+from synthaug.study.outlook.costs import Costs
 from synthaug.study.records import CellRecord, ImageComparison, Summary
 
 MOST_SLICES = 10

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from synthaug.study.arms import ArmRecords, arms_of
 from synthaug.study.records import CellRecord
+from synthaug.study.summary.arms import ArmRecords, arms_of
 
 Panels = dict[str, dict[str, ArmRecords]]
 """By panel ("" where the study has no axes), then by series."""

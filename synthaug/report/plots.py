@@ -13,8 +13,8 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from synthaug.report.curves import GRID, mean_precision, mean_roc, reliability
 from synthaug.report.panels import panels_of, series_of
 from synthaug.report.styles import PAPER, WIDTH_IN, Style, styles_of
-from synthaug.study.arms import ArmRecords
 from synthaug.study.records import Arm, CellRecord, Summary
+from synthaug.study.summary.arms import ArmRecords
 
 SIZES = ("split.train",)
 """The setting that a learning curve runs over."""

@@ -9,9 +9,9 @@ import torchio as tio
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from synthaug.data.manifest import stack_images
+from synthaug.data.reading.manifest import stack_images
 from synthaug.pool.pool import SyntheticPool
-from synthaug.pool.slices import LEFT_RIGHT, SHOWN, middle_slice
+from synthaug.pool.review.slices import LEFT_RIGHT, SHOWN, middle_slice
 from synthaug.report.styles import PAPER, WIDTH_IN
 
 

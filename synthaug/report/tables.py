@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from synthaug.report.forest import compared
-from synthaug.study.costs import Costs
+from synthaug.study.outlook.costs import Costs
 from synthaug.study.records import Arm, CellRecord, Summary
 
 COMPARED = ("auroc", "average_precision", "accuracy")

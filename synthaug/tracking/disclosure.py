@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from synthaug.ground.people import pseudonym
+from synthaug.study.folder.shareable import make_shareable
 from synthaug.study.records import CellRecord
-from synthaug.study.shareable import make_shareable
 
 ID_KEYS = ("subject_id", "patient_id", "nearest_subject", "nearest_patient")
 """Keys and columns that name a person."""

@@ -8,16 +8,16 @@ import torchio as tio
 from matplotlib.figure import Figure
 
 from synthaug.config import MetricsConfig
-from synthaug.data.manifest import stack_images
+from synthaug.data.reading.manifest import stack_images
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.seeding import derive_seed
+from synthaug.metrics.copies.memorisation import CopyDetector
 from synthaug.metrics.features import seeded_extractor
 from synthaug.metrics.frechet import frechet
-from synthaug.metrics.memorisation import CopyDetector
-from synthaug.metrics.realism import ENOUGH, judge_realism
+from synthaug.metrics.realism.judgement import ENOUGH, judge_realism
 from synthaug.models.variants import VARIANTS
-from synthaug.pool.audit import LEAST_HELD_OUT
-from synthaug.pool.slices import draw_slice
+from synthaug.pool.review.audit import LEAST_HELD_OUT
+from synthaug.pool.review.slices import draw_slice
 from synthaug.tracking.trainings import TrainingRun
 
 VOLUMES = 16

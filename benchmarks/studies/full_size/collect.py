@@ -20,11 +20,11 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from synthaug.data.manifest import stack_images
+from synthaug.data.reading.manifest import stack_images
 from synthaug.ground.files import read_json, write_json
 from synthaug.pool.pool import SyntheticPool
 from synthaug.report.styles import PAPER, WIDTH_IN
-from synthaug.study.costs import Costs, total_costs
+from synthaug.study.outlook.costs import Costs, total_costs
 
 HERE = Path(__file__).parent
 Row = dict[str, Any]

@@ -27,17 +27,17 @@ from sklearn.model_selection import GroupKFold
 from synthaug import CCELLAPipeline
 from synthaug.bench.commands import read_config
 from synthaug.config import Config
-from synthaug.data.manifest import stack_images
 from synthaug.data.preprocess import preprocess
+from synthaug.data.reading.manifest import stack_images
 from synthaug.data.splits import Split
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import derive_seed, numpy_generator
+from synthaug.metrics.copies.memorisation import CopyDetector
 from synthaug.metrics.extractors import build_extractor
 from synthaug.metrics.features import Extractor
 from synthaug.metrics.frechet import frechet
-from synthaug.metrics.memorisation import CopyDetector
 from synthaug.models.extractors.taps import crop_centre
-from synthaug.study.cohort import draw_split, load_subjects
+from synthaug.study.stages.cohort import draw_split, load_subjects
 
 DRAWS = 200
 """Random parts of the people over which distances are averaged; their spread is the interval."""
@@ -270,8 +270,8 @@ def readings(
 
 
 def realism(held_out: Cohort, volumes: Sequence[torch.Tensor], rows: np.ndarray, known: Cohort) -> dict[str, Any]:
-    """The judge of :mod:`synthaug.metrics.realism`, by prompting person."""
-    from synthaug.metrics.realism import judge_realism
+    """The judge of :mod:`synthaug.metrics.realism.judgement`, by prompting person."""
+    from synthaug.metrics.realism.judgement import judge_realism
 
     report = judge_realism(
         held_out.volumes,

@@ -21,8 +21,8 @@ from synthaug.bench.progress import Bars
 from synthaug.config import Config
 from synthaug.generate.levels import levels_of
 from synthaug.ground.files import read_json, write_json
-from synthaug.study.preparation import Study
-from synthaug.study.stages import make_generator
+from synthaug.study.stages.making import make_generator
+from synthaug.study.stages.preparation import Study
 
 
 def scaled(config: Config, scale: float) -> Config:

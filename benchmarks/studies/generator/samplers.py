@@ -23,7 +23,7 @@ from synthaug.generate.diffusion import swap_scheduler
 from synthaug.ground.files import write_json
 from synthaug.metrics.extractors import build_extractor
 from synthaug.metrics.frechet import frechet
-from synthaug.study.cohort import draw_split, load_subjects
+from synthaug.study.stages.cohort import draw_split, load_subjects
 
 
 class Sampler(NamedTuple):

@@ -22,13 +22,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from synthaug import CCELLAPipeline
 from synthaug.bench.commands import read_config
 from synthaug.config import Config, MeasurementConfig
-from synthaug.data.manifest import read_columns, stack_images
 from synthaug.data.preprocess import preprocess
-from synthaug.data.reports import side_in, write_measurement_report
+from synthaug.data.reading.manifest import read_columns, stack_images
+from synthaug.data.reports.writers import side_in, write_measurement_report
 from synthaug.generate.stored.told import cut_reports
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import derive_seed
-from synthaug.study.cohort import draw_split, load_subjects
+from synthaug.study.stages.cohort import draw_split, load_subjects
 
 KEPT = 0.9
 """Share of the template's correlation that other wordings shall keep."""

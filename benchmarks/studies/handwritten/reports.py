@@ -4,7 +4,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthaug.data.reports import ProstateFindings
+from synthaug.data.reports.writers import ProstateFindings
 
 FOLDER = Path(__file__).parents[3] / "tests" / "handwritten"
 PLACES = (("left", "peripheral"), ("left", "transition"), ("right", "peripheral"), ("right", "transition"))

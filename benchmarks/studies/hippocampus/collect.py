@@ -25,9 +25,9 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path, read_json, write_json
 from synthaug.report.page import write_results
 from synthaug.report.plots import learning_plot
-from synthaug.study.aggregate import summarise
-from synthaug.study.costs import total_costs
+from synthaug.study.outlook.costs import total_costs
 from synthaug.study.records import CellRecord, Summary, read_summary
+from synthaug.study.summary.aggregate import summarise
 
 HERE = Path(__file__).parent
 TREATMENTS = {"False": "real oversampled", "['flip', 'rotate', 'translate']": BASELINE, "True": "real published"}

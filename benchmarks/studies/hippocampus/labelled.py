@@ -26,11 +26,11 @@ from typing import Any
 from synthaug.bench.commands import read_config
 from synthaug.config import ClassifierConfig, Config, GeometryConfig, MetricsConfig
 from synthaug.ground.files import write_json
-from synthaug.study.aggregate import summarise
-from synthaug.study.cell import run_cell
 from synthaug.study.grid import cells_of
 from synthaug.study.records import CellRecord
-from synthaug.study.studies import Studies
+from synthaug.study.running.cell import run_cell
+from synthaug.study.running.studies import Studies
+from synthaug.study.summary.aggregate import summarise
 
 HERE = Path(__file__).parent
 ARM = "classifier.augment"

@@ -20,12 +20,12 @@ from scipy.ndimage import gaussian_filter
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
-from synthaug.data.manifest import load_manifest, read_columns
 from synthaug.data.preprocess import preprocess
+from synthaug.data.reading.manifest import load_manifest, read_columns
 from synthaug.data.splits import load_split
 from synthaug.ground.files import write_json
 from synthaug.pool.pool import SyntheticPool
-from synthaug.study.pools import preprocessing_of
+from synthaug.study.stages.pools import preprocessing_of
 
 IMAGE, SIZE = "t1", "size_mm3"
 SMOOTHING_VOXELS, PENALTY = 1.0, 100.0

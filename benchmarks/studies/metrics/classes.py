@@ -10,8 +10,8 @@ from sklearn.metrics import roc_auc_score
 from thirds import LABEL, classings
 
 from synthaug.ground.seeding import numpy_generator
+from synthaug.metrics.distances.kernels import mmd_of_rows
 from synthaug.metrics.features import Extractor
-from synthaug.metrics.kernels import mmd_of_rows
 
 HALVED = {"promise12": ("gland_voxels",)}
 """Columns that stand for a class too, cut at their median."""

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from synthaug.config import PreprocessConfig
-from synthaug.data.manifest import load_manifest
 from synthaug.data.preprocess import preprocess
+from synthaug.data.reading.manifest import load_manifest
 from synthaug.ground.files import atomic_path
 from synthaug.ground.seeding import numpy_generator
 from synthaug.metrics.features import Extractor

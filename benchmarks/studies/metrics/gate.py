@@ -9,8 +9,8 @@ from cohorts import Cohort
 from versions import PLANTED
 
 from synthaug.ground.seeding import numpy_generator
+from synthaug.metrics.copies.memorisation import CopyDetector
 from synthaug.metrics.features import Extractor
-from synthaug.metrics.memorisation import CopyDetector
 
 FALSE_ALARMS = 0.01
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torchio as tio
 
-from synthaug.data.images import read_image
+from synthaug.data.reading.images import read_image
 from synthaug.ground.files import atomic_path
 from synthaug.metrics.fidelity import gland_volume_fidelity
 from synthaug.models.extractors.taps import measure_glands_ml

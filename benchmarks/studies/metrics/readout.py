@@ -26,7 +26,7 @@ from torch import nn
 from trained import deal_people
 
 from synthaug.ground.files import content_hash
-from synthaug.metrics.manifold import NEIGHBOURS
+from synthaug.metrics.distances.manifold import NEIGHBOURS
 
 SIZES = {
     "volume": ("volume_mm3",),

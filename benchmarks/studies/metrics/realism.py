@@ -18,7 +18,7 @@ from scipy.ndimage import uniform_filter
 
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import numpy_generator
-from synthaug.metrics.realism import judge_realism
+from synthaug.metrics.realism.judgement import judge_realism
 
 MIDDLE = {"promise12": (64, 64, 16)}
 """Central voxels that are judged, where not all are."""

@@ -30,9 +30,9 @@ from versions import VERSIONS, as_subjects
 import synthaug as sa
 from synthaug.ground.files import read_json, write_json, write_text
 from synthaug.metrics.comparison import ALL, ImageReport
+from synthaug.metrics.distances.manifold import NEIGHBOURS
 from synthaug.metrics.extractors import build_extractor
 from synthaug.metrics.features import Extractor
-from synthaug.metrics.manifold import NEIGHBOURS
 
 HERE = Path(__file__).parent
 PARTS = ("metrics", "classes", "swaps", "gate", "glands")

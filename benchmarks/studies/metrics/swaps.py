@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from cohorts import Cohort, Sample, halves
 
-from synthaug.metrics.distances import FAMILIES
+from synthaug.metrics.distances.estimates import FAMILIES
+from synthaug.metrics.distances.manifold import NEIGHBOURS, manifold_of_rows
 from synthaug.metrics.features import Extractor
-from synthaug.metrics.manifold import NEIGHBOURS, manifold_of_rows
 from synthaug.metrics.rows import Measure
 
 WORSE = {"fid": 1, "kid": 1, "mmd": 1, "precision": -1, "recall": -1, "density": -1, "coverage": -1}

@@ -14,7 +14,7 @@ from synthaug.classify.augmentation import classical_augmentation
 from synthaug.classify.training import train_classifier
 from synthaug.classify.weights import SavedClassifier, load_classifier, save_classifier
 from synthaug.config import ClassifierConfig, TrainingConfig
-from synthaug.data.manifest import class_counts
+from synthaug.data.reading.manifest import class_counts
 from synthaug.data.splits import Split, split_subjects
 from synthaug.ground.files import content_hash
 from synthaug.metrics.features import Extractor, module_extractor

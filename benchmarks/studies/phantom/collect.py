@@ -25,9 +25,9 @@ from synthaug.ground.files import read_json, write_json
 from synthaug.report.page import write_results
 from synthaug.report.styles import PAPER, WIDTH_IN, styles_of
 from synthaug.statistics.resampling import correct_holm
-from synthaug.study.aggregate import summarise
-from synthaug.study.arms import arms_of
 from synthaug.study.records import CellRecord, Contrast, Summary
+from synthaug.study.summary.aggregate import summarise
+from synthaug.study.summary.arms import arms_of
 
 HERE = Path(__file__).parent
 DIFFICULTY, FRACTION = "data.phantom.difficulty", "data.phantom.positive_fraction"

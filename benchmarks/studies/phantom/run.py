@@ -16,9 +16,9 @@ from pathlib import Path
 from synthaug.bench.commands import read_config
 from synthaug.bench.progress import Bars
 from synthaug.config import Config, ExecutionConfig, Move
-from synthaug.study.executors import run_cells
 from synthaug.study.grid import Cell, cells_of
-from synthaug.study.studies import Studies
+from synthaug.study.running.executors import run_cells
+from synthaug.study.running.studies import Studies
 
 HERE = Path(__file__).parent
 MOVES: list[Move] = ["flip", "rotate", "translate"]

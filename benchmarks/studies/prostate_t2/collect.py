@@ -34,7 +34,7 @@ from synthaug.metrics.features import Extractor  # noqa: E402
 from synthaug.metrics.fidelity import gland_volume_fidelity, stated_volume_ml  # noqa: E402
 from synthaug.metrics.frechet import frechet_of_rows  # noqa: E402
 from synthaug.pool.pool import SyntheticPool  # noqa: E402
-from synthaug.study.preparation import Study  # noqa: E402
+from synthaug.study.stages.preparation import Study  # noqa: E402
 
 SHOWN = ("fid", "kid", "precision", "recall", "density", "coverage")
 """Metrics of the table."""

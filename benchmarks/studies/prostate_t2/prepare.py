@@ -20,10 +20,10 @@ import torchio as tio
 from torch.nn import functional
 
 from synthaug.config import MeasurementConfig, PreprocessConfig
-from synthaug.data.images import read_image
-from synthaug.data.manifest import load_manifest, make_subject
 from synthaug.data.preprocess import preprocess
-from synthaug.data.reports import write_measurement_report
+from synthaug.data.reading.images import read_image
+from synthaug.data.reading.manifest import load_manifest, make_subject
+from synthaug.data.reports.writers import write_measurement_report
 from synthaug.data.splits import save_split, split_subjects
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path

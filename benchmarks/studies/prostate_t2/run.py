@@ -21,16 +21,16 @@ from prepare import MEASURED_MM, PREPROCESS
 from synthaug.bench.commands import read_config
 from synthaug.bench.progress import Bars
 from synthaug.config import Config, GeneratorConfig, SamplingConfig
-from synthaug.data.manifest import class_counts
+from synthaug.data.reading.manifest import class_counts
 from synthaug.ground.files import atomic_path
 from synthaug.metrics.extractors import build_extractor
 from synthaug.models.extractors.taps import measure_glands_ml
 from synthaug.models.variants import VARIANTS
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import TrainingPrompts
-from synthaug.study.pools import overrides_class
-from synthaug.study.preparation import Study
-from synthaug.study.stages import make_generator
+from synthaug.study.stages.making import make_generator
+from synthaug.study.stages.pools import overrides_class
+from synthaug.study.stages.preparation import Study
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "metrics"))  # behind this folder, which has a run.py too

@@ -31,7 +31,7 @@ from synthaug.bench.progress import Bars
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path, read_json, write_json
 from synthaug.metrics.comparison import compare_images
-from synthaug.study.preparation import Study
+from synthaug.study.stages.preparation import Study
 
 HERE = Path(__file__).parent
 IMAGE = "t2w"

@@ -22,8 +22,8 @@ from synthaug.bench.progress import Bars
 from synthaug.config import Config, SamplingConfig
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.files import atomic_path, write_json
-from synthaug.study.preparation import Study
-from synthaug.study.stages import make_autoencoder, make_generator
+from synthaug.study.stages.making import make_autoencoder, make_generator
+from synthaug.study.stages.preparation import Study
 
 HERE = Path(__file__).parent
 ENCODERS = ("bytes", "minilm")

@@ -76,7 +76,7 @@ MEASURES: dict[str, Callable[[Sequence[np.ndarray]], float]] = {
 def judge_likeness(folds: Sequence[np.ndarray]) -> dict[str, dict[str, float]]:
     """Each measure of the matrices of all folds: value, interval over people, permutation p, spread by chance.
 
-    The interval is that of half-samples of people (as in :mod:`synthaug.metrics.distances`): a resample with
+    The interval is that of half-samples of people (as in :mod:`synthaug.metrics.distances.estimates`): a resample with
     replacement would compare people with themselves. The permutations deal each fold's people out anew to its drawn
     rows.
     """

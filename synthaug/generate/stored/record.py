@@ -14,7 +14,7 @@ import yaml
 
 from synthaug import __version__
 from synthaug.config import GeneratorConfig, PreprocessConfig
-from synthaug.data.manifest import class_counts, stack_images
+from synthaug.data.reading.manifest import class_counts, stack_images
 from synthaug.generate.encode import tensor_hash
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash

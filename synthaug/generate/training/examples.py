@@ -8,9 +8,9 @@ import torch
 import torchio as tio
 
 from synthaug.config import GeometryConfig, LevelConfig
-from synthaug.data.geometry import NEUTRAL, Allowed, Geometry, apply_geometry, draw_geometry
-from synthaug.data.manifest import stack_images
-from synthaug.data.relabel import Relabeller
+from synthaug.data.reading.manifest import stack_images
+from synthaug.data.relabel.relabeller import Relabeller
+from synthaug.data.voxels.geometry import NEUTRAL, Allowed, Geometry, apply_geometry, draw_geometry
 from synthaug.generate import edm
 from synthaug.generate.diffusion import TRAIN_TIMESTEPS
 from synthaug.generate.encode import NO_CACHE, TensorCache, encode_reports, encode_volumes

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 from synthaug.config import GeneratorConfig, LevelConfig, PreprocessConfig
-from synthaug.data.manifest import class_counts
-from synthaug.data.relabel import Relabeller
+from synthaug.data.reading.manifest import class_counts
+from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.encode import NO_CACHE, TensorCache
 from synthaug.generate.levels import LatentSpace, levels_of, training_of

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import torch
 
 from synthaug.config import GeneratorConfig, PreprocessConfig, SamplingConfig
-from synthaug.data.geometry import CONDITIONS
+from synthaug.data.voxels.geometry import CONDITIONS
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.levels import LatentSpace, denoiser_levels, levels_of
 from synthaug.generate.pipeline import CCELLAPipeline

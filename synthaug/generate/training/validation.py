@@ -2,7 +2,7 @@
 
 import torch
 
-from synthaug.data.geometry import NEUTRAL
+from synthaug.data.voxels.geometry import NEUTRAL
 from synthaug.generate.training.examples import Examples
 from synthaug.generate.training.objectives import DiffusionObjective
 from synthaug.ground.seeding import torch_generator

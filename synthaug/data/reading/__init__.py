@@ -1,0 +1,1 @@
+"""Tables and image files, read to their end and named where they cannot be used."""

@@ -1,0 +1,254 @@
+"""A manifest CSV becomes torchio subjects under one convention, or one clear error.
+
+The convention: images are ``tio.ScalarImage`` under their manifest names; ``label`` int; ``subject_id``, ``patient_id``
+and ``report`` str; ``synthetic`` bool; ``provenance`` str ("" = real). Every subject carries exactly these keys.
+"""
+
+import logging
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import torch
+import torchio as tio
+
+from synthaug.data.reading.grids import AffineChoice, refuse_apart
+from synthaug.data.reading.images import open_image
+from synthaug.data.reading.remarks import Remarks
+from synthaug.data.reading.tables import Table, read_table
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import inside
+
+CONVENTION = ("label", "subject_id", "patient_id", "report", "synthetic", "provenance")
+"""Keys that every subject has besides its images."""
+
+PROVENANCE_COLUMN = "synthetic_provenance"
+"""Column of a manifest that says how a synthetic subject was made."""
+
+PATIENT_COLUMN = "patient_id"
+"""Column that names the patient, where the manifest has it."""
+
+
+def load_manifest(
+    csv: str | Path,
+    images: Sequence[str],
+    *,
+    label: str = "label",
+    classes: Sequence[str] = (),
+    report: str | None = None,
+    subject: str = "subject_id",
+    patient: str = PATIENT_COLUMN,
+    provenance: str = PROVENANCE_COLUMN,
+    unlabelled: Literal["refuse", "leave_out"] = "refuse",
+    unreported: Literal["refuse", "keep"] = "refuse",
+    affine: AffineChoice | None = None,
+    measured: Mapping[str, Literal["refuse", "leave_out"]] = MappingProxyType({}),
+    write_report: Callable[[Mapping[str, Any]], str] | None = None,
+) -> list[tio.Subject]:
+    """Read a manifest: one row a subject, image columns hold paths inside the manifest's folder.
+
+    A column that is asked for must be there under its exact name. Cells are stripped and NFC-normalised. Every image is
+    opened once and refused here, with its row, if a later stage could not use it.
+
+    Args:
+        csv: The manifest file.
+        images: Image columns, in channel order.
+        label: Column with the class, an integer from 0 or one of ``classes``.
+        classes: Names of the classes in the order that numbers them, from 0, where the column holds names.
+        report: Column with the report text; None = no reports, or those of ``write_report``.
+        subject: Column that names the subject, without repeats.
+        patient: Column that names the patient; if it is left at its default and the manifest lacks it, each subject is
+            a patient.
+        provenance: Column that says how a synthetic subject was made, empty for a real one; if the manifest lacks it,
+            all are real.
+        unlabelled: What is done about a row whose class is empty: it is refused, or left out.
+        unreported: What is done about a real row whose report is empty: it is refused, or kept without a report.
+        affine: Which matrix says where voxels lie where an image's sform and qform disagree; None = such an image is
+            refused.
+        measured: Columns that ``write_report`` reads, and what is done about their empty cells: the row is refused, or
+            the measurement is left out of its report.
+        write_report: Makes the report from the row when there is no report column.
+
+    Returns:
+        One subject a row that has a class, in file order, images not yet kept in memory.
+
+    Raises:
+        InputError: A column or file is missing, a value or an image cannot be used.
+    """
+    table = read_manifest(csv)
+    table.require(subject, label, *images, *([report] if report else []), *measured)
+    for column in measured:
+        if not any(row[column] for row in table.rows.values()):
+            raise InputError(f"{csv}: column {column!r} is empty in every row; leave data.measurements.{column} out.")
+    check_people(table, subject, patient)
+    people = patient if patient in table.columns else subject
+    synthetic = provenance if table.has(provenance) else None
+    subjects, remarks = [], Remarks()
+    for number, row in table.rows.items():
+        if unlabelled == "leave_out" and not row[label]:
+            continue
+        where = table.where(number)
+        for column in [name for name, empty in measured.items() if empty == "refuse" and not row[name]]:
+            raise InputError(
+                f"{where}: {column} is empty; measure it, or set data.measurements.{column}.missing=leave_out."
+            )
+        made_by = row[synthetic] if synthetic else ""
+        words = row[report] if report else write_report(row) if write_report else ""
+        if not words and not made_by and unreported == "refuse" and (report or write_report):
+            raise InputError(f"{where}: no report; give one, or go without: data.unreported=keep.")
+        volumes, grids = {}, {}
+        for name in images:
+            path = image_path(table, number, name)
+            volumes[name], grids[name] = open_image(path, where=where, affine=affine, remarks=remarks)
+        refuse_apart(grids, where=where)
+        subjects.append(
+            make_subject(
+                volumes,
+                label=class_of(row[label], label, where, classes),
+                subject_id=row[subject],
+                patient_id=row[people],
+                report=words,
+                provenance=made_by,
+            )
+        )
+    remarks.say(logging.getLogger(__name__))
+    return subjects
+
+
+def read_columns(
+    csv: str | Path, columns: Sequence[str], *, subject: str = "subject_id", may_be_empty: bool = False
+) -> dict[str, dict[str, str]]:
+    """Columns of a manifest as {column: {subject: value}}, values as they are written.
+
+    Raises:
+        InputError: A column is missing, or a cell is empty that may not be.
+    """
+    table = read_manifest(csv)
+    table.require(subject, *columns)
+    table.refuse_repeats(subject)
+    for name in () if may_be_empty else columns:
+        table.refuse_empty(name, 'write a value such as "unknown"')
+    return {name: {row[subject]: row[name] for row in table.rows.values()} for name in columns}
+
+
+def read_manifest(csv: str | Path) -> Table:
+    """The cells of a manifest; InputError if it cannot be read."""
+    return read_table(Path(csv), what="manifest", mend="set data.root and data.manifest")
+
+
+def make_subject(
+    images: Mapping[str, tio.ScalarImage],
+    *,
+    label: int,
+    subject_id: str,
+    patient_id: str,
+    report: str = "",
+    provenance: str = "",
+) -> tio.Subject:
+    """A subject under the convention; it counts as synthetic where it has a provenance.
+
+    Example:
+        >>> image = tio.ScalarImage(tensor=torch.zeros(1, 2, 2, 2))
+        >>> make_subject({"t2w": image}, label=1, subject_id="a", patient_id="a")["synthetic"]
+        False
+    """
+    return tio.Subject(
+        **images,
+        label=class_index(label),
+        subject_id=str(subject_id),
+        patient_id=str(patient_id),
+        report=report,
+        synthetic=bool(provenance),
+        provenance=provenance,
+    )
+
+
+def stack_images(subject: Mapping[str, Any], images: Sequence[str]) -> torch.Tensor:
+    """The named images of a subject (or of a loader's batch) as channels: (..., C, X, Y, Z) float32."""
+    return torch.cat([subject[name][tio.DATA].float() for name in images], dim=-4)
+
+
+def class_index(label: Any) -> int:
+    """A label as a class; InputError unless it is an integer from 0.
+
+    Example:
+        >>> class_index(1.0), class_index(torch.tensor(2))
+        (1, 2)
+    """
+    number = float(label)
+    if not (number >= 0 and number.is_integer()):  # is_integer is False for NaN and infinities
+        raise InputError(f"label is {label!r}; a class is an integer from 0.")
+    return int(number)
+
+
+def class_counts(subjects: Sequence[tio.Subject]) -> dict[int, int]:
+    """How many subjects each class has; InputError unless the classes are 0..K-1 with K >= 2.
+
+    Example:
+        >>> class_counts([{"label": 1}, {"label": 0}, {"label": 1}])
+        {0: 1, 1: 2}
+    """
+    labels = sorted(class_index(subject["label"]) for subject in subjects)
+    counts = {label: labels.count(label) for label in sorted(set(labels))}
+    if len(counts) < 2:
+        raise InputError(f"All {len(labels)} subjects have label {labels[0] if labels else None}; two classes needed.")
+    if list(counts) != list(range(len(counts))):
+        raise InputError(f"Labels are {list(counts)}; number the classes 0 to {len(counts) - 1} without gaps.")
+    return counts
+
+
+def check_people(table: Table, subject: str, patient: str) -> None:
+    """Who is a patient is told, not guessed: an absent column is taken as such only where nothing looks like it."""
+    if patient != PATIENT_COLUMN:
+        table.require(patient)
+    elif not table.has(patient):
+        near = table.nearest(patient, least=0.85)
+        if near not in (None, subject):
+            raise InputError(
+                f"{table.path}: no column {patient!r}, and {near!r} looks like it; say which column names the patient: "
+                f"data.patient={near}, or data.patient={subject} where each subject is a patient."
+            )
+    for column in dict.fromkeys([subject, *([patient] if patient in table.columns else [])]):
+        table.refuse_empty(column, "give each row its id")
+        table.refuse_alike(column)
+    table.refuse_repeats(subject)
+
+
+def image_path(table: Table, number: int, column: str, folder: Path | None = None) -> Path:
+    """Where a cell's image lies, inside the table's folder or another.
+
+    Names of files may be in Unicode's other form (NFD), as macOS writes them.
+    """
+    cell = table.rows[number][column]
+    if not cell:
+        raise InputError(f"{table.where(number)}: {column} is empty; give the image's path, or leave the row out.")
+    folder = folder or table.path.parent
+    path = inside(folder, cell)
+    if cell.isascii() or path.exists():
+        return path
+    return inside(folder, unicodedata.normalize("NFD", cell))
+
+
+def class_of(value: str, column: str, where: str, classes: Sequence[str] = ()) -> int:
+    """The class that a cell holds, as a number or as one of the names."""
+    if not value:
+        raise InputError(f"{where}: {column} is empty; give a class, or leave the row out: data.unlabelled=leave_out.")
+    if classes:
+        if value not in classes:
+            raise InputError(f"{where}: {column} is {value!r}, which is none of data.classes={list(classes)}.")
+        return list(classes).index(value)
+    try:
+        return class_index(float(value))
+    except ValueError as error:
+        if re.fullmatch(r"\W*\d+(\s*[,;|/+&]\s*\d+)+\W*", value):
+            raise InputError(
+                f"{where}: {column} is {value!r}: a subject has one class here; make a column of 0 and 1 for each "
+                "finding and study one at a time: data.label."
+            ) from error
+        raise InputError(
+            f"{where}: {column} is {value!r}; a class is an integer from 0, or a name where data.classes lists the "
+            "names in their order."
+        ) from error

@@ -1,0 +1,244 @@
+"""A manifest read to its end: every file is opened, and every problem is collected instead of the first refused."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import torchio as tio
+
+from synthaug.data.reading.grids import AffineChoice, Grid, refuse_apart
+from synthaug.data.reading.images import is_image, open_image
+from synthaug.data.reading.manifest import (
+    PATIENT_COLUMN,
+    check_people,
+    class_of,
+    image_path,
+    make_subject,
+    read_manifest,
+)
+from synthaug.data.reading.remarks import Remarks
+from synthaug.data.reading.series import is_series
+from synthaug.data.reading.tables import Table
+from synthaug.ground.errors import InputError
+
+MOST_CLASSES = 10
+"""Distinct names up to which a column that is not numbers holds classes."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What keeps a row from being used."""
+
+    file: str
+    """Image, or the manifest."""
+    row: int | None
+    """As a spreadsheet counts; None = the table as a whole."""
+    what: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """One image as it was read."""
+
+    shape: tuple[int, ...]
+    """Voxels along RAS axes, as all below."""
+    spacing_mm: tuple[float, ...]
+    orientation: str
+    """Of the file, such as LPS."""
+    percentiles: tuple[float, float, float]
+    """Intensities at 0.5, 50 and 99.5 %."""
+
+    @property
+    def extent_mm(self) -> tuple[float, ...]:
+        """Field of view."""
+        return tuple(side * size for side, size in zip(self.shape, self.spacing_mm, strict=True))
+
+
+@dataclass
+class Survey:
+    """What a manifest and its files hold."""
+
+    manifest: Path
+    images: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    """Names in the order of their numbers; none where the column holds numbers."""
+    subjects: list[tio.Subject] = field(default_factory=list)
+    """Of the rows that can be used."""
+    looks: dict[str, list[Look]] = field(default_factory=dict)
+    """Of each image column."""
+    problems: list[Problem] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    rows: int = 0
+    unlabelled: int = 0
+    """Rows without a class."""
+    unreported: int = 0
+    """Usable rows without a report, where there is a report column."""
+    report: str | None = None
+    """The report column."""
+
+    @property
+    def counts(self) -> dict[int, int]:
+        """Usable subjects of each class."""
+        return dict(sorted(Counter(subject["label"] for subject in self.subjects).items()))
+
+    @property
+    def patients(self) -> dict[int, int]:
+        """Patients of each class; a patient's class is the highest of its subjects'."""
+        class_of_patient: dict[str, int] = {}
+        for subject in self.subjects:
+            name = subject["patient_id"]
+            class_of_patient[name] = max(subject["label"], class_of_patient.get(name, 0))
+        return dict(sorted(Counter(class_of_patient.values()).items()))
+
+
+def survey_manifest(
+    path: Path,
+    *,
+    folder: Path | None = None,
+    images: Sequence[str] = (),
+    label: str = "label",
+    classes: Sequence[str] = (),
+    report: str | None = None,
+    subject: str = "subject_id",
+    patient: str = PATIENT_COLUMN,
+    affine: AffineChoice | None = None,
+    by_file: bool = False,
+    on_row: Callable[[], None] = lambda: None,
+) -> Survey:
+    """Read a manifest and every file that it names.
+
+    Args:
+        path: The CSV.
+        folder: Where the images lie; None = in the folder of the CSV.
+        images: Image columns; none = every column whose cells name images.
+        label: Column of the class.
+        classes: Names of the classes in order; none = sorted, where the column holds names.
+        report: Column of the reports; None = "report", where there is one.
+        subject: Column that names the subject.
+        patient: Column that names the patient.
+        affine: Which matrix counts where a header's two disagree.
+        by_file: Subjects may go without ids; then the first image's file names them.
+        on_row: Called after each row.
+
+    Raises:
+        InputError: The table cannot be read, or lacks a column.
+    """
+    table = read_manifest(path)
+    names = tuple(images) or _image_columns(table, folder or path.parent, ids=(subject, patient))
+    if not names:
+        raise InputError(f"{path}: no column names images inside its folder; name them: --images.")
+    subject = subject if subject in table.columns or names[0] not in table.columns or not by_file else names[0]
+    table.require(subject, label, *names)
+    told = report or ("report" if "report" in table.columns else None)
+    if told:
+        table.require(told)
+    found = Survey(path, names, tuple(classes) or _class_names(table, label), report=told, rows=len(table.rows))
+    found.looks = {name: [] for name in names}
+    try:
+        check_people(table, subject, patient)
+    except InputError as error:
+        found.problems.append(_problem(table, None, path.name, error))
+    remarks = Remarks()
+    people = patient if patient in table.columns else subject
+    for number in table.rows:
+        _survey_row(
+            found, table, number, folder=folder, label=label, ids=(subject, people), affine=affine, remarks=remarks
+        )
+        on_row()
+    found.remarks = remarks.lines()
+    return found
+
+
+def _survey_row(
+    found: Survey,
+    table: Table,
+    number: int,
+    *,
+    folder: Path | None,
+    label: str,
+    ids: tuple[str, str],
+    affine: AffineChoice | None,
+    remarks: Remarks,
+) -> None:
+    row, where, before = table.rows[number], table.where(number), len(found.problems)
+    volumes: dict[str, tio.ScalarImage] = {}
+    grids: dict[str, Grid] = {}
+    for name in found.images:
+        try:
+            path = image_path(table, number, name, folder)
+            volumes[name], grids[name] = open_image(path, where=where, affine=affine, remarks=remarks)
+            found.looks[name].append(_look(volumes[name]))
+        except InputError as error:
+            found.problems.append(_problem(table, number, row[name] or name, error))
+    if not row[label]:
+        found.unlabelled += 1
+        return
+    try:
+        if grids:
+            refuse_apart(grids, where=where)
+        number_of_class = class_of(row[label], label, where, found.classes)
+    except InputError as error:
+        found.problems.append(_problem(table, number, table.path.name, error))
+    if len(found.problems) > before:
+        return
+    words = row[found.report] if found.report else ""
+    found.unreported += bool(found.report) and not words
+    for image in volumes.values():
+        image.unload()
+    found.subjects.append(
+        make_subject(volumes, label=number_of_class, subject_id=row[ids[0]], patient_id=row[ids[1]], report=words)
+    )
+
+
+def _look(image: tio.ScalarImage) -> Look:
+    values = image.data.numpy()
+    codes = nibabel.orientations.io_orientation(image.affine)
+    axes = [int(np.flatnonzero(codes[:, 0] == axis)[0]) for axis in range(3)]
+    low, middle, high = np.percentile(values, (0.5, 50, 99.5)).tolist()
+    return Look(
+        tuple(int(image.spatial_shape[axis]) for axis in axes),
+        tuple(float(image.spacing[axis]) for axis in axes),
+        "".join(nibabel.aff2axcodes(image.affine)),
+        (low, middle, high),
+    )
+
+
+def _problem(table: Table, number: int | None, file: str, error: InputError) -> Problem:
+    """A problem without the place that its message begins with."""
+    words = str(error)
+    for place in (f"{table.where(number)}: " if number else "", f"{table.path}: ", f"{Path(file).name}: "):
+        words = words.removeprefix(place)
+    return Problem(file, number, words)
+
+
+def _image_columns(table: Table, folder: Path, *, ids: tuple[str, str]) -> tuple[str, ...]:
+    """Columns of which at least half of the cells that are not empty name an image inside the folder.
+
+    Ids may be the names of series' folders: their columns count only where there is no other.
+    """
+    found = []
+    for name in dict.fromkeys(table.columns):
+        cells = [row[name] for row in table.rows.values() if row[name]]
+        named = [cell for cell in cells if _names_image(folder, cell)]
+        if cells and 2 * len(named) >= len(cells):
+            found.append(name)
+    return tuple(name for name in found if name not in ids) or tuple(found)
+
+
+def _names_image(folder: Path, cell: str) -> bool:
+    if is_image(Path(cell)):
+        return True
+    try:
+        return ("/" in cell or "." in cell or (folder / cell).is_dir()) and is_series(folder / cell)
+    except (OSError, ValueError):
+        return False
+
+
+def _class_names(table: Table, label: str) -> tuple[str, ...]:
+    """Sorted names, where the cells are no numbers and few enough."""
+    cells = sorted({row[label] for row in table.rows.values() if row[label]})
+    numbers = [cell for cell in cells if cell.replace(".", "", 1).isdigit()]
+    return tuple(cells) if not numbers and 2 <= len(cells) <= MOST_CLASSES else ()

@@ -1,0 +1,1 @@
+"""Reports and classes that follow the moves of an augmentation."""

@@ -1,0 +1,1 @@
+"""Is a synthetic volume a copy of a training volume, and do synthetic volumes differ from each other?"""

@@ -1,0 +1,1 @@
+"""Are synthetic volumes told from real ones?"""

@@ -1,0 +1,133 @@
+"""A classifier two-sample test of volumes: folds by patient, scores of the volumes left out, AUROC with interval.
+
+Lopez-Paz & Oquab, "Revisiting classifier two-sample tests", ICLR 2017; AUROC in place of accuracy.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.model_selection import StratifiedGroupKFold
+from threadpoolctl import threadpool_limits
+
+from synthaug.ground.seeding import derive_seed
+from synthaug.metrics.realism.critic import critic_scores
+from synthaug.statistics.intervals import Interval, draw_weights
+
+REPEATS = 3
+"""Divisions into folds that the statistics part is averaged over."""
+FOLDS = {"statistics": 5, "cnn": 3}
+"""Folds of each part."""
+RESAMPLES = 1000
+"""Bootstrap resamples of patients behind an interval."""
+
+Folds = list[tuple[np.ndarray, np.ndarray]]
+"""Training and test places of each fold."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is kept of one side's volumes, in an order drawn at random."""
+
+    groups: list[str]
+    """Patient of each (n,)."""
+    rows: np.ndarray
+    """Statistics (n, d)."""
+    crops: torch.Tensor | None
+    """Middle of each volume (n, C, x, y, z), float16."""
+
+    def first(self, count: int) -> "Side":
+        """The first volumes of it."""
+        return Side(self.groups[:count], self.rows[:count], None if self.crops is None else self.crops[:count])
+
+
+def compare_sides(
+    real: Side, other: Side, *, cnn: bool, seed: int, confidence: float
+) -> tuple[Interval | None, Interval | None]:
+    """AUROC by the statistics and by the network; None = too few patients, or no crops for the network.
+
+    Args:
+        real: One side; ``other`` is what is told from it.
+        other: The other side.
+        cnn: Whether the network judges too.
+        seed: Names folds, trees, weights and resamples.
+        confidence: Coverage of the intervals, in (0, 1).
+    """
+    labels = np.repeat([0, 1], [len(real.groups), len(other.groups)])
+    groups = [*real.groups, *other.groups]
+    rows = np.concatenate([real.rows, other.rows])
+    seeds = [derive_seed("realism folds", seed, repeat) for repeat in range(REPEATS)]
+    divisions = [folds for each in seeds if (folds := _folds(labels, groups, FOLDS["statistics"], seed=each))]
+    scored = [(_statistics_scores(rows, labels, folds, seed=seed), folds) for folds in divisions]
+    statistics = _auroc(scored, labels, groups, seed=seed, confidence=confidence)
+    folds = _folds(labels, groups, FOLDS["cnn"], seed=seed) if cnn else []
+    if not folds or real.crops is None or other.crops is None:
+        return statistics, None
+    scores = critic_scores(torch.cat([real.crops, other.crops]), labels, folds, seed=seed)
+    return statistics, _auroc([(scores, folds)], labels, groups, seed=seed, confidence=confidence)
+
+
+def _folds(labels: np.ndarray, groups: Sequence[str], count: int, *, seed: int) -> Folds:
+    """Folds that part no patient, each with both sides in training and test; [] = too few patients."""
+    patients = [len({group for group, side in zip(groups, labels, strict=True) if side == label}) for label in (0, 1)]
+    if min(patients) < count:
+        return []
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed % 2**32)
+    folds = list(splitter.split(labels, labels, groups))
+    return [fold for fold in folds if all(len(set(labels[part])) == 2 for part in fold)]
+
+
+def _statistics_scores(rows: np.ndarray, labels: np.ndarray, folds: Folds, *, seed: int) -> np.ndarray:
+    """Score of each volume, comparable within its fold: rank by a shrunk linear discriminant plus rank by trees.
+
+    The first sees small differences of many statistics, the second those that are not linear.
+    """
+    scores = np.zeros(len(labels))
+    for training, test in folds:
+        linear = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+        trees = ExtraTreesClassifier(100, min_samples_leaf=3, random_state=seed % 2**32)
+        with threadpool_limits(1, user_api="blas"):
+            linear.fit(rows[training], labels[training])
+            trees.fit(rows[training], labels[training])
+            scores[test] = rankdata(linear.decision_function(rows[test])) + rankdata(
+                trees.predict_proba(rows[test])[:, 1].round(9)
+            )
+    return scores
+
+
+def _auroc(
+    scored: Sequence[tuple[np.ndarray, Folds]],
+    labels: np.ndarray,
+    groups: Sequence[str],
+    *,
+    seed: int,
+    confidence: float,
+) -> Interval | None:
+    """AUROC over pairs of the same fold, and its bootstrap over patients; None = no such pairs.
+
+    Each end is that of the resampled AUROC with one tied volume added a side: an AUROC of 1 keeps a width.
+    """
+    real, other = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
+    right, pairs = np.zeros((2, len(real), len(other)))
+    for scores, folds in scored:
+        fold = np.full(len(labels), -1)
+        for number, (_, test) in enumerate(folds):
+            fold[test] = number
+        same = (fold[real][:, None] == fold[other]) & (fold[real][:, None] >= 0)
+        pairs += same
+        right += same * (np.sign(scores[other] - scores[real][:, None]) + 1) / 2
+    if not pairs.any():
+        return None
+    weights, _ = draw_weights(groups, labels, n_repeats=1, resamples=RESAMPLES, seed=seed)
+    ours, theirs = weights[:, real].astype(float), weights[:, other].astype(float)
+    won, all_pairs = (np.sum((ours @ matrix) * theirs, axis=1) for matrix in (right, pairs))
+    value = won[0] / all_pairs[0]
+    # Shares of pairs that a tied volume a side adds.
+    added = all_pairs[0] * ((len(real) + 1) * (len(other) + 1) / (len(real) * len(other)) - 1)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile((won[1:] + added / 2) / (all_pairs[1:] + added), [tail, 1 - tail])
+    return Interval(float(value), float(min(low, value)), float(max(high, value)))

@@ -1,0 +1,1 @@
+"""What people and the audit look at in a pool."""

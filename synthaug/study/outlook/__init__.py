@@ -1,0 +1,1 @@
+"""What a study will take and what it has taken."""

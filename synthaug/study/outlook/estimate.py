@@ -1,0 +1,192 @@
+"""How long a study will take on this machine: a few steps of each of its trainings, timed on volumes of noise."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+import torchio as tio
+
+from synthaug.augment.loading import BatchTransform
+from synthaug.augment.sampler import SyntheticSampler
+from synthaug.classify.augmentation import LabelledAugmentation, classical_batches
+from synthaug.classify.training import train_classifier
+from synthaug.config import Config, LabelRule, TrainingConfig
+from synthaug.data.reading.manifest import class_counts, make_subject, stack_images
+from synthaug.data.relabel.relabeller import Relabeller
+from synthaug.generate.levels import LatentSpace, fit_cascade, levels_of
+from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.stored.familiarity import Doubts
+from synthaug.generate.training.autoencoder import train_autoencoder
+from synthaug.generate.training.ldm import train_ldm
+from synthaug.ground.files import content_hash
+from synthaug.ground.seeding import torch_generator
+from synthaug.models.training.optimisation import OnStep
+from synthaug.study.grid import DATA, Cell
+
+TIMED_STEPS = 2
+"""Steps that are timed, after one that is not."""
+CLASSES = 2
+"""The data are not read, so that the number of classes is taken to be this."""
+
+
+def describe_time(cells: Sequence[Cell]) -> str:
+    """One line: the time that the stages and the cells of a study would take on this machine, if nothing is there yet.
+
+    Trainings of a generator that goes on from another, or with a text encoder from elsewhere, are not counted.
+    """
+    seconds = {"autoencoder": 0.0, "generator": 0.0, "pool": 0.0, "classifiers": 0.0}
+    stages, classifiers, generators, uncounted = {}, {}, {}, 0
+    for cell in cells:
+        settings = asdict(cell.config)
+        known = content_hash([settings["classifier"], settings["preprocess"], settings["data"]["images"]])
+        if known not in classifiers:
+            classifiers[known] = _classifier_seconds(cell.config)
+        seconds["classifiers"] += classifiers[known]
+        if cell.synthetic_fraction is not None and not cell.config.pool.path:
+            made = content_hash([settings[name] for name in (*DATA, "autoencoder", "generator", "pool")])
+            stages[made] = cell.config
+    for config in stages.values():
+        if config.pool.generator:
+            seconds["pool"] += _pool_seconds(config, CCELLAPipeline.from_pretrained(config.pool.generator))
+            continue
+        if config.generator.pretrained or config.generator.text_encoder.path:
+            uncounted += 1
+            continue
+        # Generators of other people, with the same settings, take as long.
+        settings = asdict(config)
+        alike = [settings[name] for name in ("preprocess", "autoencoder", "generator", "pool")]
+        known = content_hash([*alike, config.data.images])
+        if known not in generators:
+            generators[known] = _stage_seconds(config)
+        for name, value in generators[known].items():
+            seconds[name] += value
+    parts = ", ".join(f"{name} {_words(value)}" for name, value in seconds.items() if value)
+    missing = f"; {uncounted} generators are not counted" if uncounted else ""
+    return f"{len(cells)} cells; about {_words(sum(seconds.values()))} on this machine as it is now ({parts}){missing}"
+
+
+def _classifier_seconds(config: Config) -> float:
+    """Seconds of one cell's training."""
+    settings = config.classifier
+    subjects = _noise(config)
+    sampler = SyntheticSampler(subjects, None, batch_size=settings.batch_size(len(class_counts(subjects))))
+    images = config.data.images
+    augmentation: BatchTransform | None = None
+    if settings.moves:
+        augmentation = classical_batches(config.preprocess, images, settings.moves)
+    elif settings.augment == "labelled":  # noise, of which nothing is measured, takes as long
+        unmeasured = replace(config.data, measurements={}, label_rule=LabelRule())
+        relabeller = Relabeller.fit([], unmeasured, settings.geometry, rows={}, texts=False)
+        augmentation = LabelledAugmentation(relabeller, images, config.preprocess.spacing_mm)
+    short = replace(settings, training=_short(settings.training), evaluate_every=settings.training.steps, patience=0)
+
+    def train(on_step: OnStep) -> Any:
+        return train_classifier(
+            sampler.loader(batch_transform=augmentation),
+            subjects,
+            short,
+            images=config.data.images,
+            shape=config.preprocess.shape,
+            seed=0,
+            class_counts=class_counts(subjects),
+            on_step=on_step,
+        )
+
+    return _timed(train, settings.training.steps)[0]
+
+
+def _stage_seconds(config: Config) -> dict[str, float]:
+    """Seconds of an autoencoder, a generator and a pool."""
+    subjects = _noise(config)
+    volumes = torch.stack([stack_images(subject, config.data.images) for subject in subjects])
+    autoencoder, generator = config.autoencoder, config.generator
+    first = replace(autoencoder, monitor_every=0, training=_short(autoencoder.training))
+    levels = levels_of(generator, config.preprocess.shape)
+    short = [replace(level, steps=1 + TIMED_STEPS) for level in levels] if generator.latents == "cascade" else []
+    second = replace(generator, monitor_every=0, levels=short, training=_short(generator.training))
+    built: LatentSpace
+    seconds: dict[str, float] = {}
+    if generator.latents == "cascade":
+        built = fit_cascade(volumes, generator)
+    else:
+        seconds["autoencoder"], built = _timed(
+            lambda on_step: train_autoencoder(volumes, first, on_step=on_step), autoencoder.training.steps
+        )
+    ticks: list[float] = []
+    pipeline = train_ldm(
+        subjects,
+        built,
+        second,
+        preprocessing=config.preprocess,
+        images=config.data.images,
+        micro_batch=config.pool.sampling.micro_batch,
+        on_step=lambda step, values: ticks.append(time.monotonic()),
+    )
+    timed = 1 + TIMED_STEPS
+    seconds["generator"] = sum(
+        _a_step(ticks[number * timed : (number + 1) * timed]) * level.steps for number, level in enumerate(levels)
+    )
+    return {**seconds, "pool": _pool_seconds(config, pipeline)}
+
+
+def _pool_seconds(config: Config, pipeline: CCELLAPipeline) -> float:
+    sampling, batch = config.pool.sampling, config.pool.sampling.micro_batch
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.doubts = Doubts(told=("class", "unlike"))  # the reports below are no study's
+    started = time.monotonic()
+    pipeline(
+        ["noise"] * batch,
+        [0] * batch,
+        seeds=list(range(batch)),
+        num_inference_steps=TIMED_STEPS,
+        guidance_scale=sampling.guidance,
+    )
+    batches = -(-CLASSES * config.pool.per_class // batch)
+    return (time.monotonic() - started) * batches * sampling.steps / TIMED_STEPS
+
+
+def _timed(train: Callable[[OnStep], Any], steps: int) -> tuple[float, Any]:
+    """Seconds of a whole training of so many steps, from a few of them; and what it made."""
+    ticks: list[float] = []
+    made = train(lambda step, values: ticks.append(time.monotonic()))
+    return _a_step(ticks) * steps, made
+
+
+def _a_step(ticks: Sequence[float]) -> float:
+    """Seconds between one step's end and the next's; 0 where there were fewer than two.
+
+    Example:
+        >>> _a_step([1.0, 3.0, 5.0]), _a_step([])
+        (2.0, 0)
+    """
+    return (ticks[-1] - ticks[0]) / (len(ticks) - 1) if len(ticks) > 1 else 0
+
+
+def _short(training: TrainingConfig) -> TrainingConfig:
+    return replace(training, steps=1 + TIMED_STEPS, warmup=0)
+
+
+def _noise(config: Config) -> list[tio.Subject]:
+    """Four subjects of each class."""
+    shape, names = config.preprocess.shape, config.data.images
+    subjects = []
+    for index in range(4 * CLASSES):
+        generator = torch_generator("time estimate", index)
+        images = {name: tio.ScalarImage(tensor=torch.rand(1, *shape, generator=generator)) for name in names}
+        name = f"noise{index}"
+        subjects.append(make_subject(images, label=index % CLASSES, subject_id=name, patient_id=name, report=name))
+    return subjects
+
+
+def _words(seconds: float) -> str:
+    """A duration in the unit that suits it.
+
+    Example:
+        >>> _words(50), _words(400), _words(9000)
+        ('50 s', '7 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

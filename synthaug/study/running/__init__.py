@@ -1,0 +1,1 @@
+"""Cells and grids, run here or on Ray."""

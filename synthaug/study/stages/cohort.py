@@ -1,0 +1,92 @@
+"""Who a study is of: its subjects, dealt out by patient into training, validation and test."""
+
+from pathlib import Path
+from typing import Any
+
+import torchio as tio
+
+from synthaug.config import DataConfig, SplitConfig
+from synthaug.data.phantom import make_subjects
+from synthaug.data.reading.manifest import load_manifest, read_columns
+from synthaug.data.reports.writers import write_measurement_report
+from synthaug.data.sites import site_subjects
+from synthaug.data.splits import Split, fold_subjects, keep_training, load_split, split_subjects
+from synthaug.ground.errors import InputError
+from synthaug.ground.people import public_id
+from synthaug.ground.seeding import derive_seed
+
+
+def load_subjects(config: DataConfig) -> list[tio.Subject]:
+    """The subjects of a study: from its manifest, or phantoms. Reports are written where the manifest has none."""
+    if config.root is None:
+        phantom = config.phantom
+        if config.images != ["t2w"]:
+            raise InputError(f"Phantoms have the image 't2w', not {config.images}; set data.root to use a manifest.")
+        return make_subjects(
+            phantom.n,
+            phantom.positive_fraction,
+            phantom.seed,
+            shape=phantom.shape,
+            spacing_mm=phantom.spacing_mm,
+            difficulty=phantom.difficulty,
+            style=config.style,
+        )
+    write_report = None
+    if config.measurements:
+        if config.report:
+            raise InputError("Set data.report (a column of reports) or data.measurements (to write them), not both.")
+
+        def write_report(row: Any) -> str:
+            seed = derive_seed("report", row[config.subject])
+            return write_measurement_report(row, config.measurements, seed=seed, style=config.style)
+
+    subjects = load_manifest(
+        Path(config.root) / config.manifest,
+        config.images,
+        label=config.label,
+        classes=config.classes,
+        report=config.report,
+        subject=config.subject,
+        patient=config.patient,
+        unlabelled=config.unlabelled,
+        unreported=config.unreported,
+        affine=config.affine,
+        measured={column: measurement.missing for column, measurement in config.measurements.items()},
+        write_report=write_report,
+    )
+    if config.public:
+        for subject in subjects:
+            subject["patient_id"] = public_id(config.public, subject["patient_id"])
+    return subjects
+
+
+def draw_split(settings: SplitConfig, subjects: list[tio.Subject], data: DataConfig | None = None) -> Split:
+    """The split of a study: the saved one that it names, a fold, a site, or one drawn by patient.
+
+    Args:
+        settings: Which.
+        subjects: Of the study.
+        data: Where they come from, which names their sites.
+    """
+    if settings.file:
+        whole = load_split(settings.file, subjects)
+    elif settings.site:
+        sites = _sites_of(settings.site, data)
+        if settings.held_out is None:
+            known = sorted({sites[subject["subject_id"]] for subject in subjects})
+            raise InputError(
+                f"split.site needs split.held_out, the site to test: {', '.join(known)}, or an axis of them."
+            )
+        whole = site_subjects(subjects, sites, held_out=settings.held_out, val=settings.val, seed=settings.seed)
+    elif settings.folds:
+        whole = fold_subjects(subjects, folds=settings.folds, fold=settings.fold, val=settings.val, seed=settings.seed)
+    else:
+        whole = split_subjects(subjects, test=settings.test, val=settings.val, seed=settings.seed)
+    return keep_training(whole, settings.train, seed=settings.seed)
+
+
+def _sites_of(column: str, data: DataConfig | None) -> dict[str, str]:
+    """Site of each subject."""
+    if data is None or data.root is None:
+        raise InputError(f"split.site={column}: phantoms have no sites; set data.root.")
+    return read_columns(Path(data.root) / data.manifest, [column], subject=data.subject)[column]

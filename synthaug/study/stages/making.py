@@ -1,0 +1,213 @@
+"""Autoencoder, generator and pool of a study: each made once, by one bench, and found again by its id."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+import torchio as tio
+
+from synthaug.data.reading.manifest import class_counts, stack_images
+from synthaug.data.relabel.relabeller import Relabeller
+from synthaug.generate.encode import TensorCache
+from synthaug.generate.levels import LatentSpace, fit_cascade, total_steps
+from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.training.autoencoder import train_autoencoder
+from synthaug.generate.training.ldm import train_ldm
+from synthaug.ground.files import atomic_folder, write_json
+from synthaug.models.autoencoder import ImageAutoencoder
+from synthaug.models.training.optimisation import processes
+from synthaug.pool.pool import SyntheticPool
+from synthaug.study.events import Training, Watcher
+from synthaug.study.folder.claims import claimed
+from synthaug.study.folder.earlier import IDENTITY, tell_other_revision
+from synthaug.study.identity import Identity
+from synthaug.study.stages.pools import overrides_class, prompts_of, refuse_leaking_pool, refuse_leaks
+from synthaug.study.stages.preparation import Study
+
+WATCHED = 16
+"""Validation patients whose reconstructions whoever watches a training is shown."""
+COMPLETE = "complete.json"
+"""In a pool's folder: all of it is there."""
+
+
+def make_autoencoder(study: Study) -> LatentSpace:
+    """What is denoised, fitted to the training patients only; that of the pretrained generator, where there is one.
+
+    A cascade is fitted in a moment. An autoencoder is trained where it is missing, by one process; others wait.
+
+    Raises:
+        InputError: It cannot be trained.
+    """
+    if study.begun or study.design.latents == "cascade":
+        return _autoencoder(study)
+    with _alone(study, study.autoencoder_folder):
+        return _autoencoder(study)
+
+
+def make_generator(study: Study) -> CCELLAPipeline:
+    """The pipeline, trained on the training patients only: where it is missing, by one process; others wait.
+
+    Where a ready generator is named, it is that one.
+
+    Raises:
+        InputError: It cannot be trained, or has seen somebody who is chosen or tested by.
+    """
+    if study.ready:
+        return study.ready
+    folder = study.generator_folder
+    with _alone(study, folder):
+        if not folder.is_dir():
+            _train_generator(study)
+    pipeline = CCELLAPipeline.from_pretrained(folder)
+    refuse_leaks(pipeline.record.get("patients", []), study.split, source=str(folder))
+    return pipeline
+
+
+def has_pool(study: Study) -> bool:
+    """Whether the study's pool is complete, so that its generator is not needed."""
+    return study.given is not None or (study.pool_folder / COMPLETE).is_file()
+
+
+def make_pool(study: Study) -> SyntheticPool:
+    """The synthetic volumes: the given ones, or those made here; prompted by nobody who is chosen or tested by.
+
+    Benches that share the folder fill a pool together. A pool that is complete needs no generator.
+
+    Raises:
+        InputError: Generator or pool cannot be made, or come from somebody who is chosen or tested by.
+    """
+    if study.given:
+        return study.given
+    folder = study.pool_folder
+    if has_pool(study):
+        pool = SyntheticPool.open(folder, preprocessing=study.config.preprocess)
+    else:
+        tell_other_revision(folder, study.pool_identity)
+        pool = _build_pool(study, make_generator(study))
+    refuse_leaking_pool(pool, study.split)
+    return pool
+
+
+def _build_pool(study: Study, generator: CCELLAPipeline) -> SyntheticPool:
+    settings, folder = study.config.pool, study.pool_folder
+    labels = sorted(class_counts(study.split.train))
+    pool = SyntheticPool.build(
+        generator,
+        folder,
+        per_class=dict.fromkeys(labels, settings.per_class),
+        reports=prompts_of(settings, study.split),
+        seed=settings.seed,
+        sampling=settings.sampling,
+        override_class=overrides_class(settings, generator),
+        labels=settings.labels,
+        attempts=settings.attempts,
+        threads=settings.threads,
+        on_volume=study.progress("pool", settings.per_class * len(labels)),
+    )
+    write_json(folder / IDENTITY, study.pool_identity)
+    write_json(folder / COMPLETE, pool.summary())
+    return pool
+
+
+@contextlib.contextmanager
+def _alone(study: Study, folder: Path) -> Iterator[None]:
+    """Nobody else trains this while it is missing."""
+    if folder.is_dir():
+        yield
+        return
+    # One claim for both, as generators that go on from one autoencoder must not train it twice.
+    both = study.autoencoder_folder, study.generator_folder
+    with claimed(study.out, *both, what="training a generator"):
+        yield
+
+
+def _autoencoder(study: Study) -> LatentSpace:
+    if study.begun:
+        return study.begun.autoencoder
+    if study.design.latents == "cascade":
+        return fit_cascade(_volumes(study, study.split.train), study.design)
+    folder = study.autoencoder_folder
+    if not folder.is_dir():
+        tell_other_revision(folder, study.autoencoder_identity)
+        train, val = (_volumes(study, part) for part in (study.split.train, study.split.val))
+        with _watched(study, "autoencoder", study.autoencoder_id) as (monitor, on_step):
+            trained = train_autoencoder(
+                train,
+                study.config.autoencoder,
+                checkpoint=folder.with_suffix(".checkpoint"),
+                on_step=on_step,
+                validation=val[:WATCHED],
+                monitor=monitor.autoencoder if monitor else None,
+            )
+        _save_once(trained, folder, study.autoencoder_identity)
+    return ImageAutoencoder.from_pretrained(folder)
+
+
+def _train_generator(study: Study) -> None:
+    config, folder = study.config, study.generator_folder
+    tell_other_revision(folder, study.generator_identity)
+    autoencoder = _autoencoder(study)  # before the run begins that watches the generator
+    with _watched(study, "generator", study.generator_id) as (monitor, on_step):
+        trained = train_ldm(
+            study.split.train,
+            autoencoder,
+            study.design,
+            preprocessing=config.preprocess,
+            images=config.data.images,
+            micro_batch=config.pool.sampling.micro_batch,
+            checkpoint=folder.with_suffix(".checkpoint"),
+            on_step=on_step,
+            cache=TensorCache(study.out / "cache"),
+            validation=study.split.val,
+            monitor=monitor.generator if monitor else None,
+            relabeller=_relabeller(study),
+            stats=folder.with_suffix(".stats.jsonl"),
+        )
+    _save_once(trained, folder, study.generator_identity)
+
+
+def _volumes(study: Study, subjects: Sequence[tio.Subject]) -> torch.Tensor:
+    return torch.stack([stack_images(subject, study.config.data.images) for subject in subjects])
+
+
+def _relabeller(study: Study) -> Relabeller | None:
+    """What rewrites report and class of moved training volumes, where the generator is told of moves."""
+    config = study.config
+    if study.design.latents != "cascade" and config.data.wordings == 1:
+        return None
+    return Relabeller.fit(study.split.train, config.data, study.design.geometry)
+
+
+@contextlib.contextmanager
+def _watched(study: Study, stage: str, stage_id: str) -> Iterator[tuple[Watcher | None, Callable[..., None]]]:
+    """Who watches the stage's training, if anybody does, and what to call after each step."""
+    config = study.config
+    if not processes().is_main_process:
+        yield None, lambda *_: None
+        return
+    steps = config.autoencoder.training.steps
+    if stage == "generator":
+        steps = total_steps(study.design, config.preprocess.shape)
+    on_step = study.progress(stage, steps)
+    training = Training(study.out, stage, stage_id, config, study.split.val, study.split.train)
+    monitor = study.listener.training_begins(training)
+    if monitor is None:
+        yield None, on_step
+        return
+
+    def step(number: int, values: dict[str, float]) -> None:
+        on_step(number, values)
+        monitor.on_step(number, values)
+
+    yield monitor, step
+    monitor.finish()
+
+
+def _save_once(trained: ImageAutoencoder | CCELLAPipeline, folder: Path, identity: Identity) -> None:
+    """Of several processes (``accelerate launch``) the main one writes; the others wait for it."""
+    if processes().is_main_process:
+        with atomic_folder(folder) as temporary:
+            trained.save_pretrained(temporary)
+            write_json(temporary / IDENTITY, identity)
+    processes().wait_for_everyone()

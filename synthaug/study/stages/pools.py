@@ -1,0 +1,177 @@
+"""A study's pool: whose reports prompt it, and whom it must never have seen."""
+
+from collections.abc import Sequence
+
+import torchio as tio
+
+from synthaug.config import Config, PoolConfig, PreprocessConfig
+from synthaug.data.reading.manifest import class_counts
+from synthaug.data.reports.picai import read_marksheet
+from synthaug.data.splits import Split
+from synthaug.generate.diffusion import swap_scheduler
+from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.stored.record import preprocessing_of_record
+from synthaug.generate.stored.told import require_guidance
+from synthaug.generate.trial import require_steps
+from synthaug.ground.errors import InputError
+from synthaug.ground.people import PUBLIC, can_be_told, hashes_of
+from synthaug.pool.pool import SyntheticPool, require_preprocessing
+from synthaug.pool.prompts import Prompts, TrainingPrompts, WriterPrompts
+from synthaug.pool.report_file import read_report_file
+from synthaug.study.records.verdicts import UNKNOWN_COHORT as UNKNOWN_COHORT
+
+SAME_COHORT, OTHER_COHORT = "same cohort", "other cohort"
+"""Protocols: the generator was trained on exactly the classifier's training patients, or on others. Where nobody can
+tell, as they were not recorded, or under another institution's key, it is ``UNKNOWN_COHORT``."""
+WORDS = {
+    "training": "reports of training patients of the requested class",
+    "writer": "reports by the report writer, from findings of the requested class",
+    "reports": "reports of a file",
+    "adopted": "volumes of another system, taken over with their labels",
+}
+LABELS = {
+    "requested": "the requested class is the label",
+    "predicted": "the class that the generator predicted from the report is the label",
+    "agreed": "the requested class is the label, and the generator predicted the same one",
+}
+
+
+def prompts_of(config: PoolConfig, split: Split) -> Prompts:
+    """The prompts that a config asks for, of training patients only; written findings leave out who is held out.
+
+    Raises:
+        InputError: The file of reports or the marksheet cannot be read or lacks a class.
+    """
+    if config.reports:
+        return read_report_file(config.reports, unusable=config.unusable)
+    if config.prompts != "writer":
+        return TrainingPrompts(split.train)
+    if config.marksheet is None:
+        return WriterPrompts(style=config.style)
+    held_out = {subject["patient_id"] for subject in [*split.val, *split.test]}
+    # The marksheet of a public data set has its patients' plain ids.
+    public = next((patient.rpartition(":")[0] + ":" for patient in held_out if patient.startswith(f"{PUBLIC}:")), "")
+    rows = [row._replace(patient_id=public + row.patient_id) for row in read_marksheet(config.marksheet)]
+    return WriterPrompts([row for row in rows if row.patient_id not in held_out], style=config.style)
+
+
+def overrides_class(config: PoolConfig, generator: CCELLAPipeline) -> bool:
+    """Whether the class is told: asked for, or the variant knows it only when it is told."""
+    return config.prompts == "override" or generator.denoiser.conditioning.class_input == "true"
+
+
+def open_given_pool(config: Config, split: Split) -> SyntheticPool:
+    """Open the pool that a config names.
+
+    Raises:
+        InputError: No pool, another preprocessing, other images, or it saw a patient that is chosen or tested by.
+    """
+    pool = SyntheticPool.open(str(config.pool.path), preprocessing=config.preprocess)
+    require_images(pool, config.data.images)
+    refuse_leaking_pool(pool, split)
+    return pool
+
+
+def open_ready_generator(config: Config, split: Split) -> CCELLAPipeline:
+    """Open the generator that fills the pool as it is.
+
+    Raises:
+        InputError: There is none, it draws other images, classes or voxels, its sampler cannot be used as asked, or it
+            saw a patient that is chosen or tested by.
+    """
+    source, sampling = str(config.pool.generator), config.pool.sampling
+    pipeline = CCELLAPipeline.from_pretrained(source)
+    found = {
+        "images": (list(pipeline.config.images), list(config.data.images)),
+        "classes": (pipeline.denoiser.config.classes, len(class_counts(split.train))),
+    }
+    for name, (its, asked) in found.items():
+        if its != asked:
+            raise InputError(f"pool.generator={source}: draws {name} {its}, and the data has {asked}.")
+    header = {"preprocessing": pipeline.record.get("preprocessing"), **pipeline.config}
+    require_preprocessing(header, config.preprocess, source=f"pool.generator={source}")
+    require_guidance(pipeline.record, sampling.guidance)
+    require_steps(swap_scheduler(pipeline.scheduler, sampling.scheduler), sampling.steps)
+    refuse_leaks(pipeline.record.get("patients", []), split, source=source)
+    return pipeline
+
+
+def require_images(pool: SyntheticPool, images: Sequence[str]) -> None:
+    """InputError if the pool's subjects have other images, or in another order."""
+    if pool.images != images:
+        raise InputError(f"{pool.path}: the pool has images {pool.images}, and data.images is {images}.")
+
+
+def preprocessing_of(pool: SyntheticPool) -> PreprocessConfig:
+    """What real volumes go through to be as the pool's; of released generators shape and spacing alone are known, and
+    the percentiles are the published ones."""
+    known = {"percentiles": (0.0, 99.5)} | {name: pool.header[name] for name in ("shape", "spacing_mm")}
+    return preprocessing_of_record(pool.header.get("preprocessing") or known)
+
+
+def refuse_leaking_pool(pool: SyntheticPool, split: Split) -> None:
+    """InputError if generator or prompts come from a patient that the classifier is chosen or tested by."""
+    refuse_generator_leaks(pool, split)
+    patients = pool.header.get("prompts", {}).get("patients")
+    if patients is None:
+        raise InputError(
+            f"{pool.path}: does not say whose reports prompted it; build it with prompts that remember their patients "
+            "(TrainingPrompts or WriterPrompts)."
+        )
+    refuse_leaks(patients, split, source=str(pool.path), did="prompted with the report of")
+
+
+def refuse_generator_leaks(pool: SyntheticPool, split: Split) -> None:
+    """InputError if the generator was trained on a patient that is held out."""
+    refuse_leaks(pool.header["trained_on_patients"], split, source=str(pool.path), did="its generator was trained on")
+
+
+def refuse_leaks(seen: Sequence[str], split: Split, *, source: str, did: str = "trained on") -> None:
+    """InputError if ``seen`` (hashes of patients) has one that the classifier is chosen or tested by."""
+    known = set(seen)
+    for part in ("val", "test"):
+        for subject in getattr(split, part):
+            if known & hashes_of(subject["patient_id"]):
+                raise InputError(
+                    f"{source}: {did} patient {subject['patient_id']!r}, who is in the {part} part; "
+                    "use training patients only."
+                )
+
+
+def protocol_of(seen: Sequence[str], split: Split, *, known: bool = True) -> str:
+    """The protocol of a generator trained on ``seen`` (hashes of patients; none, or not ``known`` = not known).
+
+    Example:
+        >>> split = Split([{"patient_id": "phantom-1-0001"}], [], [])
+        >>> [protocol_of(seen, split) for seen in (sorted(hashes_of("phantom-1-0001")), ["0" * 16], [], ["ab-cd"])]
+        ['same cohort', 'other cohort', 'unknown cohort', 'unknown cohort']
+    """
+    if not seen or not known or not can_be_told(seen):
+        return UNKNOWN_COHORT
+    trained = [hashes_of(patient) for patient in {subject["patient_id"] for subject in split.train}]
+    same = all(hashes & set(seen) for hashes in trained) and set(seen) <= set[str]().union(*trained)
+    return SAME_COHORT if same else OTHER_COHORT
+
+
+def refuse_synthetic_subjects(subjects: Sequence[tio.Subject]) -> None:
+    """InputError where an exported pool is given as a study's data: its volumes would be split and tested on."""
+    for subject in subjects:
+        if subject["synthetic"]:
+            raise InputError(
+                f"{subject['subject_id']}: is synthetic, and a study splits and tests real subjects only; "
+                "take it out of the manifest and give its pool as pool.path."
+            )
+
+
+def describe_pool(pool: SyntheticPool) -> str:
+    """One line on a pool's prompts and labels, for people."""
+    header = pool.header
+    policy = header["prompts"].get("policy", "prompts that nobody recorded")
+    told = ", and the class vector is told" if header["override_class"] else ""
+    summary = pool.summary()
+    counts = f"requested {summary['requested']}, generated {summary['generated']}, kept {summary['kept']}"
+    dropped = f", {pool.dropped} left out as copies of training patients" if pool.dropped else ""
+    doubts = pool.doubts()
+    other = f", {doubts['contradicts']} reports read as another class than requested" if doubts["contradicts"] else ""
+    unlike = f", {doubts['unlike']} reports unlike those of the generator's training" if doubts["unlike"] else ""
+    return f"{WORDS.get(policy, policy)}{told}; {LABELS[header['labels']]}; {counts}{dropped}{other}{unlike}"

@@ -1,0 +1,268 @@
+"""Whom a study is of: subjects, split and one preprocessing, read and checked before anything is written."""
+
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torchio as tio
+
+from synthaug.classify.training import loss_weights
+from synthaug.config import ClassifierConfig, Config, GeneratorConfig
+from synthaug.data.duplicates import refuse_duplicate_images
+from synthaug.data.near_copies import Alike, tell_near_copies
+from synthaug.data.preprocess import preprocess
+from synthaug.data.reading.manifest import class_counts
+from synthaug.data.relabel.relabeller import Relabeller
+from synthaug.data.splits import Split, save_split
+from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.stored.record import patients_known, subjects_hash
+from synthaug.generate.training.continuing import with_own_design
+from synthaug.generate.training.networks import pretrained_generator
+from synthaug.ground.errors import InputError
+from synthaug.ground.files import content_hash, usable_folder
+from synthaug.ground.people import patient_hash
+from synthaug.models.classifier import build_classifier
+from synthaug.models.extractors.taps import crop_centre
+from synthaug.models.variants import VARIANTS
+from synthaug.pool.pool import SyntheticPool, reports_by_class
+from synthaug.pool.verdicts import dropped_from
+from synthaug.study.events import Listener, Progress, Silent
+from synthaug.study.identity import AUTOENCODER, GENERATOR, POOL, Identity, generator_causes, id_of, identify
+from synthaug.study.stages.checks import check_study, ignored_settings, say_once
+from synthaug.study.stages.cohort import draw_split, load_subjects
+from synthaug.study.stages.pools import (
+    open_given_pool,
+    open_ready_generator,
+    protocol_of,
+    refuse_leaks,
+    refuse_synthetic_subjects,
+)
+
+
+@dataclass
+class Study:
+    """The subjects of a study and what names its stages. :mod:`synthaug.study.stages.making` makes these."""
+
+    config: Config
+    out: Path
+    progress: Progress
+    subjects: list[tio.Subject]
+    split: Split
+    """Preprocessed."""
+    listener: Listener = field(default_factory=Silent)
+    near_copies: list[Alike] = field(default_factory=list)
+    """Pairs of patients with nearly one image or report."""
+    design: GeneratorConfig = None  # type: ignore[assignment]  # follows from config
+    """Settings of the generator, with what a pretrained one brings."""
+    begun: CCELLAPipeline | None = None
+    """The generator that the training goes on from, if any."""
+    ready: CCELLAPipeline | None = None
+    """The generator that fills the pool as it is, if one is named."""
+    given: SyntheticPool | None = None
+    """The pool that was built before, if one is named."""
+    _relabellers: dict[str, Relabeller] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.design = self.design or self.config.generator
+
+    @classmethod
+    def start(cls, config: Config, out: Path, progress: Progress, listener: Listener | None = None) -> "Study":
+        """Read and check all input, and only then write to ``out``.
+
+        Raises:
+            InputError: Anything about the data, the split or the folder cannot be used.
+        """
+        study = cls.read(config, out, progress, listener, generates=True)
+        study.write_split("split.csv")
+        return study
+
+    @classmethod
+    def read(
+        cls,
+        config: Config,
+        out: Path,
+        progress: Progress,
+        listener: Listener | None = None,
+        *,
+        generates: bool | None = None,
+    ) -> "Study":
+        """Read and check all input; nothing is written.
+
+        Args:
+            config: The study.
+            out: Its folder.
+            progress: Bars of the stages.
+            listener: Hears of the trainings; None = nobody does.
+            generates: Whether synthetic volumes are made; None = as the regimes ask.
+
+        Raises:
+            InputError: Anything about the settings, the data or the split cannot be used.
+        """
+        check_study(config, generates=generates)
+        for line in ignored_settings(config):
+            say_once(line)
+        subjects = load_subjects(config.data)
+        refuse_synthetic_subjects(subjects)
+        study = cls(config, out, progress, subjects, Split([], [], []), listener or Silent())
+        study.refuse_classifier(config.classifier)
+        drawn = draw_split(config.split, subjects, config.data)
+        if config.study.synthetic if generates is None else generates:
+            if config.pool.path:
+                study.given = open_given_pool(config, drawn)
+            elif config.pool.generator:
+                study.ready = open_ready_generator(config, drawn)
+            else:
+                study.design = with_own_design(config.generator)
+                _refuse_classes_without_reports(study.design.variant, drawn)
+                study.begun = _open_pretrained(study.design, config, drawn)
+        study.split = _prepare(config, drawn)
+        if config.data.root is not None:
+            study.near_copies = tell_near_copies(study.split, config.data.images)
+        return study
+
+    def refuse_classifier(self, config: ClassifierConfig) -> None:
+        """InputError if a classifier cannot take the volumes: not to be found out after a generator's training."""
+        classes, channels = len(class_counts(self.subjects)), len(self.config.data.images)
+        loss_weights(config, classes=classes, class_counts=class_counts(self.subjects))
+        build_classifier(config, in_channels=channels, classes=classes, shape=self.config.preprocess.shape, seed=0)
+        if config.augment == "labelled" and self.split.train:
+            self.relabeller(config)
+
+    def relabeller(self, config: ClassifierConfig) -> Relabeller:
+        """Rewrites the class of what a classifier's labelled augmentation moves; fitted on the training subjects.
+
+        Raises:
+            InputError: The label rule cannot be used.
+        """
+        name = content_hash(asdict(config.geometry))
+        if name not in self._relabellers:
+            fitted = Relabeller.fit(self.split.train, self.config.data, config.geometry, texts=False)
+            self._relabellers[name] = fitted
+        return self._relabellers[name]
+
+    def write_split(self, name: str) -> None:
+        """Write who trains, chooses and tests to the output folder; InputError if nothing can be written there."""
+        save_split(self.split, usable_folder(self.out) / name)
+
+    @cached_property
+    def part_ids(self) -> dict[str, str]:
+        """Hash of each part of the split, preprocessed, by its name."""
+        return {name: subjects_hash(part, self.config.data.images) for name, part in self.split.parts()}
+
+    @property
+    def train_id(self) -> str:
+        """Hash of the preprocessed training subjects."""
+        return self.part_ids["train"]
+
+    @cached_property
+    def data_id(self) -> str:
+        """Hash of all parts of the split, preprocessed."""
+        return content_hash([*self.part_ids.values()])
+
+    @property
+    def autoencoder_identity(self) -> Identity:
+        """What the autoencoder depends on; a cascade is fitted to the training volumes, and that of a generator that
+        is gone on from stays as it is."""
+        if self.begun:
+            return {"pretrained": self.begun.fingerprint}
+        if self.design.latents == "cascade":
+            return {"cascade": self.train_id}
+        return identify(AUTOENCODER, asdict(self.config.autoencoder), train=self.train_id)
+
+    @property
+    def generator_identity(self) -> Identity:
+        """What the generator depends on."""
+        if self.ready:
+            return {"ready": self.ready.fingerprint}
+        causes = {"train": self.train_id, "autoencoder": self.autoencoder_identity, **generator_causes(self.config)}
+        if self.design.monitor_every:
+            causes["val"] = self.part_ids["val"]  # chooses the weights that are kept
+        return identify(GENERATOR, asdict(self.design), **causes)
+
+    @property
+    def pool_identity(self) -> Identity:
+        """What the volumes of a pool that is made here depend on."""
+        return identify(POOL, asdict(self.config.pool), generator=self.generator_identity)
+
+    @cached_property
+    def autoencoder_id(self) -> str:
+        """Names the autoencoder."""
+        return id_of(self.autoencoder_identity)
+
+    @cached_property
+    def generator_id(self) -> str:
+        """Names the generator."""
+        return id_of(self.generator_identity)
+
+    @property
+    def autoencoder_folder(self) -> Path:
+        """Where the autoencoder is made."""
+        return self.out / f"autoencoder-{self.autoencoder_id}"
+
+    @property
+    def generator_folder(self) -> Path:
+        """Where the generator is made."""
+        return self.out / f"generator-{self.generator_id}"
+
+    @cached_property
+    def pool_folder(self) -> Path:
+        """Where the pool is made."""
+        return self.out / f"pool-{id_of(self.pool_identity)}"
+
+    def identify_pool(self) -> Identity:
+        """What names the pool, with the copies that an audit left out of it: without them it is another pool.
+
+        The folder is read for them.
+        """
+        if self.given:
+            return {"given": self.given.identity}
+        dropped = dropped_from(self.pool_folder)
+        return {**self.pool_identity, "dropped": dropped} if dropped else self.pool_identity
+
+    @cached_property
+    def protocol(self) -> str:
+        """Whether the generator was trained on exactly the classifier's training patients; nothing is made for it."""
+        if self.given:
+            header = self.given.header
+            return protocol_of(header["trained_on_patients"], self.split, known=patients_known(header))
+        ours = {patient_hash(subject["patient_id"]) for subject in self.split.train}
+        earlier = self.ready or self.begun
+        before = ours if earlier is None else set(earlier.record.get("patients", []))
+        seen = before if self.ready else ours | before
+        # A generator that began with patients that nobody recorded may have seen anybody.
+        known = earlier is None or patients_known(earlier.record)
+        return protocol_of(sorted(seen) if before else [], self.split, known=known)
+
+
+def _open_pretrained(design: GeneratorConfig, config: Config, split: Split) -> CCELLAPipeline | None:
+    """The generator to go on from; InputError if it has seen somebody who is chosen or tested by."""
+    if not design.pretrained:
+        return None
+    classes, sequences = len(class_counts(split.train)), len(config.data.images)
+    begun = pretrained_generator(design, classes=classes, sequences=sequences)
+    begun.autoencoder.latent_shape(0, config.preprocess.shape)
+    refuse_leaks(begun.record.get("patients", []), split, source=design.pretrained)
+    return begun
+
+
+def _prepare(config: Config, drawn: Split) -> Split:
+    """The split, preprocessed; no image stands on two sides of it."""
+    images, centre = config.data.images, crop_centre(config.preprocess)
+    split = Split(*(preprocess(part, config.preprocess, images, centre=centre) for _, part in drawn.parts()))
+    refuse_duplicate_images(split, images)
+    return split
+
+
+def _refuse_classes_without_reports(variant: str, split: Split) -> None:
+    """A generator that reads the class in the report cannot learn one that no report speaks of, nor one without any."""
+    conditioning = VARIANTS[variant]
+    if not conditioning.text:
+        return
+    if conditioning.class_input == "true" and any(subject["report"] for subject in split.train):
+        return
+    for label, reports in reports_by_class(split.train).items():
+        if not any(reports):
+            raise InputError(
+                f"No training subject of class {label} has a report; generator.variant={variant!r} "
+                "learns from reports; set data.report or data.measurements, or generator.variant=radmaisi."
+            )

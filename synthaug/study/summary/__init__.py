@@ -1,0 +1,1 @@
+"""Cells gathered to arms, and arms to the summary."""
