@@ -82,7 +82,7 @@ def test_the_bench_without_settings_is_the_demonstration(tmp_path, capsys):
 
 
 def test_the_demonstration_says_what_it_shows(ready, tmp_path, capsys):
-    words = settings_of(ready, "--study.name", DEMO, "--split.train", "8", "--classifier.training.steps", "2")
+    words = settings_of(ready, "--study.demonstration", "true", "--split.train", "8", "--classifier.training.steps", "2")
     words += ["--classifier.training.warmup", "0", "--classifier.channels", "[4,4,8,8]", "--metrics.bootstrap", "20"]
     assert run_command("bench", [*words, "--metrics.permutations", "20", "--out", str(tmp_path / "run")]) == 0
     told = capsys.readouterr()
@@ -90,3 +90,26 @@ def test_the_demonstration_says_what_it_shows(ready, tmp_path, capsys):
     assert ("Shown: 8 training patients" if shown else "Not clear this time: 8 training patients") in told.out
     assert "stage 2 of 6" in told.err
     assert read_summary(tmp_path / "run" / "summary.json").cells == 9
+
+
+def test_reports_of_a_file_name_the_pool_by_what_they_say(ready, tmp_path):
+    """The same path with other reports is another pool; another path with the same reports is the same one."""
+    said = ["report,label", "Lesion on the left.,1", "No lesion.,0"]
+
+    def folder_of(name, lines):
+        (tmp_path / name).write_text("\n".join(lines))
+        return study_of(ready, tmp_path, "--pool.reports", str(tmp_path / name)).pool_folder
+
+    first = folder_of("reports.csv", said)
+    assert folder_of("moved.csv", said) == first
+    assert folder_of("reports.csv", [*said[:2], "No lesion at all.,0"]) != first
+
+
+def test_training_reports_name_the_pool_of_a_ready_generator(ready, tmp_path):
+    """Its weights say nothing of who prompts it, so that two splits in one folder need two pools."""
+    folders = {study_of(ready, tmp_path, "--split.seed", str(seed)).pool_folder for seed in (0, 1)}
+    assert len(folders) == 2
+    written = {
+        study_of(ready, tmp_path, "--split.seed", str(seed), "--pool.prompts", "writer").pool_folder for seed in (0, 1)
+    }
+    assert len(written) == 1

@@ -1,7 +1,6 @@
 """Drawn places become subjects: the data set behind a batch sampler, and the loader that counts what it hands over."""
 
 import copy
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from synthaug.augment.fit import Look, require_alike, require_mixture, require_p
 from synthaug.augment.plan import Draw
 from synthaug.augment.source import Source, as_source
 from synthaug.ground.errors import InputError
+from synthaug.ground.forks import in_forked_children
 from synthaug.ground.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ BatchTransform = Callable[[Sequence[tio.Subject], Sequence[int]], list[tio.Subje
 
 _GLOBAL_GENERATOR = threading.RLock()
 """Held while a transform draws from the global generator: workers may be threads, as in MONAI's ThreadDataLoader."""
-os.register_at_fork(after_in_child=_GLOBAL_GENERATOR._at_fork_reinit)  # type: ignore[attr-defined]
+in_forked_children(_GLOBAL_GENERATOR._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 HEADERS = 512

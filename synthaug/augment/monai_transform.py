@@ -1,7 +1,6 @@
 """What ``SyntheticAugment`` is in torchio, as MONAI transforms: of dictionaries, and of arrays."""
 
 import copy
-import os
 import threading
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Self
@@ -20,11 +19,12 @@ from synthaug.augment.source import Source, as_source, open_source
 from synthaug.augment.transform import UNKNOWN
 from synthaug.data.reading.manifest import class_index
 from synthaug.ground.errors import InputError
+from synthaug.ground.forks import in_forked_children
 from synthaug.ground.seeding import derive_seed
 
 _DRAWING = threading.Lock()
 """Held from a draw to its use: workers may be threads that share one transform, as in MONAI's ThreadDataLoader."""
-os.register_at_fork(after_in_child=_DRAWING._at_fork_reinit)  # type: ignore[attr-defined]
+in_forked_children(_DRAWING._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 class SyntheticAugmentd(RandomizableTransform, MapTransform):

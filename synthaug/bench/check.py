@@ -1,6 +1,5 @@
 """``synthaug check FOLDER|CSV``: read everything, tell the problems, propose a config."""
 
-import resource
 import sys
 import textwrap
 from pathlib import Path
@@ -23,6 +22,7 @@ from synthaug.data.reading.survey import Problem, Survey, survey_manifest
 from synthaug.data.reading.tables import read_table
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import write_text
+from synthaug.models.training_log import peak_memory_mb
 from synthaug.statistics.detectable import POWER, planned_difference
 
 MARK = "# Written by `synthaug check`."
@@ -217,8 +217,7 @@ def _time_and_memory(preset: str, target: Path, found: Survey, plan: GridPlan) -
 
     told = describe_time(describe_cells(read_config(["--preset", preset, "--config", str(target)], exits=False)))
     held = len(found.subjects) * len(found.images) * int(np.prod(plan.shape)) * 4 / 2**30
-    unit = 2**20 if sys.platform == "linux" else 2**30  # Linux tells kibibytes, macOS bytes
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    peak = peak_memory_mb() / 1024
     return f"time: {told}\nmemory: about {peak + held:.1f} GiB, of which the volumes are {held:.2f}"
 
 

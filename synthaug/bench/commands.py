@@ -358,7 +358,7 @@ def _run_bench(command: str, config: Config, out: Path, execution: ExecutionConf
         for cell in summary.failed:
             print(f"failed: {cell['regime']} seed {cell['seed']}: {cell['error']}", file=sys.stderr)
         print(f"report: {out / 'report.html'}\nMLflow: {_where_in_mlflow(out)}")
-        if config.study.name == DEMO and config.data.root is None:
+        if config.study.demonstration and config.data.root is None:
             print(_demonstrated(config, helped=summary.verdict.kind == "helped"))
     return 1 if summary.failed else 0
 

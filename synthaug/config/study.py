@@ -123,6 +123,8 @@ class StudyConfig:
 
     name: str = "quickstart"
     """Name of the MLflow experiment."""
+    demonstration: bool = False
+    """End with what a study of generated phantoms has shown and what not, and with the commands for own data."""
     regimes: list[Regime] = field(default_factory=lambda: ["real", "synthetic", "mixed"])
     """Which ways to train are compared: on real data, on synthetic data, on both at once, or on both one after the
     other (finetuned: pre-trained on the pool, then fine-tuned on the real training set)."""

@@ -10,6 +10,8 @@ import threading
 import time
 from typing import IO
 
+from synthaug.ground.forks import in_forked_children
+
 BEAT_SECONDS = 30.0
 STALE_SECONDS = 600.0
 """Many beats: a machine may be very busy, and the clocks of two machines differ."""
@@ -62,4 +64,4 @@ def _forget() -> None:
     _thread, _lock = None, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget)
+in_forked_children(_forget)

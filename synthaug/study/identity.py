@@ -159,9 +159,7 @@ POOL = Stage(
         "seed": 0,
         "prompts": "training",
         "style": "template",
-        "reports": None,
         "unusable": "refuse",
-        "marksheet": None,
         "labels": "requested",
         "attempts": 4,
         "threads": None,
@@ -201,6 +199,8 @@ WITHOUT_RESULT = (
     "generator.pretrained",  # its weights are named, wherever they lie
     "pool.path",  # its volumes are named
     "pool.generator",  # its weights are named, wherever they lie
+    "pool.reports",  # its rows are named, wherever they lie
+    "pool.marksheet",
 )
 """Settings of the stages that change no result."""
 

@@ -1,7 +1,6 @@
 """A training's own record: one line of JSON every few steps (``stats.jsonl``)."""
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -65,5 +64,12 @@ class TrainingLog:
 
 def peak_memory_mb() -> int:
     """Largest resident size of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        used = psutil.Process().memory_info()
+        return getattr(used, "peak_wset", used.rss) // 1024**2
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kibibytes on Linux, bytes on macOS
     return peak // (1024**2 if sys.platform == "darwin" else 1024)

@@ -22,7 +22,7 @@ from synthaug.study.events import Training, Watcher
 from synthaug.study.folder.claims import claimed
 from synthaug.study.folder.earlier import IDENTITY, tell_other_revision
 from synthaug.study.identity import Identity
-from synthaug.study.stages.pools import overrides_class, prompts_of, refuse_leaking_pool, refuse_leaks
+from synthaug.study.stages.pools import overrides_class, refuse_leaking_pool, refuse_leaks
 from synthaug.study.stages.preparation import Study
 
 WATCHED = 16
@@ -96,7 +96,7 @@ def _build_pool(study: Study, generator: CCELLAPipeline) -> SyntheticPool:
         generator,
         folder,
         per_class=dict.fromkeys(labels, settings.per_class),
-        reports=prompts_of(settings, study.split),
+        reports=study.prompts,
         seed=settings.seed,
         sampling=settings.sampling,
         override_class=overrides_class(settings, generator),

@@ -25,6 +25,7 @@ from synthaug.models.classifier import build_classifier
 from synthaug.models.extractors.taps import crop_centre
 from synthaug.models.variants import VARIANTS
 from synthaug.pool.pool import SyntheticPool, reports_by_class
+from synthaug.pool.prompts import Prompts, describe
 from synthaug.pool.verdicts import dropped_from
 from synthaug.study.events import Listener, Progress, Silent
 from synthaug.study.identity import AUTOENCODER, GENERATOR, POOL, Identity, generator_causes, id_of, identify
@@ -33,6 +34,7 @@ from synthaug.study.stages.cohort import draw_split, load_subjects
 from synthaug.study.stages.pools import (
     open_given_pool,
     open_ready_generator,
+    prompts_of,
     protocol_of,
     refuse_leaks,
     refuse_synthetic_subjects,
@@ -182,7 +184,24 @@ class Study:
     @property
     def pool_identity(self) -> Identity:
         """What the volumes of a pool that is made here depend on."""
-        return identify(POOL, asdict(self.config.pool), generator=self.generator_identity)
+        causes = {"prompts": content_hash(describe(self.prompts))} if self._prompts_are_named else {}
+        return identify(POOL, asdict(self.config.pool), generator=self.generator_identity, **causes)
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """Whose reports the pool is prompted with.
+
+        Raises:
+            InputError: The file of reports or the marksheet cannot be read or lacks a class.
+        """
+        return prompts_of(self.config.pool, self.split)
+
+    @property
+    def _prompts_are_named(self) -> bool:
+        """Whether settings and generator leave open what the reports say: a file has them, or, beside a ready
+        generator, the training subjects."""
+        pool = self.config.pool
+        return bool(pool.reports or pool.marksheet or (self.ready and pool.prompts != "writer"))
 
     @cached_property
     def autoencoder_id(self) -> str:
