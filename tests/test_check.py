@@ -6,12 +6,14 @@ import pytest
 import yaml
 from dicom_files import VALUES, write_series
 
+from synthaug.bench.check import check_data
 from synthaug.bench.commands import main, read_config
 from synthaug.data.reading.folders import draft_manifest
-from synthaug.data.reading.plan import plan_grid
+from synthaug.data.reading.plan import COARSEST, plan_grid, propose_grid
 from synthaug.data.reading.survey import Look, survey_manifest
 from synthaug.ground.errors import InputError
 from synthaug.statistics.detectable import planned_difference, seen_difference
+from synthaug.study.stages.cohort import load_subjects
 
 
 def volume(seed):
@@ -138,6 +140,49 @@ def test_a_grid_covers_the_median_field_and_stays_within_its_voxels():
     assert (extent >= np.array([153.6, 153.6, 90]) - 0.5).all()
     assert "1 of 5 images" in plan.reason
     assert plan_grid(looks, voxels=2**24).spacing_mm == (0.6, 0.6, 3.0)
+
+
+def test_fine_scans_are_cropped_before_they_become_too_coarse():
+    prostates = [Look((384, 384, 20), (0.5, 0.5, 3.0), "LPS", (0, 1, 2))] * 3
+    plan = propose_grid(prostates, voxels=2**16)
+    assert np.prod(plan.shape) <= 2**16
+    assert max(plan.spacing_mm[:2]) <= COARSEST * 0.5
+    assert plan.whole == plan_grid(prostates, voxels=2**16)
+    assert min(np.multiply(plan.shape, plan.spacing_mm)) >= 60  # a prostate and what lies around it
+    assert propose_grid(prostates, voxels=2**20).whole is None
+    small = [Look((32, 40, 24), (1.0, 1.0, 1.0), "LPS", (0, 1, 2))]
+    assert propose_grid(small, voxels=2**16).shape == (32, 40, 24)
+
+
+def test_air_around_what_is_scanned_is_left_out(tmp_path):
+    values = np.zeros((40, 40, 16), np.float32)
+    values[9:31, 4:36, :] = np.random.default_rng(0).random((22, 32, 16)) + 1
+    for number in range(2):
+        save(tmp_path / f"{number}.nii", values + 0.01 * number * (values > 0))
+    (tmp_path / "manifest.csv").write_text("subject_id,mri,label\na,0.nii,0\nb,1.nii,1\n")
+    looks = survey_manifest(tmp_path / "manifest.csv").looks["mri"]
+    assert looks[0].foreground_mm == (22.0, 32.0, 32.0)
+    assert propose_grid(looks, voxels=2**20).shape == (24, 32, 16)
+
+
+def test_reports_can_be_written_from_measured_columns(data, tmp_path, capsys):
+    header, *rows = (data / "manifest.csv").read_text().splitlines()
+    rows = [row.rpartition(",")[0] + f",{2000 + 10 * number},{'LR'[number % 2]}" for number, row in enumerate(rows)]
+    header = header.replace("report", "gland_volume_mm3,side")
+    (data / "manifest.csv").write_text("\n".join([header, *rows]))
+    target = tmp_path / "config.yaml"
+    assert check(data, "--out", target) == 0
+    assert "gland_volume_mm3, side" in capsys.readouterr().out
+    assert read_config(["--config", str(target)]).generator.variant == "radmaisi"
+    assert check(data, "--measurements", "[gland_volume_mm3, side]", "--out", target) == 0
+    config = read_config(["--config", str(target)])
+    volume, side = config.data.measurements.values()
+    assert (volume.name, volume.unit, side.side, config.generator.variant) == ("gland volume", "mm3", "swaps", "ccella")
+    assert all(subject["report"] for subject in load_subjects(config.data))
+    rows[3] = rows[3].replace(",2030,", ",much,")
+    rows[4] = rows[4].replace(",2040,", ",,")
+    (data / "manifest.csv").write_text("\n".join([header, *rows]))
+    assert [(each.row, each.file) for each in check_data(config.data)] == [(5, "manifest.csv"), (6, "manifest.csv")]
 
 
 def test_the_difference_that_can_be_shown_falls_with_the_root_of_the_patients():

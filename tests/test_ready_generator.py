@@ -82,7 +82,9 @@ def test_the_bench_without_settings_is_the_demonstration(tmp_path, capsys):
 
 
 def test_the_demonstration_says_what_it_shows(ready, tmp_path, capsys):
-    words = settings_of(ready, "--study.demonstration", "true", "--split.train", "8", "--classifier.training.steps", "2")
+    words = settings_of(
+        ready, "--study.demonstration", "true", "--split.train", "8", "--classifier.training.steps", "2"
+    )
     words += ["--classifier.training.warmup", "0", "--classifier.channels", "[4,4,8,8]", "--metrics.bootstrap", "20"]
     assert run_command("bench", [*words, "--metrics.permutations", "20", "--out", str(tmp_path / "run")]) == 0
     told = capsys.readouterr()

@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import yaml
 from tqdm import tqdm
 
 from synthaug.bench.findings import SHOWN, describe, tell_problems, too_few
-from synthaug.config import DataConfig, PreprocessConfig
+from synthaug.config import DataConfig, MeasurementConfig, PreprocessConfig
 from synthaug.data.duplicates import image_hash
 from synthaug.data.near_copies import find_near_copies
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.folders import draft_manifest
-from synthaug.data.reading.plan import GridPlan, plan_grid
+from synthaug.data.reading.plan import GridPlan, plan_grid, propose_grid
 from synthaug.data.reading.survey import Problem, Survey, survey_manifest
 from synthaug.data.reading.tables import read_table
 from synthaug.ground.errors import InputError
@@ -43,6 +44,7 @@ def check(
     label: str = "label",
     classes: list[str] | None = None,
     report: str | None = None,
+    measurements: list[str] | None = None,
     subject: str = "subject_id",
     patient: str = "patient_id",
     out: str = "config.yaml",
@@ -56,6 +58,7 @@ def check(
         label: Column of the class.
         classes: Names of the classes in the order that numbers them; none = sorted.
         report: Column of the reports; none = report, where there is one.
+        measurements: Columns of numbers, or of left and right, that reports are written from where there are none.
         subject: Column that names the subject.
         patient: Column that names the patient.
         out: Config to write.
@@ -72,6 +75,7 @@ def check(
         label=label,
         classes=classes or (),
         report=report,
+        measurements=measurements or (),
         subject=subject,
         patient=patient,
     )
@@ -81,7 +85,7 @@ def check(
     plan = None
     if found.subjects:
         preset = "small-gpu" if torch.cuda.is_available() else "cpu"
-        plan = plan_grid(found.looks[found.images[0]], voxels=VOXELS[preset])
+        plan = propose_grid(found.looks[found.images[0]], voxels=VOXELS[preset])
         for line in tell_copies(found):
             print(line)
     problems = [*found.problems, *too_few(found)]
@@ -112,6 +116,8 @@ def check_data(config: DataConfig) -> list[Problem]:
         label=config.label,
         classes=config.classes,
         report=config.report,
+        measurements=config.measurements,
+        style=config.style,
         subject=config.subject,
         patient=config.patient,
         affine=config.affine,
@@ -151,18 +157,20 @@ def tell_copies(found: Survey) -> list[str]:
 
 def config_text(found: Survey, plan: GridPlan, columns: dict[str, str]) -> str:
     """The config as YAML, each choice under its reason."""
-    told, usual = found.manifest, DataConfig()
+    told, usual, measured = found.manifest, DataConfig(), bool(found.measurements)
     data: dict[str, Any] = {"root": str(told.parent)}
     data |= {"manifest": told.name} if told.name != usual.manifest else {}
     data |= {"images": list(found.images)}
     data |= {name: column for name, column in columns.items() if column != getattr(usual, name)}
     data |= {"classes": list(found.classes)} if found.classes else {}
     data |= {"unlabelled": "leave_out"} if found.unlabelled else {}
-    if found.report:
-        data |= {"report": found.report} | ({"unreported": "keep"} if found.unreported else {})
+    data |= {"report": found.report} if found.report else {}
+    data |= {"measurements": {name: _given(each) for name, each in found.measurements.items()}} if measured else {}
+    data |= {"unreported": "keep"} if found.unreported else {}
     variant, why = choose_variant(found)
     grid = {"shape": list(plan.shape), "spacing_mm": list(plan.spacing_mm)}
-    sections = [("", {"data": data}), (plan.reason, {"preprocess": grid}), (why, {"generator": {"variant": variant}})]
+    reason = f"{plan.reason} {_told_whole(plan)}".strip()
+    sections = [("", {"data": data}), (reason, {"preprocess": grid}), (why, {"generator": {"variant": variant}})]
     parts = [f"{MARK} Read it, change it, and run it behind a preset.\n"]
     for reason, section in sections:
         comment = textwrap.fill(reason, 110, initial_indent="# ", subsequent_indent="# ") + "\n" if reason else ""
@@ -172,7 +180,9 @@ def config_text(found: Survey, plan: GridPlan, columns: dict[str, str]) -> str:
 
 def choose_variant(found: Survey) -> tuple[str, str]:
     """A generator for the data, with its reason."""
-    have = len(found.subjects) - found.unreported if found.report else 0
+    have = len(found.subjects) - found.unreported if found.report or found.measurements else 0
+    if found.measurements and have >= ENOUGH_REPORTS * len(found.subjects):
+        return "ccella", f"reports are written from {', '.join(found.measurements)}: CCELLA reads them."
     if have >= ENOUGH_REPORTS * len(found.subjects):
         return "ccella", f"{have} of {len(found.subjects)} subjects have a report: CCELLA reads them."
     return "radmaisi", f"{have} of {len(found.subjects)} subjects have a report: RADMAISI is told the class instead."
@@ -192,12 +202,31 @@ def advise(found: Survey, plan: GridPlan) -> list[str]:
         f"about {sum(tested.values())} patients are tested, {rare} of the rarest class: {_reach(rare, rest)}; "
         "folds test every patient: --split.folds 5.",
     ]
+    lines += [_told_whole(plan)] if plan.whole else []
+    if found.measurable and not (found.report or found.measurements):
+        lines.append(
+            f"columns of measurements: {', '.join(found.measurable)}; reports can be written from them, for ccella: "
+            f'--measurements "[{found.measurable[0]}]".'
+        )
     if training < FEW:
         lines.append(
             f"about {training} patients train: a generator from nothing learns so few by heart; go on from one "
             "of other patients (generator.pretrained), or read the study's share of copies first."
         )
     return lines
+
+
+def _told_whole(plan: GridPlan) -> str:
+    """The grid that crops nothing, where the proposed one crops."""
+    if plan.whole is None:
+        return ""
+    return f"The whole field of view would be shape {list(plan.whole.shape)}, spacing_mm {list(plan.whole.spacing_mm)}."
+
+
+def _given(measurement: MeasurementConfig) -> dict[str, Any]:
+    """Its settings that are not the usual ones."""
+    usual = asdict(MeasurementConfig(measurement.name))
+    return {name: value for name, value in asdict(measurement).items() if name == "name" or value != usual[name]}
 
 
 def _reach(rare: int, rest: int) -> str:

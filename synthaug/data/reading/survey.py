@@ -1,7 +1,7 @@
 """A manifest read to its end: every file is opened, and every problem is collected instead of the first refused."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import torchio as tio
 
+from synthaug.config.data import MeasurementConfig, ReportStyle
 from synthaug.data.reading.grids import AffineChoice, Grid, refuse_apart
 from synthaug.data.reading.images import is_image, open_image
 from synthaug.data.reading.manifest import (
@@ -22,10 +23,15 @@ from synthaug.data.reading.manifest import (
 from synthaug.data.reading.remarks import Remarks
 from synthaug.data.reading.series import is_series
 from synthaug.data.reading.tables import Table
+from synthaug.data.reports.measured_columns import empty_columns, measured_columns, named_by, write_row
 from synthaug.ground.errors import InputError
 
 MOST_CLASSES = 10
 """Distinct names up to which a column that is not numbers holds classes."""
+BACKGROUND = 0.1
+"""Voxels count as foreground above this share of the way from the 0.5 to the 99.5 percentile."""
+FILLED = 0.02
+"""Share of foreground from which on a plane of voxels is part of it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ class Look:
     """Of the file, such as LPS."""
     percentiles: tuple[float, float, float]
     """Intensities at 0.5, 50 and 99.5 %."""
+    foreground_mm: tuple[float, ...] | None = None
+    """Extent, the same to both sides of the middle, that holds the foreground; None = not measured."""
 
     @property
     def extent_mm(self) -> tuple[float, ...]:
@@ -78,6 +86,10 @@ class Survey:
     """Usable rows without a report, where there is a report column."""
     report: str | None = None
     """The report column."""
+    measurements: dict[str, MeasurementConfig] = field(default_factory=dict)
+    """Columns that reports are written from, where there is no report column."""
+    measurable: tuple[str, ...] = ()
+    """Columns of numbers or sides that reports could be written from."""
 
     @property
     def counts(self) -> dict[int, int]:
@@ -102,6 +114,8 @@ def survey_manifest(
     label: str = "label",
     classes: Sequence[str] = (),
     report: str | None = None,
+    measurements: Mapping[str, MeasurementConfig] | Sequence[str] = (),
+    style: ReportStyle = "template",
     subject: str = "subject_id",
     patient: str = PATIENT_COLUMN,
     affine: AffineChoice | None = None,
@@ -116,7 +130,9 @@ def survey_manifest(
         images: Image columns; none = every column whose cells name images.
         label: Column of the class.
         classes: Names of the classes in order; none = sorted, where the column holds names.
-        report: Column of the reports; None = "report", where there is one.
+        report: Column of the reports; None = "report", where there is one, and no measurements.
+        measurements: Columns that reports are written from; of bare names the headings tell what they are.
+        style: How these reports are worded.
         subject: Column that names the subject.
         patient: Column that names the patient.
         affine: Which matrix counts where a header's two disagree.
@@ -132,10 +148,14 @@ def survey_manifest(
         raise InputError(f"{path}: no column names images inside its folder; name them: --images.")
     subject = subject if subject in table.columns or names[0] not in table.columns or not by_file else names[0]
     table.require(subject, label, *names)
-    told = report or ("report" if "report" in table.columns else None)
-    if told:
-        table.require(told)
+    told = report or ("report" if "report" in table.columns and not measurements else None)
+    table.require(*([told] if told else []), *measurements)
     found = Survey(path, names, tuple(classes) or _class_names(table, label), report=told, rows=len(table.rows))
+    known = measured_columns(table, without={*names, label, subject, patient, told or ""})
+    found.measurable = tuple(known)
+    named = measurements if isinstance(measurements, Mapping) else {}
+    found.measurements = {name: named.get(name) or known.get(name) or named_by(name) for name in measurements}
+    found.problems += [Problem(path.name, None, words) for words in empty_columns(table, found.measurements)]
     found.looks = {name: [] for name in names}
     try:
         check_people(table, subject, patient)
@@ -145,7 +165,15 @@ def survey_manifest(
     people = patient if patient in table.columns else subject
     for number in table.rows:
         _survey_row(
-            found, table, number, folder=folder, label=label, ids=(subject, people), affine=affine, remarks=remarks
+            found,
+            table,
+            number,
+            folder=folder,
+            label=label,
+            ids=(subject, people),
+            affine=affine,
+            remarks=remarks,
+            style=style,
         )
         on_row()
     found.remarks = remarks.lines()
@@ -162,6 +190,7 @@ def _survey_row(
     ids: tuple[str, str],
     affine: AffineChoice | None,
     remarks: Remarks,
+    style: ReportStyle,
 ) -> None:
     row, where, before = table.rows[number], table.where(number), len(found.problems)
     volumes: dict[str, tio.ScalarImage] = {}
@@ -179,13 +208,13 @@ def _survey_row(
     try:
         if grids:
             refuse_apart(grids, where=where)
+        words = row[found.report] if found.report else write_row(table, number, found.measurements, style)
         number_of_class = class_of(row[label], label, where, found.classes)
     except InputError as error:
         found.problems.append(_problem(table, number, table.path.name, error))
     if len(found.problems) > before:
         return
-    words = row[found.report] if found.report else ""
-    found.unreported += bool(found.report) and not words
+    found.unreported += bool(found.report or found.measurements) and not words
     for image in volumes.values():
         image.unload()
     found.subjects.append(
@@ -203,7 +232,19 @@ def _look(image: tio.ScalarImage) -> Look:
         tuple(float(image.spacing[axis]) for axis in axes),
         "".join(nibabel.aff2axcodes(image.affine)),
         (low, middle, high),
+        tuple(_foreground(values[0], low, high)[axis] * float(image.spacing[axis]) for axis in axes),
     )
+
+
+def _foreground(values: np.ndarray, low: float, high: float) -> list[int]:
+    """Voxels along each axis, centred on the middle, that hold the foreground of (X, Y, Z)."""
+    bright = values > low + BACKGROUND * (high - low)
+    sides = []
+    for axis, side in enumerate(values.shape):
+        filled = np.flatnonzero(bright.mean(axis=tuple({0, 1, 2} - {axis})) >= FILLED)
+        margin = min(filled[0], side - 1 - filled[-1]) if len(filled) else 0
+        sides.append(int(side - 2 * margin))
+    return sides
 
 
 def _problem(table: Table, number: int | None, file: str, error: InputError) -> Problem:
