@@ -6,7 +6,7 @@ from pathlib import Path
 
 import synthaug
 from synthaug.ground.forks import in_forked_children
-from synthaug.models.training_log import peak_memory_mb
+from synthaug.models.training.training_log import peak_memory_mb
 
 UNIX = {"fcntl", "grp", "pwd", "resource", "termios"}
 

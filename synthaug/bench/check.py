@@ -23,7 +23,7 @@ from synthaug.data.reading.survey import Problem, Survey, survey_manifest
 from synthaug.data.reading.tables import read_table
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import write_text
-from synthaug.models.training_log import peak_memory_mb
+from synthaug.models.training.training_log import peak_memory_mb
 from synthaug.statistics.detectable import POWER, planned_difference
 
 MARK = "# Written by `synthaug check`."
