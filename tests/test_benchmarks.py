@@ -333,6 +333,15 @@ def test_resampled_statistics_are_those_of_scikit_learn(import_script, capsys, m
     assert told["largest_difference"] <= resampling.AGREEMENT
 
 
+def test_p_values_are_those_of_each_swap_by_itself(import_script, capsys):
+    swaps = import_script("speed", "swaps")
+    swaps.main(["--quick"])
+    told = last_json(capsys.readouterr().out)
+    assert set(told) >= CLAIM - {"ours", "reference"}
+    assert told["paired"]["largest_difference"] <= swaps.AGREEMENT
+    assert min(told["paired"]["seconds"].values()) > 0
+
+
 def test_batched_augmentation_is_timed_against_torchios(import_script, capsys):
     import_script("speed", "batched").main(["--quick"])
     result = last_json(capsys.readouterr().out)

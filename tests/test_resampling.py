@@ -29,6 +29,7 @@ from synthaug.statistics.resampling import (
     interval_of,
     paired_permutation,
 )
+from synthaug.statistics.swaps import swapped_differences
 from synthaug.statistics.weighted import BLOCK, STATISTICS, weighted_statistics
 
 
@@ -193,6 +194,40 @@ def test_p_counts_every_swap_of_whole_patients(name, statistic, seed):
     assert found[name] == pytest.approx(expected)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 4), st.integers(0, 6))
+def test_swapped_differences_are_those_of_weighted_rows(seed, classes, digits):
+    """A swap keeps one of a row's two predictions: a weighting of both classifiers' rows, one under the other."""
+    labels, ours, rng = cohort(seed, classes=classes, digits=digits)
+    theirs, twice = cohort(seed + 1, classes=classes, digits=digits)[1], np.tile(labels, 2)
+    patient_of = np.unique(rng.integers(20, size=30), return_inverse=True)[1]
+    bits = rng.integers(2, size=(patient_of.max() + 1, 21)).astype(np.uint8)
+    swapped = np.vstack([np.zeros(30, dtype=np.uint8), bits[patient_of].T])
+    weights = np.hstack([1 - swapped, swapped]), np.hstack([swapped, 1 - swapped])
+    ranks = np.concatenate([rankdata(scores, axis=0) / 60 for scores in (ours, theirs)])
+    by_value, by_rank = (
+        weighted_statistics(twice, scores, weights[0]) - weighted_statistics(twice, scores, weights[1])
+        for scores in (np.concatenate([ours, theirs]), ranks)
+    )
+    of_order = [STATISTICS.index(name) for name in ("auroc", "average_precision")]
+    by_value[:, of_order] = by_rank[:, of_order]
+    packed = np.packbits(bits, axis=1)
+    found = swapped_differences(labels, ours, theirs, swaps=packed, count=21, patient_of=patient_of)
+    np.testing.assert_allclose(found, by_value, atol=1e-13)
+
+
+def test_a_training_whose_test_rows_lack_a_class_does_not_count():
+    labels, first, _ = cohort(0, n=40)
+    second, patient_ids = cohort(1, n=40)[1], list(map(str, range(40)))
+    options = {"patient_ids": patient_ids, "labels": labels, "resamples": 199}
+    expected = paired_permutation(**options, scores=[first], baseline=[second])
+    negatives = [np.where(labels[:, None] == 0, scores, np.nan) for scores in (second, first)]
+    found = paired_permutation(**options, scores=[first, negatives[0]], baseline=[second, negatives[1]])
+    assert found == expected
+    with pytest.raises(InputError):
+        paired_permutation(**options, scores=negatives[:1], baseline=negatives[1:])
+
+
 def test_p_is_one_for_equal_predictions_and_another_scale_is_no_difference():
     labels, probabilities, _ = cohort(0, digits=6)  # no equals, which rounding could set apart
     squeezed = 0.5 + (probabilities - 0.5) / 10
@@ -231,8 +266,8 @@ def test_swaps_and_p_are_those_of_scipy():
         resamples=1500,
     )
     assert found["brier"] == expected.pvalue
-    assert draw_swaps(40, 1500).shape == (1500, 5)
-    assert np.unpackbits(draw_swaps(3, 8), axis=1, count=3).sum(axis=0).tolist() == [4, 4, 4]  # all eight
+    assert draw_swaps(40, 1500).shape == (40, 250)  # two blocks of a thousand, of which 1500 count
+    assert np.unpackbits(draw_swaps(3, 8), axis=1).sum(axis=1).tolist() == [4, 4, 4]  # all eight
 
 
 def test_differences_that_rounding_sets_apart_are_as_large():
@@ -243,7 +278,7 @@ def test_differences_that_rounding_sets_apart_are_as_large():
     ours, theirs = (np.eye(2)[np.where(gains == lost, 1 - labels, labels)] for lost in (-1, 1))
     patient_ids = [f"{number:03d}" for number in range(600)]
     options = {"patient_ids": patient_ids, "labels": labels, "scores": [ours], "baseline": [theirs], "resamples": 499}
-    swapped = np.unpackbits(draw_swaps(600, 499), axis=1)
+    swapped = np.unpackbits(draw_swaps(600, 499), axis=1, count=499).T
     differences = np.where(swapped, -gains, gains).sum(axis=1)
     fewest = min((differences <= 1).sum(), (differences >= 1).sum())
     assert paired_permutation(**options)["accuracy"] == min(2 * (1 + fewest) / 500, 1)

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from scipy.stats import rankdata
 
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import numpy_generator
 from synthaug.statistics.intervals import Interval, draw_weights
-from synthaug.statistics.weighted import BLOCK, STATISTICS, ScoredRows, weighted_statistics
+from synthaug.statistics.swaps import swapped_differences
+from synthaug.statistics.weighted import STATISTICS, weighted_statistics
 
 DRAWN_AT_ONCE = 1000
 """Swaps drawn together, as ``scipy.stats.permutation_test(batch=1000)`` does: the number names the swaps."""
@@ -140,6 +140,9 @@ def paired_permutation(
         resamples: Random swaps; all 2 ** patients are tried where these are no more.
         seed: Names the swaps.
 
+    Raises:
+        InputError: No training was tested on every class; one that was not does not count.
+
     Example:
         Three patients: of the eight ways to swap, two give a difference as large.
 
@@ -149,55 +152,36 @@ def paired_permutation(
         0.25
     """
     patients, patient_of = np.unique(np.asarray(patient_ids), return_inverse=True)
-    swaps = draw_swaps(len(patients), resamples, seed)
-    differences = np.zeros((1 + len(swaps), len(STATISTICS)))
+    swaps, count = draw_swaps(len(patients), resamples, seed), min(resamples, 2 ** len(patients))
+    differences, counted = np.zeros((1 + count, len(STATISTICS))), 0
     for ours, theirs in zip(scores, baseline, strict=True):
         tested = np.isfinite(ours).all(axis=1)
-        differences += _swapped_differences(labels[tested], ours[tested], theirs[tested], swaps, patient_of[tested])
-    observed, null = np.split((differences / len(scores)).round(DIGITS), [1])
-    uncounted = 0 if len(swaps) == 2 ** len(patients) else 1  # the observed is a swap too, among random ones
-    sides = [(each.sum(axis=0) + uncounted) / (len(swaps) + uncounted) for each in (null <= observed, null >= observed)]
+        if len(np.unique(labels[tested])) < ours.shape[1]:
+            continue  # as in the intervals
+        differences += swapped_differences(
+            labels[tested], ours[tested], theirs[tested], swaps=swaps, count=count, patient_of=patient_of[tested]
+        )
+        counted += 1
+    if not counted:
+        raise InputError("No training was tested on every class: there is no difference to test.")
+    observed, null = np.split((differences / counted).round(DIGITS), [1])
+    uncounted = 0 if count == 2 ** len(patients) else 1  # the observed is a swap too, among random ones
+    sides = [(each.sum(axis=0) + uncounted) / (count + uncounted) for each in (null <= observed, null >= observed)]
     return dict(zip(STATISTICS, np.minimum(2 * np.minimum(*sides), 1).tolist(), strict=True))
 
 
 @lru_cache(maxsize=4)
 def draw_swaps(patients: int, resamples: int, seed: int = 0) -> np.ndarray:
-    """Which patients each swap swaps: bits (R, patients / 8), as ``np.packbits`` packs them.
+    """Which swaps swap each patient: bits (patients, R / 8), as ``np.packbits`` packs them.
 
     They are those that ``scipy.stats.permutation_test`` draws; all 2 ** patients where these are no more.
     """
     if resamples >= 2**patients:
-        return np.packbits(np.arange(2**patients)[:, None] >> np.arange(patients) & 1, axis=1)
+        return np.packbits(np.arange(2**patients) >> np.arange(patients)[:, None] & 1, axis=1)
     rng = numpy_generator("paired permutation", seed)
     pairs = np.tile(np.arange(2), (min(DRAWN_AT_ONCE, resamples), patients, 1))
-    blocks = [np.packbits(rng.permuted(pairs, axis=-1)[..., 0], axis=1) for _ in range(0, resamples, DRAWN_AT_ONCE)]
-    return np.concatenate(blocks)[:resamples]
-
-
-def _swapped_differences(
-    labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray, swaps: np.ndarray, patient_of: np.ndarray
-) -> np.ndarray:
-    """Differences (1 + R, S) of one training's statistics without a swap and with each."""
-    # A swap chooses one of the two predictions of each row: it is a weighting of both, one under the other.
-    rows = ScoredRows.of(
-        np.tile(labels, 2), np.concatenate([ours, theirs]), order=np.concatenate([_ranks(ours), _ranks(theirs)])
-    )
-
-    def difference(swapped: np.ndarray) -> np.ndarray:
-        kept = ~swapped
-        return rows.measure(np.hstack([kept, swapped])) - rows.measure(np.hstack([swapped, kept]))
-
-    found = [difference(np.zeros((1, len(labels)), dtype=bool))]
-    size = max(BLOCK // (2 * len(labels)), 1)
-    for start in range(0, len(swaps), size):
-        swapped = np.unpackbits(swaps[start : start + size], axis=1).astype(bool)
-        found.append(difference(swapped[:, patient_of]))
-    return np.concatenate(found)
-
-
-def _ranks(scores: np.ndarray) -> np.ndarray:
-    """Each column's ranks in (0, 1]."""
-    return rankdata(scores, axis=0) / len(scores)
+    blocks = [np.packbits(rng.permuted(pairs, axis=-1)[..., 0].T, axis=1) for _ in range(0, resamples, DRAWN_AT_ONCE)]
+    return np.concatenate(blocks, axis=1)
 
 
 def enough_swaps(comparisons: int, *, alpha: float) -> int:

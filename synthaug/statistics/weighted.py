@@ -40,6 +40,17 @@ def weighted_statistics(labels: np.ndarray, probabilities: np.ndarray, weights: 
     return np.concatenate(blocks) if blocks else np.empty((0, len(STATISTICS)))
 
 
+def called_classes(probabilities: np.ndarray) -> np.ndarray:
+    """The class that each row of probabilities (n, K) is called: of two classes the second from a half on."""
+    return probabilities.argmax(axis=1) if probabilities.shape[1] > 2 else (probabilities[:, 1] >= 0.5).astype(int)
+
+
+def calibration_gaps(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Confidence less success of each row, in the line of its bin (BINS, n)."""
+    confidence, likeliest = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    return (confidence - (likeliest == labels)) * (bin_of(confidence) == np.arange(BINS)[:, None])
+
+
 @dataclass(frozen=True)
 class ClassOrder:
     """The rows by falling score of one class, for :func:`areas`. Equal scores make one group."""
@@ -92,19 +103,19 @@ class ScoredRows:
     """Of the class 1 of two, or of each class."""
 
     @classmethod
-    def of(cls, labels: np.ndarray, probabilities: np.ndarray, order: np.ndarray | None = None) -> "ScoredRows":
-        """Of classes (n,) and probabilities (n, K); ``order`` (n, K) orders the rows where the probabilities do not."""
-        order = probabilities if order is None else order
+    def of(cls, labels: np.ndarray, probabilities: np.ndarray) -> "ScoredRows":
+        """Of classes (n,) and probabilities (n, K)."""
         classes = probabilities.shape[1]
-        called = probabilities.argmax(axis=1) if classes > 2 else (probabilities[:, 1] >= 0.5).astype(int)
-        confidence, likeliest = probabilities.max(axis=1), probabilities.argmax(axis=1)
-        gaps = (confidence - (likeliest == labels)) * (bin_of(confidence) == np.arange(BINS)[:, None])
-        sums, orders = [np.ones((1, len(labels))), (called == labels)[None], gaps], []
+        called = called_classes(probabilities)
+        sums, orders = (
+            [np.ones((1, len(labels))), (called == labels)[None], calibration_gaps(labels, probabilities)],
+            [],
+        )
         for label in range(1, 2) if classes == 2 else range(classes):
             member, calls = labels == label, called == label
             errors = (probabilities[:, label] - member) ** 2
             sums.append(np.stack([member, member & calls, ~member & calls, errors]))
-            orders.append(ClassOrder.of(member, order[:, label]))
+            orders.append(ClassOrder.of(member, probabilities[:, label]))
         return cls(np.concatenate(sums).astype(float), orders)
 
     def measure(self, weights: np.ndarray) -> np.ndarray:

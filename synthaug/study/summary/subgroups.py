@@ -7,6 +7,7 @@ from pathlib import Path
 from synthaug.config import Config, MetricsConfig
 from synthaug.data.reading.manifest import read_columns
 from synthaug.ground.errors import InputError
+from synthaug.statistics.resampling import Resamples
 from synthaug.statistics.weighted import STATISTICS
 from synthaug.study.records import CellRecord, Estimate, Subgroup
 from synthaug.study.summary.aggregate import measure_arm
@@ -51,15 +52,23 @@ def slice_arms(
     Returns:
         Column by column, value by value, arm by arm.
     """
+    resamples = Resamples(config.bootstrap)
     return [
-        _slice(arm, column, value, value_of, config)
+        _slice(arm, column, value, value_of, config, resamples)
         for column, value_of in groups.items()
         for value in sorted(set(value_of.values()))
         for arm in arms_of(records)
     ]
 
 
-def _slice(arm: ArmRecords, column: str, value: str, value_of: Mapping[str, str], config: MetricsConfig) -> Subgroup:
+def _slice(
+    arm: ArmRecords,
+    column: str,
+    value: str,
+    value_of: Mapping[str, str],
+    config: MetricsConfig,
+    resamples: Resamples,
+) -> Subgroup:
     kept = [_sliced(record, value_of, value) for record in arm.records]
     records = [record for record in kept if record.predictions]
     patients = {row.patient_id for record in records for row in record.predictions}
@@ -67,7 +76,7 @@ def _slice(arm: ArmRecords, column: str, value: str, value_of: Mapping[str, str]
     complete = [each for each in records if len({row.label for row in each.predictions}) == each.classes]
     metrics: dict[str, Estimate | None] = dict.fromkeys(STATISTICS)
     if complete:
-        metrics |= measure_arm(complete, config)
+        metrics |= measure_arm(complete, config, resamples)
     return Subgroup(column, value, arm.label, len(patients), metrics)
 
 
