@@ -24,9 +24,9 @@ from scipy.stats import rankdata
 from synthaug.config import MetricsConfig
 from synthaug.statistics.resampling import DIGITS, draw_swaps, paired_permutation
 from synthaug.statistics.weighted import STATISTICS, ClassOrder, ScoredRows
-from synthaug.study.aggregate import count_statistics, summarise
-from synthaug.study.arms import arms_of, baselines_of, stack_scores
 from synthaug.study.records import CellRecord
+from synthaug.study.summary.aggregate import count_statistics, summarise
+from synthaug.study.summary.arms import arms_of, baselines_of, stack_scores
 
 TARGET = 20.0
 """CPU seconds of the whole study."""
