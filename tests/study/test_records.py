@@ -17,7 +17,7 @@ from synthaug.study.summary.aggregate import summarise
 from synthaug.tracking.notes import note_of
 from synthaug.tracking.studies import metrics_of
 
-STUDIES = Path(__file__).parents[1] / "benchmarks" / "studies"
+STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
 OLD = ["full_size", "hippocampus", "hippocampus/same-cohort", "phantom"]
 """Summaries that were written before there were records."""
 

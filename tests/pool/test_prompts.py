@@ -12,7 +12,7 @@ from synthaug.generate.stored.record import patient_hash
 from synthaug.ground.errors import InputError
 from synthaug.pool.prompts import TextPrompts, TrainingPrompts, WriterPrompts, as_prompts, describe, require_classes
 
-SHARED = Path(os.environ.get("SYNTHAUG_DATA", Path(__file__).parents[2] / "shared" / "data"))
+SHARED = Path(os.environ.get("SYNTHAUG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def write_marksheet(folder, *rows):

@@ -11,7 +11,7 @@ from synthaug.config import MetricsConfig
 from synthaug.ground.errors import InputError
 from synthaug.study.summary.aggregate import summarise
 
-FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "phantom"
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "studies" / "phantom"
 
 
 @pytest.fixture

@@ -1,25 +1,17 @@
 """The reports written by hand, by which generators are judged."""
 
-import csv
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 import yaml
+from handwritten_reports import rows_of
 
 from synthaug.config import PreprocessConfig
 from synthaug.data.reports.writers import ProstateFindings
-
-FOLDER = Path(__file__).parent / "handwritten"
-
-
-def rows_of(name: str) -> list[dict[str, str]]:
-    with (FOLDER / f"{name}.csv").open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 @pytest.mark.parametrize(("name", "least"), [("prostate", 80), ("hippocampus", 20)])

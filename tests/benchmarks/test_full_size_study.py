@@ -13,7 +13,7 @@ from synthaug.ground.errors import InputError
 from synthaug.study.outlook.costs import Costs
 from synthaug.study.stages.cohort import draw_split, load_subjects
 
-FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "full_size"
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "studies" / "full_size"
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn.metrics import log_loss, roc_auc_score
-from test_optimisation import run_two
+from two_processes import paths_of, run_two
 
 from synthaug.augment.sampler import SyntheticSampler
 from synthaug.classify.augmentation import classical_augmentation
@@ -572,9 +570,8 @@ record = dict(processes=PartialState().num_processes, logits=logits, history=tra
 
 @pytest.fixture
 def script(tmp_path):
-    tests = Path(__file__).parent
     path = tmp_path / "script.py"
-    path.write_text(ONE_OF_TWO.format(paths=[str(tests), str(tests.parent)], folder=str(tmp_path)))
+    path.write_text(ONE_OF_TWO.format(paths=paths_of(__file__), folder=str(tmp_path)))
     return path
 
 
@@ -592,10 +589,7 @@ def test_kill_9_and_resume_end_with_the_same_predictions(script, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_end_with_one_classifier(script, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    run_two(script, port)
+    run_two(script)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first["processes"] == 2
     assert first == second

@@ -23,7 +23,7 @@ from synthaug.config import Config
 from synthaug.config.presets import FOLDER, PRESETS
 from synthaug.study.records import read_summary
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = ["--preprocess.shape", "[16,16,8]", "--preprocess.spacing_mm", "[1,1,1]"]
 SMALL += ["--generator.variant", "radmaisi"]  # the data below has no reports
 REAL_ONLY = ["--study.regimes", "[real]", "--study.seeds", "[0]", "--metrics.bootstrap", "20"]

@@ -91,7 +91,7 @@ def make_autoencoder(**changes):
 
 
 def published_layout():
-    shared = Path(os.environ.get("SYNTHAUG_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    shared = Path(os.environ.get("SYNTHAUG_SHARED", Path(__file__).resolve().parents[3] / "shared"))
     path = shared / "ccella_state_dict.json"
     if not path.is_file():
         pytest.skip(f"the published layout {path.name} is not here; SYNTHAUG_SHARED names its folder")

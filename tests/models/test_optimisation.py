@@ -1,16 +1,13 @@
 """The one optimisation loop: killed and resumed it ends with the same bits, and several processes are as one."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
+from two_processes import paths_of, run_two
 
 from synthaug.config import TrainingConfig
 from synthaug.ground.errors import InputError
@@ -338,29 +335,11 @@ with open({folder!r} + "/%d.json" % state.process_index, "w") as stream:
 def test_two_processes_train_as_one_at_the_same_global_batch(tmp_path):
     expected, losses = train()
     script = tmp_path / "script.py"
-    tests = os.path.dirname(os.path.abspath(__file__))
-    script.write_text(TWO_PROCESSES.format(paths=[tests, os.path.dirname(tests)], folder=str(tmp_path)))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    run_two(script, port)
+    script.write_text(TWO_PROCESSES.format(paths=paths_of(__file__), folder=str(tmp_path)))
+    run_two(script)
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert [rank["processes"] for rank in ranks] == [2, 2]
     assert ranks[0]["weights"] == ranks[1]["weights"]
     torch.testing.assert_close(torch.tensor(ranks[0]["weights"]), expected, rtol=0, atol=1e-5)
     for rank in ranks:  # each tells the loss of the whole batch
         assert rank["losses"] == pytest.approx([losses[step] for step in sorted(losses)], abs=1e-5)
-
-
-def run_two(script, port):
-    """What ``accelerate launch --cpu --num_processes 2`` starts, without its launcher."""
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    shared |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    processes = []
-    for rank in range(2):
-        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        environment = os.environ | shared | own
-        processes.append(subprocess.Popen([sys.executable, str(script)], env=environment, stderr=subprocess.PIPE))
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors.decode()[-2000:]

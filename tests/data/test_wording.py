@@ -5,10 +5,10 @@ from typing import get_args
 
 import pytest
 import torch
+from handwritten_reports import rows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import FINDINGS
-from test_handwritten import rows_of
 
 from synthaug.config import DataConfig, GeometryConfig, LevelConfig, MeasurementConfig
 from synthaug.config.data import ReportStyle

@@ -3,14 +3,13 @@
 import copy
 import csv
 import json
-import socket
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from test_bench import TINY, results
-from test_optimisation import run_two
+from two_processes import run_two
 
 from synthaug.augment.sampler import SyntheticSampler
 from synthaug.bench.commands import run_command
@@ -19,7 +18,7 @@ from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.record import patient_hash
 from synthaug.pool.pool import SyntheticPool
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -278,10 +277,7 @@ def test_two_processes_train_one_cell_together_and_the_main_one_writes(pool_fold
     words = [*tiny.words, "--study.regimes", "[real, finetuned]", "--pool.path", str(pool_folder)]
     script = tmp_path / "script.py"
     script.write_text(TOGETHER.format(paths=[str(ROOT)], out=str(tmp_path), words=words))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    run_two(script, port)
+    run_two(script)
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
     assert len(list(tmp_path.glob("cells/*.json"))) == 2
     assert not list(tmp_path.glob("cells/*.checkpoint"))

@@ -25,7 +25,7 @@ from synthaug.study.records import read_summary
 from synthaug.study.running import cell as bench_cell
 from synthaug.study.stages import making as stages
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOO_FAST = ["--study.axes", '{"classifier.training.learning_rate": [0.001, 1.0e+30]}']
 """Cells with the second rate fail: their loss stops being finite."""
 

@@ -17,7 +17,7 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import numpy_generator
 from synthaug.models.text_encoder import build_text_encoder
 
-FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "real_reports"
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "studies" / "real_reports"
 MODULES = ["prepare", "draw", "findings", "detectable", "text_alone", "following", "auditors", "figures"]
 SMALL = ["--preprocess.shape", "[16, 16, 8]", "--preprocess.spacing_mm", "[1, 1, 1]"]
 

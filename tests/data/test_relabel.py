@@ -217,7 +217,7 @@ def test_columns_are_read_from_the_manifest(tmp_path):
 
 def test_the_hippocampus_config_says_how_its_crops_follow():
     """A zoomed crop's class and sizes change, a mirrored one's side does not: all crops lie in one orientation."""
-    settings = yaml.safe_load((Path(__file__).parent.parent / "configs" / "hippocampus.yaml").read_text())["data"]
+    settings = yaml.safe_load((Path(__file__).parents[2] / "configs" / "hippocampus.yaml").read_text())["data"]
     measurements = {name: MeasurementConfig(**values) for name, values in settings["measurements"].items()}
     data = DataConfig(root="unused", measurements=measurements, label_rule=LabelRule(**settings["label_rule"]))
     subjects, rows = [], {}

@@ -20,7 +20,7 @@ from synthaug.data.reading.manifest import load_manifest, make_subject
 from synthaug.data.splits import Split
 from synthaug.study.stages.preparation import Study
 
-SHARED = Path(os.environ.get("SYNTHAUG_DATA", Path(__file__).parents[2] / "shared" / "data"))
+SHARED = Path(os.environ.get("SYNTHAUG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CONFIG = PreprocessConfig()
 
 

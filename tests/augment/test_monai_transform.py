@@ -1,4 +1,4 @@
-"""What MONAI users expect of a dictionary transform beyond the contract of tests/test_augment_contract.py."""
+"""What MONAI users expect of a dictionary transform beyond the contract of tests/augment/test_augment_contract.py."""
 
 import monai.data
 import monai.transforms as mt

@@ -13,7 +13,7 @@ import synthaug as sa
 from synthaug.data.reading.manifest import CONVENTION, class_counts, make_subject, read_columns
 from synthaug.ground.errors import InputError
 
-SHARED = Path(os.environ.get("SYNTHAUG_DATA", Path(__file__).parents[2] / "shared" / "data"))
+SHARED = Path(os.environ.get("SYNTHAUG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def write_image(path, array, affine=None):

@@ -26,7 +26,7 @@ from synthaug.study.stages.making import make_pool
 from synthaug.study.stages.pools import refuse_leaks
 from synthaug.study.stages.preparation import Study
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TINY = {
     "data": {"phantom": {"n": 32, "shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]}},
     "preprocess": {"shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]},

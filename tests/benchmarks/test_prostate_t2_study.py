@@ -18,7 +18,7 @@ from synthaug.metrics.fidelity import stated_volume_ml
 from synthaug.models.variants import VARIANTS
 from synthaug.study.stages.preparation import Study
 
-FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "prostate_t2"
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "studies" / "prostate_t2"
 
 
 @pytest.fixture

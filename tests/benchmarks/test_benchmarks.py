@@ -14,7 +14,7 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import torch_generator
 from synthaug.metrics.features import module_extractor
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CLAIM = {"claim", "ours", "reference", "ratio", "target", "holds", "machine"}
 
 

@@ -72,4 +72,4 @@ def test_a_child_that_was_forked_gives_no_signs_of_life_for_its_parent(folder):
 def test_reading_needs_no_fcntl():
     """A system without it can import the package and open pools."""
     script = "import sys; sys.modules['fcntl'] = None; import synthaug.pool.pool, synthaug.tracking.connection"
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])

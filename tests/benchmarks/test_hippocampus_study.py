@@ -22,7 +22,7 @@ from synthaug.ground.errors import InputError
 from synthaug.report.plots import learning_plot
 from synthaug.study.records import CellRecord
 
-FOLDER = Path(__file__).parent.parent / "benchmarks" / "studies" / "hippocampus"
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "studies" / "hippocampus"
 PARTS = [
     ["generator"],
     ["other-cohort"],
