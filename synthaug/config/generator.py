@@ -126,6 +126,12 @@ class LevelConfig:
     sigma_max: float = 10.0
     """First noise level of sampling, where the data's deviation is 0.5. The coarsest level needs a higher one, which
     drowns the brightness that all voxels share."""
+    linear_components: int = 0
+    """Principal components of the best linear denoiser, which the network of the coarsest level only corrects; 0 =
+    none. Group norms hide brightness and contrast from a network; this filter shows it both."""
+    fine_channels: int = 0
+    """Channels of two last convolutions at the resolution before ``patch``, so that no border between patches shows;
+    0 = none."""
 
     def __post_init__(self) -> None:
         require_ranges(
@@ -138,6 +144,8 @@ class LevelConfig:
             sigma_mean="[-100, 100]",
             sigma_deviation="(0, 100]",
             sigma_max="(1, 1e6]",
+            linear_components="[0, 65536]",
+            fine_channels="[0, 65536]",
         )
 
 

@@ -91,6 +91,12 @@ def denoiser_levels(space: LatentSpace, levels: Sequence[LevelConfig]) -> list[d
             "guide_channels": space.guide_channels(number),
             "unet_size": asdict(level.denoiser),
             "sigma_max": level.sigma_max,
+            **({"linear": _linear(space, level)} if level.linear_components and number == 0 else {}),
+            **({"fine_channels": level.fine_channels, "patch": level.patch} if level.fine_channels else {}),
         }
         for number, level in enumerate(levels)
     ]
+
+
+def _linear(space: Cascade, level: LevelConfig) -> dict[str, Any]:
+    return {"shape": list(space.latent_shape(0)), "components": level.linear_components}

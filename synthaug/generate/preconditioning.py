@@ -1,6 +1,7 @@
-"""The network behind a linear predictor: what each channel's own spread already tells is not left to it to learn.
+"""The network behind a linear predictor: what the spread of the latents already tells is not left to it to learn.
 
-Ours, and off unless a training measured the channels' deviations. Published networks see noisy latents as they are.
+Ours, and off unless a training measured that spread: channel by channel, or as a covariance
+(:class:`~synthaug.models.linear_denoiser.LinearDenoiser`). Published networks see noisy latents as they are.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from diffusers import SchedulerMixin
 from synthaug.generate import edm
 from synthaug.generate.diffusion import is_edm, is_flow, published_signal
 from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.linear_denoiser import LinearDenoiser
 
 
 def denoise(
@@ -33,6 +35,13 @@ def denoise(
         conditions: Its other arguments.
     """
     told = told_time(scheduler, deviations, time)
+    linear = denoiser.linear if conditions.get("level", 0) == 0 else None
+    if linear is not None:
+        first_guess = linear(latents, time)
+        conditions["guide"] = first_guess / edm.SIGMA_DATA
+        inward = edm.preconditioning(time.float())[2].view(-1, 1, 1, 1, 1)
+        answer = denoiser((inward * latents).to(denoiser.dtype), told, **conditions)
+        return first_guess + linear.error(time) * answer.float()
     if not is_edm(scheduler) and not len(deviations):
         return denoiser(latents.to(denoiser.dtype), told, **conditions).float()
     inward, skip, outward = coefficients(scheduler, deviations, time)
@@ -108,16 +117,24 @@ def coefficients(
 
 
 def balance(
-    scheduler: SchedulerMixin, deviations: Sequence[float], time: torch.Tensor, *, power: int
+    scheduler: SchedulerMixin,
+    deviations: Sequence[float],
+    time: torch.Tensor,
+    *,
+    power: int,
+    linear: LinearDenoiser | None = None,
 ) -> torch.Tensor | float:
     """What errors are divided by, so that every time weighs alike: the mean size of the network's part (B, 1, 1, 1, 1).
 
     Args:
+        linear: Which the network corrects.
         scheduler: As trained.
         deviations: As in :func:`denoise`; empty = 1.
         time: (B,).
         power: 1 for absolute, 2 for squared errors.
     """
+    if linear is not None:
+        return linear.error(time).pow(power)
     if not is_edm(scheduler) and not len(deviations):
         return 1.0
     return coefficients(scheduler, deviations, time)[2].pow(power).mean(1, keepdim=True)

@@ -49,10 +49,14 @@ class ConnectorBlock(nn.Module):
         self.ln_2 = AdaptiveLayerNorm(width)
         self.ln_ff = AdaptiveLayerNorm(width)
 
-    def forward(self, queries: torch.Tensor, text: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, queries: torch.Tensor, text: torch.Tensor, time: torch.Tensor, passed_over: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """``passed_over`` (B, Q + L) marks what is not attended to; None = nothing."""
         normed = self.ln_1(queries, time)
         attended = torch.cat([normed, self.ln_2(text, time)], dim=1)
-        queries = queries + self.attn(normed, attended, attended, need_weights=False)[0]
+        told = self.attn(normed, attended, attended, key_padding_mask=passed_over, need_weights=False)[0]
+        queries = queries + told
         return queries + self.mlp(self.ln_ff(queries, time))
 
 
@@ -96,13 +100,19 @@ class Connector(nn.Module):
             self.classifier = ClassHead(queries * width, class_width, classes)
 
     def forward(self, text: torch.Tensor, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """text (B, L, text_width), time (B, width) -> context (B, Q, width), logits of the heads, concatenated."""
+        """text (B, L, text_width), time (B, width) -> context (B, Q, width), logits of the heads, concatenated.
+
+        States of 0 are masked padding (:func:`~synthaug.models.text_encoder.encode_tokens`).
+        """
         time = time.unsqueeze(1)
         queries = self.latents + self.time_aware_linear(nn.functional.silu(time))
+        padding, passed_over = (text == 0).all(2), None
+        if padding.any():
+            passed_over = nn.functional.pad(padding, (queries.shape[1], 0))
         text = self.proj_in(text)
         logits = []
         for index, block in enumerate(self.perceiver_blocks):
-            queries = block(queries, text, time)
+            queries = block(queries, text, time, passed_over)
             if self.class_heads == "each":
                 logits.append(self.cascade_blocks[index](queries))
             elif self.class_heads == "shared" or (self.class_heads == "first" and index == 0):

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from diffusers.configuration_utils import register_to_config
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
+from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 
 from synthaug.config import AdapterConfig, DenoiserConfig
 from synthaug.ground.errors import InputError
 from synthaug.models.adapter import Adapter, ClassHead
+from synthaug.models.linear_denoiser import LinearDenoiser
 from synthaug.models.pretrained import PretrainedModel
 from synthaug.models.variants import VARIANTS
 
@@ -29,11 +31,35 @@ class Float32GroupNorm(nn.GroupNorm):
         return nn.functional.group_norm(input.float(), self.num_groups, weight, bias, self.eps).to(input.dtype)
 
 
+class FineHead(nn.Module):
+    """Two convolutions at the resolution before space-to-depth, on what the U-Net says and on what it was shown.
+
+    Args:
+        channels: Of what the U-Net says, at the fine resolution.
+        seen: Channels of what it was shown, there.
+        out_channels: Of the answer, there.
+        patch: Space-to-depth factor.
+    """
+
+    def __init__(self, channels: int, *, seen: int, out_channels: int, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.first = nn.Conv3d(channels + seen, channels, 3, padding=1)
+        self.last = nn.Conv3d(channels, out_channels, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, said: torch.Tensor, shown: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Maps (B, patch^3 c, x, y, z) -> the answer, rearranged as they are."""
+        fine = torch.cat([pixelshuffle(part.to(said.dtype), 3, self.patch) for part in (said, *shown)], dim=1)
+        return pixelunshuffle(self.last(nn.functional.silu(self.first(fine))), 3, self.patch)
+
+
 class ConditionedUNet(DiffusionModelUNetMaisi):
     """MAISI's U-Net with a class vector where MAISI has its region inputs: [timestep ; class ; spacing].
 
     Ours, and off in published checkpoints: coordinate channels, a guide beside the noisy latents, the whole context
-    and the told moves in the embedding.
+    and the told moves in the embedding, last layers at the resolution before space-to-depth.
 
     Args:
         classes: Number of classes; None = no class vector.
@@ -42,6 +68,8 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
         coordinates: Whether three channels tell each voxel its place in [-1, 1].
         context_values: Values of the context (queries x width) that the embedding is told; 0 = attention alone.
         moves: Told moves of augmentation.
+        fine_channels: Channels of a :class:`FineHead`; 0 = none.
+        patch: Space-to-depth factor of its latents.
         kwargs: Arguments of MONAI's network.
     """
 
@@ -54,8 +82,16 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
         coordinates: bool = False,
         context_values: int = 0,
         moves: int = 0,
+        fine_channels: int = 0,
+        patch: int = 1,
         **kwargs,
     ) -> None:
+        values = patch**3
+        fine = None
+        if fine_channels:
+            seen, answer = (in_channels + guide_channels) // values, kwargs["out_channels"] // values
+            fine = {"seen": seen, "out_channels": answer, "patch": patch}
+            kwargs["out_channels"] = fine_channels * values
         # MAISI's top-region input reserves the width that the class embedding takes.
         super().__init__(
             **kwargs,
@@ -69,6 +105,9 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
             self.pirads_layer = self._create_embedding_module(classes, width)
             self.include_top_region_index_input = False
         self.coordinates = coordinates
+        if fine:
+            self.fine = FineHead(fine_channels, **fine)
+            self.out[-1].conv.reset_parameters()  # zero there and in the head, nothing would be learnt
         if context_values:
             self.context_layer = nn.Linear(context_values, width)
         if moves:
@@ -98,7 +137,8 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
         if self.coordinates:
             axes = [torch.linspace(-1, 1, side, device=x.device, dtype=x.dtype) for side in x.shape[2:]]
             parts.append(torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(x), -1, -1, -1, -1))
-        return super().forward(torch.cat(parts, dim=1), timesteps, context, class_labels=added, **conditions)
+        said = super().forward(torch.cat(parts, dim=1), timesteps, context, class_labels=added, **conditions)
+        return self.fine(said, [x] if guide is None else [x, guide]) if hasattr(self, "fine") else said
 
 
 LAYOUT_WIDTH = 128
@@ -120,7 +160,8 @@ class CCELLADenoiser(PretrainedModel):
         text_width: Width of the text encoder's hidden states.
         unet_size: Fields of DenoiserConfig.
         adapter_size: Fields of AdapterConfig.
-        levels: Of a cascade, coarse to fine: ``{"latent_channels", "guide_channels", "unet_size", "sigma_max"}`` each.
+        levels: Of a cascade, coarse to fine: ``{"latent_channels", "guide_channels", "unet_size", "sigma_max"}`` each,
+            of the first also the ``linear`` denoiser that its network corrects, of a finer one the ``fine_channels``.
             All share the adapter; ``latent_channels`` and ``unet_size`` above then say nothing. None = one level, as
             published.
         moves: Told moves of augmentation; 0 = as published.
@@ -159,6 +200,8 @@ class CCELLADenoiser(PretrainedModel):
         ]
         self.scale = DenoiserConfig(**(levels or [published])[0]["unet_size"]).condition_scale
         self.unet = first
+        linear = levels[0].get("linear") if levels else None
+        self.linear = LinearDenoiser(**linear) if linear else None
         if finer:
             self.finer = nn.ModuleList(finer)
         if self.conditioning.text:
@@ -189,12 +232,15 @@ class CCELLADenoiser(PretrainedModel):
         self, level: dict, adapter: AdapterConfig, classes: int, *, moves: int, cascade: bool, layout: bool
     ) -> ConditionedUNet:
         shape, channels, reads = DenoiserConfig(**level["unet_size"]), level["latent_channels"], self.conditioning.text
+        guide_channels = channels if level.get("linear") else level["guide_channels"]
         return ConditionedUNet(
             classes=classes if self.conditioning.class_input != "none" else None,
-            guide_channels=level["guide_channels"],
+            guide_channels=guide_channels,
             coordinates=cascade,
             context_values=adapter.queries * adapter.width if cascade and reads else 0,
             moves=moves,
+            fine_channels=level.get("fine_channels", 0),
+            patch=level.get("patch", 1),
             spatial_dims=3,
             in_channels=channels * (2 if layout else 1),
             out_channels=channels,

@@ -88,6 +88,8 @@ LEVEL: Fields = {
     "sigma_mean": -0.8,
     "sigma_deviation": 1.2,
     "sigma_max": 10.0,
+    "linear_components": 0,
+    "fine_channels": 0,
 }
 PREPROCESS: Fields = {
     "spacing_mm": (2.5, 2.5, 4.0),

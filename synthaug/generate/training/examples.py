@@ -19,6 +19,8 @@ from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.text_encoder import tokenize
 from synthaug.models.training.optimisation import Batch
 
+MOVED_COPIES = 1500
+"""Moved copies of training volumes, in all, that the linear denoiser is fitted to beside them."""
 TEXTS_KEPT = 8192
 """Texts whose tokens, states or readings are held in memory at most."""
 Reading = dict[str, torch.Tensor | None]
@@ -121,6 +123,24 @@ class Examples:
             return batch | {"text": torch.stack([self._text(report) for report in reports])}
         return batch | self._finer(reports, batch["labels"])
 
+    def fit_linear(self, generator: torch.Generator) -> None:
+        """Fit the coarsest level's linear denoiser, where there is one, to the volumes and moved copies of them."""
+        linear = self.pipeline.denoiser.linear
+        if linear is None:
+            return
+        space, rows = self.pipeline.autoencoder, list(range(len(self.subjects)))
+        copies = max(1, MOVED_COPIES // len(rows))
+
+        def latents(moves: Sequence[Geometry]) -> torch.Tensor:
+            moved = [self._moved(row, move) for row, move in zip(rows, moves, strict=True)]
+            return space.to_levels(torch.stack(moved).to(space.device), count=1)[0]
+
+        moved = [latents([self._move(row, generator) for row in rows]) for _ in range(copies)]
+        linear.fit(latents([NEUTRAL] * len(rows)), torch.cat(moved))
+
+    def _moved(self, row: int, move: Geometry) -> torch.Tensor:
+        return apply_geometry(self.volumes[row], move, spacing_mm=tuple(self.pipeline.config.spacing_mm))
+
     def _levels(
         self,
         level: int,
@@ -132,10 +152,8 @@ class Examples:
     ) -> Batch:
         if self._encoded is not None:
             return {"latents": self._encoded[list(rows)]}
-        space, spacing = self.pipeline.autoencoder, tuple(self.pipeline.config.spacing_mm)
-        volumes = torch.stack(
-            [apply_geometry(self.volumes[row], move, spacing_mm=spacing) for row, move in zip(rows, moves, strict=True)]
-        ).to(space.device)
+        space = self.pipeline.autoencoder
+        volumes = torch.stack([self._moved(*each) for each in zip(rows, moves, strict=True)]).to(space.device)
         latents = space.to_levels(volumes, count=level + 1)
         told = torch.tensor([move.conditions() for move in moves])
         batch = {"latents": latents[level].cpu(), "moves": told}

@@ -101,6 +101,8 @@ def train_ldm(
         fit_length(pipeline.tokenizer, texts, at_most=config.text_encoder.longest)
     trained_text = config.text_encoder.trainable and pipeline.denoiser.conditioning.text
     examples = Examples(subjects, pipeline, trained_text, config.geometry, relabeller, cache)
+    if not begun:
+        examples.fit_linear(torch_generator("linear", config.training.seed))
     watched = Examples(validation, pipeline, trained_text, cache=cache) if validation else None
     run = _Run(config, pipeline, precision, checkpoint, on_step, stats)
     for level, settings in enumerate(levels):

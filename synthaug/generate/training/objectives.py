@@ -11,7 +11,7 @@ from synthaug.generate.diffusion import corrupt, network_time
 from synthaug.generate.preconditioning import balance, denoise, told_time
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
-from synthaug.models.text_encoder import encode_tokens
+from synthaug.models.text_encoder import encode_tokens, trimmed
 
 
 class AutoencoderObjective(nn.Module):
@@ -107,7 +107,8 @@ class DiffusionObjective(nn.Module):
         )
         error = predicted - wanted
         power = 1 if self.distance == "l1" else 2
-        loss = (error.abs().pow(power) / balance(self.scheduler, (), time, power=power)).mean()
+        linear = self.denoiser.linear if self.level == 0 else None
+        loss = (error.abs().pow(power) / balance(self.scheduler, (), time, power=power, linear=linear)).mean()
         values: dict[str, torch.Tensor] = {self.distance: loss.detach()}
         if logits is not None:
             focal = (self.focal(logits.float(), labels.unsqueeze(1)).mean(1) * report_weight).mean()
@@ -118,5 +119,5 @@ class DiffusionObjective(nn.Module):
     def read(self, text: torch.Tensor, time: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Context and class logits of token ids where the text encoder is trained, else of hidden states."""
         if self.text_encoder is not None:
-            text = encode_tokens(self.text_encoder, text)
+            text = encode_tokens(self.text_encoder, trimmed(self.text_encoder, text))
         return self.denoiser.read(text, told_time(self.scheduler, (), time))
