@@ -86,7 +86,7 @@ def loud(unbroken):
     pipeline._fingerprint = None
     with torch.no_grad():
         for unet in pipeline.denoiser.unets:
-            last = unet.out[2].conv.weight
+            last = unet.fine.last.weight if hasattr(unet, "fine") else unet.out[2].conv.weight
             last.copy_(0.3 * torch.randn(last.shape, generator=torch.Generator().manual_seed(0)))
     return pipeline
 

@@ -28,6 +28,7 @@ from synthaug.models.text_encoder import (
     encode_tokens,
     load_tokenizer,
     tokenize,
+    trimmed,
 )
 from synthaug.models.variants import VARIANTS
 
@@ -517,6 +518,31 @@ def test_empty_and_unicode_reports_are_read():
     assert states.shape == (3, 24, 16)
     assert torch.isfinite(states).all()
     assert not torch.allclose(states[0], states[1])
+
+
+def test_padding_is_masked_so_that_neither_length_nor_neighbours_change_a_reading():
+    encoder, tokenizer = build_text_encoder(TINY_TEXT)
+    adapter = make_denoiser()
+    reports, times = ["PI-RADS 5", "", "no lesion", "gland 40 ml, normal", "x"], torch.full((5,), 300.0)
+    ids = tokenize(tokenizer, reports)
+    with torch.no_grad():
+        states = encode_tokens(encoder, ids)
+        assert [int(row.any(1).sum()) for row in states] == [len(report) + 1 for report in reports]  # and the end
+        short = encode_tokens(encoder, trimmed(encoder, ids))
+        assert short.shape[1] == max(map(len, reports)) + 1
+        for each in (short, functional.pad(states, (0, 0, 0, 9))):
+            torch.testing.assert_close(adapter.read(each, times), adapter.read(states, times), rtol=1e-4, atol=1e-5)
+        for row in range(5):
+            torch.testing.assert_close(encode_tokens(encoder, ids[row : row + 1])[0], states[row], rtol=1e-4, atol=1e-5)
+
+
+def test_padding_has_states_of_its_own_in_encoders_that_are_not_ours():
+    encoder, tokenizer = build_text_encoder(TINY_TEXT)
+    encoder.config.masks_padding = False
+    ids = tokenize(tokenizer, ["PI-RADS 5"])
+    with torch.no_grad():
+        assert encode_tokens(encoder, ids)[0].any(1).all()
+    assert torch.equal(trimmed(encoder, ids), ids)
 
 
 def save_bert(folder):
