@@ -127,7 +127,7 @@ AUTOENCODER = Stage(
 )
 GENERATOR = Stage(
     "generator",
-    revision=1,
+    revision=2,  # 2: the byte-level text encoder masks padding
     fields={
         "variant": "ccella",
         "latents": "cascade",

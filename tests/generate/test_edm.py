@@ -84,6 +84,7 @@ class Zero(torch.nn.Module):
     """An untrained network: its last layer starts at zero."""
 
     dtype = torch.float32
+    linear = None
 
     def forward(self, latents, time, **conditions):
         return torch.zeros_like(latents)

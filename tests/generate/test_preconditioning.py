@@ -38,6 +38,7 @@ class Silent(torch.nn.Module):
     """A network that answers zero."""
 
     dtype = torch.float32
+    linear = None
 
     def forward(self, latents, time, **conditions):
         return torch.zeros_like(latents)
