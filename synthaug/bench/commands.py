@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import fields
 from inspect import signature
 from pathlib import Path
@@ -36,6 +36,7 @@ COMMANDS = {
     "report": "tell where a study's report is; --shareable: write a copy without images of patients",
     "import": "turn a released CCELLA checkpoint and MAISI's autoencoder into a generator folder",
     "metrics": "compare images: a study's pool with its held-out real volumes, or --real FOLDER --synthetic FOLDER",
+    "reader-study": "real and synthetic volumes shuffled in a page for radiologists; reader-study score: answers",
 }
 _load_yaml = refusing_repeated_keys(get_loader("yaml"))
 FAULTS_OF_SETTINGS = (
@@ -116,6 +117,9 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     if command == "check":
         with _quiet():
             return _run_check(arguments)
+    if command == "reader-study":
+        with _quiet():
+            return _run_reader_study(arguments)
     if command == "pool" and arguments and not arguments[0].startswith("-"):
         with _quiet():
             return _run_pool(*arguments)
@@ -280,10 +284,7 @@ def _run_pool(action: str, *arguments: str) -> int:
         parser.add_argument(f"--{name}", action="store_true", help=meaning)
     asked = signature(POOL_COMMANDS[action]).parameters
     if configured:
-        # A study's config says all that a pool needs: its other sections are checked and left aside.
-        for section, kind in get_type_hints(Config).items():
-            if section not in asked:
-                parser.add_argument(f"--{section}", type=kind | None, default=None, help=SUPPRESS)
+        _accept_study(parser, asked)
     options = vars(_parsed(parser, arguments))
     told = {name: value for name, value in options.items() if name in asked}
     if action == "build":
@@ -291,6 +292,36 @@ def _run_pool(action: str, *arguments: str) -> int:
         told["measured"] = typed.get("pool.sampling.guidance") is None
     POOL_COMMANDS[action](**told)
     return 0
+
+
+def _run_reader_study(arguments: Sequence[str]) -> int:
+    from synthaug.bench.reader_commands import make, score
+
+    if arguments and arguments[0] == "score":
+        parser = ArgumentParser(
+            prog="synthaug reader-study score",
+            description=str(score.__doc__).partition("\n")[0],
+            exit_on_error=False,
+            allow_abbrev=False,
+        )
+        parser.add_argument("answers", nargs="+", help="files that the readers saved")
+        parser.add_function_arguments(score, skip={"answers"})
+        score(**vars(_parsed(parser, arguments[1:])))
+        return 0
+    parser = _config_parser(prog="synthaug reader-study", description=COMMANDS["reader-study"], exit_on_error=False)
+    parser.add_argument("pools", nargs="+", help="folders of pools, each a generator of its own in the scores")
+    parser.add_function_arguments(make, skip={"pools"})
+    asked = signature(make).parameters
+    _accept_study(parser, asked)
+    make(**{name: value for name, value in vars(_parsed(parser, arguments)).items() if name in asked})
+    return 0
+
+
+def _accept_study(parser: ArgumentParser, asked: Container[str]) -> None:
+    """Let a study's whole config be given: sections that are not asked for are checked and left aside."""
+    for section, kind in get_type_hints(Config).items():
+        if section not in asked:
+            parser.add_argument(f"--{section}", type=kind | None, default=None, help=SUPPRESS)
 
 
 def _run_metrics(arguments: Sequence[str]) -> int:

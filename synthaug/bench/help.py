@@ -11,6 +11,7 @@ TASKS = {
     "Try it, or run your own study": ("bench", "check", "report"),
     "One stage of a study": ("train-autoencoder", "train-ldm", "pool", "classify", "metrics"),
     "Generators from elsewhere": ("import",),
+    "Readers": ("reader-study",),
 }
 """The commands, in the order in which people need them."""
 OPTIONS = {
