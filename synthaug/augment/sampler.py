@@ -8,14 +8,14 @@ from typing import Any, Self
 import torchio as tio
 from torch.utils.data import Sampler
 
-from synthaug.augment.balance import Schedule, Strategy, fraction_at, kept_counts, synthetic_counts
+from synthaug.augment.balance import Schedule, Strategy
 from synthaug.augment.dealing import Dealing, checked_place, dealing_of
 from synthaug.augment.loading import BatchTransform, CountingLoader, MixedSubjects
-from synthaug.augment.plan import ClassShare, Draw, EpochPlan
+from synthaug.augment.plan import Draw, EpochPlan
+from synthaug.augment.sets import EpochSets
 from synthaug.augment.source import Source, as_source
 from synthaug.data.reading.manifest import class_counts
 from synthaug.ground.errors import InputError
-from synthaug.ground.rationals import is_number
 from synthaug.ground.seeding import torch_generator
 
 
@@ -93,7 +93,13 @@ class SyntheticSampler(Sampler[list[Draw]]):
         """Batches that the last pass left out."""
         self._resumed: Mapping[str, Any] = {}
         """The state that the next pass goes on from."""
-        self._taken = [(dict.fromkeys(self.counts, 0), dict.fromkeys(self.counts, 0))]
+        self._sets = EpochSets(
+            self.counts,
+            strategy=sampling_strategy,
+            fraction=synthetic_fraction,
+            mode=mode,
+            synthetic=self.source is not None,
+        )
         self._open_epoch(0)
 
     def __len__(self) -> int:
@@ -209,7 +215,8 @@ class SyntheticSampler(Sampler[list[Draw]]):
             )
         if not 0 <= done <= self._length(ranks):
             raise InputError(f"consumed={done} must lie in 0..{self._length(ranks)}, the batches of an epoch.")
-        return {"epoch": self.epoch, "batch": done, "volumes": self._volumes(), "ranks": ranks, **self._identity()}
+        volumes = [share.volumes for share in self._plan.shares]
+        return {"epoch": self.epoch, "batch": done, "volumes": volumes, "ranks": ranks, **self._identity()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state`` was taken: the next pass yields the batches that were left, later passes whole epochs.
@@ -256,46 +263,10 @@ class SyntheticSampler(Sampler[list[Draw]]):
     def _open_epoch(self, epoch: int, *, volumes: Sequence[int] | None = None) -> None:
         if epoch < 0:
             raise InputError(f"epoch={epoch} must not be negative.")
-        real, synthetic = self._sets(epoch)
-        first_real, first_synthetic = self._taken_before(epoch)
         found = self._found_volumes(volumes)
-        shares = [
-            ClassShare(
-                label,
-                subjects=count,
-                real=real[label],
-                first_real=first_real[label],
-                volumes=found[label],
-                synthetic=synthetic[label],
-                first_synthetic=first_synthetic[label],
-            )
-            for label, count in self.counts.items()
-        ]
-        # Under a schedule every class comes to need volumes; better to say so now than in the middle of a training.
-        scheduled = not (self.synthetic_fraction is None or is_number(self.synthetic_fraction))
-        absent = [share.label for share in shares if not share.volumes and (share.synthetic or scheduled)]
-        if absent and self.source is not None:
-            raise InputError(f"The source has no volumes of class {absent[0]}; it has classes {self.source.classes}.")
-        self._plan = EpochPlan(self.seed, epoch, self.batch_size // len(self.counts), tuple(shares))
+        shares = self._sets.shares(epoch, found, classes=[] if self.source is None else self.source.classes)
+        self._plan = EpochPlan(self.seed, epoch, self.batch_size // len(self.counts), shares)
         self._first, self._done, self._begun, self._resumed = 0, 0, False, {}
-
-    def _sets(self, epoch: int) -> tuple[dict[int, int], dict[int, int]]:
-        """(real, synthetic) subjects of each class in an epoch."""
-        if self.source is None:
-            return self.counts, dict.fromkeys(self.counts, 0)
-        fraction = fraction_at(self.synthetic_fraction, epoch)
-        synthetic = synthetic_counts(
-            self.counts, sampling_strategy=self.sampling_strategy, synthetic_fraction=fraction, mode=self.mode
-        )
-        return kept_counts(self.counts, synthetic, synthetic_fraction=fraction, mode=self.mode), synthetic
-
-    def _taken_before(self, epoch: int) -> tuple[dict[int, int], dict[int, int]]:
-        """(real, synthetic) subjects that all epochs before this one have taken."""
-        while len(self._taken) <= epoch:
-            before, sets = self._taken[-1], self._sets(len(self._taken) - 1)
-            real, synthetic = ({c: old[c] + new[c] for c in old} for old, new in zip(before, sets, strict=True))
-            self._taken.append((real, synthetic))
-        return self._taken[epoch]
 
     def _found_volumes(self, recorded: Sequence[int] | None) -> dict[int, int]:
         """Volumes of each class: those of a saved state, so that the same draws follow, or those that there are."""
@@ -310,9 +281,6 @@ class SyntheticSampler(Sampler[list[Draw]]):
                     f"The state was saved with {count} volumes of class {label}, the source has {found[label]}."
                 )
         return found | wanted
-
-    def _volumes(self) -> list[int]:
-        return [share.volumes for share in self._plan.shares]
 
     def _identity(self) -> dict[str, Any]:
         """What must be equal for a saved state to mean the same batches; lists by class outlive JSON."""

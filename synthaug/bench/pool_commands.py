@@ -18,7 +18,7 @@ from synthaug.generate.stored.told import measured_guidance
 from synthaug.ground.errors import InputError
 from synthaug.models.extractors.taps import crop_centre
 from synthaug.pool.adoption import adopt_pool
-from synthaug.pool.building import Order
+from synthaug.pool.building.order import Order
 from synthaug.pool.cluster import build_on_ray
 from synthaug.pool.export import Layout, export_pool
 from synthaug.pool.pool import SyntheticPool

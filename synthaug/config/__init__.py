@@ -6,7 +6,7 @@ A YAML file in ``configs/`` or ``--section.key value`` on the command line fills
 from dataclasses import dataclass, field
 
 from synthaug.config.checks import require
-from synthaug.config.data import DataConfig, LabelRule, MeasurementConfig, PhantomConfig, PreprocessConfig, SplitConfig
+from synthaug.config.data import DataConfig, PhantomConfig
 from synthaug.config.generator import (
     AdapterConfig,
     AutoencoderConfig,
@@ -17,8 +17,11 @@ from synthaug.config.generator import (
     Variant,
 )
 from synthaug.config.geometry import GeometryConfig
+from synthaug.config.measurements import LabelRule, MeasurementConfig
 from synthaug.config.optimisation import TrainingConfig
 from synthaug.config.pool import LabelPolicy, PoolConfig, PromptPolicy, SamplingConfig
+from synthaug.config.preprocess import PreprocessConfig
+from synthaug.config.split import SplitConfig
 from synthaug.config.study import (
     MOVES,
     ClassifierConfig,

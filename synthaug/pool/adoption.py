@@ -17,7 +17,7 @@ from synthaug.data.reading.survey import Survey, survey_manifest
 from synthaug.data.reading.tables import read_table
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, file_hash, usable_folder
-from synthaug.pool.building import FORMAT
+from synthaug.pool.building.builder import FORMAT
 from synthaug.pool.ledger import CLAIMS, VOLUMES, Ledger, match_header, write_volume
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.recipe import volume_affine

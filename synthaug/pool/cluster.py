@@ -16,7 +16,9 @@ import torch
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import usable_folder
-from synthaug.pool.building import Order, fill, threads_of
+from synthaug.pool.building.builder import fill
+from synthaug.pool.building.machine import threads_of
+from synthaug.pool.building.order import Order
 from synthaug.pool.ledger import Ledger
 from synthaug.pool.pool import SyntheticPool
 

@@ -1,15 +1,17 @@
 """Whether a pool's header and manifest agree: looked at whenever a pool is opened, before a volume is read."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
-from synthaug.config import LabelPolicy
+from synthaug.config import LabelPolicy, PreprocessConfig
 from synthaug.generate.stored.record import preprocessing_of_record
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, read_json
-from synthaug.pool.building import final_label
+from synthaug.pool.building.order import final_label
 from synthaug.pool.ledger import HEADER, Entry, Ledger, place
 
 SHA256 = re.compile("[0-9a-f]{64}")
@@ -124,3 +126,25 @@ def require_own_recipe(entry: Entry, *, source: Path) -> None:
             f"{source}: volume {entry['id']} has another recipe than the one that it was made by; take its line out of "
             "the manifest and build again."
         )
+
+
+def require_preprocessing(header: Mapping[str, Any], preprocessing: PreprocessConfig, *, source: str) -> None:
+    """InputError if volumes are born under another preprocessing, as far as it is known.
+
+    Args:
+        header: Of a pool, or what a generator's would say; released generators record shape and spacing only.
+        preprocessing: What real volumes go through.
+        source: Whose header it is.
+    """
+    born = header.get("preprocessing")
+    if born:
+        born = {"centre": PreprocessConfig.centre} | born  # only another one is recorded
+    else:
+        born = {name: list(header[name]) for name in ("shape", "spacing_mm")}
+    wanted = json.loads(json.dumps(asdict(preprocessing)))  # as it reads back: tuples are lists
+    for key, value in born.items():
+        if wanted.get(key) != value:
+            raise InputError(
+                f"{source}: its volumes are born with preprocessing {key} {value}, not {wanted.get(key)}; use the same "
+                "preprocessing or another source."
+            )

@@ -1,10 +1,8 @@
 """Synthetic volumes on disk: NIfTI files that any viewer opens, and one manifest that says how each was made."""
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,8 +13,14 @@ from synthaug.data.reading.manifest import make_subject
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, file_hash, inside
-from synthaug.pool.building import Order, fill
-from synthaug.pool.consistency import consistent_entries, read_header, require_own_recipe
+from synthaug.pool.building.builder import fill
+from synthaug.pool.building.order import Order
+from synthaug.pool.consistency import (
+    consistent_entries,
+    read_header,
+    require_own_recipe,
+    require_preprocessing,
+)
 from synthaug.pool.ledger import HEADER, MANIFEST, Entry, Ledger, checked_image, place
 from synthaug.pool.prompts import Prompts, as_prompts
 from synthaug.pool.prompts import reports_by_class as reports_by_class
@@ -287,25 +291,3 @@ def _read_entries(folder: Path, header: Mapping[str, Any]) -> list[Entry]:
     with contextlib.closing(ledger):
         ledger.refresh()
         return consistent_entries(ledger, header)
-
-
-def require_preprocessing(header: Mapping[str, Any], preprocessing: PreprocessConfig, *, source: str) -> None:
-    """InputError if volumes are born under another preprocessing, as far as it is known.
-
-    Args:
-        header: Of a pool, or what a generator's would say; released generators record shape and spacing only.
-        preprocessing: What real volumes go through.
-        source: Whose header it is.
-    """
-    born = header.get("preprocessing")
-    if born:
-        born = {"centre": PreprocessConfig.centre} | born  # only another one is recorded
-    else:
-        born = {name: list(header[name]) for name in ("shape", "spacing_mm")}
-    wanted = json.loads(json.dumps(asdict(preprocessing)))  # as it reads back: tuples are lists
-    for key, value in born.items():
-        if wanted.get(key) != value:
-            raise InputError(
-                f"{source}: its volumes are born with preprocessing {key} {value}, not {wanted.get(key)}; use the same "
-                "preprocessing or another source."
-            )

@@ -150,4 +150,4 @@ def test_a_pool_counts_and_tells_both_kinds_of_doubt(tiny_pipeline, tiny_subject
     assert pool.doubts() == {"contradicts": other, "unlike": 4}
     assert SyntheticPool.open(tmp_path / "pool").doubts() == pool.doubts()
     assert "4 reports unlike" in describe_pool(pool)
-    assert any(record.name.endswith("building") and record.args[1] == other for record in caplog.records) == bool(other)
+    assert any(record.name.endswith("builder") and record.args[1] == other for record in caplog.records) == bool(other)

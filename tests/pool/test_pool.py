@@ -20,8 +20,9 @@ from synthaug.config import SamplingConfig
 from synthaug.data.reading.manifest import CONVENTION
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.errors import InputError
+from synthaug.pool.consistency import require_preprocessing
 from synthaug.pool.ledger import Ledger
-from synthaug.pool.pool import HEADER, MANIFEST, SyntheticPool, reports_by_class, require_preprocessing
+from synthaug.pool.pool import HEADER, MANIFEST, SyntheticPool, reports_by_class
 from synthaug.pool.prompts import WriterPrompts
 from synthaug.study.stages.pools import preprocessing_of
 

@@ -9,7 +9,8 @@ import nibabel
 import numpy as np
 import torchio as tio
 
-from synthaug.config.data import MeasurementConfig, ReportStyle
+from synthaug.config.data import ReportStyle
+from synthaug.config.measurements import MeasurementConfig
 from synthaug.data.reading.grids import AffineChoice, Grid, refuse_apart
 from synthaug.data.reading.images import is_image, open_image
 from synthaug.data.reading.manifest import (

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
-from synthaug.config.data import UNIT_POWERS, MeasurementConfig, ReportStyle
+from synthaug.config.data import ReportStyle
+from synthaug.config.measurements import UNIT_POWERS, MeasurementConfig
 from synthaug.data.reading.tables import Table
 from synthaug.data.reports.writers import number_in, side_in, write_measurement_report
 from synthaug.ground.errors import InputError

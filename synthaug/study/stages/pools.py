@@ -15,7 +15,8 @@ from synthaug.generate.stored.told import require_guidance
 from synthaug.generate.trial import require_steps
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import PUBLIC, can_be_told, hashes_of
-from synthaug.pool.pool import SyntheticPool, require_preprocessing
+from synthaug.pool.consistency import require_preprocessing
+from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import Prompts, TrainingPrompts, WriterPrompts
 from synthaug.pool.report_file import read_report_file
 from synthaug.study.records.verdicts import UNKNOWN_COHORT as UNKNOWN_COHORT

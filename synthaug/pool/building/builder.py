@@ -4,23 +4,21 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-import torch
 
-from synthaug.config import LabelPolicy, SamplingConfig
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.told import cut_reports, require_guidance
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import inside, read_json, usable_folder
-from synthaug.models.precision import Precision, measured_precision
+from synthaug.ground.files import inside, usable_folder
+from synthaug.pool.building.machine import clear_write_errors, computing_threads, precision_of, threads_of
+from synthaug.pool.building.order import Order, Place, final_label
 from synthaug.pool.ledger import (
     CLAIMS,
-    HEADER,
     VOLUMES,
     Ledger,
     claim,
@@ -29,7 +27,7 @@ from synthaug.pool.ledger import (
     sweep,
     write_volume,
 )
-from synthaug.pool.prompts import Prompts, describe, require_classes
+from synthaug.pool.prompts import describe
 from synthaug.pool.recipe import (
     common_recipe,
     draw_volumes,
@@ -42,47 +40,9 @@ from synthaug.pool.recipe import (
 logger = logging.getLogger(__name__)
 
 FORMAT = 3
+Plan = dict[str, Any]
 WAIT_SECONDS = 0.2
 """Between looks at volumes that another builder is at."""
-
-Place = tuple[int, int]
-"""Requested class and index."""
-Plan = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a pool is to hold; see :meth:`SyntheticPool.build`. Plain values, so that it can be sent to a cluster."""
-
-    per_class: Mapping[int, int]
-    prompts: Prompts
-    seed: int = 0
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    override_class: bool = False
-    labels: LabelPolicy = "requested"
-    attempts: int = 4
-    threads: int | None = None
-    precision: Precision | None = None
-    """None = that of the folder; of a new one, what pays on this machine for a generator that was trained in bf16."""
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise InputError(f"attempts={self.attempts} must be at least 1.")
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"threads={self.threads} must be at least 1.")
-        require_classes(self.prompts, sorted(self.per_class))
-
-    def places(self, shard: tuple[int, int] | None = None) -> list[Place]:
-        """Every place of the pool, or those of part k of n.
-
-        Raises:
-            InputError: Not 0 <= k < n.
-        """
-        every = [(label, index) for label, count in sorted(self.per_class.items()) for index in range(count)]
-        part, parts = shard or (0, 1)
-        if not 0 <= part < parts:
-            raise InputError(f"shard={shard} must be (k, n) with 0 <= k < n.")
-        return every[part::parts]
 
 
 def fill(
@@ -220,55 +180,6 @@ class _Builder:
             if output.unlike is not None:
                 made["unlike"] = output.unlike[row]
             self.ledger.append({**plan, **made})
-
-
-def final_label(requested: int, probabilities: list[float] | None, policy: LabelPolicy) -> int | None:
-    """The class that a volume is listed under; None = turned down.
-
-    Example:
-        >>> [final_label(1, [0.9, 0.1], policy) for policy in ("requested", "predicted", "agreed")]
-        [1, 0, None]
-    """
-    if policy == "requested":
-        return requested
-    assert probabilities is not None  # pools of other generators were refused
-    predicted = int(np.argmax(probabilities))
-    return predicted if policy == "predicted" or predicted == requested else None
-
-
-@contextlib.contextmanager
-def computing_threads(threads: int | None) -> Iterator[int]:
-    """Compute with this many threads (None = as it is): a volume's bytes depend on their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield threads or before
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def clear_write_errors(folder: Path) -> Iterator[None]:
-    """A full disk or a folder that became read-only ends in one sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot write there ({error.strerror}); what is listed in the pool is whole, so make room and "
-            "run the same build again."
-        ) from error
-
-
-def threads_of(folder: Path) -> int | None:
-    """The number of threads that the pool was begun with, so that any machine can go on with it."""
-    return read_json(folder / HEADER).get("threads") if (folder / HEADER).is_file() else None
-
-
-def precision_of(folder: Path, pipe: CCELLAPipeline) -> Precision:
-    """The arithmetic that the pool was begun with; of a new one, the generator's, where that pays here."""
-    if (folder / HEADER).is_file():
-        return read_json(folder / HEADER).get("precision", "float32")
-    return measured_precision() if pipe.config.precision == "bf16" else "float32"
 
 
 def _header(pipe: CCELLAPipeline, order: Order) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Filling a pool: what it is to hold, who makes which volume, with which arithmetic."""
