@@ -46,8 +46,8 @@ class FineHead(nn.Module):
         self.patch = patch
         self.first = nn.Conv3d(channels + seen, channels, 3, padding=1)
         self.last = nn.Conv3d(channels, out_channels, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        for weights in self.last.parameters():
+            nn.init.zeros_(weights)
 
     def forward(self, said: torch.Tensor, shown: Sequence[torch.Tensor]) -> torch.Tensor:
         """Maps (B, patch^3 c, x, y, z) -> the answer, rearranged as they are."""
