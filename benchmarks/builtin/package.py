@@ -1,10 +1,11 @@
 """Put a trained generator into the package: half-precision weights, record, card with its measured figures.
 
     python benchmarks/builtin/package.py --pipeline runs/ccella-tiny/generator-… --name ccella-tiny \\
-        --config configs/ccella-tiny.yaml [--evaluation evaluation.json]
+        --config configs/ccella-tiny.yaml [--facts facts.yaml] [--evaluation evaluation.json]
 
-Run it once without figures, evaluate ``builtin/NAME`` with ``evaluate.py``, and run it again with them: the figures
-are then of the weights that are shipped.
+Run it once without figures, evaluate ``builtin/NAME`` with ``evaluate.py`` (phantoms) or with
+``benchmarks/studies/generator/evaluate.py`` (people), and run it again with them: the figures are then of the weights
+that are shipped. Facts are what the weights cannot tell: license, source, notes, the notice that stands beside them.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
 from evaluate import summary
 
 import synthaug
@@ -27,7 +29,8 @@ from synthaug.ground.files import atomic_folder
 from synthaug.study.stages.cohort import draw_split, load_subjects
 
 LIMIT_MB = 12.0
-"""What a builtin generator may weigh, in 10^6 bytes of safetensors."""
+"""What a builtin generator may weigh, in 10^6 bytes of safetensors, unless its facts say otherwise."""
+NOTICE = "LICENSE.txt"
 
 
 def main() -> None:
@@ -35,7 +38,8 @@ def main() -> None:
     parser.add_argument("--pipeline", type=Path, required=True, help="folder of the trained generator")
     parser.add_argument("--name", required=True, help="what follows builtin/")
     parser.add_argument("--config", type=Path, required=True, help="config that it was trained with: its recipe")
-    parser.add_argument("--evaluation", type=Path, help="JSON that evaluate.py wrote for the packaged weights")
+    parser.add_argument("--facts", type=Path, help="YAML with license, source, notes, notice, limit_mb")
+    parser.add_argument("--evaluation", type=Path, help="JSON that an evaluate.py wrote for the packaged weights")
     options = parser.parse_args()
     folder = Path(synthaug.__file__).parent / "builtin" / options.name
     pipeline = CCELLAPipeline.from_pretrained(options.pipeline).with_scheduler("dpm_solver_sde")
@@ -46,23 +50,62 @@ def main() -> None:
         reports = training_reports(read_config(["--config", str(options.config)]))
         pipeline.familiarity = Familiarity.fit(pipeline.text_encoder, pipeline.tokenizer, reports)
     pipeline.record["recipe"] = options.config.read_text()
+    facts: dict[str, Any] = yaml.safe_load(options.facts.read_text()) if options.facts else {}
+    pipeline.record |= {name: facts[name] for name in ("license", "source", "notes") if name in facts}
     figures = json.loads(options.evaluation.read_text()) if options.evaluation else None
     with atomic_folder(folder) as temporary:
         pipeline.save_pretrained(temporary)
         shipped = CCELLAPipeline.from_pretrained(temporary)
-        if figures and figures["fingerprint"] != shipped.fingerprint:
-            raise SystemExit(f"{options.evaluation} is of {figures['fingerprint']}, not of {shipped.fingerprint}.")
         if figures:
-            lines = [f"- {line}" for line in summary(figures)]
-            how = figures["settings"]
-            sampler = f"{how['scheduler']} {how['steps']}, guidance {how['guidance']:g}"
-            made = f"{figures['date']}, seed {how['seed']}, {how['n']} drawn volumes, {sampler}."
-            shipped.record["evaluation"] = {"summary": "\n".join([*lines, "", made]), "figures": figures}
+            judged = figures.get("fingerprint", figures.get("generator"))
+            if judged != shipped.fingerprint:
+                raise SystemExit(f"{options.evaluation} is of {judged}, not of {shipped.fingerprint}.")
+            told = told_of_people(figures) if "size" in figures else told_of_phantoms(figures)
+            shipped.record["evaluation"] = {"summary": told, "figures": figures}
         shipped.save_card(temporary)
-        weight = sum(path.stat().st_size for path in temporary.rglob("*.safetensors")) / 1e6
-        if weight > LIMIT_MB:
-            raise SystemExit(f"{weight:.2f} MB of weights; a builtin generator may weigh {LIMIT_MB:g} MB.")
+        if "notice" in facts:
+            (temporary / NOTICE).write_text(facts["notice"])
+        weight, limit = sum(path.stat().st_size for path in temporary.rglob("*.safetensors")) / 1e6, LIMIT_MB
+        if weight > facts.get("limit_mb", limit):
+            raise SystemExit(f"{weight:.2f} MB of weights; this builtin may weigh {facts.get('limit_mb', limit):g} MB.")
     print(f"{folder.name}: {weight:.2f} MB, fingerprint {shipped.fingerprint}")
+
+
+def told_of_phantoms(figures: dict[str, Any]) -> str:
+    """What benchmarks/builtin/evaluate.py found, for the card."""
+    how = figures["settings"]
+    sampler = f"{how['scheduler']} {how['steps']}, guidance {how['guidance']:g}"
+    made = f"{figures['date']}, seed {how['seed']}, {how['n']} drawn volumes, {sampler}."
+    return "\n".join([*(f"- {line}" for line in summary(figures)), "", made])
+
+
+def told_of_people(figures: dict[str, Any]) -> str:
+    """What benchmarks/studies/generator/evaluate.py found on held-out people, for the card."""
+    size, copies, realism = figures["size"], figures["copies"], figures["realism"]
+    rows = [
+        f"FID to held-out people over that of training people, {kind}: {each['ratio']:.2f} "
+        f"({each['low']:.2f} to {each['high']:.2f})"
+        for kind, each in (("seeded", figures["fid_seeded"]), ("taps", figures["fid_taps"]))
+    ]
+    rows.append(
+        f"size asked against size read, r: {size['synthetic']['pearson']:.2f}; the same reader on real volumes "
+        f"{size['real']['pearson']:.2f}"
+    )
+    if "side" in figures:
+        rows.append(
+            f"side read right: {figures['side']['synthetic']:.2f}; in real volumes {figures['side']['real']:.2f}"
+        )
+    rows += [
+        f"told from real volumes, AUROC: by texture statistics {realism['statistics']['value']:.2f}, by a small network "
+        f"{realism['cnn']['value']:.2f}",
+        f"share called copies: {copies['share']:.3f} (expected from a generator without copies "
+        f"{copies['expected_false_alarms']:.2f})",
+    ]
+    how, n = figures["sampling"], figures["n"]
+    sampler = f"{how['scheduler']} {how['steps']}, guidance {how['guidance']:g}"
+    prompts = f"{n['synthetic']} volumes prompted with reports of held-out people"
+    made = f"{figures['date']}, seed {figures['seed']}, {prompts}, {sampler}."
+    return "\n".join([*(f"- {row}" for row in rows), "", made])
 
 
 def training_reports(config: Config) -> list[str]:

@@ -150,6 +150,7 @@ def model_card(record: Mapping[str, Any], *, fingerprint: str) -> str:
         "Versions": ", ".join(f"{name} {number}" for name, number in record.get("versions", {}).items()),
         "Trained on": record.get("date", ""),
         "Licence": record.get("license", ""),
+        "Source of the training data": record.get("source", ""),
     }
     rows = [f"| {name} | {value} |" for name, value in facts.items() if value]
     measured = record.get("evaluation") or {}
@@ -162,6 +163,8 @@ def model_card(record: Mapping[str, Any], *, fingerprint: str) -> str:
         "\n".join(["| | |", "|---|---|", *rows]),
         "Not for diagnosis. A classifier must not be tested on patients whose hashes `training.json` holds.",
     ]
+    if record.get("notes"):
+        parts += ["## To know", "\n".join(f"- {note}" for note in record["notes"])]
     if measured:
         parts += ["## Measured", measured["summary"]]
     if record.get("recipe"):
