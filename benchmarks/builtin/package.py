@@ -91,13 +91,11 @@ def told_of_people(figures: dict[str, Any]) -> str:
         f"size asked against size read, r: {size['synthetic']['pearson']:.2f}; the same reader on real volumes "
         f"{size['real']['pearson']:.2f}"
     )
-    if "side" in figures:
-        rows.append(
-            f"side read right: {figures['side']['synthetic']:.2f}; in real volumes {figures['side']['real']:.2f}"
-        )
+    if side := figures.get("side"):
+        rows.append(f"side read right: {side['synthetic']:.2f}; in real volumes {side['real']:.2f}")
+    by_texture, by_network = (realism[judge]["value"] for judge in ("statistics", "cnn"))
     rows += [
-        f"told from real volumes, AUROC: by texture statistics {realism['statistics']['value']:.2f}, by a small network "
-        f"{realism['cnn']['value']:.2f}",
+        f"told from real volumes, AUROC: by texture statistics {by_texture:.2f}, by a small network {by_network:.2f}",
         f"share called copies: {copies['share']:.3f} (expected from a generator without copies "
         f"{copies['expected_false_alarms']:.2f})",
     ]

@@ -16,6 +16,7 @@ from diffusers import (
 
 from synthaug.generate.edm import EDMScheduler, Solver
 from synthaug.ground.errors import InputError
+from synthaug.models.cascade import SIGMA_DATA
 
 Prediction = Literal["edm", "epsilon", "v_prediction", "flow_prediction"]
 TRAIN_TIMESTEPS = 1000
@@ -80,7 +81,9 @@ TRAINED = (*NOISE_SCHEDULE, "clip_sample", "use_flow_sigmas", "flow_shift", "shi
 """Settings of a scheduler that belong to the trained network."""
 
 
-def training_scheduler(prediction: Prediction, *, num_train_timesteps: int = TRAIN_TIMESTEPS) -> SchedulerMixin:
+def training_scheduler(
+    prediction: Prediction, *, num_train_timesteps: int = TRAIN_TIMESTEPS, sigma_data: float = SIGMA_DATA
+) -> SchedulerMixin:
     """The noise process that a generator is trained with; its config makes any sampler that suits it.
 
     Published: 1,000 steps, scaled-linear beta 0.0015 to 0.0195, no clipping, prediction of the noise ("epsilon").
@@ -92,7 +95,7 @@ def training_scheduler(prediction: Prediction, *, num_train_timesteps: int = TRA
         (0.0195, True)
     """
     if prediction == "edm":
-        return EDMScheduler()
+        return EDMScheduler(sigma_data=sigma_data)
     if prediction == "flow_prediction":
         return DPMSolverMultistepScheduler(
             num_train_timesteps=num_train_timesteps, prediction_type=prediction, use_flow_sigmas=True

@@ -23,12 +23,14 @@ def draw_sigma(size: int, *, mean: float, deviation: float, generator: torch.Gen
     return (mean + deviation * torch.randn(size, generator=generator)).exp()
 
 
-def loss_weight(sigma: torch.Tensor) -> torch.Tensor:
+def loss_weight(sigma: torch.Tensor, sigma_data: float = SIGMA_DATA) -> torch.Tensor:
     """lambda(sigma), which makes every noise level's initial loss 1 (Table 1)."""
-    return (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
+    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
 
 
-def preconditioning(sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def preconditioning(
+    sigma: torch.Tensor, sigma_data: float = SIGMA_DATA
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """c_skip, c_out and c_in of D(x; sigma) = c_skip x + c_out F(c_in x; c_noise), Table 1.
 
     Example:
@@ -37,8 +39,8 @@ def preconditioning(sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, to
         >>> [round(float(c), 4) for c in preconditioning(torch.tensor(SIGMA_DATA))]
         [0.5, 0.3536, 1.4142]
     """
-    total = sigma**2 + SIGMA_DATA**2
-    return SIGMA_DATA**2 / total, sigma * SIGMA_DATA / total.sqrt(), total.rsqrt()
+    total = sigma**2 + sigma_data**2
+    return sigma_data**2 / total, sigma * sigma_data / total.sqrt(), total.rsqrt()
 
 
 def network_time(sigma: torch.Tensor) -> torch.Tensor:
@@ -69,6 +71,8 @@ class EDMScheduler(SchedulerMixin, ConfigMixin):
         churn: S_churn; noise is added anew between ``churn_range`` (heun); 0 = deterministic.
         churn_range: S_min and S_max.
         churn_noise: S_noise.
+        sigma_data: Standard deviation of the data that the network was trained on: 0.5 of a cascade's levels, 1 of an
+            autoencoder's latents.
     """
 
     order = 1
@@ -84,6 +88,7 @@ class EDMScheduler(SchedulerMixin, ConfigMixin):
         churn: float = 0.0,
         churn_range: tuple[float, float] = (0.05, 20.0),
         churn_noise: float = 1.003,
+        sigma_data: float = SIGMA_DATA,
     ) -> None:
         if solver not in get_args(Solver):
             raise InputError(f"Unknown solver {solver!r}; the solvers are {', '.join(get_args(Solver))}.")

@@ -98,7 +98,9 @@ def coefficients(
         [[1.0, 0.766], [0.0, -0.746], [1.0, 1.532]]
     """
     if is_edm(scheduler):
-        skip, outward, inward = (each.view(-1, 1, 1, 1, 1) for each in edm.preconditioning(time.float()))
+        skip, outward, inward = (
+            each.view(-1, 1, 1, 1, 1) for each in edm.preconditioning(time.float(), scheduler.config.sigma_data)
+        )
         return inward, skip, outward
     if is_flow(scheduler):
         noise_share = time / scheduler.config.num_train_timesteps

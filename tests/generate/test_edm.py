@@ -1,9 +1,11 @@
 """EDM in numbers: Table 1 and Algorithm 2 of arXiv 2206.00364, and samplers that find a Gaussian whose D is known."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from conftest import tiny_generator_config
 
 from synthaug.generate.diffusion import SOLVERS_OF_EDM, corrupt, swap_scheduler, training_scheduler
 from synthaug.generate.edm import (
@@ -14,7 +16,8 @@ from synthaug.generate.edm import (
     network_time,
     preconditioning,
 )
-from synthaug.generate.preconditioning import balance, denoise
+from synthaug.generate.preconditioning import balance, coefficients, denoise
+from synthaug.generate.training.networks import noise_process
 from synthaug.ground.errors import InputError
 
 SIGMAS = torch.tensor([0.002, 0.05, 0.5, 3.0, 80.0])
@@ -214,3 +217,15 @@ def test_schedulers_go_by_the_same_names_and_others_are_refused(tmp_path):
             swap_scheduler(trained, name)
     with pytest.raises(InputError, match="heun"):
         swap_scheduler(training_scheduler("epsilon"), "heun")
+
+
+@pytest.mark.parametrize(("latents", "deviation"), [("cascade", 0.5), ("autoencoder", 1.0)])
+def test_a_network_is_told_the_deviation_of_its_latents(latents, deviation, tmp_path):
+    process = noise_process(replace(tiny_generator_config(), latents=latents, prediction="edm", levels=[]))
+    sampler = swap_scheduler(process, "heun")
+    sampler.save_pretrained(tmp_path)
+    sampler = EDMScheduler.from_pretrained(tmp_path)
+    time = torch.tensor([deviation])
+    inward, skip, outward = (float(part) for part in coefficients(sampler, (), time))
+    assert (skip, outward) == pytest.approx((0.5, deviation / 2**0.5))  # half of what has as much noise as image
+    assert inward == pytest.approx(1 / (deviation * 2**0.5))

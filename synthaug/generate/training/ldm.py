@@ -14,7 +14,6 @@ from transformers import PreTrainedTokenizerBase, T5EncoderModel
 from synthaug.config import GeneratorConfig, LevelConfig, PreprocessConfig
 from synthaug.data.reading.manifest import class_counts
 from synthaug.data.relabel.relabeller import Relabeller
-from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.encode import NO_CACHE, TensorCache
 from synthaug.generate.levels import LatentSpace, levels_of, training_of
 from synthaug.generate.pipeline import CCELLAPipeline
@@ -23,7 +22,7 @@ from synthaug.generate.stored.record import training_record
 from synthaug.generate.training.choice import BestWeights
 from synthaug.generate.training.continuing import with_own_design
 from synthaug.generate.training.examples import Examples, longest_report, some_reports
-from synthaug.generate.training.networks import new_pipeline, pretrained_generator
+from synthaug.generate.training.networks import new_pipeline, noise_process, pretrained_generator
 from synthaug.generate.training.objectives import DiffusionObjective
 from synthaug.generate.training.validation import validation_losses
 from synthaug.ground.errors import InputError
@@ -238,7 +237,7 @@ class _Run:
         return DiffusionObjective(
             denoiser,
             text_encoder if first and trained_text else None,
-            training_scheduler(self.config.process),
+            noise_process(self.config),
             self.config.class_loss_weight,
             distance=self.config.distance or ("mse" if self.config.process == "edm" else "l1"),
             level=level,

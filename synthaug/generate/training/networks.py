@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import torch
+from diffusers import SchedulerMixin
 
 from synthaug.config import GeneratorConfig, PreprocessConfig, SamplingConfig
 from synthaug.data.voxels.geometry import CONDITIONS
@@ -13,6 +14,7 @@ from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.continuing import with_own_design
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
+from synthaug.models.cascade import SIGMA_DATA
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.text_encoder import build_text_encoder
 
@@ -42,6 +44,11 @@ def pretrained_generator(config: GeneratorConfig, *, classes: int, sequences: in
     return begun
 
 
+def noise_process(config: GeneratorConfig) -> SchedulerMixin:
+    """What the networks are trained with; the latents of an autoencoder have deviation 1."""
+    return training_scheduler(config.process, sigma_data=SIGMA_DATA if config.latents == "cascade" else 1.0)
+
+
 def new_pipeline(
     space: LatentSpace,
     config: GeneratorConfig,
@@ -61,7 +68,7 @@ def new_pipeline(
         denoiser=denoiser,
         text_encoder=text_encoder,
         tokenizer=tokenizer,
-        scheduler=training_scheduler(config.process),
+        scheduler=noise_process(config),
         images=list(images),
         spacing_mm=list(preprocessing.spacing_mm),
         shape=list(preprocessing.shape),
