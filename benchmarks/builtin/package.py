@@ -26,6 +26,7 @@ from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.familiarity import READ, Familiarity
 from synthaug.generate.training.examples import some_reports
 from synthaug.ground.files import atomic_folder
+from synthaug.ground.people import patient_hash
 from synthaug.study.stages.cohort import draw_split, load_subjects
 
 LIMIT_MB = 12.0
@@ -50,6 +51,9 @@ def main() -> None:
         reports = training_reports(read_config(["--config", str(options.config)]))
         pipeline.familiarity = Familiarity.fit(pipeline.text_encoder, pipeline.tokenizer, reports)
     pipeline.record["recipe"] = options.config.read_text()
+    config = read_config(["--config", str(options.config)])
+    if config.data.public:
+        pipeline.record["patients"] = public_patients(config, len(pipeline.record["patients"]))
     facts: dict[str, Any] = yaml.safe_load(options.facts.read_text()) if options.facts else {}
     pipeline.record |= {name: facts[name] for name in ("license", "source", "notes") if name in facts}
     figures = json.loads(options.evaluation.read_text()) if options.evaluation else None
@@ -104,6 +108,18 @@ def told_of_people(figures: dict[str, Any]) -> str:
     prompts = f"{n['synthetic']} volumes prompted with reports of held-out people"
     made = f"{figures['date']}, seed {figures['seed']}, {prompts}, {sampler}."
     return "\n".join([*(f"- {row}" for row in rows), "", made])
+
+
+def public_patients(config: Config, trained: int) -> list[str]:
+    """Hashes of the training patients by which anybody can tell whether they were seen.
+
+    A training without ``data.public`` hashed them by a key of its own.
+    """
+    training = draw_split(config.split, load_subjects(config.data)).train
+    hashes = sorted({patient_hash(subject["patient_id"]) for subject in training})
+    if len(hashes) != trained:
+        raise SystemExit(f"{config.data.root}: {len(hashes)} training patients, but the generator saw {trained}.")
+    return hashes
 
 
 def training_reports(config: Config) -> list[str]:
