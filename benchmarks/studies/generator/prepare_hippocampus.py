@@ -16,8 +16,11 @@ import pandas as pd
 
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path
+from synthaug.ground.people import public_id
 from synthaug.ground.seeding import numpy_generator
 
+DATA_SET = "MSD Task04 Hippocampus"
+"""``data.public`` of the config: the split file names people as the study does."""
 VALIDATION = 16
 """People, of the 96, who choose weights and sampler."""
 
@@ -39,7 +42,8 @@ def lay_out(crops: pd.DataFrame, people: pd.DataFrame) -> tuple[pd.DataFrame, pd
     chosen = numpy_generator("hippocampus validation").permutation(training)[:VALIDATION].tolist()
     held_out = rows["part"] != "train"
     part = rows["patient_id"].isin(chosen).map({True: "val", False: "train"}).mask(held_out, "test")
-    return rows.drop(columns="part"), rows[["subject_id", "patient_id"]].assign(part=part)
+    people_of = [public_id(DATA_SET, name) for name in rows["patient_id"]]
+    return rows.drop(columns="part"), rows[["subject_id"]].assign(patient_id=people_of, part=part)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
