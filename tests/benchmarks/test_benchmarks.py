@@ -349,3 +349,11 @@ def test_batched_augmentation_is_timed_against_torchios(import_script, capsys):
     [case] = result["cases"]
     assert case["classical"]["ours"] > 0
     assert result["ratio"] == max(case[name]["ratio"] for name in ("classical", "everything"))
+
+
+def test_reading_prints_its_claim(import_script, capsys):
+    import_script("speed", "reading").main(["--quick"])
+    record = last_json(capsys.readouterr().out)
+    assert set(record) >= CLAIM
+    assert record["ratio"] == pytest.approx(record["reference"] / record["ours"])
+    assert record["tokens"]["mean"] < record["tokens"]["longest"] <= record["tokens"]["padded_to"]
