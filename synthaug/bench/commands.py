@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 import yaml
 from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, get_loader, set_loader, set_parsing_settings
 
+from synthaug.bench.early import refuse_early
 from synthaug.bench.help import brief_help, brief_options, meant, overview, with_suggestion
 from synthaug.config import Config, ExecutionConfig
 from synthaug.config.presets import DEMO, demonstrates, with_presets
@@ -24,6 +25,7 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.faults import write_fault
 from synthaug.ground.files import NO_ROOM, sqlite_address
 from synthaug.study.folder.standing import finished_summary
+from synthaug.study.grid import describe_cells
 
 COMMANDS = {
     "check": "read a folder or CSV of your own, tell its problems, propose a config",
@@ -121,8 +123,7 @@ def _run(command: str, arguments: Sequence[str]) -> int:
         with _quiet():
             return _run_reader_study(arguments)
     if command == "pool" and arguments and not arguments[0].startswith("-"):
-        with _quiet():
-            return _run_pool(*arguments)
+        return _run_pool(*arguments)
     if command == "metrics" and any(word.split("=")[0] == "--real" for word in arguments):
         with _quiet():
             return _run_metrics(arguments)
@@ -290,7 +291,8 @@ def _run_pool(action: str, *arguments: str) -> int:
     if action == "build":
         typed = parser.parse_args(list(arguments), defaults=False)
         told["measured"] = typed.get("pool.sampling.guidance") is None
-    POOL_COMMANDS[action](**told)
+    with _quiet():
+        POOL_COMMANDS[action](**told)
     return 0
 
 
@@ -376,6 +378,10 @@ def _run_bench(command: str, config: Config, out: Path, execution: ExecutionConf
     # Imported late: --help, a misspelt key and a study to which nothing is to be done should not wait for torch.
     summary = finished_summary(config, out)
     if summary is None:
+        cells = describe_cells(config)
+        refuse_early(config)
+        if os.environ.get("RANK", "0") == "0":  # of processes that train together, one tells
+            print(f"{config.study.name}: {len(cells)} classifiers, in {out}; loading the libraries", flush=True)
         with _quiet():
             from synthaug.bench.run import EveryCellFailed, run_study
 
@@ -449,7 +455,6 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
 
 
 def _dry_run(config: Config) -> int:
-    from synthaug.bench.run import describe_cells
     from synthaug.study.outlook.estimate import describe_time
 
     cells = describe_cells(config)

@@ -1,40 +1,20 @@
 """``synthaug pool build | adopt | verify | audit | export | montage``: pools without a study around them."""
 
+# What the actions need is imported when they run: a misspelt one, or its options, need not wait for torch.
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-
-from synthaug.bench.progress import Bars
 from synthaug.config import DataConfig, GeneratorConfig, PoolConfig, PreprocessConfig, SplitConfig
-from synthaug.data.preprocess import preprocess
-from synthaug.data.reading.manifest import class_counts
+from synthaug.config.pool import Layout
 from synthaug.data.reading.tables import read_table
-from synthaug.data.splits import Split
-from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.stored.told import measured_guidance
 from synthaug.ground.errors import InputError
-from synthaug.models.extractors.taps import crop_centre
-from synthaug.pool.adoption import adopt_pool
-from synthaug.pool.building.order import Order
-from synthaug.pool.cluster import build_on_ray
-from synthaug.pool.export import Layout, export_pool
-from synthaug.pool.pool import SyntheticPool
-from synthaug.pool.prompts import Prompts
-from synthaug.pool.report_file import read_report_file
-from synthaug.pool.review.audit import audit_pool, tell_copies
-from synthaug.pool.review.montage import save_montage
-from synthaug.study.stages.cohort import draw_split, load_subjects
-from synthaug.study.stages.pools import (
-    describe_pool,
-    overrides_class,
-    preprocessing_of,
-    prompts_of,
-    refuse_generator_leaks,
-    require_images,
-)
+
+if TYPE_CHECKING:
+    from synthaug.data.splits import Split
+    from synthaug.generate.pipeline import CCELLAPipeline
+    from synthaug.pool.prompts import Prompts
 
 Executor = Literal["local", "ray"]
 
@@ -79,6 +59,16 @@ def build(
                 "the config says how to train a generator; name a trained one by --generator after --config."
             )
         generator = generator.pretrained
+    import torch
+
+    from synthaug.generate.pipeline import CCELLAPipeline
+    from synthaug.generate.stored.told import measured_guidance
+    from synthaug.pool.building.order import Order
+    from synthaug.pool.cluster import build_on_ray
+    from synthaug.pool.pool import SyntheticPool
+    from synthaug.study.stages.cohort import draw_split, load_subjects
+    from synthaug.study.stages.pools import describe_pool, overrides_class
+
     parts = None if pool.reports else draw_split(split, load_subjects(data), data)
     pipe = CCELLAPipeline.from_pretrained(generator)
     prompts, per_class = _prompts(pool, pipe, parts)
@@ -107,8 +97,12 @@ def build(
     print(f"pool: {built.path}: {describe_pool(built)}")
 
 
-def _prompts(pool: PoolConfig, pipe: CCELLAPipeline, parts: Split | None) -> tuple[Prompts, dict[int, int]]:
+def _prompts(pool: PoolConfig, pipe: "CCELLAPipeline", parts: "Split | None") -> "tuple[Prompts, dict[int, int]]":
     """Prompts, and how many volumes of each class they are for: one a row of a file, else ``pool.per_class``."""
+    from synthaug.data.reading.manifest import class_counts
+    from synthaug.pool.report_file import read_report_file
+    from synthaug.study.stages.pools import prompts_of
+
     if parts is None:
         classes, spacing_mm = pipe.denoiser.config.classes, pipe.config.spacing_mm
         read = read_report_file(str(pool.reports), classes=classes, spacing_mm=spacing_mm, unusable=pool.unusable)
@@ -119,6 +113,7 @@ def _prompts(pool: PoolConfig, pipe: CCELLAPipeline, parts: Split | None) -> tup
 def _bar_when_begun(volumes: int) -> Callable[[], None]:
     """A progress bar that appears with the first volume, so that input refused before leaves one clear line."""
     bar: Callable[..., None] | None = None
+    from synthaug.bench.progress import Bars
 
     def on_volume() -> None:
         nonlocal bar
@@ -154,6 +149,10 @@ def adopt(
     """
     images, classes = images or (data.images if data else None), classes or (data.classes if data else None)
     rows = len(read_table(Path(labels), what="table of labels", mend="give --labels").rows)
+    from synthaug.models.extractors.taps import crop_centre
+    from synthaug.pool.adoption import adopt_pool
+    from synthaug.study.stages.pools import describe_pool
+
     pool = adopt_pool(
         folder,
         labels,
@@ -175,6 +174,8 @@ def verify(pool: str) -> None:
     Args:
         pool: Folder of the pool.
     """
+    from synthaug.pool.pool import SyntheticPool
+
     opened = SyntheticPool.open(pool)
     opened.verify()
     print(f"{pool}: all {len(opened)} volumes are as they were generated")
@@ -198,6 +199,13 @@ def audit(
         false_alarms: Share of unseen real patients that may be called copies, in (0, 1).
         pictures: PNG to draw each copy beside its original in; it shows patients.
     """
+    from synthaug.data.preprocess import preprocess
+    from synthaug.models.extractors.taps import crop_centre
+    from synthaug.pool.pool import SyntheticPool
+    from synthaug.pool.review.audit import audit_pool, tell_copies
+    from synthaug.study.stages.cohort import draw_split, load_subjects
+    from synthaug.study.stages.pools import preprocessing_of, refuse_generator_leaks, require_images
+
     opened = SyntheticPool.open(pool, whole=True)
     require_images(opened, data.images)
     drawn = draw_split(split, load_subjects(data), data)
@@ -221,6 +229,9 @@ def export(pool: str, out: str, layout: Layout = "manifest") -> None:
         out: New folder.
         layout: manifest: float32 volumes and manifest.csv; ccella: a folder a case, int16, and datalist.json.
     """
+    from synthaug.pool.export import export_pool
+    from synthaug.pool.pool import SyntheticPool
+
     print(f"exported: {export_pool(SyntheticPool.open(pool), out, layout=layout)}")
 
 
@@ -232,6 +243,9 @@ def montage(pool: str, out: str, columns: int = 8) -> None:
         out: PNG to write.
         columns: Volumes of each class.
     """
+    from synthaug.pool.pool import SyntheticPool
+    from synthaug.pool.review.montage import save_montage
+
     print(f"montage: {save_montage(SyntheticPool.open(pool), out, columns=columns)}")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from synthaug.bench.progress import Bars, stages_of
 from synthaug.config import Config, ExecutionConfig
 from synthaug.data.reading.manifest import class_counts
-from synthaug.ground.files import content_hash, write_json
+from synthaug.ground.files import write_json
 from synthaug.metrics.distances.estimates import metrics_for
 from synthaug.models.training.optimisation import processes
 from synthaug.pool.ledger import HEADER, MANIFEST
@@ -22,7 +22,7 @@ from synthaug.report.slices import Samples
 from synthaug.study.folder.earlier import tell_earlier_cells
 from synthaug.study.folder.results import placed
 from synthaug.study.folder.standing import inputs_of, mark_finished
-from synthaug.study.grid import DATA, STAGES, Cell, cells_of
+from synthaug.study.grid import Cell, cells_of
 from synthaug.study.identity import id_of
 from synthaug.study.outlook.costs import CostMeter, total_costs
 from synthaug.study.records import CellRecord, ImageComparison, Summary, Verdict
@@ -223,17 +223,6 @@ def measure_images(study: Study, pool: SyntheticPool) -> tuple[list[ImageCompari
         else:
             rows.append(ImageComparison.from_json(measure_copies(pool, split.train, held_out, config.metrics)))
     return rows, left_out
-
-
-def describe_cells(config: Config) -> list[Cell]:
-    """The cells that a study would run, without reading data."""
-
-    def identify(each: Config) -> tuple[str, str]:
-        settings = asdict(each)
-        data = [settings[name] for name in DATA]
-        return content_hash(data), content_hash([*data, *(settings[name] for name in STAGES)])
-
-    return cells_of(config, identify)
 
 
 def _ids(study: Study, cells: Sequence[Cell]) -> str:

@@ -26,6 +26,7 @@ class SamplingConfig:
 
 
 PromptPolicy = Literal["training", "writer", "override"]
+Layout = Literal["manifest", "ccella"]
 LabelPolicy = Literal["requested", "predicted", "agreed"]
 UnusableRows = Literal["refuse", "leave_out"]
 

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from synthaug.ground.files import as_plain, canonical
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive_seed(*parts: Any) -> int:
@@ -21,8 +23,10 @@ def derive_seed(*parts: Any) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def torch_generator(*parts: Any) -> torch.Generator:
+def torch_generator(*parts: Any) -> "torch.Generator":
     """A CPU generator seeded by ``parts``. Noise is drawn on the CPU so that every device gets the same."""
+    import torch  # late: names of cells are seeds too, and a study is refused by its settings before torch is loaded
+
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 

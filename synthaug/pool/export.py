@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import nibabel
 import numpy as np
 import pandas as pd
 
+from synthaug.config.pool import Layout
 from synthaug.data.reading.manifest import PROVENANCE_COLUMN
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_folder, inside, write_json
@@ -15,7 +16,6 @@ from synthaug.pool.ledger import Entry, read_volume
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.recipe import provenance_line
 
-Layout = Literal["manifest", "ccella"]
 DATALIST = "datalist.json"
 SEQUENCES = {"t2w": ("axt2", 962), "hbv": ("b1600", 117), "b1600": ("b1600", 117), "adc": ("adc", 3000)}
 """Image name to CCELLA's name and the intensity that 1 becomes (Grabke et al., arXiv 2506.10230 and 2507.06384)."""

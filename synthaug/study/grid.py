@@ -9,6 +9,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from synthaug.config import Config
 from synthaug.ground.errors import InputError
+from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import derive_seed
 from synthaug.study.identity import CELL, Identity, classifier_settings, id_of, identify
 from synthaug.study.records.fields import STAGES
@@ -97,6 +98,17 @@ def cells_of(config: Config, inputs_of: Callable[[Config], tuple[str, Any]]) -> 
                 # Two generators side by side share their cells without synthetic data.
                 cells.setdefault(cell.id, cell)
     return list(cells.values())
+
+
+def describe_cells(config: Config) -> list[Cell]:
+    """The cells that a study would run, without reading data."""
+
+    def identify(each: Config) -> tuple[str, str]:
+        settings = asdict(each)
+        data = [settings[name] for name in DATA]
+        return content_hash(data), content_hash([*data, *(settings[name] for name in STAGES)])
+
+    return cells_of(config, identify)
 
 
 def _cell(

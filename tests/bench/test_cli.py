@@ -18,9 +18,9 @@ import torch
 from synthaug import __version__
 from synthaug.bench.commands import COMMANDS, SPINS, main, read_config, run_command
 from synthaug.bench.help import OPTIONS
-from synthaug.bench.run import describe_cells
 from synthaug.config import Config
 from synthaug.config.presets import FOLDER, PRESETS
+from synthaug.study.grid import describe_cells
 from synthaug.study.records import read_summary
 
 ROOT = Path(__file__).parents[2]
@@ -359,6 +359,31 @@ def test_help_tells_the_meaning_of_settings_without_importing_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert "Synthetic share of the mixed regime" in done.stdout
+
+
+def test_what_settings_and_tables_show_is_refused_before_torch_is_imported(tmp_path):
+    (tmp_path / "manifest.csv").write_text("subject_id,label\na,0\n")
+    refused = [
+        ["pool", "verifi"],
+        ["pool", "build", "--out", f"{tmp_path}/p", "--pool.per_clas", "3"],
+        *(
+            ["bench", "--out", f"{tmp_path}/out", *words]
+            for words in (
+                ["--study.axes", '{"split.trian": [1]}'],
+                ["--data.root", f"{tmp_path}/absent"],
+                ["--data.root", str(tmp_path)],
+            )
+        ),
+    ]
+    code = (
+        "import json, sys; from synthaug.bench.commands import main\n"
+        "print([main(words) for words in json.loads(sys.argv[1])], 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, json.dumps(refused)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == f"{[2] * len(refused)} False"
+    assert len(done.stderr.splitlines()) == len(refused)
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.csv"]
 
 
 def test_defaults_are_a_valid_study():

@@ -14,12 +14,12 @@ import yaml
 from taps_wheel import real_data
 
 from synthaug.bench.commands import read_config
-from synthaug.bench.run import describe_cells
 from synthaug.config import ClassifierConfig, GeometryConfig, MetricsConfig
 from synthaug.data.reading.manifest import load_manifest, make_subject
 from synthaug.data.splits import load_split
 from synthaug.ground.errors import InputError
 from synthaug.report.plots import learning_plot
+from synthaug.study.grid import describe_cells
 from synthaug.study.records import CellRecord
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "studies" / "hippocampus"
