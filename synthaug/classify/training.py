@@ -119,8 +119,14 @@ def train_classifier(
         choice.offer(step, network, train_loss=last_loss, val_loss=loss)
 
     def batches(part: tio.SubjectsLoader, counts: Mapping[int, int] | None) -> Callable[[int], Batch]:
-        weights = loss_weights(config, classes=classes, class_counts=counts)
-        return _batches(part, images=images, classes=classes, weights=weights, resumable=checkpoint is not None)
+        return _batches(
+            part,
+            images=images,
+            classes=classes,
+            weights=loss_weights(config, classes=classes, class_counts=counts),
+            offsets=logit_offsets(config, classes=classes, class_counts=counts),
+            resumable=checkpoint is not None,
+        )
 
     batch_of = batches(loader, class_counts)
     if pretraining:
@@ -170,13 +176,40 @@ def loss_weights(
         return None
     weights = config.class_weights
     if weights is None:
-        if class_counts is None or sorted(class_counts) != list(range(classes)):
-            raise InputError(f"Balanced class weights need the number of training subjects of {classes} classes.")
-        labels = np.repeat(range(classes), [class_counts[label] for label in range(classes)])
+        counts = _all_counts("Balanced class weights", classes, class_counts)
+        labels = np.repeat(range(classes), counts)
         weights = compute_class_weight("balanced", classes=np.arange(classes), y=labels).tolist()
     if len(weights) != classes:
         raise InputError(f"classifier.class_weights={weights} must be {classes} numbers, one a class.")
     return torch.tensor(weights, dtype=torch.float32)
+
+
+def logit_offsets(
+    config: ClassifierConfig, *, classes: int, class_counts: Mapping[int, int] | None
+) -> torch.Tensor | None:
+    """What is added to the logits (K,) while training: the log of each class's share (Menon et al. 2021), or None.
+
+    Predictions go without: they are those of classes that are equally frequent.
+
+    Raises:
+        InputError: The counts that the shares are made from are missing.
+
+    Example:
+        >>> config = ClassifierConfig(loss="logit_adjusted", balance="none")
+        >>> logit_offsets(config, classes=2, class_counts={0: 30, 1: 10}).exp().tolist()
+        [0.75, 0.25]
+    """
+    if config.loss != "logit_adjusted":
+        return None
+    counts = torch.tensor(_all_counts("Logit adjustment", classes, class_counts), dtype=torch.float32)
+    return (counts / counts.sum()).log()
+
+
+def _all_counts(asker: str, classes: int, class_counts: Mapping[int, int] | None) -> list[int]:
+    """Training subjects of each class; InputError where a class has none."""
+    if class_counts is None or sorted(class_counts) != list(range(classes)):
+        raise InputError(f"{asker} needs the number of training subjects of {classes} classes.")
+    return [class_counts[label] for label in range(classes)]
 
 
 def _chosen(
@@ -204,9 +237,15 @@ class _Objective(nn.Module):
             self.focal = FocalLoss(gamma=2.0, use_softmax=True, to_onehot_y=True, reduction="none")
 
     def forward(
-        self, volumes: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None
+        self,
+        volumes: torch.Tensor,
+        labels: torch.Tensor,
+        weights: torch.Tensor | None = None,
+        offsets: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         logits = self.network(volumes).float()
+        if offsets is not None:
+            logits = logits + offsets
         if self.focal is None:
             rows = nn.functional.cross_entropy(logits, labels, reduction="none")
         else:
@@ -237,9 +276,11 @@ def _batches(
     images: Sequence[str],
     classes: int,
     weights: torch.Tensor | None,
+    offsets: torch.Tensor | None,
     resumable: bool,
 ) -> Callable[[int], Batch]:
-    """The batch of each step, asked for in order from any first step; with the weight of each row, if there are any."""
+    """The batch of each step, asked for in order from any first step; with the weight of each row and what is added to
+    its logits, if there are any."""
     if resumable and not hasattr(loader.batch_sampler, "set_epoch"):
         raise InputError(
             "The loader's batch sampler has no set_epoch, so no killed training can go on: pass no checkpoint."
@@ -251,7 +292,11 @@ def _batches(
         if stream is None:
             stream = _endless(loader, images, classes, first_step=step)
         batch = next(stream)
-        return batch if weights is None else {**batch, "weights": weights[batch["labels"]]}
+        if weights is not None:
+            batch = {**batch, "weights": weights[batch["labels"]]}
+        if offsets is not None:
+            batch = {**batch, "offsets": offsets.repeat(len(batch["labels"]), 1)}
+        return batch
 
     return batch_of
 

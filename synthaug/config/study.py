@@ -24,8 +24,9 @@ class ClassifierConfig:
     pooling: int = 1
     """Voxels a side that are averaged before the network. 2 leaves an eighth of the voxels: training is faster, and the
     fine texture in which synthetic volumes differ most from real ones counts for less."""
-    loss: Literal["cross_entropy", "focal"] = "focal"
-    """Focal has gamma 2 (published)."""
+    loss: Literal["cross_entropy", "focal", "logit_adjusted"] = "focal"
+    """Focal has gamma 2 (published). logit_adjusted: cross-entropy of logits plus the log of each class's share of the
+    training set (Menon et al. 2021), where ``balance`` is none."""
     balance: Literal["oversampled", "weighted", "none"] = "oversampled"
     """What is done about rare classes: every batch holds as many of each class, rarer ones repeated; or batches come
     as the training set is and the loss is weighted; or nothing."""
@@ -77,6 +78,11 @@ class ClassifierConfig:
             pooling="[1, 64]",
             evaluate_every="[1, 1e9]",
             patience="[0, 1e9]",
+        )
+        require(
+            self.loss != "logit_adjusted" or self.balance == "none",
+            f"classifier.loss=logit_adjusted corrects for rare classes by itself; set classifier.balance=none, not "
+            f"{self.balance}.",
         )
         weights = self.class_weights
         require(

@@ -24,6 +24,7 @@ from synthaug.classify.training import (
     Pretraining,
     _chosen,
     _Objective,
+    logit_offsets,
     loss_weights,
     train_classifier,
 )
@@ -350,6 +351,30 @@ def test_a_weighted_loss_is_the_mean_of_weighted_rows(loss):
     assert objective(logits, labels, weights[labels])[0].item() == pytest.approx(
         (first / 2 + 3 * second / 2).item(), rel=1e-6
     )
+
+
+def test_logit_adjustment_is_cross_entropy_under_the_shares_of_the_training_set():
+    config = ClassifierConfig(loss="logit_adjusted", balance="none")
+    offsets = logit_offsets(config, classes=2, class_counts={0: 9, 1: 1})
+    objective, labels = _Objective(torch.nn.Identity(), config.loss), torch.tensor([0, 1])
+    found = objective(torch.zeros(2, 2), labels, None, offsets.repeat(2, 1))[0]  # as sure as the shares: -log of each
+    assert found.item() == pytest.approx(-(np.log(0.9) + np.log(0.1)) / 2, rel=1e-6)
+    assert logit_offsets(ClassifierConfig(), classes=2, class_counts={0: 9, 1: 1}) is None
+    with pytest.raises(InputError):
+        logit_offsets(config, classes=2, class_counts={0: 9})
+    with pytest.raises(InputError):
+        ClassifierConfig(loss="logit_adjusted")
+
+
+def test_logit_adjustment_trains_with_the_shares_of_its_training_set():
+    """Without learning, more subjects of a class make its rows easier: the loss of a first step tells the shares."""
+    config = replace(SHORT, loss="logit_adjusted", balance="none")
+    losses = {}
+    for counts in ({0: 1, 1: 1}, {0: 99, 1: 1}):
+        seen = []
+        train(config, class_counts=counts, on_step=lambda step, values, seen=seen: seen.append(values["loss"]))
+        losses[counts[0]] = float(seen[0])
+    assert losses[99] > losses[1] + 1  # half of the rows are of the class that is said to be rare
 
 
 def test_balanced_weights_are_scikit_learns():

@@ -58,6 +58,16 @@ def test_generators_of_other_people_are_timed_once_and_not_trained_in_full(laten
     assert told.startswith("9 cells")
 
 
+def test_memory_grows_by_the_volumes_that_a_stage_keeps(monkeypatch):
+    monkeypatch.setattr(estimate_module, "peak_memory_mb", lambda: 512)
+    config = tiny()
+    config = replace(config, data=replace(config.data, phantom=replace(config.data.phantom, n=2**20)))
+    peaks = estimate_module._Peaks()
+    peaks.note("classifiers", config)  # 2 ** 20 volumes of 2 ** 11 voxels of 4 bytes: 8 GiB
+    peaks.note("generator", config, copies=3)
+    assert (peaks.told("classifiers"), peaks.told("generator")) == ("8.5 GiB", "24.5 GiB")
+
+
 def test_a_pool_that_is_there_costs_no_generator():
     config = tiny()
     assert "generator" in estimate(config)

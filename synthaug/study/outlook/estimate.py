@@ -1,8 +1,10 @@
-"""How long a study will take on this machine: a few steps of each of its trainings, timed on volumes of noise."""
+"""Time and memory of a study on this machine: a few steps of each of its trainings, on volumes of noise."""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from math import prod
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from synthaug.augment.sampler import SyntheticSampler
 from synthaug.classify.augmentation import LabelledAugmentation, classical_batches
 from synthaug.classify.training import train_classifier
 from synthaug.config import Config, LabelRule, TrainingConfig
-from synthaug.data.reading.manifest import class_counts, make_subject, stack_images
+from synthaug.data.reading.manifest import class_counts, make_subject, read_manifest, stack_images
 from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.generate.levels import LatentSpace, fit_cascade, levels_of
 from synthaug.generate.pipeline import CCELLAPipeline
@@ -23,33 +25,40 @@ from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import torch_generator
 from synthaug.models.training.optimisation import OnStep
+from synthaug.models.training.training_log import peak_memory_mb
 from synthaug.study.grid import DATA, Cell
 
 TIMED_STEPS = 2
 """Steps that are timed, after one that is not."""
+TRAINING_COPIES = 3
+"""Of the volumes in memory while a generator trains: subjects, one stack of them, and their latents or levels."""
 CLASSES = 2
 """The data are not read, so that the number of classes is taken to be this."""
 
 
 def describe_time(cells: Sequence[Cell]) -> str:
-    """One line: the time that the stages and the cells of a study would take on this machine, if nothing is there yet.
+    """One line: the time that the stages and the cells of a study would take on this machine, if nothing is there yet,
+    and the memory of this process by the end of each.
 
     Trainings of a generator that goes on from another, or with a text encoder from elsewhere, are not counted.
     """
+    peaks = _Peaks()
     seconds = {"autoencoder": 0.0, "generator": 0.0, "pool": 0.0, "classifiers": 0.0}
-    stages, classifiers, generators, uncounted = {}, {}, {}, 0
+    stages: dict[str, Config] = {}
+    classifiers: dict[str, list[Config]] = {}
+    generators: dict[str, dict[str, float]] = {}
+    uncounted = 0
     for cell in cells:
         settings = asdict(cell.config)
         known = content_hash([settings["classifier"], settings["preprocess"], settings["data"]["images"]])
-        if known not in classifiers:
-            classifiers[known] = _classifier_seconds(cell.config)
-        seconds["classifiers"] += classifiers[known]
+        classifiers.setdefault(known, []).append(cell.config)
         if cell.synthetic_fraction is not None and not cell.config.pool.path:
             made = content_hash([settings[name] for name in (*DATA, "autoencoder", "generator", "pool")])
             stages[made] = cell.config
     for config in stages.values():
         if config.pool.generator:
             seconds["pool"] += _pool_seconds(config, CCELLAPipeline.from_pretrained(config.pool.generator))
+            peaks.note("pool", config)
             continue
         if config.generator.pretrained or config.generator.text_encoder.path:
             uncounted += 1
@@ -59,10 +68,13 @@ def describe_time(cells: Sequence[Cell]) -> str:
         alike = [settings[name] for name in ("preprocess", "autoencoder", "generator", "pool")]
         known = content_hash([*alike, config.data.images])
         if known not in generators:
-            generators[known] = _stage_seconds(config)
+            generators[known] = _stage_seconds(config, peaks)
         for name, value in generators[known].items():
             seconds[name] += value
-    parts = ", ".join(f"{name} {_words(value)}" for name, value in seconds.items() if value)
+    for configs in classifiers.values():  # after the generators, as in the study: a process keeps its highest
+        seconds["classifiers"] += _classifier_seconds(configs[0]) * len(configs)
+        peaks.note("classifiers", configs[0])
+    parts = ", ".join(f"{name} {_words(value)} and {peaks.told(name)}" for name, value in seconds.items() if value)
     missing = f"; {uncounted} generators are not counted" if uncounted else ""
     return f"{len(cells)} cells; about {_words(sum(seconds.values()))} on this machine as it is now ({parts}){missing}"
 
@@ -97,7 +109,7 @@ def _classifier_seconds(config: Config) -> float:
     return _timed(train, settings.training.steps)[0]
 
 
-def _stage_seconds(config: Config) -> dict[str, float]:
+def _stage_seconds(config: Config, peaks: "_Peaks") -> dict[str, float]:
     """Seconds of an autoencoder, a generator and a pool."""
     subjects = _noise(config)
     volumes = torch.stack([stack_images(subject, config.data.images) for subject in subjects])
@@ -114,6 +126,7 @@ def _stage_seconds(config: Config) -> dict[str, float]:
         seconds["autoencoder"], built = _timed(
             lambda on_step: train_autoencoder(volumes, first, on_step=on_step), autoencoder.training.steps
         )
+        peaks.note("autoencoder", config, copies=TRAINING_COPIES)
     ticks: list[float] = []
     pipeline = train_ldm(
         subjects,
@@ -128,7 +141,35 @@ def _stage_seconds(config: Config) -> dict[str, float]:
     seconds["generator"] = sum(
         _a_step(ticks[number * timed : (number + 1) * timed]) * level.steps for number, level in enumerate(levels)
     )
-    return {**seconds, "pool": _pool_seconds(config, pipeline)}
+    peaks.note("generator", config, copies=TRAINING_COPIES)
+    seconds["pool"] = _pool_seconds(config, pipeline)
+    peaks.note("pool", config)
+    return seconds
+
+
+class _Peaks:
+    """The largest memory of this process by the end of each stage, with the study's volumes, which are not read."""
+
+    def __init__(self) -> None:
+        self.mb: dict[str, float] = {}
+
+    def note(self, stage: str, config: Config, *, copies: int = 1) -> None:
+        """After a stage that keeps so many copies of the volumes."""
+        held = copies * _volumes(config) * len(config.data.images) * prod(config.preprocess.shape) * 4 / 2**20
+        self.mb[stage] = max(self.mb.get(stage, 0.0), peak_memory_mb() + held)
+
+    def told(self, stage: str) -> str:
+        """In GiB."""
+        return f"{self.mb[stage] / 1024:.1f} GiB"
+
+
+def _volumes(config: Config) -> int:
+    """Subjects of a study: rows of its manifest, where it is there."""
+    data = config.data
+    if data.root is None:
+        return data.phantom.n
+    path = Path(data.root) / data.manifest
+    return len(read_manifest(path).rows) if path.is_file() else 0
 
 
 def _pool_seconds(config: Config, pipeline: CCELLAPipeline) -> float:
