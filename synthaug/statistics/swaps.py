@@ -99,7 +99,8 @@ def _places(member: np.ndarray, order: np.ndarray) -> np.ndarray:
     for own, sign in ((member, 1), (~member, -1)):
         opponents = np.sort(order[:, ~own], axis=None)
         # A row above an opponent counts 1, beside it 1/2: the mean of both sides of an insertion.
-        above = sum(np.searchsorted(opponents, order[:, own], side=side) for side in ("left", "right"))
+        left, right = (np.searchsorted(opponents, order[:, own], side=side) for side in ("left", "right"))
+        above = left + right
         found[own] = sign * (above[0] - above[1]) / 4
     return found
 
