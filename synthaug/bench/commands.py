@@ -36,7 +36,7 @@ COMMANDS = {
     "pool build | adopt | verify | audit | export | montage: pools by themselves",
     "classify": "train and test the classifiers of a study (and make what they need)",
     "report": "tell where a study's report is; --shareable: write a copy without images of patients",
-    "import": "turn a released CCELLA checkpoint and MAISI's autoencoder into a generator folder",
+    "import": "turn a released checkpoint (CCELLA, NV-Generate) and its autoencoder into a generator folder",
     "metrics": "compare images: a study's pool with its held-out real volumes, or --real FOLDER --synthetic FOLDER",
     "reader-study": "real and synthetic volumes shuffled in a page for radiologists; reader-study score: answers",
 }
@@ -232,13 +232,12 @@ def _parser(command: str) -> ArgumentParser:
 
 
 def _run_import(arguments: Sequence[str]) -> int:
-    from synthaug.generate.released import import_released
-    from synthaug.models.released import LICENCE
+    from synthaug.generate.released import import_released, licence_of
 
     parser = _plain_parser("import")
     parser.add_function_arguments(import_released)
     options = _parsed(parser, arguments)
-    print(f"Licence: {LICENCE}")
+    print(f"Licence: {licence_of(options.unet, options.variant, options.model)}")
     folder = import_released(**vars(options))
     print(f"generator: {folder}")
     return 0

@@ -250,7 +250,14 @@ class GeneratorConfig:
     """Folder, builtin name or hub id of a generator that the training goes on from (ours). Variant, latents,
     prediction, levels, sizes, autoencoder and text encoder are its own. ``variant``, ``latents`` and ``prediction`` are
     refused where they are set otherwise; ``autoencoder``, ``denoiser``, ``adapter`` and ``text_encoder`` say nothing,
-    but for ``text_encoder.trainable``."""
+    but for ``text_encoder.trainable``. NV-Generate as it was imported has neither variant, adapter nor text encoder:
+    these are added as they are set here, and change nothing before they are trained."""
+    unet: Literal["free", "lora", "frozen"] = "free"
+    """With ``pretrained``, how its U-Net is trained: free = all weights; lora = low-rank additions to its linear layers
+    and convolutions (arXiv 2106.09685; needs ``synthaug[lora]``), which are merged at the end; frozen = none. What is
+    added to NV-Generate's, the adapter and a trainable text encoder are trained in any case."""
+    lora_rank: int = 16
+    """Rank of the additions of ``unet: lora``."""
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     """The U-Net."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
@@ -259,9 +266,9 @@ class GeneratorConfig:
     """The text encoder."""
     class_loss_weight: float = 0.1
     """Weight of the focal class loss (published: 1e-4, over 400 epochs); variants without heads ignore it."""
-    prediction: Literal["edm", "epsilon", "v_prediction", "flow_prediction"] | None = None
+    prediction: Literal["edm", "epsilon", "v_prediction", "flow_prediction", "maisi_flow"] | None = None
     """Training process: EDM (arXiv 2206.00364), or what the U-Net predicts under the published noise schedule: noise
-    (published), velocity, or the velocity of a rectified flow. None = edm for a cascade, epsilon for an autoencoder."""
+    (published), velocity, or the velocity of a rectified flow; maisi_flow = that of MAISI-v2 (arXiv 2508.05772). None = edm for a cascade, epsilon for an autoencoder."""
     distance: Literal["l1", "mse"] | None = None
     """Distance between prediction and target; none = mse for edm, l1 otherwise (published). The squared error draws
     what is rare at a place, such as a lesion, as often as it is there; the L1 draws it too seldom."""
@@ -294,16 +301,21 @@ class GeneratorConfig:
             self.latents == "autoencoder" or self.prediction in (None, "edm"),
             f"generator.prediction={self.prediction} needs generator.latents=autoencoder; a cascade is trained by edm.",
         )
+        require(
+            self.unet == "free" or self.pretrained is not None,
+            f"generator.unet={self.unet} needs generator.pretrained, whose U-Net stays as it is.",
+        )
         require_ranges(
             self,
             "generator",
             class_loss_weight="[0, inf)",
+            lora_rank="[1, 65536]",
             guide_noise="[0, 1e3]",
             report_dropout="[0, 1]",
             monitor_every="[0, 1e9]",
         )
 
     @property
-    def process(self) -> Literal["edm", "epsilon", "v_prediction", "flow_prediction"]:
+    def process(self) -> Literal["edm", "epsilon", "v_prediction", "flow_prediction", "maisi_flow"]:
         """``prediction``, or what it stands for where it is none."""
         return self.prediction or ("edm" if self.latents == "cascade" else "epsilon")

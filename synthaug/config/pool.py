@@ -15,7 +15,7 @@ class SamplingConfig:
     """Denoising steps."""
     scheduler: Literal["ddpm", "ddim", "dpm_solver", "dpm_solver_sde", "unipc", "flow_euler"] = "dpm_solver_sde"
     """A diffusers scheduler (published: ddpm with 1,000 steps); flow_euler samples rectified flows only, ddpm and
-    ddim the others only."""
+    ddim the others only. NV-Generate's flow takes flow_euler (published: 30 steps)."""
     guidance: float = 1.0
     """Classifier-free guidance; 1 = none (published). Needs ``generator.report_dropout`` > 0."""
     micro_batch: int = 8

@@ -14,11 +14,13 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
+from synthaug.config import SamplingConfig
 from synthaug.generate.edm import EDMScheduler, Solver
+from synthaug.generate.nvgenerate.flow import MaisiFlowScheduler
 from synthaug.ground.errors import InputError
 from synthaug.models.cascade import SIGMA_DATA
 
-Prediction = Literal["edm", "epsilon", "v_prediction", "flow_prediction"]
+Prediction = Literal["edm", "epsilon", "v_prediction", "flow_prediction", "maisi_flow"]
 TRAIN_TIMESTEPS = 1000
 
 
@@ -69,6 +71,8 @@ SOLVERS_OF_EDM: dict[str, Solver] = {
     "heun": "heun",
 }
 """The same samplers over EDM's noise levels, and Heun's method (its Algorithm 2)."""
+SAMPLER_OF_MAISI_FLOWS = "flow_euler"
+"""The one sampler of MAISI-v2's rectified flow."""
 SAMPLERS_OF_FLOWS = ("flow_euler", "dpm_solver", "dpm_solver_sde", "unipc")
 """Schedulers that can follow a rectified flow."""
 SAMPLERS_OF_DIFFUSION = ("ddpm", "ddim", "dpm_solver", "dpm_solver_sde", "unipc")
@@ -96,6 +100,8 @@ def training_scheduler(
     """
     if prediction == "edm":
         return EDMScheduler(sigma_data=sigma_data)
+    if prediction == "maisi_flow":
+        return MaisiFlowScheduler(num_train_timesteps)
     if prediction == "flow_prediction":
         return DPMSolverMultistepScheduler(
             num_train_timesteps=num_train_timesteps, prediction_type=prediction, use_flow_sigmas=True
@@ -115,9 +121,19 @@ def is_edm(scheduler: SchedulerMixin) -> bool:
     return isinstance(scheduler, EDMScheduler)
 
 
+def is_maisi_flow(scheduler: SchedulerMixin) -> bool:
+    """Whether the scheduler's network predicts the velocity of MAISI-v2's rectified flow."""
+    return isinstance(scheduler, MaisiFlowScheduler)
+
+
+def default_sampler(prediction: Prediction) -> str:
+    """Name of the sampler that a generator is left with after its training."""
+    return SAMPLER_OF_MAISI_FLOWS if prediction == "maisi_flow" else SamplingConfig.scheduler
+
+
 def is_flow(scheduler: SchedulerMixin) -> bool:
     """Whether the scheduler's network predicts the velocity of a rectified flow."""
-    if is_edm(scheduler):
+    if is_edm(scheduler) or is_maisi_flow(scheduler):
         return False
     alone = "flow_prediction" if isinstance(scheduler, FlowMatchEulerDiscreteScheduler) else "epsilon"
     return scheduler.config.get("prediction_type", alone) == "flow_prediction"
@@ -127,6 +143,8 @@ def prediction_of(scheduler: SchedulerMixin) -> Prediction:
     """What the network of a scheduler was trained to predict."""
     if is_edm(scheduler):
         return "edm"
+    if is_maisi_flow(scheduler):
+        return "maisi_flow"
     return "flow_prediction" if is_flow(scheduler) else scheduler.config.prediction_type
 
 
@@ -139,7 +157,7 @@ def corrupt(
         scheduler: Of :func:`training_scheduler`.
         latents: Clean latents (B, c, x, y, z).
         noise: Unit noise of the same shape.
-        timesteps: (B,) integers in 0..999; of EDM, noise levels.
+        timesteps: (B,) integers in 0..999; of EDM, noise levels; of MAISI-v2's flow, times.
 
     Example:
         >>> image, noise = torch.zeros(1, 1, 1, 1, 1), torch.ones(1, 1, 1, 1, 1)
@@ -149,6 +167,8 @@ def corrupt(
     """
     if is_edm(scheduler):
         return latents + timesteps.view(-1, *[1] * (latents.ndim - 1)) * noise, latents
+    if is_maisi_flow(scheduler):
+        return scheduler.add_noise(latents, noise, timesteps), latents - noise
     if is_flow(scheduler):
         share = flow_time(timesteps).view(-1, *[1] * (latents.ndim - 1))
         share = share / scheduler.config.num_train_timesteps
@@ -213,6 +233,10 @@ def swap_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
         if name not in SOLVERS_OF_EDM:
             raise InputError(f"Scheduler {name!r} cannot sample an EDM denoiser; use {', '.join(SOLVERS_OF_EDM)}.")
         return EDMScheduler.from_config(scheduler.config, solver=SOLVERS_OF_EDM[name])
+    if is_maisi_flow(scheduler):
+        if name != SAMPLER_OF_MAISI_FLOWS:
+            raise InputError(f"Scheduler {name!r} cannot sample MAISI-v2's flow; use {SAMPLER_OF_MAISI_FLOWS}.")
+        return MaisiFlowScheduler.from_config(scheduler.config)
     _require_suited(name, flow=is_flow(scheduler))
     known = inspect.signature(SCHEDULERS[name].__init__).parameters
     trained = {key: scheduler.config[key] for key in TRAINED if key in scheduler.config}
@@ -243,6 +267,8 @@ def noise_schedule(scheduler: SchedulerMixin) -> list:
     """What of a scheduler belongs to the trained network and not to the sampler."""
     if is_edm(scheduler):
         return ["edm"]
+    if is_maisi_flow(scheduler):
+        return ["maisi_flow", scheduler.config.num_train_timesteps, scheduler.config.base_places]
     if is_flow(scheduler):
         return [scheduler.config.num_train_timesteps, "flow_prediction"]
     return [scheduler.config[name] for name in NOISE_SCHEDULE]

@@ -71,6 +71,7 @@ def encode_volumes(
     device, keys = autoencoder.device, [""] * len(volumes)
     if cache.folder is not None:
         owner = [weights_hash(autoencoder), autoencoder.settings, batch_size, device.type]
+        owner += ["in tiles"] if autoencoder.config.tile else []
         keys = [content_hash(["latent", owner, tensor_hash(volume)]) for volume in volumes]
     found = [cache.get(key) if key else None for key in keys]
     missing = [row for row, latent in enumerate(found) if latent is None]

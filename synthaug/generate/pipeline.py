@@ -18,12 +18,14 @@ from synthaug.generate.diffusion import (
     TRAIN_TIMESTEPS,
     first_shares,
     is_edm,
+    is_maisi_flow,
     noise_schedule,
     require_suited,
     swap_scheduler,
 )
 from synthaug.generate.encode import encode_reports
 from synthaug.generate.levels import LatentSpace
+from synthaug.generate.nvgenerate.flow import places_of
 from synthaug.generate.preconditioning import denoise, told_time
 from synthaug.generate.stored.familiarity import FILE as FAMILIARITY
 from synthaug.generate.stored.familiarity import Doubts, Familiarity
@@ -164,7 +166,7 @@ class CCELLAPipeline(DiffusionPipeline):
         if not 1 <= count <= self.autoencoder.levels:
             raise InputError(f"levels={count}: this generator has 1 to {self.autoencoder.levels}.")
         shapes = [self.autoencoder.latent_shape(level, shape or self.config.shape) for level in range(count)]
-        self._require_divisible(shapes)
+        self.require_divisible(shapes)
         spacing = torch.tensor([*(spacing_mm or self.config.spacing_mm)], device=self.device, dtype=self.denoiser.dtype)
         guided = guidance_scale != 1.0
         # A large text encoder may be kept in another precision than the denoiser.
@@ -223,7 +225,9 @@ class CCELLAPipeline(DiffusionPipeline):
         Latents stay in float32, whatever the networks compute in: the steps of a sampler are small differences.
         """
         levels = self.denoiser.config.levels
-        first = {"sigma_max": levels[level]["sigma_max"]} if levels else {}
+        first: dict[str, Any] = {"sigma_max": levels[level]["sigma_max"]} if levels else {}
+        if is_maisi_flow(self.scheduler):
+            first["places"] = places_of(shape)
         # Laid out anew for every level, which also forgets the steps before.
         self.scheduler.set_timesteps(self.scheduler.num_inference_steps, device=self.device, **first)
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
@@ -241,20 +245,23 @@ class CCELLAPipeline(DiffusionPipeline):
                 latents = self._first_latents(_rows(readings, reports, 0, 0), drawing.generators, shape)
             scaled = self._scaled(latents, timestep)
 
-            def predict(prompts, scaled=scaled, timestep=timestep, at=index % READ_AHEAD, readings=readings):
+            def predict(
+                prompts, scaled=scaled, timestep=timestep, at=index % READ_AHEAD, readings=readings, unconditional=False
+            ):
                 context, logits = (_rows(readings, prompts, part, at) for part in (0, 1))
                 vector = self.denoiser.class_vector(logits, drawing.labels)
                 time = timestep.expand(len(prompts))
                 conditions = {"context": context, "class_vector": vector, "spacing_mm": spacing}
                 conditions |= {"level": level, "guide": guide}
+                conditions["unconditional"] = torch.full((len(prompts),), unconditional, device=self.device)
                 deviations = self.config.latent_deviations
                 with self._autocast():
                     return denoise(self.denoiser, self.scheduler, deviations, scaled, time, **conditions), logits
 
             predicted, logits = predict(reports)
             if guidance != 1.0:
-                unconditional, _ = predict([""] * len(reports))
-                predicted = unconditional + guidance * (predicted - unconditional)
+                away_from, _ = predict([""] * len(reports), unconditional=True)
+                predicted = away_from + guidance * (predicted - away_from)
             latents = self.scheduler.step(predicted, timestep, latents, **extra).prev_sample
             if drawing.on_step:
                 latents = drawing.on_step(self, index, timestep, {"latents": latents}).get("latents", latents)
@@ -404,7 +411,8 @@ class CCELLAPipeline(DiffusionPipeline):
             pipeline.familiarity = Familiarity.read(folder)
         return pipeline if torch_dtype is None else pipeline.to(torch_dtype)
 
-    def _require_divisible(self, shapes: Sequence[Sequence[int]]) -> None:
+    def require_divisible(self, shapes: Sequence[Sequence[int]]) -> None:
+        """InputError where the networks cannot halve the sides of latents (c, x, y, z), level by level."""
         for unet, (_, *sides) in zip(self.denoiser.unets, shapes, strict=False):
             factor = 2 ** (len(unet.block_out_channels) - 1)
             if any(side % factor for side in sides):
@@ -428,7 +436,7 @@ class CCELLAPipeline(DiffusionPipeline):
             raise InputError(f"Variant {variant!r} takes no class; call it without labels.")
         if labels is None and conditioning.class_input == "true":
             raise InputError(f"Variant {variant!r} is conditioned on the true class; give labels.")
-        if guidance_scale != 1.0 and not conditioning.text:
+        if guidance_scale != 1.0 and not (conditioning.text or self.denoiser.config.modalities):
             raise InputError(f"Variant {variant!r} reads no report, so guidance has no meaning; set it to 1.")
         require_guidance(self.record, guidance_scale)
 

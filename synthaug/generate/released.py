@@ -3,33 +3,49 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from synthaug.config import TextEncoderConfig, Variant
 from synthaug.generate.diffusion import training_scheduler
+from synthaug.generate.nvgenerate.importing import nv_generate_pipeline
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_folder, file_hash, usable_folder
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.nvgenerate.checkpoint import RELEASED, ModelName, model_of
 from synthaug.models.released import LICENCE, released_autoencoder, released_denoiser
 from synthaug.models.text_encoder import build_text_encoder
 from synthaug.models.variants import VARIANTS
 
 SEQUENCES = ("t2w", "b1600", "adc")
 """Default names of the images: the first for CCELLA, all for CCELLA++."""
+SHAPE, SPACING_MM = (256, 256, 128), (0.5, 0.5, 0.5)
+"""Of CCELLA's volumes."""
+NV_GENERATE = "nv-generate"
+Source = Literal[Variant, "nv-generate"]
+
+
+def licence_of(unet: str, variant: str, model: str | None) -> str:
+    """The licence of a checkpoint's weights, in one sentence.
+
+    Raises:
+        InputError: It is NV-Generate's, and nothing tells which of the models.
+    """
+    return RELEASED[model_of(unet, model)].licence if variant == NV_GENERATE else LICENCE
 
 
 def import_released(
     unet: str,
     autoencoder: str,
     output: str,
-    variant: Variant = "ccella",
+    variant: Source = "ccella",
     text_encoder: str | None = None,
     images: Sequence[str] | None = None,
-    shape: tuple[int, int, int] = (256, 256, 128),
-    spacing_mm: tuple[float, float, float] = (0.5, 0.5, 0.5),
+    shape: tuple[int, int, int] | None = None,
+    spacing_mm: tuple[float, float, float] | None = None,
     micro_batch: int = 1,
     splits: int = 16,
     tile: int = 0,
@@ -37,31 +53,38 @@ def import_released(
     heads: int = 8,
     head_channels: int = 32,
     norm_groups: int = 32,
+    model: ModelName | None = None,
+    modality: str | None = None,
 ) -> Path:
-    """Turn a released checkpoint and MAISI's autoencoder file into a folder that CCELLAPipeline.from_pretrained loads.
+    """Turn a released checkpoint and its autoencoder's file into a folder that CCELLAPipeline.from_pretrained loads.
 
     Every size that shapes can tell comes from the files, so any width loads; keys must fit exactly. Nothing is fetched
-    unless ``text_encoder`` names a hub id. Published: noise prediction, 1,000 steps, class and spacing times 100,
-    reports of 512 tokens, truncated on the left, padding attended to. The weights are for non-commercial use only,
-    which a warning says and the folder's record keeps.
+    unless ``text_encoder`` names a hub id. Published for CCELLA: noise prediction, 1,000 steps, class and spacing times
+    100, reports of 512 tokens, truncated on the left, padding attended to. NVIDIA's NV-Generate (MAISI-v2) is told
+    modality and spacing, and draws in 30 steps of a rectified flow. A warning says the licence of the weights, and the
+    folder's record keeps it.
 
     Args:
         unet: Released checkpoint of the denoiser (CCELLA.pt).
-        autoencoder: MAISI's autoencoder file.
+        autoencoder: The autoencoder's file: MAISI's, or the one beside the model.
         output: Folder to write; must not exist, or be empty.
-        variant: Which row of the comparator table the file is.
+        variant: Which row of the comparator table the file is, or nv-generate.
         text_encoder: Local folder or hub id of the text encoder (published: google/flan-t5-xxl, about 45 GB).
         images: Names of the sequences, in the order of the latent stack; t2w for one.
-        shape: Voxels of a drawn volume.
-        spacing_mm: Voxel size of a drawn volume.
+        shape: Voxels of a drawn volume; none = 256 x 256 x 128, and with rflow-mr-brain 160 x 256 x 256.
+        spacing_mm: Voxel size of a drawn volume; none = 0.5 mm, with rflow-mr that of a prostate of 170 x 170 x 90 mm,
+            with rflow-mr-brain 1 mm. With rflow-ct shape and spacing must be given.
         micro_batch: Volumes that the networks draw at once.
         splits: Parts in which the autoencoder computes a convolution, to bound memory.
-        tile: Longest side of a latent that is decoded at once; 40 keeps a published volume below 12 GiB on a CPU; 0 =
+        tile: Longest side of a latent that is encoded or decoded at once; 40 keeps a published volume below 12 GiB on a CPU; 0 =
             any, and exact.
         classes: Number of classes, for variants whose weights do not tell.
         heads: Attention heads of the adapter.
         head_channels: Channels of an attention head of the U-Net.
         norm_groups: Groups of the autoencoder's norms.
+        model: Which of NV-Generate's models the file is, as licence and grid follow from it; none = its name tells.
+        modality: With nv-generate: ct, mri (of any kind), t1, t2, flair, swi, t1-stripped (without skull) and so on, or
+            a label's number; none = t2 with rflow-mr, t1 with rflow-mr-brain.
 
     Returns:
         The folder.
@@ -72,6 +95,23 @@ def import_released(
     """
     folder, reads = Path(output), VARIANTS[variant].text if variant in VARIANTS else False
     _require_room(folder)
+    licence = licence_of(unet, variant, model)
+    if variant == NV_GENERATE:
+        pipeline = nv_generate_pipeline(
+            unet,
+            autoencoder,
+            model=model_of(unet, model),
+            modality=modality,
+            images=images,
+            shape=shape,
+            spacing_mm=spacing_mm,
+            micro_batch=micro_batch,
+            splits=splits,
+            tile=tile,
+            head_channels=head_channels,
+            norm_groups=norm_groups,
+        )
+        return _saved(pipeline, folder, licence)
     if reads and text_encoder is None:
         raise InputError(
             f"Variant {variant!r} reads reports: give text_encoder, a local folder or a hub id "
@@ -93,7 +133,6 @@ def import_released(
             f"{text_encoder}: its states are {encoder.config.hidden_size} wide, {unet} was trained on "
             f"{denoiser.config.text_width}; it is another text encoder."
         )
-    warnings.warn(LICENCE, UserWarning, stacklevel=2)
     pipeline = CCELLAPipeline(
         autoencoder=vae,
         denoiser=denoiser,
@@ -101,17 +140,22 @@ def import_released(
         tokenizer=tokenizer,
         scheduler=training_scheduler("epsilon", num_train_timesteps=facts["num_train_timesteps"]),
         images=names,
-        spacing_mm=list(spacing_mm),
-        shape=list(shape),
+        spacing_mm=list(spacing_mm or SPACING_MM),
+        shape=list(shape or SHAPE),
         micro_batch=micro_batch,
     )
     pipeline.record = {
         "source": {"unet": file_hash(Path(unet)), "autoencoder": file_hash(Path(autoencoder)), **facts},
         "variant": variant,
-        "license": LICENCE,
+        "license": licence,
         "patients": [],
         "cohort": "published; the training patients are not known",
     }
+    return _saved(pipeline, folder, licence)
+
+
+def _saved(pipeline: CCELLAPipeline, folder: Path, licence: str) -> Path:
+    warnings.warn(licence, UserWarning, stacklevel=3)
     with atomic_folder(folder) as temporary:
         pipeline.save_pretrained(temporary)
     return folder

@@ -35,9 +35,9 @@ class ImageAutoencoder(PretrainedModel):
         patch: Space-to-depth factor, 1 = none.
         shortcut: Whether the linear path is there.
         splits: Parts in which a convolution is computed, to bound memory.
-        tile: Longest side of a latent that is decoded at once, to bound memory further; 0 = any. Larger latents are
-            decoded tile by tile and blended, as MAISI's own inference does; norms then see one tile at a time, so
-            values differ a little from those of one piece.
+        tile: Longest side of a latent that is decoded or encoded at once, to bound memory further; 0 = any. Larger ones
+            pass tile by tile and are blended, as in MAISI's own scripts; norms then see one tile at a time, so values
+            differ a little from those of one piece.
         sequences: C, the number of sequences.
         scale_factor: Set when trained.
         centre_shape: Sides of the mean latent; None = none.
@@ -129,12 +129,21 @@ class ImageAutoencoder(PretrainedModel):
         """Unscaled mean and standard deviation of the latents, each (B, C * latent_channels, x, y, z)."""
         self._require_shape(volumes)
         single = volumes.flatten(0, 1).unsqueeze(1)
-        self._bound_splits(volumes.shape[2] // self.factor)
-        with self.autocast():
-            mean, deviation = self.vae.encode(_space_to_depth(single, self.config.patch))
+        mean, deviation = self._encoded(single)
         if self.config.shortcut:
             mean = mean + self.shrink(_space_to_depth(single, self.factor))
         return self._stacked(mean, len(volumes)), self._stacked(deviation, len(volumes))
+
+    def _encoded(self, single: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and deviation of one sequence's latents, of volumes (B, 1, X, Y, Z)."""
+        tile = self.config.tile * self.factor
+        if tile and max(single.shape[2:]) > tile:
+            sides = [min(tile, side) for side in single.shape[2:]]
+            inferer = SlidingWindowInferer(sides, mode="gaussian", overlap=TILE_OVERLAP)
+            return inferer(single, self._encoded)
+        self._bound_splits(single.shape[2] // self.factor)
+        with self.autocast():
+            return self.vae.encode(_space_to_depth(single, self.config.patch))
 
     def encode(self, volumes: torch.Tensor) -> torch.Tensor:
         """Scaled latent means (B, C * latent_channels, x, y, z)."""

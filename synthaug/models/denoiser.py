@@ -15,20 +15,11 @@ from torch import nn
 from synthaug.config import AdapterConfig, DenoiserConfig
 from synthaug.ground.errors import InputError
 from synthaug.models.adapter import Adapter, ClassHead
+from synthaug.models.group_norm import norm_in_float32
 from synthaug.models.linear_denoiser import LinearDenoiser
+from synthaug.models.nvgenerate.unet import UNCONDITIONAL, NVGenerateUNet
 from synthaug.models.pretrained import PretrainedModel
 from synthaug.models.variants import VARIANTS
-
-
-class Float32GroupNorm(nn.GroupNorm):
-    """Group norm that computes in float32, whatever comes in, and answers in kind.
-
-    On CPUs its half-precision backward pass is three times slower than the cast; statistics are also safer so.
-    """
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        weight, bias = self.weight.float(), self.bias.float()
-        return nn.functional.group_norm(input.float(), self.num_groups, weight, bias, self.eps).to(input.dtype)
 
 
 class FineHead(nn.Module):
@@ -112,9 +103,7 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
             self.context_layer = nn.Linear(context_values, width)
         if moves:
             self.moves_layer = self._create_embedding_module(moves, width)
-        for block in self.modules():
-            if type(block) is nn.GroupNorm:
-                block.__class__ = Float32GroupNorm
+        norm_in_float32(self)
 
     def _get_input_embeddings(self, emb, class_vector, bottom_index, spacing):
         if hasattr(self, "pirads_layer"):
@@ -167,6 +156,8 @@ class CCELLADenoiser(PretrainedModel):
         moves: Told moves of augmentation; 0 = as published.
         layout_shape: Sides of the latents that the layout is read at; None = no layout.
         layout_components: Principal components that tell the layout.
+        modalities: Modality labels of NV-Generate's U-Net, which then stands in place of MAISI's; 0 = MAISI's.
+        modality: The label that its volumes are drawn under.
     """
 
     layout: nn.Sequential
@@ -185,6 +176,8 @@ class CCELLADenoiser(PretrainedModel):
         moves: int = 0,
         layout_shape: tuple[int, int, int] | None = None,
         layout_components: int = 160,
+        modalities: int = 0,
+        modality: int = 0,
     ) -> None:
         super().__init__()
         if variant not in VARIANTS:
@@ -230,11 +223,24 @@ class CCELLADenoiser(PretrainedModel):
 
     def _unet(
         self, level: dict, adapter: AdapterConfig, classes: int, *, moves: int, cascade: bool, layout: bool
-    ) -> ConditionedUNet:
+    ) -> ConditionedUNet | NVGenerateUNet:
         shape, channels, reads = DenoiserConfig(**level["unet_size"]), level["latent_channels"], self.conditioning.text
+        told = classes if self.conditioning.class_input != "none" else None
+        if self.config.modalities:
+            return NVGenerateUNet(
+                channels=shape.channels,
+                attention=shape.attention,
+                latent_channels=channels,
+                residual_blocks=shape.residual_blocks,
+                head_channels=shape.head_channels,
+                norm_groups=shape.norm_groups,
+                modalities=self.config.modalities,
+                classes=told,
+                context_width=adapter.width if reads else None,
+            )
         guide_channels = channels if level.get("linear") else level["guide_channels"]
         return ConditionedUNet(
-            classes=classes if self.conditioning.class_input != "none" else None,
+            classes=told,
             guide_channels=guide_channels,
             coordinates=cascade,
             context_values=adapter.queries * adapter.width if cascade and reads else 0,
@@ -256,11 +262,12 @@ class CCELLADenoiser(PretrainedModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the constructor was given; what came with cascades stands there only where it is used."""
-        return {name: value for name, value in super().settings.items() if name not in ("levels", "moves") or value}
+        """What the constructor was given; what came after version 0.1 stands there only where it is used."""
+        later = ("levels", "moves", "modalities", "modality")
+        return {name: value for name, value in super().settings.items() if name not in later or value}
 
     @property
-    def unets(self) -> list[ConditionedUNet]:
+    def unets(self) -> list[ConditionedUNet | NVGenerateUNet]:
         """The networks of all levels, coarse to fine."""
         return [self.unet, *getattr(self, "finer", [])]
 
@@ -326,6 +333,7 @@ class CCELLADenoiser(PretrainedModel):
         level: int = 0,
         guide: torch.Tensor | None = None,
         moves: torch.Tensor | None = None,
+        unconditional: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Run the network of one level.
 
@@ -338,6 +346,7 @@ class CCELLADenoiser(PretrainedModel):
             level: Which level's network, 0 = coarsest.
             guide: What a finer level is shown of the coarser ones (B, G, x, y, z).
             moves: Told moves (B, M); None = not moved.
+            unconditional: Of NV-Generate, the rows (B,) that are told no modality; None = none of them.
 
         Returns:
             The network's answer, like ``latents``.
@@ -346,6 +355,16 @@ class CCELLADenoiser(PretrainedModel):
             if self.config.layout_shape is not None and context is not None:
                 expected = self.latents_of(self.expected_layout(context), latents.shape[2:])
                 latents = torch.cat([latents, expected.to(latents.dtype)], dim=1)
+            if self.config.modalities:
+                modality = torch.full((len(latents),), self.config.modality, device=latents.device)
+                return self.unet(
+                    latents,
+                    timesteps,
+                    context,
+                    modality=modality if unconditional is None else modality.masked_fill(unconditional, UNCONDITIONAL),
+                    class_vector=class_vector,
+                    spacing=spacing_mm * self.scale,
+                )
             return self.unets[level](
                 latents,
                 timesteps,

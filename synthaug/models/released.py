@@ -21,8 +21,8 @@ from synthaug.models.variants import VARIANTS
 State = Mapping[str, torch.Tensor]
 
 LICENCE = (
-    "MAISI weights, and all weights derived from them (released CCELLA checkpoints among them), are for "
-    "non-commercial use only, under NVIDIA's licence."
+    "Released CCELLA checkpoints derive from MAISI's weights for CT (ddpm-ct), which NVIDIA gives under its Open Model "
+    "License; the terms that came with your copies of the files hold, and those of the checkpoint's authors."
 )
 PUBLISHED_SCALE = 100.0
 """Factor on class vector and spacing in published denoisers."""
@@ -77,14 +77,14 @@ def released_denoiser(
     missing = [key for key in ("unet_state_dict", "scale_factor") if key not in checkpoint]
     if missing:
         raise InputError(f"{path}: lacks {', '.join(missing)}; a released CCELLA checkpoint has them.")
-    state = _without_prefix(checkpoint["unet_state_dict"], "module.")
+    state = bare_state(checkpoint["unet_state_dict"])
     fitting = _variants_of(state)
     if variant not in fitting:
         raise InputError(f"{path}: its weights are those of variant {' or '.join(fitting)}, not of {variant!r}.")
     if not VARIANTS[variant].text:
         state = {f"unet.{name}": value for name, value in state.items()}
     try:
-        sizes = _denoiser_sizes(state, heads=heads, head_channels=head_channels)
+        sizes = denoiser_sizes(state, heads=heads, head_channels=head_channels)
     except (KeyError, IndexError, ValueError) as error:
         raise InputError(f"{path}: weights do not fit CCELLADenoiser: {error.args[0]!r} is missing.") from error
     sizes["classes"] = sizes["classes"] or classes
@@ -117,7 +117,7 @@ def released_autoencoder(
     """
     found = read_checkpoint(path)
     wrapper = next((key for key in WRAPPERS if isinstance(found.get(key), Mapping)), None)
-    state = _without_prefix(found[wrapper] if wrapper else found, "module.")
+    state = bare_state(found[wrapper] if wrapper else found)
     try:
         sizes = _autoencoder_sizes(state)
     except (KeyError, IndexError, ValueError) as error:
@@ -129,8 +129,9 @@ def released_autoencoder(
     return autoencoder.eval()
 
 
-def _without_prefix(state: Any, prefix: str) -> State:
-    """The weights without a prefix that every key has (a network wrapped for several GPUs is saved with one)."""
+def bare_state(state: Any) -> State:
+    """The weights by their own names: a network wrapped for several GPUs is saved with a prefix to every key."""
+    prefix = "module."
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
@@ -158,7 +159,7 @@ def _variants_of(state: State) -> list[str]:
     return ["decoupled" if told else "ellamaisi"]
 
 
-def _denoiser_sizes(state: State, *, heads: int, head_channels: int) -> dict[str, Any]:
+def denoiser_sizes(state: State, *, heads: int = 8, head_channels: int = 32) -> dict[str, Any]:
     """Arguments of CCELLADenoiser from shapes; KeyError names a weight that is needed for it."""
     first = state["unet.conv_in.conv.weight"]
     levels = _count(state, r"unet\.down_blocks\.(\d+)\.")

@@ -145,6 +145,8 @@ GENERATOR = Stage(
         },
         "class_loss_weight": 0.1,
         "prediction": None,
+        "unet": "free",
+        "lora_rank": 16,
         "distance": None,
         "geometry": GEOMETRY,
         "guide_noise": 0.15,

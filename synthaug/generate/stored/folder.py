@@ -15,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from synthaug.generate.diffusion import SCHEDULERS, prediction_of
 from synthaug.generate.edm import EDMScheduler
 from synthaug.generate.levels import LatentSpace
+from synthaug.generate.nvgenerate.flow import MaisiFlowScheduler
 from synthaug.generate.stored.record import preprocessing_of_record
 from synthaug.generate.trial import try_steps
 from synthaug.ground.errors import InputError
@@ -22,6 +23,7 @@ from synthaug.ground.files import read_json
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.cascade import Cascade
 from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.nvgenerate.growth import can_grow
 from synthaug.models.text_encoder import load_encoder, load_tokenizer
 from synthaug.models.variants import VARIANTS
 
@@ -121,23 +123,29 @@ def read_record(folder: Path) -> dict[str, Any]:
 def read_design(folder: Path) -> dict[str, Any]:
     """Settings of the section ``generator`` that a trained generator has made its own, without reading its weights.
 
+    NV-Generate's networks may become those of any variant.
+
     Raises:
         InputError: There is no generator, or its folder is damaged.
     """
     index = folder / INDEX
     if not index.is_file():
-        raise InputError(f"{folder}: no saved pipeline there ({INDEX} is missing).")
+        raise InputError(
+            f"{folder}: no saved pipeline there ({INDEX} is missing); train one, or make it by synthaug import."
+        )
     with named(index):
         config = read_json(index)
         space, kind = _space_kind(config), _scheduler_kind(config)
     with named(folder / "scheduler"):
         prediction = prediction_of(_scheduler(kind, folder / "scheduler"))
     with named(folder / "denoiser"):
-        variant = read_json(folder / "denoiser" / "config.json")["variant"]
+        sizes = read_json(folder / "denoiser" / "config.json")
+        variant = sizes["variant"]
         if variant not in VARIANTS:
             raise InputError(f"unknown variant {variant!r:.100}")
     latents = "cascade" if space is Cascade else "autoencoder"
-    return {"latents": latents, "variant": variant, "prediction": prediction}
+    design = {"latents": latents, "prediction": prediction}
+    return design if can_grow(sizes) else design | {"variant": variant}
 
 
 def _space_kind(config: dict[str, Any]) -> type[LatentSpace]:
@@ -147,7 +155,7 @@ def _space_kind(config: dict[str, Any]) -> type[LatentSpace]:
 
 def _scheduler_kind(config: dict[str, Any]) -> type[SchedulerMixin]:
     name = _class_name(config, "scheduler")
-    known = {kind.__name__: kind for kind in (*SCHEDULERS.values(), EDMScheduler)}
+    known = {kind.__name__: kind for kind in (*SCHEDULERS.values(), EDMScheduler, MaisiFlowScheduler)}
     return known.get(name) or getattr(diffusers, name)
 
 

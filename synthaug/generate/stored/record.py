@@ -49,10 +49,14 @@ def training_record(
     """
     before = {} if begun is None else begun.record
     known = {} if begun is None or patients_known(before) else {"patients_known": False}
+    licence = {"license": before["license"]} if before.get("license") else {}  # of weights that these derive from
+    nv_generate = {"nv_generate": before["nv_generate"]} if before.get("nv_generate") else {}
     earlier = {} if begun is None else {"begun_from": {"fingerprint": begun.fingerprint, **_without_patients(before)}}
     return (
         earlier
         | known
+        | licence
+        | nv_generate
         | {
             "patients": sorted(
                 {patient_hash(subject["patient_id"]) for subject in subjects} | {*before.get("patients", [])}

@@ -7,6 +7,8 @@ from typing import Any
 from synthaug.config import DenoiserConfig, GeneratorConfig, LevelConfig
 from synthaug.generate.stored.folder import RECORD, locate, named, read_design, read_record
 from synthaug.ground.errors import InputError
+from synthaug.ground.files import read_json
+from synthaug.models.nvgenerate.growth import can_grow
 
 
 def with_own_design(config: GeneratorConfig, *, typed: Collection[str] = ()) -> GeneratorConfig:
@@ -39,6 +41,17 @@ def with_own_design(config: GeneratorConfig, *, typed: Collection[str] = ()) -> 
         with named(folder / RECORD):
             own["levels"] = levels_from_record(read_record(folder))
     return replace(config, **own)
+
+
+def may_grow(name: str) -> bool:
+    """Whether a generator is NV-Generate as it was imported, which gets its adapter and text encoder here.
+
+    False where there is none: whoever opens it says so.
+    """
+    try:
+        return can_grow(read_json(locate(name) / "denoiser" / "config.json"))
+    except (InputError, OSError, ValueError, AttributeError):
+        return False
 
 
 def levels_from_record(record: Mapping[str, Any]) -> list[LevelConfig]:

@@ -12,8 +12,9 @@ from synthaug.data.reading.manifest import stack_images
 from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.data.voxels.geometry import NEUTRAL, Allowed, Geometry, apply_geometry, draw_geometry
 from synthaug.generate import edm
-from synthaug.generate.diffusion import TRAIN_TIMESTEPS
+from synthaug.generate.diffusion import TRAIN_TIMESTEPS, is_maisi_flow
 from synthaug.generate.encode import NO_CACHE, TensorCache, encode_reports, encode_volumes
+from synthaug.generate.nvgenerate.flow import places_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.text_encoder import tokenize
@@ -55,7 +56,10 @@ class Examples:
         space = self.pipeline.autoencoder
         self._encoded = None
         if isinstance(space, ImageAutoencoder):
-            self._encoded = encode_volumes(space, self.volumes, cache=self.cache)
+            # Volumes that are encoded in tiles have no room beside each other.
+            self._encoded = encode_volumes(
+                space, self.volumes, batch_size=1 if space.config.tile else 8, cache=self.cache
+            )
 
     def draw(
         self,
@@ -75,6 +79,8 @@ class Examples:
             times = edm.draw_sigma(
                 size, mean=settings.sigma_mean, deviation=settings.sigma_deviation, generator=generator
             )
+        elif is_maisi_flow(self.pipeline.scheduler):
+            times = self.pipeline.scheduler.draw_times(size, places_of(self._encoded.shape), generator)
         else:
             times = torch.randint(TRAIN_TIMESTEPS, (size,), generator=generator)
         wordings = self.relabeller.data.wordings if self.relabeller else 1
@@ -119,6 +125,8 @@ class Examples:
             "report_weight": kept / kept.float().mean().clamp(min=1e-6),
             "spacing_mm": torch.tensor([list(self.pipeline.config.spacing_mm)] * len(rows)),
         }
+        if self.pipeline.denoiser.config.modalities:
+            batch["unconditional"] = torch.tensor(list(dropped))
         if level == 0:
             return batch | {"text": torch.stack([self._text(report) for report in reports])}
         return batch | self._finer(reports, batch["labels"])

@@ -19,6 +19,7 @@ from synthaug.generate.levels import LatentSpace, levels_of, training_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.familiarity import READ, Familiarity
 from synthaug.generate.stored.record import training_record
+from synthaug.generate.training.additions import add_low_rank, merge_low_rank, require_lora, train_additions_only
 from synthaug.generate.training.choice import BestWeights
 from synthaug.generate.training.continuing import with_own_design
 from synthaug.generate.training.examples import Examples, longest_report, some_reports
@@ -95,7 +96,8 @@ def train_ldm(
     pipeline.record = training_record(subjects, config, preprocessing, images=images, begun=begun)
     precision = _shared_precision(config, checkpoint)
     pipeline.register_to_config(precision=precision)
-    if isinstance(pipeline.text_encoder, T5EncoderModel) and not config.text_encoder.path and not begun:
+    new_text = not begun or pipeline.text_encoder is not begun.text_encoder
+    if isinstance(pipeline.text_encoder, T5EncoderModel) and not config.text_encoder.path and new_text:
         texts = [text for each in subjects for text in (relabeller.longest(each) if relabeller else [each["report"]])]
         fit_length(pipeline.tokenizer, texts, at_most=config.text_encoder.longest)
     trained_text = config.text_encoder.trainable and pipeline.denoiser.conditioning.text
@@ -104,9 +106,13 @@ def train_ldm(
         examples.fit_linear(torch_generator("linear", config.training.seed))
     watched = Examples(validation, pipeline, trained_text, cache=cache) if validation else None
     run = _Run(config, pipeline, precision, checkpoint, on_step, stats)
+    if config.unet == "lora":
+        add_low_rank(pipeline.denoiser.unet, rank=config.lora_rank, seed=config.training.seed)
     for level, settings in enumerate(levels):
         run.train(level, settings, examples, watched, monitor)
     run.forget()
+    if config.unet == "lora":
+        merge_low_rank(pipeline.denoiser.unet)
     pipeline.text_encoder.eval()
     if pipeline.denoiser.conditioning.text:
         reports = some_reports(subjects, relabeller, at_most=READ)
@@ -125,6 +131,12 @@ def _require_fit(
             f"generator.levels: {count} levels asked for, {space.levels} are there; give as many, or leave it empty."
         )
     space.latent_shape(0, shape)
+    if config.unet != "free" and count > 1:
+        raise InputError(
+            f"generator.unet={config.unet} is for one level, and this generator has {count}; set it to free."
+        )
+    if config.unet == "lora":
+        require_lora()
     if VARIANTS[config.variant].text and not any(subject["report"] for subject in subjects):
         raise InputError(
             f"No training subject has a report, which generator.variant={config.variant!r} reads; set data.report or "
@@ -233,6 +245,8 @@ class _Run:
         denoiser.requires_grad_(first)
         for number, unet in enumerate(denoiser.unets):
             unet.requires_grad_(number == level)
+        if self.config.unet != "free":
+            train_additions_only(denoiser.unet)
         text_encoder.requires_grad_(first and trained_text).eval()
         return DiffusionObjective(
             denoiser,

@@ -6,9 +6,9 @@ from dataclasses import asdict
 import torch
 from diffusers import SchedulerMixin
 
-from synthaug.config import GeneratorConfig, PreprocessConfig, SamplingConfig
+from synthaug.config import GeneratorConfig, PreprocessConfig
 from synthaug.data.voxels.geometry import CONDITIONS
-from synthaug.generate.diffusion import training_scheduler
+from synthaug.generate.diffusion import default_sampler, training_scheduler
 from synthaug.generate.levels import LatentSpace, denoiser_levels, levels_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.continuing import with_own_design
@@ -16,6 +16,7 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
 from synthaug.models.cascade import SIGMA_DATA
 from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.nvgenerate.growth import can_grow, grown
 from synthaug.models.text_encoder import build_text_encoder
 
 
@@ -34,8 +35,9 @@ def pretrained_generator(config: GeneratorConfig, *, classes: int, sequences: in
             f"generator.pretrained={config.pretrained!r}: it was trained by an earlier version ({old}), which can only "
             "be sampled now; train a new one."
         )
+    its_classes = classes if can_grow(begun.denoiser.settings) else begun.denoiser.config.classes
     found = {
-        "the number of classes": (begun.denoiser.config.classes, classes),
+        "the number of classes": (its_classes, classes),
         "the number of images": (begun.autoencoder.config.sequences, sequences),
     }
     for name, (its, asked) in found.items():
@@ -59,7 +61,9 @@ def new_pipeline(
     images: Sequence[str],
 ) -> CCELLAPipeline:
     """Untrained networks, or those that the training goes on from, behind the sampler of the process."""
-    if begun:
+    if begun and can_grow(begun.denoiser.settings):
+        text_encoder, tokenizer, denoiser = _grown_networks(begun.denoiser, config, classes=classes)
+    elif begun:
         text_encoder, tokenizer, denoiser = begun.text_encoder, begun.tokenizer, begun.denoiser
     else:
         text_encoder, tokenizer, denoiser = _networks(config, space, classes=classes, shape=preprocessing.shape)
@@ -72,7 +76,7 @@ def new_pipeline(
         images=list(images),
         spacing_mm=list(preprocessing.spacing_mm),
         shape=list(preprocessing.shape),
-    ).with_scheduler(SamplingConfig.scheduler)
+    ).with_scheduler(default_sampler(config.process))
 
 
 def _networks(config: GeneratorConfig, space: LatentSpace, *, classes: int, shape: Sequence[int]):
@@ -89,5 +93,19 @@ def _networks(config: GeneratorConfig, space: LatentSpace, *, classes: int, shap
             adapter_size=asdict(config.adapter),
             levels=levels,
             moves=len(CONDITIONS) if levels else 0,
+        )
+    return text_encoder, tokenizer, denoiser
+
+
+def _grown_networks(original: CCELLADenoiser, config: GeneratorConfig, *, classes: int):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed("ldm", config.training.seed))
+        text_encoder, tokenizer = build_text_encoder(config.text_encoder)
+        denoiser = grown(
+            original,
+            variant=config.variant,
+            classes=classes,
+            text_width=text_encoder.config.hidden_size,
+            adapter_size=asdict(config.adapter),
         )
     return text_encoder, tokenizer, denoiser

@@ -79,11 +79,12 @@ class DiffusionObjective(nn.Module):
         class_vector: torch.Tensor | None = None,
         guide: torch.Tensor | None = None,
         moves: torch.Tensor | None = None,
+        unconditional: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """All rows of one batch -> the loss and its parts.
 
         ``text`` holds token ids where the text encoder is trained, else hidden states; at finer levels ``context`` and
-        ``class_vector`` take its place.
+        ``class_vector`` take its place. ``unconditional`` says which rows are told no modality (NV-Generate).
         """
         noisy, wanted = corrupt(self.scheduler, latents, noise, timesteps)
         time = network_time(self.scheduler, timesteps)
@@ -104,6 +105,7 @@ class DiffusionObjective(nn.Module):
             level=self.level,
             guide=guide,
             moves=moves,
+            unconditional=unconditional,
         )
         error = predicted - wanted
         power = 1 if self.distance == "l1" else 2

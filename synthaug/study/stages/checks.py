@@ -11,6 +11,8 @@ from transformers import AutoConfig
 
 from synthaug.config import Config, GeneratorConfig, TextEncoderConfig
 from synthaug.config.checks import require
+from synthaug.generate.training.additions import require_lora
+from synthaug.generate.training.continuing import may_grow
 from synthaug.generate.trial import require_sampling
 from synthaug.ground.errors import InputError
 from synthaug.models.text_encoder import MINILM, minilm_folder
@@ -55,9 +57,12 @@ def _check_pool(config: Config) -> None:
 def _check_generator(config: Config) -> None:
     generator, sampling = config.generator, config.pool.sampling
     config.require_divisible_shape()
-    if generator.pretrained:
+    if generator.unet == "lora":
+        require_lora()
+    if generator.pretrained and not may_grow(generator.pretrained):
         return  # its own settings count, and say so when it is opened
-    require_sampling(generator.process, sampling.scheduler, sampling.steps)
+    if not generator.pretrained:
+        require_sampling(generator.process, sampling.scheduler, sampling.steps)
     require(
         sampling.guidance == 1 or generator.report_dropout > 0,
         f"pool.sampling.guidance={sampling.guidance:g} needs generator.report_dropout above 0: guidance leads away "
@@ -96,7 +101,11 @@ def _choices(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield f"pool.generator={config.pool.generator}", ("autoencoder", "generator")
     elif generator.pretrained:
         kept = _fields("generator.text_encoder", generator.text_encoder, "trainable")
-        own = ("autoencoder", "generator.denoiser", "generator.adapter", *kept)
+        own = (
+            "autoencoder",
+            "generator.denoiser",
+            *(() if may_grow(generator.pretrained) else ("generator.adapter", *kept)),
+        )
         yield f"generator.pretrained={generator.pretrained}", own
     else:
         yield from _choices_of_design(generator)
