@@ -454,6 +454,7 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
 
 
 def _dry_run(config: Config) -> int:
+    from synthaug.study.outlook.cards import describe_cards
     from synthaug.study.outlook.estimate import describe_time
 
     cells = describe_cells(config)
@@ -466,7 +467,7 @@ def _dry_run(config: Config) -> int:
 
         if check_data(config.data):
             return 2
-    print(describe_time(cells))
+    print("\n".join([describe_time(cells), *describe_cards(config)]))
     return 0
 
 

@@ -268,7 +268,8 @@ class GeneratorConfig:
     """Weight of the focal class loss (published: 1e-4, over 400 epochs); variants without heads ignore it."""
     prediction: Literal["edm", "epsilon", "v_prediction", "flow_prediction", "maisi_flow"] | None = None
     """Training process: EDM (arXiv 2206.00364), or what the U-Net predicts under the published noise schedule: noise
-    (published), velocity, or the velocity of a rectified flow; maisi_flow = that of MAISI-v2 (arXiv 2508.05772). None = edm for a cascade, epsilon for an autoencoder."""
+    (published), velocity, or the velocity of a rectified flow; maisi_flow = the rectified flow of MAISI-v2 (arXiv
+    2508.05772). None = edm for a cascade, epsilon for an autoencoder."""
     distance: Literal["l1", "mse"] | None = None
     """Distance between prediction and target; none = mse for edm, l1 otherwise (published). The squared error draws
     what is rare at a place, such as a lesion, as often as it is there; the L1 draws it too seldom."""

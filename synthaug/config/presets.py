@@ -15,6 +15,7 @@ PRESETS = {
     "small-gpu": ("small-gpu",),
     "published": ("published",),
     "published++": ("published", "published++"),
+    "nv-generate-mr": ("nv-generate-mr",),
 }
 """The files of each preset, later ones over earlier ones."""
 

@@ -76,8 +76,8 @@ def import_released(
             with rflow-mr-brain 1 mm. With rflow-ct shape and spacing must be given.
         micro_batch: Volumes that the networks draw at once.
         splits: Parts in which the autoencoder computes a convolution, to bound memory.
-        tile: Longest side of a latent that is encoded or decoded at once; 40 keeps a published volume below 12 GiB on a CPU; 0 =
-            any, and exact.
+        tile: Longest side of a latent that is encoded or decoded at once; 40 keeps a published volume below 12 GiB on a
+            CPU; 0 = any, and exact.
         classes: Number of classes, for variants whose weights do not tell.
         heads: Attention heads of the adapter.
         head_channels: Channels of an attention head of the U-Net.

@@ -34,11 +34,16 @@ def add_low_rank(unet: nn.Module, *, rank: int, seed: int) -> None:
     layers = [
         name
         for name, layer in unet.named_modules()
-        if isinstance(layer, nn.Linear | nn.Conv3d) and name.startswith(BLOCKS) and not is_added(name)
+        if _takes_additions(layer) and name.startswith(BLOCKS) and not is_added(name)
     ]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed("low rank", seed))
         inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=layers), unet)
+
+
+def _takes_additions(layer: nn.Module) -> bool:
+    """Linear layers and convolutions over neighbours; peft cannot merge what it adds to a pointwise one."""
+    return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv3d) and layer.kernel_size != (1, 1, 1))
 
 
 def merge_low_rank(unet: nn.Module) -> None:

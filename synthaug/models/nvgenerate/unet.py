@@ -155,7 +155,7 @@ class NVGenerateUNet(DiffusionModelUNetMaisi):
             block.context = context
         for block in self.modules():
             if isinstance(block, SABlock):
-                block.use_flash_attention = x.is_cuda  # as published; it never holds the matrix
+                block.use_flash_attention = x.device.type != "cpu"  # as published; it never holds the matrix
         try:
             return super().forward(
                 x, timesteps, class_labels=(modality, class_vector), spacing_tensor=spacing.to(x.dtype)
