@@ -3,10 +3,10 @@
     python benchmarks/speed/nv_generate.py [--quick]
 
 The networks are those of ``--preset nv-generate-mr`` with random weights: NVIDIA's U-Net of 64/128/256/512 channels
-with CCELLA's additions, its autoencoder of 64/128/256, and latents of 4 x 64 x 64 x 32, which are volumes of 256 x 256 x
-128 voxels. One training step is one row of a batch through the joint loss, backward, and AdamW, all weights trained, in
-float32. One sampling step is one guided step of the rectified flow. One tile is what the autoencoder encodes at once.
-Each part runs in a process of its own, which ends where it asks for more than 12 GiB. The last line printed is JSON.
+with CCELLA's additions, its autoencoder of 64/128/256, and latents of 4 x 64 x 64 x 32 (256 x 256 x 128 voxels). One
+training step is one row of a batch through the joint loss, backward, and AdamW, all weights trained, in float32. One
+sampling step is one guided step of the rectified flow. One tile is what the autoencoder encodes at once. Each part runs
+in a process of its own, which ends where it asks for more than 12 GiB. The last line printed is JSON.
 """
 
 import argparse

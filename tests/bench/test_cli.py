@@ -334,7 +334,7 @@ def test_what_is_misspelt_is_refused_and_the_nearest_is_told(words, near, tmp_pa
     assert near in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", sorted(PRESETS.keys() - {"nv-generate-mr"}))
 def test_a_preset_is_a_study_and_later_words_win(untimed, name, capsys):
     assert run_command("bench", ["--preset", name, "--study.seeds", "[7]", "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -343,6 +343,12 @@ def test_a_preset_is_a_study_and_later_words_win(untimed, name, capsys):
     config = read_config([f"--preset={name}"])
     assert config.study.name == name
     assert (config.preprocess.percentiles == (0.0, 99.5)) == name.startswith(("published", "demo"))
+
+
+def test_a_preset_whose_weights_are_not_there_says_how_to_get_them(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_command("bench", ["--preset", "nv-generate-mr", "--dry-run"]) == 2
+    assert "synthaug import" in capsys.readouterr().err
 
 
 def test_every_preset_says_what_it_is_for():

@@ -165,7 +165,7 @@ def test_an_imported_pipeline_is_the_published_procedure(tmp_path, vae_file, fla
 
 def test_the_licence_is_shown_and_kept_with_the_hashes_of_the_files(tmp_path, vae_file, flan, capsys):
     unet = write_unet(tmp_path / "u.pt", make_denoiser())
-    with pytest.warns(UserWarning, match="non-commercial use only"):
+    with pytest.warns(UserWarning, match="Open Model License"):
         sa.import_released(unet, vae_file, str(tmp_path / "one"), text_encoder=flan, norm_groups=4)
     words = ["import", "--unet", unet, "--autoencoder", vae_file, "--output", str(tmp_path / "two")]
     assert main([*words, "--text_encoder", flan, "--norm_groups", "4", "--shape", "[16, 16, 8]"]) == 0

@@ -29,6 +29,8 @@ SHARE_OF_PEAK = 0.25
 """Of a card's peak that 3D convolutions are assumed to reach."""
 OVERHEAD_GIB = 2.0
 """CUDA itself, convolution workspaces, text encoder and adapter."""
+COUNTED = 16
+"""Longest side of the latent whose decoding is counted."""
 LIVE = 6
 """Feature maps of the autoencoder's largest size that are in memory at once."""
 
@@ -140,7 +142,7 @@ def describe_cards(config: Config) -> list[str]:
         InputError: ``generator.pretrained`` is no generator.
     """
     generator = config.generator
-    if not generator.pretrained or config.pool.path or config.pool.generator:
+    if not generator.pretrained or not config.study.synthetic or config.pool.path or config.pool.generator:
         return []
     if not _saved(locate(generator.pretrained) / "denoiser").get("modalities"):
         return []
@@ -217,23 +219,22 @@ def _tiles(networks: Networks) -> tuple[list[int], int]:
     """Sides of the latent that the autoencoder sees at once, and how often it is called for a volume."""
     _, *sides = networks.autoencoder.latent_shape(0, networks.config.preprocess.shape)
     tile = [min(networks.autoencoder.config.tile or side, side) for side in sides]
-    steps = [
-        max(1, int(side * (1 - TILE_OVERLAP))) if side < whole else side
-        for side, whole in zip(tile, sides, strict=True)
-    ]
+    steps = [max(1, int(side * (1 - TILE_OVERLAP))) for side in tile]
     return tile, len(dense_patch_slices(sides, tile, steps))
 
 
 def _autoencoder_flops(networks: Networks, tile: list[int]) -> tuple[float, float]:
-    """Operations of encoding and of decoding a tile."""
+    """Operations of encoding and of decoding a tile, from a smaller one: MONAI takes large ones to the CPU."""
     autoencoder = networks.autoencoder
-    latents = torch.empty(1, autoencoder.config.latent_channels, *tile, device="meta")
-    volume = torch.empty(1, 1, *(side * autoencoder.factor for side in tile), device="meta")
+    counted = [min(COUNTED, side) for side in tile]
+    times = math.prod(tile) / math.prod(counted)
+    latents = torch.empty(1, autoencoder.config.latent_channels, *counted, device="meta")
+    volume = torch.empty(1, 1, *(side * autoencoder.factor for side in counted), device="meta")
     counts = []
     for work, given in ((autoencoder.encode, volume), (autoencoder.decode, latents)):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             work(given)
-        counts.append(float(counter.get_total_flops()))
+        counts.append(times * counter.get_total_flops())
     return counts[0], counts[1]
 
 

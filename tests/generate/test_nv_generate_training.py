@@ -8,6 +8,7 @@ from conftest import IMAGES, TINY_PREPROCESSING, tiny_generator_config
 from nv_generate_files import write_files
 
 import synthaug as sa
+from synthaug.bench.commands import read_config, run_command
 from synthaug.config import Config, DataConfig, GeneratorConfig, LevelConfig, TrainingConfig
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
@@ -20,6 +21,7 @@ from synthaug.generate.training.networks import new_pipeline
 from synthaug.ground.errors import InputError
 from synthaug.models.nvgenerate.checkpoint import RELEASED
 from synthaug.models.nvgenerate.unet import is_added
+from synthaug.study.outlook.cards import demands, describe_cards
 from synthaug.study.stages.checks import ignored_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:NVIDIA")
@@ -176,6 +178,77 @@ def test_the_design_takes_variant_adapter_and_text_encoder_from_the_settings(fol
     (line,) = ignored_settings(config)
     assert "generator.denoiser" in line
     assert "generator.adapter" not in line
+
+
+def preset_words(folder):
+    """The preset, tiny."""
+    settings = {
+        "generator.pretrained": folder,
+        "preprocess.shape": [16, 16, 16],
+        "preprocess.spacing_mm": [5, 5, 8],
+        "data.phantom.n": 16,
+        "data.phantom.shape": [16, 16, 16],
+        "data.phantom.spacing_mm": [5, 5, 8],
+        "generator.adapter.width": 32,
+        "generator.adapter.queries": 4,
+        "generator.monitor_every": 0,
+        "generator.training.steps": 1,
+        "generator.training.warmup": 0,
+        "generator.training.batch_size": 2,
+        "generator.training.accumulate": 2,
+        "generator.unet": "lora",
+        "pool.per_class": 1,
+        "pool.sampling.steps": 2,
+    }
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    return ["--preset", "nv-generate-mr", *words]
+
+
+def test_the_preset_leads_from_data_to_a_pool(folder, tmp_path, caplog):
+    assert run_command("pool", [*preset_words(folder), "--out", str(tmp_path / "out")]) == 0
+    pool = sa.SyntheticPool.open(next((tmp_path / "out").glob("pool-*")))
+    assert pool.counts == {0: 1, 1: 1}
+    generator = sa.CCELLAPipeline.from_pretrained(next((tmp_path / "out").glob("generator-*")))
+    assert generator.record["license"] == RELEASED["rflow-mr"].licence
+    assert "field of view" in caplog.text  # 80 x 80 x 128 mm
+
+
+def test_memory_and_hours_are_estimated_for_three_cards(folder, original):
+    config = read_config(preset_words(folder))
+    free = [*demands(replace(config, generator=replace(config.generator, unet="free")))]
+    frozen = [*demands(replace(config, generator=replace(config.generator, unet="frozen")))]
+    assert [each.rows for each in free] == [2, 2, 2]
+    assert all(a.training_gib > b.training_gib for a, b in zip(free, frozen, strict=True))
+    hours = [each.training_hours for each in free]
+    assert hours == sorted(hours, reverse=True)
+    assert hours[-1] > 0
+    longer = replace(config.generator.training, steps=10, warmup=0)
+    (slow, *_) = demands(replace(config, generator=replace(config.generator, unet="free", training=longer)))
+    assert slow.training_hours == pytest.approx(10 * hours[0])
+    assert len(describe_cards(config)) == 4
+    assert describe_cards(Config()) == []
+    assert "does not fit" in replace(free[0], rows=0).words()
+
+
+def test_a_row_that_does_not_fit_a_card_is_told(folder):
+    config = read_config(preset_words(folder))
+    large = replace(config, preprocess=replace(config.preprocess, shape=(1024, 1024, 1024)))
+    assert next(each.rows for each in demands(large)) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--pool.sampling.scheduler", "dpm_solver_sde"], "flow_euler"),
+        (["--generator.report_dropout", "0"], "generator.report_dropout"),
+        (["--preprocess.shape", "[20, 16, 16]"], "multiples of 8"),
+        (["--generator.text_encoder.path", "/absent/encoder"], "generator.text_encoder.path"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_any_training(options, named, folder, tmp_path, capsys):
+    assert run_command("pool", [*preset_words(folder), *options, "--out", str(tmp_path / "out")]) == 2
+    assert named in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("unet", ["lora", "frozen"])
