@@ -184,10 +184,10 @@ def preset_words(folder):
     """The preset, tiny."""
     settings = {
         "generator.pretrained": folder,
-        "preprocess.shape": [16, 16, 16],
+        "preprocess.shape": [32, 16, 16],
         "preprocess.spacing_mm": [5, 5, 8],
         "data.phantom.n": 16,
-        "data.phantom.shape": [16, 16, 16],
+        "data.phantom.shape": [32, 16, 16],
         "data.phantom.spacing_mm": [5, 5, 8],
         "generator.adapter.width": 32,
         "generator.adapter.queries": 4,
@@ -210,7 +210,7 @@ def test_the_preset_leads_from_data_to_a_pool(folder, tmp_path, caplog):
     assert pool.counts == {0: 1, 1: 1}
     generator = sa.CCELLAPipeline.from_pretrained(next((tmp_path / "out").glob("generator-*")))
     assert generator.record["license"] == RELEASED["rflow-mr"].licence
-    assert "field of view" in caplog.text  # 80 x 80 x 128 mm
+    assert "field of view" in caplog.text  # 160 x 80 x 128 mm
 
 
 def test_memory_and_hours_are_estimated_for_three_cards(folder, original):
