@@ -70,7 +70,7 @@ def _with(source: Path) -> dict[str, str]:
 
 def timed(before: Path, finished: Path | None, repeats: int) -> dict[str, Any]:
     """Median seconds of each case, of both sides, which take turns."""
-    sides = {"ours": ROOT, "reference": before}
+    sides = {"ours": ROOT} | ({"reference": before} if before != ROOT else {})
     with tempfile.TemporaryDirectory() as out:
         cases = {name: (whole, words, limit) for name, (words, limit) in CASES.items()}
         cases["first line of a run"] = (first_line, ["bench", "--out", f"{out}/run"], FIRST_LINE)
