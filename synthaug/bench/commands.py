@@ -35,7 +35,8 @@ COMMANDS = {
     "pool": "fill the synthetic pool of a study (and train its generator where missing); "
     "pool build | adopt | verify | audit | export | montage: pools by themselves",
     "classify": "train and test the classifiers of a study (and make what they need)",
-    "report": "tell where a study's report is; --shareable: write a copy without images of patients",
+    "report": "make the report of a finished study again; --shareable: and a copy without images, reports and ids of "
+    "patients",
     "import": "turn a released checkpoint (CCELLA, NV-Generate) and its autoencoder into a generator folder",
     "metrics": "compare images: a study's pool with its held-out real volumes, or --real FOLDER --synthetic FOLDER",
     "reader-study": "real and synthetic volumes shuffled in a page for radiologists; reader-study score: answers",
@@ -244,15 +245,15 @@ def _run_import(arguments: Sequence[str]) -> int:
 
 
 def _run_report(arguments: Sequence[str]) -> int:
-    from synthaug.study.folder.shareable import write_shareable
-
     parser = _plain_parser("report")
-    parser.add_argument("--out", default="runs/quickstart", help="folder of the study")
-    parser.add_argument("--shareable", action="store_true", help="write report-shareable.html, without patients")
+    parser.add_argument("folder", nargs="?", default=None, help="folder of the study; runs/quickstart by default")
+    parser.add_argument("--out", default="runs/quickstart", help="the same, as other commands name it")
+    parser.add_argument("--shareable", action="store_true", help="write report-shareable.html too, without patients")
     options = _parsed(parser, arguments)
-    path = write_shareable(Path(options.out)) if options.shareable else Path(options.out) / "report.html"
-    if not path.is_file():
-        raise InputError(f"{path}: no such report; run the study first.")
+    with _quiet():
+        from synthaug.bench.remaking import make_report
+
+        path = make_report(Path(options.folder or options.out), shareable=options.shareable)
     print(f"report: {path}")
     return 0
 

@@ -17,7 +17,9 @@ from synthaug.pool.ledger import HEADER, MANIFEST
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.review.audit import find_obstacle, measure_copies
 from synthaug.pool.verdicts import AUDIT
-from synthaug.report.page import Picture, save_pictures, write_report, write_results
+from synthaug.report.material import Material
+from synthaug.report.page import write_report, write_results
+from synthaug.report.pictures import Picture, save_pictures
 from synthaug.report.slices import Samples
 from synthaug.study.folder.earlier import tell_earlier_cells
 from synthaug.study.folder.results import placed
@@ -31,7 +33,14 @@ from synthaug.study.running.executors import Outcome, run_cells
 from synthaug.study.running.studies import Studies
 from synthaug.study.stages.pools import describe_pool
 from synthaug.study.stages.preparation import Study
-from synthaug.study.summary.aggregate import count_statistics, image_metrics, realism_metrics, summarise
+from synthaug.study.summary.aggregate import (
+    count_statistics,
+    image_metrics,
+    realism_metrics,
+    summarise,
+    variety_metrics,
+)
+from synthaug.study.summary.findings import findings_of, look_at_pool
 from synthaug.study.summary.subgroups import slice_arms, subgroups_of
 from synthaug.tracking import Tracker, TrainingListener, flatten, require_address, stores_of
 
@@ -96,6 +105,11 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
             image_metrics_left_out=tuple(left_out),
             near_copies=tuple(map(asdict, alike)),
         )
+        looks = {
+            source: look_at_pool(study, studies.make_pool(study))
+            for source, study in studies.with_synthetic(cells).items()
+        }
+        summary = replace(summary, findings=findings_of(summary, records, config, looks))
     with bars.timed("report"):
         files, sent = _report(config, studies, cells, records, summary, tracker)
     if sent and not failed:
@@ -134,7 +148,8 @@ def _begin(config: Config, studies: Studies, cells: Sequence[Cell]) -> Tracker:
     settings = asdict(config)
     with placed(studies.out, settings):
         studies.write_splits()
-        study_id = id_of([[studies.identify(study.config)[1] for study in studies], settings])
+        told = {key: value for key, value in settings.items() if key != "report"}  # which changes no result
+        study_id = id_of([[studies.identify(study.config)[1] for study in studies], told])
         params = flatten(settings)
         return Tracker(
             studies.out, experiment=config.study.name, study_id=study_id, params=params, private=config.private
@@ -179,14 +194,23 @@ def _write_results(
     write_results(records, out / "results.csv")
     base = next(iter(sources.values()), studies.first)
     pools = {name: studies.make_pool(study) for name, study in sources.items()}
+    material = Material.gather(
+        config,
+        summary,
+        [Samples(name, each.split.test, each.split.train, pools[name]) for name, each in sources.items()],
+        split=studies.first.split,
+        splits=len({study.data_id for study in studies}),
+        facts=_facts(base, next(iter(pools.values()), None), _ids(base, cells)),
+        out=out,
+    )
+    material.write(out)
     pictures = write_report(
         out / "report.html",
         config=config,
         summary=summary,
         records=records,
-        samples=[Samples(name, each.split.test, each.split.train, pools[name]) for name, each in sources.items()],
+        material=material,
         costs=total_costs(out),
-        facts=_facts(base, next(iter(pools.values()), None), _ids(base, cells)),
     )
     names = ("report.html", "results.csv", "summary.json", "split.csv", "config.yaml")
     return [out / name for name in names], pictures
@@ -211,6 +235,10 @@ def measure_images(study: Study, pool: SyntheticPool) -> tuple[list[ImageCompari
     else:
         reason = f"{len(held_out)} held-out and {len(pool)} synthetic volumes are too few for any distance."
         left_out.append({"metric": "distances", "reason": reason})
+    varied, reason = variety_metrics(held_out, pool, config.data.images, config.metrics)
+    rows += varied
+    if reason:
+        left_out.append({"metric": "ms_ssim", "reason": reason})
     if config.metrics.realism != "off":
         judged, reason = realism_metrics(held_out, pool, split.train, config.data.images, config.metrics)
         rows += judged

@@ -29,6 +29,7 @@ from synthaug.config.study import (
     MetricsConfig,
     Move,
     Regime,
+    ReportConfig,
     StudyConfig,
     TrackingConfig,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "PreprocessConfig",
     "PromptPolicy",
     "Regime",
+    "ReportConfig",
     "SamplingConfig",
     "SplitConfig",
     "StudyConfig",
@@ -89,6 +91,8 @@ class Config:
     """What is compared."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """What MLflow is told."""
+    report: ReportConfig = field(default_factory=ReportConfig)
+    """What the report leaves out."""
 
     @property
     def private(self) -> bool:

@@ -69,7 +69,8 @@ class DataConfig:
     label: str = "label"
     """Column with the class, an integer from 0 or one of ``classes``."""
     classes: list[str] = field(default_factory=list)
-    """Names of the classes where ``label`` holds names, in the order that numbers them from 0: [negative, positive]."""
+    """Names of the classes in the order that numbers them from 0: [negative, positive]. ``label`` may hold names or
+    numbers."""
     unlabelled: Literal["refuse", "leave_out"] = "refuse"
     """What is done about a subject whose class is left empty: the manifest is refused, or the subject is left out."""
     report: str | None = None
@@ -103,6 +104,16 @@ class DataConfig:
     def protected(self) -> bool:
         """Whether the subjects are patients who are not public."""
         return self.root is not None and self.public is None
+
+    def class_names(self, number: int) -> list[str]:
+        """A name for each of so many classes: of ``classes``, of the phantoms, or "class 0".
+
+        Example:
+            >>> DataConfig(root="x").class_names(2), DataConfig(root="x", classes=["benign", "cancer"]).class_names(2)
+            (['class 0', 'class 1'], ['benign', 'cancer'])
+        """
+        known = self.classes or (["negative", "positive"] if self.root is None else [])
+        return [known[place] if place < len(known) else f"class {place}" for place in range(number)]
 
     def __post_init__(self) -> None:
         require(

@@ -177,9 +177,37 @@ class StudyConfig:
                 f"study.axes.{key}={values} must hold at least one value, and none twice.",
             )
             require(
-                "." in key and key.split(".")[0] not in ("study", "metrics"),
+                "." in key and key.split(".")[0] not in ("study", "metrics", "report"),
                 f"study.axes: {key!r} is no axis; name a setting of data, split, generator, pool, classifier, ...",
             )
+
+
+FindingCode = Literal[
+    "cells-failed",
+    "near-copies",
+    "copies",
+    "copies-unknown",
+    "unknown-provenance",
+    "told-apart",
+    "reports-cut",
+    "reports-contradict",
+    "reports-unlike",
+    "field-of-view",
+    "few-test-patients",
+    "few-repeats",
+    "p-limit",
+]
+
+
+@dataclass
+class ReportConfig:
+    """The report of a study."""
+
+    mute: list[FindingCode] = field(default_factory=list)
+    """Codes of findings that are known and need not stand above the verdict any more; the report says how many."""
+
+    def __post_init__(self) -> None:
+        require(len(set(self.mute)) == len(self.mute), f"report.mute={self.mute} holds a code twice.")
 
 
 @dataclass

@@ -21,6 +21,7 @@ MEANINGS = {
     "precision": "share of synthetic volumes that lie among the real ones: do they look real?",
     "recall": "share of real volumes that lie among the synthetic ones: are all kinds of patients there?",
     "density": "how densely real volumes lie around the synthetic ones; may exceed 1",
+    "ms_ssim": "likeness of pairs of volumes of one set (1 = all alike): are they as varied as real ones?",
     "coverage": "share of real volumes with a synthetic one nearby: are all kinds of patients there?",
 }
 """A short word on each image metric."""
@@ -83,10 +84,10 @@ def training_alt(records: Sequence[CellRecord]) -> str:
     return f"Validation loss by optimiser step, mean over trainings. Chosen on average: {_listed(told, means)}"
 
 
-def slices_alt(samples: Samples, label: int) -> str:
+def slices_alt(samples: Samples, label: int, name: str) -> str:
     """Text in place of the slices of a class."""
     found = nearest_shown(samples, label)
-    words = f"Middle slices of class {label}: held-out real volumes, and synthetic ones below"
+    words = f"Middle slices, {name}: held-out real volumes, and synthetic ones below"
     if not found:
         return f"{words}."
     alike = ", ".join(f"{row['correlation']:.2f}" for row in found)

@@ -23,6 +23,8 @@ class Reliability(NamedTuple):
     """Share of these predictions that are right."""
     share: np.ndarray
     """Share of all predictions that fall into the bin."""
+    counts: np.ndarray
+    """Predictions in each of all ``BINS`` bins, of a training on average."""
 
     @property
     def error(self) -> float:
@@ -99,7 +101,40 @@ def reliability(records: Sequence[CellRecord], *, calibrated: bool) -> Reliabili
     counts = np.bincount(bins, minlength=BINS)
     held = counts > 0
     sure, correct = (np.bincount(bins, weights=each, minlength=BINS)[held] / counts[held] for each in (values, hits))
-    return Reliability(sure, correct, counts[held] / counts.sum())
+    return Reliability(sure, correct, counts[held] / counts.sum(), counts / len(records))
+
+
+def prevalence(records: Sequence[CellRecord]) -> float:
+    """Share of the positive class among the test subjects, with more classes the mean over them: the precision of
+    chance.
+
+    Example:
+        >>> from synthaug.study.records import Prediction
+        >>> rows = tuple(Prediction("", "", label, (0.5, 0.5)) for label in (0, 0, 0, 1))
+        >>> prevalence([CellRecord("real", 0, predictions=rows)])
+        0.25
+    """
+    shares = []
+    for record in records:
+        labels, probabilities = _arrays(record)
+        shares.append(float((labels == 1).mean()) if probabilities.shape[1] == 2 else 1 / probabilities.shape[1])
+    return float(np.mean(shares))
+
+
+def confusion(records: Sequence[CellRecord]) -> np.ndarray:
+    """Test subjects by class (rows) and likeliest class (columns), of a training on average.
+
+    Example:
+        >>> from synthaug.study.records import Prediction
+        >>> rows = tuple(Prediction("", "", label, (0.3, 0.7)) for label in (0, 1))
+        >>> confusion([CellRecord("real", 0, predictions=rows)]).tolist()
+        [[0.0, 1.0], [0.0, 1.0]]
+    """
+    counts = np.zeros((records[0].classes,) * 2)
+    for record in records:
+        labels, probabilities = _arrays(record)
+        np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
+    return counts / len(records)
 
 
 def _mean(records: Sequence[CellRecord], curve: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:

@@ -44,12 +44,12 @@ def slice_plot(samples: Samples, label: int, images: Sequence[str]) -> Figure:
     """
     real = [subject for subject in samples.held_out if subject["label"] == label][:SHOWN]
     drawn = [samples.pool.subject(label, index) for index in range(min(SHOWN, samples.pool.counts[label]))]
-    rows = [("held-out real", [_volume(subject, images) for subject in real], [""] * SHOWN)]
-    rows.append(("synthetic", [_volume(subject, images) for subject in drawn], [""] * SHOWN))
+    rows = [("held-out real", [shown_volume(subject, images) for subject in real], [""] * SHOWN)]
+    rows.append(("synthetic", [shown_volume(subject, images) for subject in drawn], [""] * SHOWN))
     found = nearest_shown(samples, label)
     if found:
         known = {subject["subject_id"]: subject for subject in samples.training}
-        neighbours = [_volume(known[row["nearest_subject"]], images) for row in found]
+        neighbours = [shown_volume(known[row["nearest_subject"]], images) for row in found]
         mirrored = [v.flip(LEFT_RIGHT) if row["mirrored"] else v for v, row in zip(neighbours, found, strict=True)]
         rows.append(("nearest training", mirrored, [_told(row) for row in found]))
     return _montage(rows)
@@ -75,7 +75,8 @@ def _montage(rows: Sequence[tuple[str, Sequence[torch.Tensor], Sequence[str]]]) 
     return figure
 
 
-def _volume(subject: tio.Subject, images: Sequence[str]) -> torch.Tensor:
+def shown_volume(subject: tio.Subject, images: Sequence[str]) -> torch.Tensor:
+    """The first image (X, Y, Z) of a subject."""
     return stack_images(subject, images)[0]
 
 

@@ -19,6 +19,8 @@ PAPER: dict[Any, Any] = {
 """matplotlib's settings for figures of the report: 1 pt is 1 pt on A4."""
 WIDTH_IN = 7.0
 """Width of a figure that fills an A4 page within its margins, inches."""
+NARROW_IN = 3.7
+"""Width of a figure on a telephone (390 px), inches."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
 """Rows of the report's tables."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from synthaug.config import Config
 from synthaug.report.forest import compared
+from synthaug.statistics.detectable import POWER
 from synthaug.study.outlook.costs import Costs
 from synthaug.study.records import Arm, CellRecord, Summary
 
@@ -36,17 +39,32 @@ def contrast_groups(summary: Summary) -> dict[str, list[dict[str, Any]]]:
     return groups
 
 
-def cost_rows(costs: Costs, records: Sequence[CellRecord]) -> list[tuple[str, str]]:
-    """Name and value of each cost, times first."""
-    rows = []
+def headlines(summary: Summary, records: Sequence[CellRecord], config: Config) -> list[tuple[str, str]]:
+    """Name and value of what a reader wants to know beside the verdict."""
+    labels = {row.patient_id: row.label for record in records for row in record.predictions}
+    names, counts = config.data.class_names(records[0].classes), Counter(labels.values())
+    told = [("test patients", f"{len(labels)}: {', '.join(f'{counts[n]} {name}' for n, name in enumerate(names))}")]
+    compared = [each for each in summary.in_metric("auroc") if each.arm.regime != "real"]
+    if compared:
+        seen = sorted(each.seen(config.metrics.confidence) for each in compared)
+        size = f"{seen[0]:.2f}" if f"{seen[0]:.2f}" == f"{seen[-1]:.2f}" else f"{seen[0]:.2f} to {seen[-1]:.2f}"
+        told.append((f"detectable difference in AUROC ({100 * POWER:.0f} % power)", size))
+    return [*told, ("trainings of an arm", str(max((arm.repeats for arm in summary.arms), default=0)))]
+
+
+def cost_rows(costs: Costs, records: Sequence[CellRecord]) -> dict[str, list[tuple[str, ...]]]:
+    """``stages``: name, time, processor time and most memory of each; ``whole``: name and value of what they sum to."""
+    stages: list[tuple[str, ...]] = []
     for name, seconds in costs.seconds.items():
-        peak = costs.peak_mib.get(name)
-        rows.append((name, tell_time(seconds) + (f", at most {peak / 1024:.2g} GiB of memory" if peak else "")))
+        peak, processor = costs.peak_mib.get(name), costs.processor_seconds.get(name)
+        memory = f"{peak / 1024:.2g} GiB" if peak else "not known"
+        stages.append((name, tell_time(seconds), "not known" if processor is None else tell_time(processor), memory))
     trained = sum(record.seconds for record in records)
-    rows.append((f"the {len(records)} cells alone, one after the other", tell_time(trained)))
-    rows.append(("all sessions from start to report", tell_time(costs.wall_seconds)))
+    whole: list[tuple[str, ...]] = [(f"the {len(records)} cells alone, one after the other", tell_time(trained))]
+    whole.append(("all sessions from start to report", tell_time(costs.wall_seconds)))
     names = {"processor": "energy of the processors (whole machine)", "gpu": "energy of the GPUs"}
-    return rows + [(names[part], words) for part, words in costs.energy_words().items()]
+    whole += [(names[part], words) for part, words in costs.energy_words().items()]
+    return {"stages": stages, "whole": whole}
 
 
 def tell_time(seconds: float) -> str:

@@ -57,7 +57,7 @@ def load_manifest(
         csv: The manifest file.
         images: Image columns, in channel order.
         label: Column with the class, an integer from 0 or one of ``classes``.
-        classes: Names of the classes in the order that numbers them, from 0, where the column holds names.
+        classes: Names of the classes in the order that numbers them, from 0; the column may hold names or numbers.
         report: Column with the report text; None = no reports, or those of ``write_report``.
         subject: Column that names the subject, without repeats.
         patient: Column that names the patient; if it is left at its default and the manifest lacks it, each subject is
@@ -237,9 +237,10 @@ def class_of(value: str, column: str, where: str, classes: Sequence[str] = ()) -
     if not value:
         raise InputError(f"{where}: {column} is empty; give a class, or leave the row out: data.unlabelled=leave_out.")
     if classes:
-        if value not in classes:
+        numbers = [str(number) for number in range(len(classes))]
+        if value not in classes and value.removesuffix(".0") not in numbers:
             raise InputError(f"{where}: {column} is {value!r}, which is none of data.classes={list(classes)}.")
-        return list(classes).index(value)
+        return list(classes).index(value) if value in classes else numbers.index(value.removesuffix(".0"))
     try:
         return class_index(float(value))
     except ValueError as error:

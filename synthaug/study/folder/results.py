@@ -15,7 +15,7 @@ from synthaug.pool.ledger import locked
 from synthaug.study.folder.standing import STAMP
 
 CONFIG = "config.yaml"
-FILES = (STAMP, "split*.csv", "results.csv", "summary.json", "report.html")
+FILES = (STAMP, "split*.csv", "results.csv", "summary.json", "report*.html", "report-data.json")
 EARLIER = "earlier"
 
 
@@ -46,9 +46,21 @@ def _set_aside(out: Path, text: str) -> None:
     known = (out / CONFIG).read_text(encoding="utf-8")
     if known == text:
         return
+    if _without_report(known) == _without_report(text):
+        write_text(out / CONFIG, text)
+        return
     folder = out / EARLIER / content_hash(known)
     folder.mkdir(parents=True, exist_ok=True)
     # The config last: a process killed before goes on here when the study is run again.
     for path in [*(path for pattern in FILES for path in sorted(out.glob(pattern))), out / CONFIG]:
         os.replace(path, folder / path.name)
     tqdm.write(f"{out}: the results of another study there were moved to {folder}.", file=sys.stderr)
+
+
+def _without_report(text: str) -> Any:
+    """The settings that results depend on; damaged files are as they are."""
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return {key: value for key, value in settings.items() if key != "report"} if isinstance(settings, dict) else text

@@ -7,7 +7,7 @@ from synthaug.ground.files import read_bytes, write_text
 
 BEGIN, END = "<!-- patients -->", "<!-- /patients -->"
 """Around every part of the page that shows or may name patients."""
-SAID = "This copy holds no images of patients."
+SAID = "This copy holds no images, reports or ids of patients."
 
 
 def make_shareable(page: str) -> str:
@@ -18,7 +18,7 @@ def make_shareable(page: str) -> str:
 
     Example:
         >>> make_shareable("<p>a</p><!-- patients --><img><!-- /patients --><p>b</p>")
-        '<p>a</p><p>This copy holds no images of patients.</p><p>b</p>'
+        '<p>a</p><p>This copy holds no images, reports or ids of patients.</p><p>b</p>'
     """
     if BEGIN not in page or page.count(BEGIN) != page.count(END):
         raise InputError("The report does not say where it shows patients: an earlier version wrote it; run it again.")

@@ -6,6 +6,7 @@
 from synthaug.study.records.arms import Arm, Contrast
 from synthaug.study.records.cells import CellRecord, Prediction
 from synthaug.study.records.fields import SCHEMA, STAGES, Estimate, library_versions, setting_words
+from synthaug.study.records.findings import Finding
 from synthaug.study.records.summaries import ImageComparison, Subgroup, Summary, read_summary
 from synthaug.study.records.verdicts import Verdict, judge
 
@@ -16,6 +17,7 @@ __all__ = [
     "CellRecord",
     "Contrast",
     "Estimate",
+    "Finding",
     "ImageComparison",
     "Prediction",
     "Subgroup",

@@ -9,6 +9,7 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_record
 from synthaug.study.records.arms import Arm, Contrast
 from synthaug.study.records.fields import SCHEMA, Estimate, Settings, known, library_versions, require_kinds
+from synthaug.study.records.findings import Finding
 from synthaug.study.records.verdicts import Verdict, judge
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class Summary:
     near_copies: tuple[Settings, ...] = ()
     """Pairs of patients with nearly one image or report: image ("" = the report), subject_id, part, nearest_subject,
     nearest_part, likeness."""
+    findings: tuple[Finding, ...] = ()
+    """What is to be known before the numbers, errors first."""
     versions: Mapping[str, str] = field(default_factory=library_versions)
     """Of synthaug, torch and MONAI when it was written."""
     schema: int = SCHEMA
@@ -141,6 +144,8 @@ class Summary:
             told["subgroups"] = [group.to_json() for group in self.subgroups]
         if self.near_copies:
             told["near_copies"] = list(self.near_copies)
+        if self.findings:
+            told["findings"] = [each.to_json() for each in self.findings]
         told["image_metrics"] = [each.to_json() for each in self.image_metrics]
         return told | {"image_metrics_left_out": list(self.image_metrics_left_out)}
 
@@ -175,6 +180,7 @@ class Summary:
             image_metrics=tuple(map(ImageComparison.from_json, told.get("image_metrics", ()))),
             image_metrics_left_out=tuple(told.get("image_metrics_left_out", ())),
             near_copies=tuple(told.get("near_copies", ())),
+            findings=tuple(map(Finding.from_json, told.get("findings", ()))),
             versions=dict(told.get("versions", {})),
             schema=told.get("schema", 1),
         )

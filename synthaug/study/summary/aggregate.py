@@ -9,9 +9,12 @@ import torchio as tio
 
 from synthaug.config import MetricsConfig
 from synthaug.data.reading.manifest import stack_images
+from synthaug.ground.errors import InputError
+from synthaug.metrics.copies.diversity import pair_similarity
 from synthaug.metrics.distances.estimates import distance_report, metrics_for
 from synthaug.metrics.features import seeded_extractor
 from synthaug.metrics.realism.judgement import ENOUGH, judge_realism
+from synthaug.metrics.volumes import VolumeSet
 from synthaug.pool.pool import SyntheticPool
 from synthaug.statistics.resampling import (
     Resamples,
@@ -24,6 +27,9 @@ from synthaug.statistics.resampling import (
 from synthaug.statistics.weighted import STATISTICS
 from synthaug.study.records import CellRecord, Contrast, Estimate, ImageComparison, Summary, judge
 from synthaug.study.summary.arms import ArmRecords, arms_of, baselines_of, stack_scores
+
+MOST_PAIRS = 40
+"""Pairs of volumes behind a similarity: of large volumes each takes seconds."""
 
 
 def summarise(
@@ -110,6 +116,26 @@ def realism_metrics(
     cnn = config.realism == "network"
     report = judge_realism(real, synthetic, training=known, images=images, cnn=cnn, confidence=config.confidence)
     return [ImageComparison.from_json(row) for row in report.to_rows()], ""
+
+
+def variety_metrics(
+    real: Sequence[tio.Subject], pool: SyntheticPool, images: Sequence[str], config: MetricsConfig
+) -> tuple[list[ImageComparison], str]:
+    """How alike pairs of synthetic volumes are beside pairs of real ones, or why that cannot be said."""
+    sets = [VolumeSet.of(list(each), images) for each in (pool.subjects(), real)]
+    try:
+        synthetic, known = (pair_similarity(each, pairs=MOST_PAIRS, confidence=config.confidence) for each in sets)
+    except InputError as error:
+        return [], str(error)
+    more = {"real": known.value, "real_low": known.ci_low, "real_high": known.ci_high, "real_pairs": known.pairs}
+    row = ImageComparison(
+        "ms_ssim",
+        Estimate(synthetic.value, synthetic.ci_low, synthetic.ci_high),
+        n_real=len(sets[1]),
+        n_synthetic=len(sets[0]),
+        more={**more, "pairs": synthetic.pairs, "settings": synthetic.settings},
+    )
+    return [row], ""
 
 
 def _pairs(arms: Sequence[ArmRecords]) -> list[tuple[ArmRecords, ArmRecords]]:
