@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import re
-import shlex
 import sys
 import warnings
 from collections.abc import Container, Iterator, Sequence
@@ -23,8 +22,9 @@ from synthaug.config.presets import DEMO, demonstrates, with_presets
 from synthaug.config.yaml_keys import refusing_repeated_keys
 from synthaug.ground.errors import InputError
 from synthaug.ground.faults import write_fault
-from synthaug.ground.files import NO_ROOM, sqlite_address
+from synthaug.ground.files import NO_ROOM
 from synthaug.study.folder.standing import finished_summary
+from synthaug.study.folder.tracked import tell_place
 from synthaug.study.grid import describe_cells
 
 COMMANDS = {
@@ -394,7 +394,9 @@ def _run_bench(command: str, config: Config, out: Path, execution: ExecutionConf
         print(" ".join(filter(None, (summary.warning(), summary.verdict.sentence()))))
         for cell in summary.failed:
             print(f"failed: {cell['regime']} seed {cell['seed']}: {cell['error']}", file=sys.stderr)
-        print(f"report: {out / 'report.html'}\nMLflow: {_where_in_mlflow(out)}")
+        print(f"report: {out / 'report.html'}")
+        for line in tell_place(out, config.study.name):
+            print(f"MLflow: {line}")
         if config.study.demonstration and config.data.root is None:
             print(_demonstrated(config, helped=summary.verdict.kind == "helped"))
     return 1 if summary.failed else 0
@@ -411,13 +413,6 @@ def _demonstrated(config: Config, *, helped: bool) -> str:
         "elsewhere.\nYour own data: synthaug check FOLDER reads it and proposes a config; then\n"
         "  python -m synthaug.bench --data.root FOLDER --data.report report --out runs/mine"
     )
-
-
-def _where_in_mlflow(out: Path) -> str:
-    """Where a study's runs are seen; a server's address may hold a password, so its variable is named instead."""
-    if os.environ.get("MLFLOW_TRACKING_URI"):
-        return "on the server of MLFLOW_TRACKING_URI"
-    return f"mlflow ui --backend-store-uri {shlex.quote(sqlite_address(out / 'mlflow.db'))}"
 
 
 def _run_stage(command: str, config: Config, out: Path) -> int:

@@ -26,7 +26,5 @@ class Confusion:
 
 def confusions_of(records: Sequence[CellRecord]) -> list[Confusion]:
     """Of the first arms, in their order."""
-    return [
-        Confusion(arm.label, tuple(map(tuple, confusion(arm.records).tolist())))
-        for arm in arms_of(records)[:MOST_SHOWN]
-    ]
+    shown = arms_of(records)[:MOST_SHOWN]
+    return [Confusion(arm.label, tuple(map(tuple, confusion(arm.records).tolist()))) for arm in shown]

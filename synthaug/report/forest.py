@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from synthaug.report.styles import NARROW_IN, PAPER, WIDTH_IN, Style, styles_of
 from synthaug.study.records import Contrast, Estimate, Summary
 
-ROWS = 34
-"""Rows of a figure at most: more would not fit an A4 page."""
+ROWS = 9
+"""Rows of a figure at most: a third of an A4 page, so that no page stays half empty before a figure."""
 ROW_IN = 0.27
 """Height of a row, inches."""
 NARROW_ROW_IN = 0.62

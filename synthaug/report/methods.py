@@ -10,7 +10,8 @@ from synthaug.study.records import CellRecord, Summary
 
 REFERENCES = {
     "synthaug": f"synthaug {__version__}, software for synthetic data augmentation of 3D medical images.",
-    "monai": "Cardoso MJ, et al. MONAI: an open-source framework for deep learning in healthcare. arXiv:2211.02701, 2022.",
+    "monai": "Cardoso MJ, et al. MONAI: an open-source framework for deep learning in healthcare. arXiv:2211.02701, "
+    "2022.",
     "torchio": "Pérez-García F, Sparks R, Ourselin S. TorchIO: a Python library for efficient loading, preprocessing, "
     "augmentation and patch-based sampling of medical images in deep learning. Comput Methods Programs Biomed "
     "208:106236, 2021.",

@@ -16,7 +16,15 @@ from PIL import Image
 from synthaug.report import captions
 from synthaug.report.forest import auroc_plots, effect_plots
 from synthaug.report.panels import MOST_SHOWN, panels_of, records_of, series_of
-from synthaug.report.plots import curve_plot, has_sizes, learning_plot, precision_plot, reliability_plot, roc_plot
+from synthaug.report.plots import (
+    COLUMNS,
+    curve_plot,
+    has_sizes,
+    learning_plot,
+    precision_plot,
+    reliability_plot,
+    roc_plot,
+)
 from synthaug.report.styles import PAPER, styles_of
 from synthaug.study.records import CellRecord, Summary
 from synthaug.study.summary.arms import ArmRecords, arms_of
@@ -108,16 +116,16 @@ def draw_pictures(summary: Summary, records: Sequence[CellRecord], alpha: float)
 
 
 def _panel_pictures(summary: Summary, records: Sequence[CellRecord]) -> dict[str, list[Picture]]:
-    """Figures with a panel for each combination of settings; of very many the first are shown."""
+    """Figures with a panel for each combination of settings, a row of panels each; of very many the first are shown."""
     panels = panels_of(records)
     chosen = list(panels)[:MOST_SHOWN]
-    shown = records_of(panels, chosen)
+    rows = [records_of(panels, chosen[start : start + COLUMNS]) for start in range(0, len(chosen), COLUMNS)]
     left_out = len(panels) - len(chosen)
     more = f" The first {len(chosen)} of {len(panels)} combinations of settings are shown." if left_out else ""
     styles = styles_of(series_of(panels))
 
-    def picture(plot: Callable[..., Figure], alt: str, caption: str, **options: Any) -> Picture:
-        return _wide_and_narrow(plot, alt, caption + more, shown, styles=styles, **options)
+    def draw(plot: Callable[..., Figure], alt: str, caption: str, **options: Any) -> list[Picture]:
+        return [_wide_and_narrow(plot, alt, caption + more, row, styles=styles, **options) for row in rows]
 
     before, after = (captions.reliability_alt(records, calibrated=calibrated) for calibrated in (False, True))
     roc, precision = (
@@ -129,23 +137,13 @@ def _panel_pictures(summary: Summary, records: Sequence[CellRecord]) -> dict[str
     )
     mean = "of each arm, mean over its trainings"
     bins = "temperature scaling: predictions in bins of confidence; below, their number n in a training."
+    chance = f"Precision-recall curve {mean}; dashed: the precision of chance."
     return {
-        "curves": [
-            picture(roc_plot, roc, f"ROC curve {mean}, with the areas under them.", areas=auroc),
-            picture(
-                precision_plot,
-                precision,
-                f"Precision-recall curve {mean}; dashed: the precision of chance.",
-                areas=average,
-            ),
-        ],
-        "reliability": [
-            picture(reliability_plot, before, f"Before {bins}", calibrated=False),
-            picture(reliability_plot, after, f"After {bins}", calibrated=True),
-        ],
-        "training": [
-            picture(curve_plot, captions.training_alt(records), f"Validation loss {mean}. Markers: chosen steps.")
-        ],
+        "roc": draw(roc_plot, roc, f"ROC curve {mean}, with the areas under them.", areas=auroc),
+        "precision": draw(precision_plot, precision, chance, areas=average),
+        "before": draw(reliability_plot, before, f"Before {bins}", calibrated=False),
+        "after": draw(reliability_plot, after, f"After {bins}", calibrated=True),
+        "training": draw(curve_plot, captions.training_alt(records), f"Validation loss {mean}. Markers: chosen steps."),
     }
 
 

@@ -14,7 +14,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, 
 from synthaug.config import Config
 from synthaug.study.records import CellRecord
 from synthaug.tracking.connection import Connection
-from synthaug.tracking.entries import SOURCE, as_key, as_params, flatten
+from synthaug.tracking.entries import PARENT, SOURCE, as_key, as_params, flatten
 from synthaug.tracking.pyfunc_model import write_model
 
 SHOWN = ("regime", "seed", "synthetic_fraction", "n_train_real", "n_train_synthetic", "steps")
@@ -82,7 +82,7 @@ def log_cell(connection: Connection, cell: FinishedCell, *, parent: str, study_i
     record, client = cell.record, connection.client
     now, tags = int(1000 * time.time()), tags_of(record, cell.config)
     table = [{"path": PREDICTIONS, "type": "table"}]
-    own = {"mlflow.parentRunId": parent, "mlflow.runName": name_of(record), "mlflow.loggedArtifacts": json.dumps(table)}
+    own = {PARENT: parent, "mlflow.runName": name_of(record), "mlflow.loggedArtifacts": json.dumps(table)}
     started = now - int(1000 * record.seconds)
     all_tags = {**SOURCE, **own, "study_id": study_id, **tags}
     run_id = client.create_run(connection.experiment, start_time=started, tags=all_tags).info.run_id

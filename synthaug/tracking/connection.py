@@ -19,11 +19,10 @@ from tqdm import tqdm
 
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path, sqlite_address
+from synthaug.study.folder.tracked import STORE, remember_place, without_password
 
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 """MLflow's own would wait for minutes; what cannot be sent now is sent by the next run. The user's values stand."""
-STORE = "mlflow.db"
-"""MLflow's SQLite file in a study's folder."""
 SCHEMES = ("", "http", "https", "file", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")
 """Kinds of address that MLflow knows beside those of its plugins."""
 PASSING = (408, 429)
@@ -43,6 +42,8 @@ class Connection:
         self.uri = server or sqlite_address(self.out / STORE)
         self.lost = False
         """Whether MLflow was found away; nothing more is tried then until :meth:`renew`."""
+        self.parent: str | None = None
+        """Id of the study's run, once it is known: runs of trainings stand below it."""
         self._told = False
         self._experiment: str | None = None
 
@@ -63,6 +64,8 @@ class Connection:
                     f"The MLflow experiment {self.name!r} is deleted; restore it there or choose another study.name."
                 )
             self._experiment = known.experiment_id if known else self._create_experiment()
+            if self.server:
+                remember_place(self.out, without_password(self.server), self._experiment)
         return self._experiment
 
     def renew(self, *, quietly: bool = False) -> None:

@@ -10,6 +10,8 @@ from synthaug.ground.files import content_hash
 
 LONGEST_KEY = 250
 """Characters that MLflow takes in a name."""
+PARENT = "mlflow.parentRunId"
+"""MLflow's own tag of a run below another."""
 SOURCE = {"mlflow.source.name": "synthaug.bench", "mlflow.source.type": "LOCAL"}
 
 

@@ -1,4 +1,4 @@
-"""What a reader of MLflow's interface sees first: the verdict and small tables."""
+"""What a reader of MLflow's interface sees first: findings, the verdict and small tables."""
 
 from collections.abc import Sequence
 
@@ -8,22 +8,30 @@ ROWS = 12
 """Rows of a table in a note; the report has all."""
 METRICS = {"auroc": "AUROC", "average_precision": "AP", "sensitivity": "sensitivity", "specificity": "specificity"}
 GUIDE = (
-    "One run named after the verdict is the study; its children are the cells, one classifier each. Filter them, for "
-    "example, by `tags.regime = 'mixed' and tags.seed = '0'`; chart `test/auroc` grouped by the tag `regime`."
+    "The run named after the verdict is the study. Below it stand the trainings of its generators and its cells, one "
+    "classifier each: open its row to see them. Filter cells, for example, by tags.regime = 'mixed' and tags.seed = "
+    "'0'; chart test/auroc grouped by the tag regime."
 )
 """How to read the experiment, below its verdict."""
 
 
-def note_of(summary: Summary) -> str:
-    """The verdict, each difference in AUROC and each arm's metrics, as Markdown."""
+def note_of(summary: Summary, report: str = "") -> str:
+    """Findings, the verdict, each difference in AUROC and each arm's metrics, as Markdown that reads as text too.
+
+    Args:
+        summary: Of the study.
+        report: Address of ``report.html`` below the server's; "" = not told.
+    """
     failed = len(summary.failed)
-    lines = [f"**{told}**\n" for told in (summary.warning(), summary.verdict.sentence()) if told]
-    if failed:
+    lines = [summary.verdict.sentence(), ""]
+    told = [each for each in summary.findings if not each.muted]
+    lines += [f"{each.severity.capitalize()} {each.code}: {each.sentence}\n" for each in told]
+    if failed and not summary.findings:
         lines += [f"{failed} of {failed + summary.cells} cells failed and are missing.", ""]
+    if report:
+        lines += [f"[Open the report]({report})", ""]
     # The interface folds a description to its first lines: the answer comes before the arms behind it.
-    lines += [*_contrasts(summary.in_metric("auroc")), "", *_arms(summary.arms), ""]
-    lines.append("The artifacts hold `report.html` and its `plots`.")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_contrasts(summary.in_metric("auroc")), "", *_arms(summary.arms)]).strip()
 
 
 def _arms(arms: Sequence[Arm]) -> list[str]:

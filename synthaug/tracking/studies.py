@@ -1,7 +1,7 @@
 """A study in MLflow: its parent run, its cells as children, and what is sent later because a server was away."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,17 @@ from mlflow.entities import Metric, Run, RunTag
 
 from synthaug.config import Config
 from synthaug.ground.files import content_hash
-from synthaug.study.records import CellRecord, Estimate, Summary
+from synthaug.study.folder.tracked import artifact_link
+from synthaug.study.records import CellRecord, Summary
 from synthaug.tracking.cells import FinishedCell, delete_cell, log_cell
 from synthaug.tracking.connection import connect
 from synthaug.tracking.disclosure import shown, with_pseudonyms
-from synthaug.tracking.entries import SOURCE, as_key, as_params
+from synthaug.tracking.entries import PARENT, SOURCE, as_key, as_params
 from synthaug.tracking.notes import GUIDE, note_of
 from synthaug.tracking.trainings import send_trainings
+
+MOST_METRICS = 40
+"""Of a study's run."""
 
 
 class Tracker:
@@ -78,7 +82,7 @@ class Tracker:
             found = self.connection.runs(study_id=self.study_id, kind="study")
             parent = found[-1] if found else self._create_parent()  # the earliest, should two machines have made it
             self._known = {run.data.tags["cell_id"]: run for run in self.connection.runs(kind="cell")}
-            self._parent = parent
+            self._parent, self.connection.parent = parent, parent.info.run_id
         return self._parent
 
     def _create_parent(self) -> Run:
@@ -104,9 +108,9 @@ class Tracker:
         # Under the folder's lock nobody else is at it: a run that has not ended never will.
         for run in [*(run for run in found if run not in whole), *whole[:-1]]:
             delete_cell(self.connection, run)
-        if whole and whole[-1].data.tags.get("mlflow.parentRunId") != parent:
+        if whole and whole[-1].data.tags.get(PARENT) != parent:
             run_id = whole[-1].info.run_id
-            tags = [RunTag("mlflow.parentRunId", parent), RunTag("study_id", self.study_id)]
+            tags = [RunTag(PARENT, parent), RunTag("study_id", self.study_id)]
             self.connection.client.log_batch(run_id, tags=tags)
         return bool(whole)
 
@@ -123,13 +127,15 @@ class Tracker:
                 client.log_artifact(run_id, str(path))
         if plots:
             client.log_artifacts(run_id, str(plots), "plots")
-        note, verdict = note_of(summary), summary.verdict
+        report = artifact_link(self.connection.experiment, run_id, "report.html")
+        note, verdict = note_of(summary, report), summary.verdict
         names = {"verdict": verdict.sentence(), "verdict_kind": verdict.kind, "mlflow.note.content": note}
-        names |= {"warning": summary.warning()} if summary.warning() else {}
+        codes = ", ".join(each.code for each in summary.findings if not each.muted)
+        names |= {"findings": codes} if codes else {}
         names |= {"provenance": verdict.provenance} if verdict.provenance else {}
         tags = {**names, "mlflow.runName": f"study: {verdict.headline()}"}
         client.log_batch(run_id, tags=[RunTag(key, value[:8000]) for key, value in tags.items()])
-        client.set_experiment_tag(self.connection.experiment, "mlflow.note.content", f"{note}\n\n{GUIDE}"[:20000])
+        client.set_experiment_tag(self.connection.experiment, "mlflow.note.content", f"{note}\n\n{GUIDE}")
         client.set_terminated(run_id, "FAILED" if summary.failed else "FINISHED")
         client.set_tag(run_id, "summary_id", summary_id)  # last: it says that all is there
 
@@ -139,35 +145,28 @@ class Tracker:
 
 
 def metrics_of(summary: Summary) -> list[Metric]:
-    """Means, intervals and p-values of a study, each under its arm's, contrast's or pool's name.
+    """At most ``MOST_METRICS`` numbers of a study, the answer first; the report and summary.json have all.
 
-    AUROC alone stands in the sections ``regimes`` and ``effect``: the interface draws a chart for every name, and the
-    answer must not drown among hundreds of them.
+    The interface draws a chart for every name, and the answer must not drown among hundreds of them.
     """
-    named: dict[str, float] = {}
-    for arm in summary.arms:
-        for metric, found in arm.metrics.items():
-            named |= _named(f"regimes{_section(metric)}/{arm.label}_{metric}", found)
-    for contrast in summary.contrasts:
-        words = f"{contrast.arm.label}_minus_{contrast.baseline.label}"
-        name = f"effect{_section(contrast.metric)}/{words}_{contrast.metric}"
-        named |= _named(name, contrast.difference) | {f"{name}_p": contrast.p, f"{name}_p_holm": contrast.p_holm}
-    for image in summary.image_metrics:
-        name = f"images/{image.source} {image.metric}".replace("/ ", "/")
-        named |= _named(name, image.estimate)
-        named |= {
-            f"{name}_{part}": image.more[part] for part in ("floor", "false_alarms") if image.more.get(part) is not None
-        }
-    if summary.near_copies:
-        named["data/near_copies"] = len(summary.near_copies)
-        named["data/near_copies_across_parts"] = len(summary.leaking_copies())
     now = int(1000 * time.time())
-    return [Metric(as_key(name), value, now, 0) for name, value in named.items()]
+    named: dict[str, float] = {}
+    for name, value in (each for group in _groups(summary) for each in group):
+        if len(named) < MOST_METRICS:
+            named.setdefault(as_key(name), value)
+    return [Metric(name, value, now, 0) for name, value in named.items()]
 
 
-def _named(name: str, found: Estimate) -> dict[str, float]:
-    return {name: found.value, f"{name}_ci_low": found.low, f"{name}_ci_high": found.high}
-
-
-def _section(metric: str) -> str:
-    return "" if metric == "auroc" else " by other metrics"
+def _groups(summary: Summary) -> Iterator[list[tuple[str, float]]]:
+    """Names and numbers, the most asked for first."""
+    gains = [(f"gain/{row.arm.label} over {row.baseline.label}", row) for row in summary.in_metric("auroc")]
+    images = [(f"images/{row.source} {row.metric}".replace("/ ", "/"), row) for row in summary.image_metrics]
+    yield [(name, row.difference.value) for name, row in gains]
+    yield [(f"AUROC/{arm.label}", arm.metrics["auroc"].value) for arm in summary.arms if "auroc" in arm.metrics]
+    if summary.near_copies:
+        yield [("data/near copies", len(summary.near_copies))]
+        yield [("data/near copies across parts", len(summary.leaking_copies()))]
+    yield [(name, row.estimate.value) for name, row in images]
+    for name, row in gains:
+        yield [(f"{name} low", row.difference.low), (f"{name} high", row.difference.high), (f"{name} p", row.p_holm)]
+    yield [(f"{name} floor", row.more["floor"]) for name, row in images if row.more.get("floor") is not None]

@@ -10,14 +10,14 @@ from mlflow.entities import Metric, Run
 
 from synthaug.ground.files import atomic_path, read_json, write_json
 from synthaug.tracking.connection import Connection, connect
-from synthaug.tracking.entries import SOURCE, as_params
+from synthaug.tracking.entries import PARENT, SOURCE, as_params
 
 FOLDER = "trainings"
 """Of the study's folder: a folder for each training, with a file for each look at it."""
 
 
 class TrainingRun:
-    """One training of an autoencoder or a generator, as a run beside the study's.
+    """One training of an autoencoder or a generator, as a run below the study's where there is one.
 
     Args:
         out: The study's folder.
@@ -88,6 +88,8 @@ def send_trainings(connection: Connection, known: Mapping[str, Run]) -> None:
     for path in sorted((connection.out / FOLDER).glob("*/training.json")):
         about = read_json(path)
         run = known.get(about["stage_id"])
+        if run and connection.parent and run.data.tags.get(PARENT) != connection.parent:
+            connection.client.set_tag(run.info.run_id, PARENT, connection.parent)
         if not about["finished"] or (run and run.info.status == "FINISHED"):
             continue
         run_id = _run_of(connection, about).info.run_id
@@ -102,6 +104,7 @@ def _run_of(connection: Connection, about: Mapping[str, Any]) -> Run:
         return found[0]
     stage = about["stage"]
     tags = {**SOURCE, "mlflow.runName": f"{stage} training", "kind": stage, "stage_id": about["stage_id"]}
+    tags |= {PARENT: connection.parent} if connection.parent else {}
     run = connection.client.create_run(connection.experiment, tags=tags)
     connection.client.log_batch(run.info.run_id, params=as_params(about["params"]))
     return run
