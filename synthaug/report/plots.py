@@ -21,6 +21,8 @@ SIZES = ("split.train",)
 """The setting that a learning curve runs over."""
 COLUMNS = 3
 """Panels side by side at most."""
+LABEL_IN = 0.22
+"""Height of an axis's label, inches."""
 LOW_CHANCE = 0.35
 """Up to this precision of chance the room below its line is too low for words."""
 BEHIND = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}
@@ -174,6 +176,8 @@ def reliability_plot(
 
     after = "after" if calibrated else "before"
     figure, grid = _panels(records, draw, styles, xlabel="", ylabel="share right", narrow=narrow)
+    room = LABEL_IN / figure.get_figheight()  # the layout does not see what hangs below a panel's inset
+    figure.get_layout_engine().set(rect=(0, room, 1, 1 - room))
     for axes in grid:
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, zorder=0)
         axes.set(aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))

@@ -1,9 +1,12 @@
 """The report: curves that can be counted by hand, figures that stay readable, a page that says everything in words."""
 
 import base64
+import io
 import json
 import os
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import product
@@ -15,28 +18,38 @@ import pytest
 from conftest import IMAGES, TINY_PREPROCESSING
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from small_pool import build_pool
 
+from synthaug.bench.commands import run_command
 from synthaug.config import Config, DataConfig, MetricsConfig, StudyConfig
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
+from synthaug.data.splits import Split
+from synthaug.ground.files import write_json
 from synthaug.metrics.classification import auroc, average_precision, calibration_error
 from synthaug.pool.prompts import TrainingPrompts
 from synthaug.pool.review.audit import measure_copies
 from synthaug.report import captions
+from synthaug.report.confusions import confusions_of
 from synthaug.report.curves import GRID, mean_precision, mean_roc, reliability
 from synthaug.report.forest import ROWS, auroc_plots, effect_plot, effect_plots
-from synthaug.report.page import write_report
+from synthaug.report.material import FILE, Material
+from synthaug.report.methods import describe_methods
+from synthaug.report.page import write_report, write_results
 from synthaug.report.panels import panels_of, series_of
-from synthaug.report.plots import has_sizes, learning_plot, roc_plot
+from synthaug.report.plots import has_sizes, learning_plot, precision_plot, reliability_plot, roc_plot
 from synthaug.report.slices import Samples, slice_plot
 from synthaug.report.styles import styles_of
+from synthaug.report.viewer import volumes_of
 from synthaug.study.folder.shareable import make_shareable
 from synthaug.study.outlook.costs import CostMeter, Costs, GpuMeter, ProcessorMeter, StageClock, total_costs
 from synthaug.study.records import Arm, CellRecord, Estimate, ImageComparison, Prediction, Subgroup, Summary
+from synthaug.study.records.findings import Finding
 from synthaug.study.records.verdicts import UNKNOWN_COHORT, UNKNOWN_PROVENANCE
 from synthaug.study.summary.aggregate import summarise
 from synthaug.study.summary.arms import arms_of
+from synthaug.study.summary.findings import findings_of
 from synthaug.tracking.disclosure import without_ids
 from synthaug.tracking.notes import note_of
 from synthaug.tracking.studies import metrics_of
@@ -89,17 +102,18 @@ def summary_of(records, **more):
 
 
 def page_of(tmp_path, records, *, samples=(), config=CONFIG, costs=None, **more):
-    path = tmp_path / "report.html"
-    write_report(
-        path,
-        config=config,
-        summary=summary_of(records, **more),
-        records=records,
-        samples=samples,
-        costs=costs or Costs({"pool": 3.0}, wall_seconds=9.0, joules={}, measured_seconds={}),
-        facts={"data": "phantoms"},
-    )
+    path, summary = tmp_path / "report.html", summary_of(records, **more)
+    summary = replace(summary, findings=findings_of(summary, records, config))
+    material = material_of(tmp_path, summary, samples, config)
+    costs = costs or Costs({"pool": 3.0}, wall_seconds=9.0, joules={}, measured_seconds={})
+    write_report(path, config=config, summary=summary, records=records, material=material, costs=costs)
     return path.read_text(encoding="utf-8")
+
+
+def material_of(folder, summary, samples, config):
+    people = [{"patient_id": f"p{n}", "label": n % 2, "report": "none" * (n % 3 > 0)} for n in range(12)]
+    split = Split(people[:6], people[6:8], people[8:])
+    return Material.gather(config, summary, samples, split=split, splits=1, facts={"data": "phantoms"}, out=folder)
 
 
 class Page(HTMLParser):
@@ -310,7 +324,7 @@ def test_the_page_needs_no_network_and_its_pictures_say_their_numbers(tmp_path, 
     page = Page(text)
     assert page.text.count("0.950 (0.910 to 1.000)") == 2  # above the verdict and among the images
     assert page.text.index("0.950 (0.910 to 1.000)") < page.text.index("Effect on the classifier")
-    assert not re.search(r"https?://|<script|<link|@import", text)
+    assert not re.search(r"https?://|<link|@import|<script src", text)
     assert dict(page.tags)["html"] == {"lang": "en"}
     assert "a study of <b>names</b>" in page.text  # escaped
     assert [tag for tag, _ in page.tags].count("h1") == 1
@@ -332,7 +346,7 @@ def test_the_page_needs_no_network_and_its_pictures_say_their_numbers(tmp_path, 
 def test_a_study_of_forty_differences_stays_small_and_tells_all_of_them(tmp_path):
     records = many_records(seeds=(0, 1))
     text = page_of(tmp_path, records)
-    assert len(text.encode()) < 1.5e6
+    assert len(text.encode()) < 4e6
     page = Page(text)
     for row in summary_of(records).in_metric("auroc"):
         found = row.difference
@@ -343,8 +357,8 @@ def test_a_study_of_forty_differences_stays_small_and_tells_all_of_them(tmp_path
     ] * 8  # four panels, two tables
     assert "Holm: p is corrected over the 34 comparisons of each metric" in page.text
     assert (
-        page.text.count("No comparison can come out clear: 10 random swaps give no p below") == 2
-    )  # verdict, footnote
+        page.text.count("No comparison can come out clear: 10 random swaps give no p below") == 3
+    )  # finding, verdict, footnote
     assert "the 2 trainings (seeds) of an arm" in page.text
     assert "How much does it help with how many real patients?" in page.text
 
@@ -539,13 +553,13 @@ def test_patients_who_may_be_one_are_told_and_not_shared(tmp_path):
     alike = tuple({**row, "likeness": 0.93} for row in (ALIKE, inside))
     page = page_of(tmp_path, records, near_copies=alike)
     summary = summary_of(records, near_copies=alike)
-    assert summary.warning() in page
+    assert 'href="#finding-near-copies"' in page[: page.index("<main>")]
     assert [row["subject_id"] for row in summary.leaking_copies()] == ["jane"]
     assert "2 pairs" in Page(page).text
     assert not any(name in make_shareable(page) for name in ("jane", "joan", "anne"))
     assert "joan" not in json.dumps(without_ids(summary.to_json()))
     told = {metric.key: metric.value for metric in metrics_of(summary)}
-    assert (told["data/near_copies"], told["data/near_copies_across_parts"]) == (2, 1)
+    assert (told["data/near copies"], told["data/near copies across parts"]) == (2, 1)
     assert Summary.from_json(json.loads(json.dumps(summary.to_json()))).near_copies == alike
     assert not summary_of(records, near_copies=(alike[1],)).warning()
 
@@ -558,7 +572,7 @@ def test_unknown_provenance_is_told_on_top_and_in_the_verdict(tmp_path):
     assert UNKNOWN_PROVENANCE not in known.verdict.sentence()
     page = page_of(tmp_path, records)
     head = page[: page.index("<main>")]
-    assert 'id="provenance"' in head
+    assert 'href="#finding-unknown-provenance"' in head
     assert UNKNOWN_PROVENANCE in head
     assert UNKNOWN_PROVENANCE in note_of(summary)
     assert summary_of([records[0]]).verdict.provenance == ""
@@ -576,3 +590,177 @@ def test_a_page_of_patients_says_so_in_its_header_and_its_shareable_copy_shows_n
     shared = make_shareable(page)
     assert "data:image/png" not in shared
     assert said not in shared
+
+
+# --- the slice viewer
+
+
+def embedded(page, name):
+    return json.loads(re.search(rf'id="{name}">(.*?)</script>', page, flags=re.DOTALL)[1])
+
+
+def test_the_viewer_shows_each_volume_with_its_nearest_prompt_and_recipe(tmp_path, samples, tiny_subjects):
+    shown, row = samples
+    page = page_of(
+        tmp_path,
+        [record(), record("mixed", fraction=0.5)],
+        samples=[shown],
+        image_metrics=(ImageComparison.from_json(row),),
+    )
+    shared, patients = (embedded(page, name) for name in ("shared-volumes", "patient-volumes"))
+    assert [(each["label"], each["index"]) for each in shared] == [
+        (near["label"], near["index"]) for near in row["nearest"]
+    ]
+    reports = {subject["report"] for subject in tiny_subjects}
+    for volume, rest, near in zip(shared, patients, row["nearest"], strict=True):
+        told = {**volume, **rest}
+        assert told["prompt"] in reports
+        assert told["nearest_subject"] == near["nearest_subject"]
+        assert told["recipe"]["steps"] == "2"
+        sheet = Image.open(io.BytesIO(base64.b64decode(told["slices"]["picture"])))
+        slices = told["slices"]
+        assert (slices["count"], slices["columns"]) == (8, 1)
+        assert sheet.size == (slices["width"], slices["height"] * slices["count"]) == (16, 16 * 8)
+        volume_shown = shown.pool.subject(near["label"], near["index"])["t2w"].data[0]
+        lowest = volume_shown.flip(0)[:, :, 0].T.flip(0).numpy()
+        assert np.abs(np.asarray(sheet.convert("L"))[:16] / 255 - lowest).mean() < 0.03  # WebP is lossy
+
+
+def test_what_is_shared_of_a_volume_holds_no_copy_prompt_or_patient(tmp_path, samples):
+    shown, row = samples
+    called = [{**near, "copy": near["index"] == 0} for near in row["nearest"]]
+    copies = ImageComparison.from_json({**row, "nearest": called})
+    records = [record(), record("mixed", fraction=0.5)]
+    page = page_of(tmp_path, records, samples=[shown], image_metrics=(copies,))
+    shared = embedded(make_shareable(page), "shared-volumes")
+    assert all(("slices" in volume) == (not volume["copy"]) for volume in shared)
+    assert "patient-volumes" not in make_shareable(page).split("<script>")[0]
+    for near in row["nearest"]:
+        assert near["nearest_subject"] not in make_shareable(page)
+    for label in shown.pool.classes:
+        for entry in shown.pool.entries(label):
+            assert entry["recipe"]["report"] not in make_shareable(page)
+    unknown = page_of(tmp_path, records, samples=[replace(shown, nearest=())])
+    assert not any("slices" in volume for volume in embedded(unknown, "shared-volumes"))
+
+
+def test_slices_become_smaller_until_they_fit(samples, monkeypatch):
+    shown, _ = samples
+    whole = volumes_of([shown], IMAGES, most=10)
+    used = sum(len(each[name]["picture"]) for each in whole for name in ("slices", "nearest"))
+    monkeypatch.setattr("synthaug.report.viewer.BUDGET", used - 1)
+    smaller = volumes_of([shown], IMAGES, most=10)
+    assert smaller[0]["slices"]["width"] == 12
+    assert smaller[0]["slices"]["ratio"] == whole[0]["slices"]["ratio"]
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium")
+def test_slices_are_scrolled_by_keys_wheel_and_drag_in_a_browser(tmp_path, samples):
+    shown, row = samples
+    page = page_of(
+        tmp_path,
+        [record(), record("mixed", fraction=0.5)],
+        samples=[shown],
+        image_metrics=(ImageComparison.from_json(row),),
+    )
+    acts = """<script>
+      const stage = document.querySelector(".stage"), slider = document.getElementById("slice"), seen = [slider.value];
+      const act = event => { stage.dispatchEvent(event); seen.push(slider.value); };
+      stage.setPointerCapture = () => {};
+      act(new KeyboardEvent("keydown", { key: "ArrowUp", bubbles: true }));
+      act(new WheelEvent("wheel", { deltaY: -5, bubbles: true, cancelable: true }));
+      act(new PointerEvent("pointerdown", { clientX: 100 }));
+      act(new PointerEvent("pointermove", { clientX: 124 }));
+      act(new PointerEvent("pointerup"));
+      document.querySelector(".next").click();
+      seen.push(document.querySelector("select").value, document.querySelector("#viewer dd").textContent);
+      document.body.dataset.seen = seen.join(" ");
+    </script></body>"""
+    path = tmp_path / "acts.html"
+    path.write_text(page.replace("</body>", acts), encoding="utf-8")
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run([*command, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120)
+    seen = re.search(r'data-seen="(.*?)"', done.stdout)[1]
+    assert seen == "5 6 5 5 7 7 1 negative"
+
+
+# --- what else the page tells
+
+
+def test_class_names_single_trainings_and_the_cohort_are_told(tmp_path):
+    config = replace(CONFIG, data=DataConfig(classes=["benign", "cancer"]))
+    page = Page(page_of(tmp_path, [record(), record("mixed", fraction=0.5)], config=config))
+    assert "training 6 3 (50 %) 3 (50 %) 6 4" in page.text  # patients, of each class, volumes, reports
+    assert "is, called benign cancer" in page.text
+    assert "class 1" not in page.text
+    assert "detectable difference in AUROC" in page.text
+
+
+def test_a_confusion_counts_the_classes_of_a_training_on_average():
+    rows = [(0, (0.9, 0.1)), (0, (0.4, 0.6)), (1, (0.2, 0.8))]
+    one = CellRecord("real", 0, predictions=tuple(Prediction(str(n), str(n), *row) for n, row in enumerate(rows)))
+    other = replace(one, seed=1, predictions=tuple(replace(row, probabilities=(1.0, 0.0)) for row in one.predictions))
+    [found] = confusions_of([one, other])
+    assert found.rows == ((1.5, 0.5), (0.5, 0.5))
+    assert found.share(0, 1) == 0.25
+
+
+def test_worse_and_better_stand_at_their_sides_of_zero_and_dots_are_the_trainings():
+    summary = summary_of([record(), record("mixed", fraction=0.5)])
+    [contrast] = summary.in_metric("auroc")
+    [axes] = effect_plot(summary, dots={contrast.label: [0.25, -0.75]}).axes
+    worse, better = (text for text in axes.texts if text.get_text() in ("← worse", "better →"))
+    assert (worse.get_ha(), better.get_ha(), worse.xy[0], better.xy[0]) == ("right", "left", 0.0, 0.0)
+    assert axes.get_xlim()[0] < -0.75
+    assert any(list(line.get_xdata()) == [0.25, -0.75] for line in axes.lines)
+    [narrow] = effect_plots(summary, narrow=True)
+    assert narrow.get_figwidth() < 4
+
+
+def test_reliability_has_equal_axes_over_the_counts_of_a_training():
+    records = [record(seed=0), record(seed=1)]
+    axes = reliability_plot(records, calibrated=False).axes[0]
+    assert axes.get_aspect() == 1
+    assert axes.get_xlim() == axes.get_ylim()
+    assert reliability(records, calibrated=False).counts.sum() == 12
+
+
+def test_areas_and_prevalence_are_written_into_their_panels():
+    records = [record(), record("mixed", fraction=0.5)]
+    [roc], [precision] = roc_plot(records, areas={"real": 0.123}).axes, precision_plot(records).axes
+    assert any("real 0.12" in text.get_text() for text in roc.texts)
+    assert "prevalence 0.50" in [text.get_text() for text in precision.texts]
+
+
+def test_the_methods_paragraph_numbers_every_reference_that_it_lists(tmp_path):
+    records = [record(), record("mixed", fraction=0.5)]
+    summary = summary_of(records)
+    methods = describe_methods(CONFIG, summary, records, material_of(tmp_path, summary, (), CONFIG))
+    cited = [int(number) for group in re.findall(r"\[([\d, ]+)\]", methods.paragraph) for number in group.split(",")]
+    assert sorted({*cited} - {0}) == list(range(1, len(methods.references) + 1))
+
+
+def test_a_report_is_made_again_from_its_folder_alone(tmp_path, samples, capsys):
+    records = [replace(record(seed=seed), id=f"c{seed}") for seed in (0, 1)]
+    page = page_of(tmp_path, records, samples=[samples[0]])
+    summary = replace(summary_of(records), findings=(Finding("told-apart", "warning", "easily"),))
+    write_json(tmp_path / "summary.json", summary.to_json())
+    for each in records:
+        write_json(tmp_path / "cells" / f"{each.id}.json", each.to_json())
+    write_results(records, tmp_path / "results.csv")
+    (tmp_path / "config.yaml").write_text("study: {name: again}\nreport: {mute: [told-apart]}\n")
+    material_of(tmp_path, summary, [samples[0]], CONFIG).write(tmp_path)
+    assert run_command("report", [str(tmp_path), "--shareable"]) == 0
+    assert capsys.readouterr().out == f"report: {tmp_path / 'report-shareable.html'}\n"
+    again = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert embedded(again, "patient-volumes") == embedded(page, "patient-volumes")
+    assert again.count("data:image/png") == page.count("data:image/png") == 2
+    assert "1 finding muted" in Page(again).text
+    (tmp_path / FILE).unlink()  # as a folder of an earlier version
+    assert run_command("report", ["--out", str(tmp_path)]) == 0
+    assert "An earlier version of synthaug wrote this study" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_folder_without_a_finished_study_is_named(tmp_path, capsys):
+    assert run_command("report", [str(tmp_path)]) == 2
+    assert str(tmp_path / "config.yaml") in capsys.readouterr().err

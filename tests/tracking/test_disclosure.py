@@ -1,12 +1,10 @@
 """What leaves the study's folder names and shows no patient who is not public."""
 
 import json
-from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
 
-from synthaug.bench.commands import run_command
 from synthaug.config import Config, DataConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import pseudonym
@@ -68,10 +66,9 @@ def test_a_private_tracker_keeps_pictures_of_trainings(tmp_path, monkeypatch):
     assert len(sent) == 1
 
 
-def test_a_shareable_report_holds_no_images_and_says_so(files, capsys):
+def test_a_shareable_report_holds_no_images_and_says_so(files):
     out = files[0].parent
-    assert run_command("report", ["--out", str(out), "--shareable"]) == 0
-    made = Path(capsys.readouterr().out.split("report: ")[1].strip())
+    made = write_shareable(out)
     assert "data:image" not in made.read_text()
     assert SAID in made.read_text()
     assert "effect" in made.read_text()

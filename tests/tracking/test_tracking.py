@@ -25,11 +25,13 @@ from mlflow.tracking import MlflowClient
 from synthaug.bench.commands import _config_of, _parser, run_command
 from synthaug.data.reading.manifest import stack_images
 from synthaug.ground.errors import InputError
+from synthaug.study.folder.tracked import remember_place, tell_place, without_password
 from synthaug.study.identity import id_of
 from synthaug.study.records import CellRecord, read_summary
 from synthaug.study.stages.preparation import Study
 from synthaug.tracking import Tracker, cells, connection, trainings
 from synthaug.tracking.notes import note_of
+from synthaug.tracking.studies import MOST_METRICS, metrics_of
 
 TINY = {
     "data": {"phantom": {"n": 32, "shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]}},
@@ -265,9 +267,8 @@ def test_the_study_s_run_answers_at_a_glance(finished):
     assert parent.info.run_name == f"study: {verdict.headline()}"
     assert parent.data.tags["verdict_kind"] == verdict.kind in ("helped", "hurt", "unclear", "abstains")
     assert verdict.sentence() in parent.data.tags["mlflow.note.content"]
-    assert {"regimes/mixed_auroc", "regimes/mixed_auroc_ci_low", "effect/mixed_minus_real_auroc_p"} <= set(
-        parent.data.metrics
-    )
+    assert {"AUROC/mixed", "gain/mixed over real", "gain/mixed over real p"} <= set(parent.data.metrics)
+    assert len(parent.data.metrics) <= MOST_METRICS
     plots = [item.path for item in client.list_artifacts(parent.info.run_id, "plots")]
     assert len(plots) >= 3
     assert "auroc" in plots[0]
@@ -275,6 +276,10 @@ def test_the_study_s_run_answers_at_a_glance(finished):
     assert verdict.sentence() in description
     [autoencoder] = runs_of(client, "autoencoder")
     assert autoencoder.info.status == "FINISHED"
+    assert autoencoder.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    report = f"#/experiments/{parent.info.experiment_id}/runs/{parent.info.run_id}/artifacts/report.html"
+    assert report in parent.data.tags["mlflow.note.content"]
+    assert not {"*", "`", "<"} & set(parent.data.tags["mlflow.note.content"])
 
 
 def test_a_note_shows_arms_and_effects_in_short_tables(finished):
@@ -288,12 +293,34 @@ def test_a_note_shows_arms_and_effects_in_short_tables(finished):
     assert "188 more are in the report." in note_of(many)
 
 
+def test_a_study_of_many_arms_has_few_metrics_and_the_gains_first(finished):
+    summary = read_summary(finished)
+    [gain] = summary.in_metric("auroc")
+    many = tuple(replace(gain, arm=replace(gain.arm, name=f"mixed {place}")) for place in range(200))
+    names = [metric.key for metric in metrics_of(replace(summary, contrasts=many))]
+    assert len(names) == len(set(names)) == MOST_METRICS
+    assert names[:2] == ["gain/mixed 0 over real", "gain/mixed 1 over real"]
+
+
+def test_the_address_of_the_runs_is_told_without_a_password(finished, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    experiment = store(finished).get_experiment_by_name("tiny").experiment_id
+    command, page = tell_place(finished, "tiny")
+    assert str(finished / "mlflow.db") in command
+    assert page.endswith(f"/#/experiments/{experiment}/runs?workflowType=machine_learning")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@tracking.example/mlflow")
+    assert tell_place(tmp_path, "tiny") == ["on the server of MLFLOW_TRACKING_URI"]
+    remember_place(tmp_path, without_password("https://me:secret@tracking.example/mlflow"), "7")
+    [page] = tell_place(tmp_path, "tiny")
+    assert page == "https://tracking.example/mlflow/#/experiments/7/runs?workflowType=machine_learning"
+
+
 def test_a_rerun_adds_no_run_no_point_and_no_artifact(finished):
     client, before = store(finished), snapshot(finished)
     assert rerun(finished) == 0
     assert snapshot(finished) == before
     [parent] = runs_of(client, "study")
-    assert len(client.get_metric_history(parent.info.run_id, "regimes/mixed_auroc")) == 1
+    assert len(client.get_metric_history(parent.info.run_id, "AUROC/mixed")) == 1
 
 
 def snapshot(out):
@@ -322,7 +349,9 @@ def test_a_study_goes_on_without_its_server_and_the_same_command_uploads_later(c
     assert rerun(copied) == 0
     printed = capsys.readouterr()
     assert "warning" not in printed.err
-    assert printed.out.splitlines()[-1] == "MLflow: on the server of MLFLOW_TRACKING_URI"
+    [experiment] = [each for each in MlflowClient(server.uri).search_experiments() if each.name == "tiny"]
+    page = f"{server.uri}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+    assert printed.out.splitlines()[-1] == f"MLflow: {page}"
     client = MlflowClient(server.uri)
     [parent] = runs_of(client, "study")
     assert parent.info.status == "FINISHED"

@@ -131,6 +131,7 @@ def variety_metrics(
     row = ImageComparison(
         "ms_ssim",
         Estimate(synthetic.value, synthetic.ci_low, synthetic.ci_high),
+        fingerprint=synthetic.settings,
         n_real=len(sets[1]),
         n_synthetic=len(sets[0]),
         more={**more, "pairs": synthetic.pairs, "settings": synthetic.settings},
