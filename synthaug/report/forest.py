@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -198,7 +199,7 @@ def _name_sides(axes: Axes, scale: Scale) -> None:
     """Which side of the reference is which, at its two sides."""
     left, right = scale.sides
     if left:
-        look = {"va": "center", "fontsize": 8, "color": "0.2", "xycoords": "data", "textcoords": "offset points"}
+        look: dict[str, Any] = {"va": "center", "fontsize": 8, "color": "0.2", "textcoords": "offset points"}
         place = (scale.reference, -0.8)
         axes.annotate(f"← {left}", place, xytext=(-4, 0), ha="right", **look)
         axes.annotate(f"{right} →", place, xytext=(4, 0), ha="left", **look)
@@ -214,7 +215,7 @@ def _name_rows(axes: Axes, rows: Sequence[Row], *, narrow: bool) -> None:
     axes.set_yticks([])
     for place, row in enumerate(rows):
         weight = "bold" if row.value is None else "normal"
-        look = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8.5}
+        look: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8.5}
         axes.text(0, place - 0.36, row.label, fontweight=weight, **look)
         axes.text(0, place - 0.1, row.told, **{**look, "fontsize": 8})
 
@@ -224,7 +225,7 @@ def _draw_row(axes: Axes, place: int, value: float, row: Row, *, narrow: bool) -
     colour, height = row.style.colour, place + (0.2 if narrow else 0)
     axes.plot([row.low, row.high], [height, height], color=colour, linewidth=1.6, solid_capstyle="butt")
     below = [height + (0.14 if narrow else 0.3)] * len(row.dots)
-    axes.plot(row.dots, below, ".", color=colour, markersize=5, alpha=0.8, markeredgewidth=0)
+    axes.plot(list(row.dots), below, ".", color=colour, markersize=5, alpha=0.8, markeredgewidth=0)
     face = colour if row.filled else "white"
     axes.plot(value, height, row.style.marker, color=colour, markerfacecolor=face, markersize=5.5)
     if not narrow:

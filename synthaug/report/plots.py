@@ -25,7 +25,7 @@ LABEL_IN = 0.22
 """Height of an axis's label, inches."""
 LOW_CHANCE = 0.35
 """Up to this precision of chance the room below its line is too low for words."""
-BEHIND = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}
+BEHIND: dict[str, Any] = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}
 """What stands behind words among curves."""
 MOST_AREAS = 7
 """Areas that are written into a panel; of more the tables tell them."""
@@ -136,7 +136,7 @@ class _Areas:
     def name_chance(self, axes: Axes, chance: float) -> None:
         """Below the line where there is room, above it else."""
         below = chance > LOW_CHANCE
-        place = {"x": 0.0, "y": chance + (-0.02 if below else 0.02), "va": "top" if below else "bottom"}
+        place: dict[str, Any] = {"x": 0.0, "y": chance + (-0.02 if below else 0.02), "va": "top" if below else "bottom"}
         axes.text(s=f"prevalence {chance:.2f}", fontsize=7, bbox=BEHIND, **place)
 
     def write(self) -> None:
@@ -146,7 +146,7 @@ class _Areas:
                 continue
             low = self.chance.get(axes, 1.0) <= LOW_CHANCE
             left = axes in self.chance and not low
-            place = {"x": 0.03 if left else 0.98, "ha": "left" if left else "right"}
+            place: dict[str, Any] = {"x": 0.03 if left else 0.98, "ha": "left" if left else "right"}
             place |= {"y": 0.97 if low else 0.04, "va": "top" if low else "bottom"}
             text = "\n".join([self.name, *lines])
             axes.text(s=text, fontsize=7, transform=axes.transAxes, bbox=BEHIND, **place)
@@ -177,7 +177,9 @@ def reliability_plot(
     after = "after" if calibrated else "before"
     figure, grid = _panels(records, draw, styles, xlabel="", ylabel="share right", narrow=narrow)
     room = LABEL_IN / figure.get_figheight()  # the layout does not see what hangs below a panel's inset
-    figure.get_layout_engine().set(rect=(0, room, 1, 1 - room))
+    layout = figure.get_layout_engine()
+    assert layout is not None
+    layout.set(rect=(0, room, 1, 1 - room))
     for axes in grid:
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, zorder=0)
         axes.set(aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))

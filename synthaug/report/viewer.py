@@ -53,13 +53,14 @@ def volumes_of(samples: Sequence[Samples], images: Sequence[str], *, most: int) 
     return _within_budget(found, _spacing(pairs[0][0]) if pairs else (1.0, 1.0))
 
 
-def split_by_privacy(volumes: Sequence[Shown]) -> tuple[list[Shown], list[Shown | None]]:
+def split_by_privacy(volumes: Sequence[Shown]) -> tuple[list[Shown], list[Shown]]:
     """What may be shared of each volume, and what shows or names patients.
 
     A synthetic volume may be shared where it was compared with the training volumes and is called no copy. Prompts are
     reports of patients; the nearest volume is a patient.
     """
-    open_part, rest = [], []
+    open_part: list[Shown] = []
+    rest: list[Shown] = []
     own = ("prompt", "nearest", "nearest_subject", "correlation", "mirrored")
     for volume in volumes:
         shared = volume.get("copy") is False
@@ -82,8 +83,8 @@ def _told_of(samples: Samples, label: int, index: int, near: Mapping[str, Any] |
 
 
 def _spacing(samples: Samples) -> tuple[float, float]:
-    header = samples.pool.header
-    return tuple(header["spacing_mm"][:2]) if "spacing_mm" in header else (1.0, 1.0)
+    across, down = samples.pool.header.get("spacing_mm", (1.0, 1.0, 1.0))[:2]
+    return float(across), float(down)
 
 
 def _within_budget(
