@@ -129,22 +129,25 @@ def _preprocessing(text: _Text, config: Config) -> str:
 
 def _generator(text: _Text, config: Config) -> list[str]:
     pool, generator = config.pool, config.generator
-    sampler, key = SCHEDULERS[pool.sampling.scheduler]
     if pool.path:
         return [f"Synthetic volumes came from an existing pool{text.cite('ccella')}."]
-    guided = f" and classifier-free guidance {pool.sampling.guidance:g}{text.cite('guidance')}"
-    guided = guided if pool.sampling.guidance != 1 else ""
-    drawn = (
-        f"{pool.per_class} synthetic volumes of each class were drawn by {sampler}{text.cite(key)} of "
-        f"{pool.sampling.steps} steps{guided}."
-    )
     if pool.generator:
         made = f"A ready report-conditioned diffusion model ({pool.generator}) was used as it is{text.cite('ccella')}."
-        return [made, drawn]
+        return [made, _sampling(text, config)]
     design = "a cascade of diffusion models" if generator.latents == "cascade" else "a latent diffusion model"
     model = f"As generator, {design}{text.cite('edm' if generator.latents == 'cascade' else 'ldm')}"
     conditioned = f"conditioned on radiology report and class (variant {generator.variant}){text.cite('ccella')}"
-    return [f"{model} {conditioned} was trained on the training patients.", drawn]
+    return [f"{model} {conditioned} was trained on the training patients.", _sampling(text, config)]
+
+
+def _sampling(text: _Text, config: Config) -> str:
+    pool = config.pool
+    sampler, key = SCHEDULERS[pool.sampling.scheduler]
+    drawn = f"{pool.per_class} synthetic volumes of each class were drawn by {sampler}{text.cite(key)}"
+    if pool.sampling.guidance == 1:
+        return f"{drawn} of {pool.sampling.steps} steps."
+    guided = f"classifier-free guidance {pool.sampling.guidance:g}{text.cite('guidance')}"
+    return f"{drawn} of {pool.sampling.steps} steps and {guided}."
 
 
 def _classifiers(text: _Text, config: Config, summary: Summary, records: Sequence[CellRecord]) -> list[str]:
