@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
@@ -178,7 +179,7 @@ def reliability_plot(
     figure, grid = _panels(records, draw, styles, xlabel="", ylabel="share right", narrow=narrow)
     room = LABEL_IN / figure.get_figheight()  # the layout does not see what hangs below a panel's inset
     layout = figure.get_layout_engine()
-    assert layout is not None
+    assert isinstance(layout, ConstrainedLayoutEngine)
     layout.set(rect=(0, room, 1, 1 - room))
     for axes in grid:
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, zorder=0)

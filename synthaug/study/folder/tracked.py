@@ -51,10 +51,10 @@ def tell_place(out: Path, name: str) -> list[str]:
         name: Of the experiment.
     """
     server = os.environ.get("MLFLOW_TRACKING_URI")
-    if server is None or server == "":
+    if not server:
         command = f"mlflow ui --backend-store-uri {shlex.quote(sqlite_address(out / STORE))}"
-        experiment = _local_experiment(out / STORE, name)
-        return [command, f"{LOCAL}/{runs_page(experiment)}"] if experiment else [command]
+        local = _local_experiment(out / STORE, name)
+        return [command, f"{LOCAL}/{runs_page(local)}"] if local else [command]
     shown = without_password(server)
     experiment = _places(out).get(shown)
     if experiment and shown.startswith("http"):

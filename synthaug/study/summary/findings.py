@@ -117,10 +117,10 @@ def _of_images(summary: Summary) -> Iterator[Finding]:
             words = f"{source}{share} of synthetic volumes are called copies of training patients; of unseen patients "
             sure: Severity = "error" if row.estimate.low > chance else "warning"
             yield Finding("copies", sure, _capital(f"{words}at most {chance:.1%} would be."))
-    for row in summary.image_metrics_left_out:
-        if row["metric"] == "copies":
-            source = f"{row['source']}: " if row["source"] else ""
-            yield Finding("copies-unknown", "note", _capital(f"{source}{row['reason']}"))
+    for missing in summary.image_metrics_left_out:
+        if missing["metric"] == "copies":
+            source = f"{missing['source']}: " if missing["source"] else ""
+            yield Finding("copies-unknown", "note", _capital(f"{source}{missing['reason']}"))
 
 
 def _of_pool(source: str, counts: Mapping[str, int]) -> Iterator[Finding]:
