@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import psutil
 import torch
 import yaml
 
@@ -80,9 +81,8 @@ def without_cells(finished: Path, out: Path) -> Path:
 def descendants(pid: int) -> dict[int, str]:
     """{process id: its title} of all that a process has started, and what those have."""
     found: dict[int, str] = {}
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                title = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-                found |= {int(child): title} | descendants(int(child))
+    with contextlib.suppress(psutil.NoSuchProcess):  # ended meanwhile
+        for child in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                found[child.pid] = " ".join(child.cmdline())
     return found

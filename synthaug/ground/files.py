@@ -115,7 +115,9 @@ def _entries(folder: Path) -> list[Path]:
 def _is_abandoned(path: Path, process: int, machine: str) -> bool:
     with contextlib.suppress(OSError):
         if machine == _machine():
-            return not Path(f"/proc/{process}").exists() if Path("/proc/self").exists() else False
+            import psutil  # late: most commands never ask
+
+            return not psutil.pid_exists(process)
         return time.time() - path.stat().st_mtime > ABANDONED_SECONDS
     return False
 

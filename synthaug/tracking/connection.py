@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path, sqlite_address
+from synthaug.ground.locks import locked
 from synthaug.study.folder.tracked import STORE, remember_place, without_password
 
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
@@ -231,10 +232,7 @@ def _reason(error: Exception) -> str:
 def _alone(out: Path) -> Iterator[None]:
     """Hold the folder's tracking, so that two benches never log one cell twice; the lock ends with the process."""
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".tracking.lock").open("w") as stream:
-        import fcntl  # late: not every system has it
-
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with locked(out / ".tracking.lock"):
         yield
 
 

@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from conftest import TINY_PREPROCESSING
 from small_pool import build_pool, tree
+from tiny_study import descendants
 
 from synthaug.bench.commands import main
 from synthaug.bench.run import PROTOCOLS
@@ -144,20 +144,7 @@ def test_unusable_input_ends_with_one_line_and_exit_code_2(tmp_path, capsys, wor
     assert not list(tmp_path.iterdir())
 
 
-def descendants(pid):
-    """{process id: its title} of all that a process has started, and what those have."""
-    found = {}
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        try:
-            title = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            found |= {int(child): title} | descendants(child)
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # ended meanwhile
-    return found
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds Ray's workers in /proc")
 def test_two_ray_workers_one_of_them_killed_make_the_pool_of_one_process(arguments, tmp_path):
     pool, many = tmp_path / "ray", ["--pool.per_class", "24", "--pool.sampling.steps", "4"]
     words = [*arguments, *many, "--out", str(pool), "--executor", "ray", "--workers", "2"]

@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from two_processes import paths_of
 
 from synthaug.ground import heartbeats
 from synthaug.pool.ledger import CLAIMS, claim, release
+from synthaug.pool.pool import SyntheticPool
 
 
 @pytest.fixture
@@ -69,7 +70,39 @@ def test_a_child_that_was_forked_gives_no_signs_of_life_for_its_parent(folder):
     release(held)
 
 
-def test_reading_needs_no_fcntl():
-    """A system without it can import the package and open pools."""
-    script = "import sys; sys.modules['fcntl'] = None; import synthaug.pool.pool, synthaug.tracking.connection"
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])
+WITHOUT_FORK = """
+import filelock, os, subprocess, sys  # these find out for themselves what the system has
+for name in ("fork", "forkpty"):
+    delattr(os, name)
+sys.modules["fcntl"] = None
+import multiprocessing
+multiprocessing.set_start_method("spawn", force=True)
+from pathlib import Path
+import torch
+from small_pool import build_pool, tree
+from synthaug.augment.sampler import SyntheticSampler
+from synthaug.data.phantom import make_subjects
+from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.data.preprocess import preprocess
+from conftest import IMAGES, TINY_PREPROCESSING
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    folder = Path({folder!r})
+    raw = make_subjects(4, positive_fraction=0.5, seed=0, shape=(16, 16, 8), spacing_mm=(5.0, 5.0, 8.0))
+    subjects = preprocess(raw, TINY_PREPROCESSING, IMAGES)
+    pool = build_pool(CCELLAPipeline.from_pretrained(folder / "generator"), subjects, folder / "pool")
+    sampler = SyntheticSampler(subjects, pool, batch_size=2, synthetic_fraction=0.5)
+    seen = [len(batch["label"]) for batch in sampler.loader(num_workers=1)]
+    assert seen and set(seen) == {{2}}, seen
+"""
+
+
+def test_a_system_without_fork_and_fcntl_builds_a_pool_and_loads_it_in_a_spawned_worker(tiny_pipeline, tmp_path):
+    tiny_pipeline.save_pretrained(tmp_path / "generator")
+    script = tmp_path / "script.py"
+    script.write_text(WITHOUT_FORK.format(folder=str(tmp_path)))
+    paths = os.pathsep.join(paths_of(__file__))
+    done = subprocess.run([sys.executable, str(script)], env=os.environ | {"PYTHONPATH": paths}, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    assert len(SyntheticPool.open(tmp_path / "pool")) == 8

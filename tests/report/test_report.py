@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pynvml
 import pytest
 from conftest import IMAGES, TINY_PREPROCESSING
 from hypothesis import given, settings
@@ -484,16 +484,19 @@ def test_counters_that_cannot_be_read_are_not_known(tmp_path):
     assert ProcessorMeter(tmp_path).read() is None
 
 
-def test_power_is_what_the_program_tells(tmp_path, monkeypatch):
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 100.5\necho 99.5\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+def test_power_is_what_the_driver_tells_of_all_gpus(monkeypatch):
+    told = {0: 100_500, 1: 99_500}
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: len(told))
+    monkeypatch.setattr("torch.cuda.power_draw", told.__getitem__)
     meter = GpuMeter()
     assert meter._power() == 200
     assert meter.read() >= 0
-    program.write_text("#!/bin/sh\necho '[N/A]'\n")
+
+    def no_sensor(gpu):
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    monkeypatch.setattr("torch.cuda.power_draw", no_sensor)
     assert GpuMeter().read() is None
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert GpuMeter().read() is None

@@ -104,7 +104,6 @@ def kill_a_busy_worker(out, killed, ended):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds Ray's workers in /proc")
 def test_ray_with_a_killed_worker_and_failing_cells_finds_what_one_process_finds(
     unbroken, tmp_path, capfd, monkeypatch
 ):

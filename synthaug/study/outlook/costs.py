@@ -3,8 +3,6 @@
 import contextlib
 import os
 import re
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import pynvml
 import torch
 
 from synthaug.ground.files import read_record, write_json
@@ -227,10 +226,9 @@ class ProcessorMeter:
 
 
 class GpuMeter:
-    """Joules of the GPUs that CUDA shows this process since it was made, from the power that nvidia-smi tells."""
+    """Joules of the GPUs that CUDA shows this process since it was made, from the power that their driver tells."""
 
     def __init__(self) -> None:
-        self._program = shutil.which("nvidia-smi") if torch.cuda.is_available() else None
         self._joules = 0.0
         self._watts = self._power()
         self._time = time.monotonic()
@@ -246,16 +244,12 @@ class GpuMeter:
         return self._joules
 
     def _power(self) -> float | None:
-        if self._program is None:
+        """Watts of all GPUs now; None = not known."""
+        if not torch.cuda.is_available():
             return None
-        command = [self._program, "--query-gpu=power.draw", "--format=csv,noheader,nounits"]
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         try:
-            shown = subprocess.run(
-                command + ([f"--id={visible}"] if visible else []), capture_output=True, text=True, timeout=10
-            )
-            return sum(float(line) for line in shown.stdout.split()) if shown.returncode == 0 else None
-        except (OSError, ValueError, subprocess.TimeoutExpired):
+            return sum(torch.cuda.power_draw(gpu) for gpu in range(torch.cuda.device_count())) / 1000
+        except (pynvml.NVMLError, RuntimeError, ModuleNotFoundError):  # no sensor; AMD's library is not installed
             return None
 
 
