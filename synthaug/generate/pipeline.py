@@ -30,6 +30,7 @@ from synthaug.generate.preconditioning import denoise, told_time
 from synthaug.generate.stored.familiarity import FILE as FAMILIARITY
 from synthaug.generate.stored.familiarity import Doubts, Familiarity
 from synthaug.generate.stored.folder import RECORD, locate, named, read_parts, read_record
+from synthaug.generate.stored.patients import set_aside
 from synthaug.generate.stored.record import model_card
 from synthaug.generate.stored.told import require_guidance
 from synthaug.generate.trial import require_steps
@@ -376,7 +377,7 @@ class CCELLAPipeline(DiffusionPipeline):
 
     def save_card(self, folder: Path) -> None:
         """Write the training record (``training.json``) and the model card (``README.md``) to a saved pipeline."""
-        write_json(folder / RECORD, self.record)
+        write_json(folder / RECORD, set_aside(folder, self.record))
         write_text(folder / CARD, model_card(self.record, fingerprint=self.fingerprint))
 
     @classmethod

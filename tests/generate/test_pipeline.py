@@ -522,3 +522,14 @@ def test_a_damaged_folder_is_named(saved, tmp_path, file, change):
     (folder / file).write_text(json.dumps({**told, **change}))
     with pytest.raises(InputError, match=str(folder)):
         CCELLAPipeline.from_pretrained(folder)
+
+
+def test_a_generator_of_many_patients_keeps_them_in_a_file_of_its_own(saved, tmp_path):
+    pipeline = CCELLAPipeline.from_pretrained(shutil.copytree(saved, tmp_path / "generator"))
+    pipeline.record["patients"] = [f"{number:016x}" for number in range(3000)]
+    pipeline.save_pretrained(tmp_path / "many")
+    assert (tmp_path / "many/training.json").stat().st_size < 10_000
+    assert CCELLAPipeline.from_pretrained(tmp_path / "many").record == pipeline.record
+    (tmp_path / "many/patients.json.gz").write_bytes(b"")
+    with pytest.raises(InputError, match="patients"):
+        CCELLAPipeline.from_pretrained(tmp_path / "many")

@@ -16,6 +16,7 @@ from synthaug.generate.diffusion import SCHEDULERS, prediction_of
 from synthaug.generate.edm import EDMScheduler
 from synthaug.generate.levels import LatentSpace
 from synthaug.generate.nvgenerate.flow import MaisiFlowScheduler
+from synthaug.generate.stored.patients import with_patients
 from synthaug.generate.stored.record import preprocessing_of_record
 from synthaug.generate.trial import try_steps
 from synthaug.ground.errors import InputError
@@ -58,7 +59,7 @@ def locate(name: str | Path, *, revision: str | None = None) -> Path:
     if Path(name).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
         return Path(name)
     try:
-        patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
+        patterns = ["*.json", "*.json.gz", "*.txt", "*.model", "*.safetensors"]
         return Path(snapshot_download(str(name), revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(f"{name}: neither a folder nor a generator on the hub ({type(error).__name__}).") from error
@@ -105,7 +106,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     if not path.is_file():
         return {}
-    record = read_json(path)
+    record = with_patients(folder, read_json(path))
     patients = record.get("patients", [])
     if not isinstance(patients, list) or not all(isinstance(each, str) for each in patients):
         raise InputError(f"{path}: patients is {patients!r:.100}, no list of hashes; nobody can tell whom it has seen.")

@@ -147,7 +147,7 @@ def model_card(record: Mapping[str, Any], *, fingerprint: str) -> str:
         "Variant": record.get("generator", {}).get("variant", record.get("variant", "")),
         "Objective": record.get("generator", {}).get("prediction", ""),
         "Begun from": record.get("begun_from", {}).get("fingerprint", ""),
-        "Training patients": f"{len(record.get('patients', []))}, kept as hashes in `training.json`",
+        "Training patients": f"{len(record.get('patients', []))}, as hashes in `training.json` or `patients.json.gz`",
         "Training volumes of each class": ", ".join(f"{k}: {v}" for k, v in record.get("class_counts", {}).items()),
         "Training data (hash)": record.get("data", ""),
         "Code": record.get("git_commit", ""),
@@ -165,7 +165,7 @@ def model_card(record: Mapping[str, Any], *, fingerprint: str) -> str:
         "Report text and class to 3D MRI, after Grabke et al. (arXiv 2506.10230). Load it with "
         "`synthaug.CCELLAPipeline.from_pretrained(FOLDER)`.",
         "\n".join(["| | |", "|---|---|", *rows]),
-        "Not for diagnosis. A classifier must not be tested on patients whose hashes `training.json` holds.",
+        "Not for diagnosis. A classifier must not be tested on patients whose hashes are kept here.",
     ]
     if record.get("notes"):
         parts += ["## To know", "\n".join(f"- {note}" for note in record["notes"])]
