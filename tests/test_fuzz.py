@@ -28,7 +28,8 @@ from jsonargparse import ArgumentError
 from small_pool import build_pool
 from tiny_study import STUDY
 
-from synthaug.bench.commands import _config_of, _parsed, _parser, run_command
+from synthaug.bench.commands import run_command
+from synthaug.bench.parsing import config_of, parsed, study_parser
 from synthaug.config import Config, MetricsConfig
 from synthaug.data.reading.manifest import load_manifest
 from synthaug.data.splits import Split, load_split
@@ -67,10 +68,10 @@ def read_data(folder: Path) -> None:
 
 def read_settings(folder: Path) -> Config:
     """What a command does with a config before any work."""
-    return _config_of(_parsed(bench_options(), ["--config", str(folder / "study.yaml")]))
+    return config_of(parsed(bench_options(), ["--config", str(folder / "study.yaml")]))
 
 
-bench_options = functools.cache(lambda: _parser("bench"))
+bench_options = functools.cache(lambda: study_parser("bench"))
 
 
 def read_pool(folder: Path) -> None:

@@ -240,7 +240,7 @@ def _reach(rare: int, rest: int) -> str:
 
 
 def _time_and_memory(preset: str, target: Path, found: Survey, plan: GridPlan) -> str:
-    from synthaug.bench.commands import read_config
+    from synthaug.bench.parsing import read_config
     from synthaug.study.grid import describe_cells
     from synthaug.study.outlook.estimate import describe_time
 

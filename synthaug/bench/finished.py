@@ -68,7 +68,7 @@ def load_config(*files: str | Path, preset: str | None = None) -> Config:
     Raises:
         InputError: A file cannot be read, or a setting is unknown or cannot be.
     """
-    from synthaug.bench.commands import read_config
+    from synthaug.bench.parsing import read_config
 
     begun = ["--preset", preset] if preset else []
     return read_config([*begun, *(word for file in files for word in ("--config", str(file)))], exits=False)

@@ -16,7 +16,8 @@ import torch
 import yaml
 from mlflow.tracking import MlflowClient
 
-from synthaug.bench.commands import _config_of, _parser, run_command
+from synthaug.bench.commands import run_command
+from synthaug.bench.parsing import config_of, study_parser
 from synthaug.data.splits import Split
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.record import patient_hash
@@ -231,8 +232,8 @@ def test_a_generator_that_saw_a_test_patient_is_refused():
 def test_a_pool_without_its_copies_is_another_pool_in_the_same_folder(finished, tmp_path):
     [made] = finished.glob("pool-*")
     shutil.copytree(made, tmp_path / made.name)
-    parser = _parser("bench")
-    config = _config_of(parser.instantiate_classes(parser.parse_args(["--config", str(finished / "config.yaml")])))
+    parser = study_parser("bench")
+    config = config_of(parser.instantiate_classes(parser.parse_args(["--config", str(finished / "config.yaml")])))
     before = Study.read(config, tmp_path, lambda name, total: lambda *_: None)
     assert before.pool_folder.name == made.name
     whole = make_pool(before)

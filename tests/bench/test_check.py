@@ -7,7 +7,8 @@ import yaml
 from dicom_files import VALUES, write_series
 
 from synthaug.bench.check import check_data
-from synthaug.bench.commands import main, read_config
+from synthaug.bench.commands import main
+from synthaug.bench.parsing import read_config
 from synthaug.data.reading.folders import draft_manifest
 from synthaug.data.reading.plan import COARSEST, plan_grid, propose_grid
 from synthaug.data.reading.survey import Look, survey_manifest

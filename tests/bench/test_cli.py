@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from synthaug import __version__
-from synthaug.bench.commands import COMMANDS, SPINS, main, read_config, run_command
+from synthaug.bench.commands import COMMANDS, SPINS, main, run_command
 from synthaug.bench.help import OPTIONS
+from synthaug.bench.parsing import read_config
 from synthaug.config import Config
 from synthaug.config.presets import FOLDER, PRESETS
 from synthaug.study.grid import describe_cells

@@ -253,15 +253,15 @@ torch.set_num_threads(1)
 from pathlib import Path
 from accelerate import PartialState
 from synthaug.study.running.cell import run_cell
-from synthaug.bench.commands import _config_of, _parser
+from synthaug.bench.parsing import config_of, study_parser
 from synthaug.study.grid import cells_of
 from synthaug.study.stages.preparation import Study
 from synthaug.study.stages.making import make_pool
 from synthaug.models.training.optimisation import processes
 
 out = Path({out!r})
-parser = _parser("bench")
-config = _config_of(parser.instantiate_classes(parser.parse_args({words!r})))
+parser = study_parser("bench")
+config = config_of(parser.instantiate_classes(parser.parse_args({words!r})))
 rank = processes().process_index  # from here on the ranks know of each other
 study = Study.read(config, out, lambda name, total: lambda *_: None)
 cells = cells_of(config, lambda each: (study.data_id, study.identify_pool()))

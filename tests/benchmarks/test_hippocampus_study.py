@@ -13,7 +13,7 @@ import torchio as tio
 import yaml
 from taps_wheel import real_data
 
-from synthaug.bench.commands import read_config
+from synthaug.bench.parsing import read_config
 from synthaug.config import ClassifierConfig, GeometryConfig, MetricsConfig
 from synthaug.data.reading.manifest import load_manifest, make_subject
 from synthaug.data.splits import load_split

@@ -12,7 +12,8 @@ import torch
 import yaml
 from tiny_study import STUDY
 
-from synthaug.bench.commands import read_config, run_command
+from synthaug.bench.commands import run_command
+from synthaug.bench.parsing import read_config
 from synthaug.config import (
     AdapterConfig,
     AutoencoderConfig,

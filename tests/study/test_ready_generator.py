@@ -5,7 +5,8 @@ from dataclasses import asdict
 
 import pytest
 
-from synthaug.bench.commands import read_config, run_command
+from synthaug.bench.commands import run_command
+from synthaug.bench.parsing import read_config
 from synthaug.config import Config
 from synthaug.config.presets import DEMO
 from synthaug.ground.errors import InputError

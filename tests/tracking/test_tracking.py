@@ -22,7 +22,8 @@ import torch
 import yaml
 from mlflow.tracking import MlflowClient
 
-from synthaug.bench.commands import _config_of, _parser, run_command
+from synthaug.bench.commands import run_command
+from synthaug.bench.parsing import config_of, study_parser
 from synthaug.data.reading.manifest import stack_images
 from synthaug.ground.errors import InputError
 from synthaug.study.folder.tracked import remember_place, tell_place, without_password
@@ -76,8 +77,8 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(finished):
-    parser = _parser("bench")
-    return _config_of(parser.instantiate_classes(parser.parse_args(["--config", str(finished / "config.yaml")])))
+    parser = study_parser("bench")
+    return config_of(parser.instantiate_classes(parser.parse_args(["--config", str(finished / "config.yaml")])))
 
 
 @pytest.fixture

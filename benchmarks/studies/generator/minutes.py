@@ -16,7 +16,7 @@ from typing import Any
 
 import evaluate
 
-from synthaug.bench.commands import read_config
+from synthaug.bench.parsing import read_config
 from synthaug.bench.progress import Bars
 from synthaug.config import Config
 from synthaug.generate.levels import levels_of

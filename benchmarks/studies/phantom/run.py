@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from synthaug.bench.commands import read_config
+from synthaug.bench.parsing import read_config
 from synthaug.bench.progress import Bars
 from synthaug.config import Config, ExecutionConfig, Move
 from synthaug.study.grid import Cell, cells_of

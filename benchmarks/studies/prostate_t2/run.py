@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from prepare import MEASURED_MM, PREPROCESS
 
-from synthaug.bench.commands import read_config
+from synthaug.bench.parsing import read_config
 from synthaug.bench.progress import Bars
 from synthaug.config import Config, GeneratorConfig, SamplingConfig
 from synthaug.data.reading.manifest import class_counts

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torchio as tio
 
-from synthaug.bench.commands import read_config
+from synthaug.bench.parsing import read_config
 from synthaug.bench.progress import Bars
 from synthaug.config import Config, SamplingConfig
 from synthaug.generate.pipeline import CCELLAPipeline

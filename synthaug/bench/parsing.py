@@ -1,0 +1,163 @@
+"""Options of the commands: what words and YAML files give, typed and checked; what is wrong with them, in words."""
+
+import re
+from collections.abc import Container, Sequence
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+import yaml
+from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, get_loader, set_loader, set_parsing_settings
+
+from synthaug.bench.help import brief_options, with_suggestion
+from synthaug.config import Config, ExecutionConfig
+from synthaug.config.presets import with_presets
+from synthaug.config.yaml_keys import refusing_repeated_keys
+from synthaug.ground.errors import InputError
+
+COMMANDS = {
+    "check": "read a folder or CSV of your own, tell its problems, propose a config",
+    "bench": "run a whole study: data, generator, pool, classifiers, comparison",
+    "train-autoencoder": "train the image autoencoder of a study",
+    "train-ldm": "train the generator of a study (and its autoencoder where missing)",
+    "pool": "fill the synthetic pool of a study (and train its generator where missing); "
+    "pool build | adopt | verify | audit | export | montage: pools by themselves",
+    "classify": "train and test the classifiers of a study (and make what they need)",
+    "report": "make the report of a finished study again; --shareable: and a copy without images, reports and ids of "
+    "patients",
+    "import": "turn a released checkpoint (CCELLA, NV-Generate) and its autoencoder into a generator folder",
+    "metrics": "compare images: a study's pool with its held-out real volumes, or --real FOLDER --synthetic FOLDER",
+    "reader-study": "real and synthetic volumes shuffled in a page for radiologists; reader-study score: answers",
+}
+STUDIES = ("bench", "classify")
+"""Commands that run a whole study."""
+_load_yaml = refusing_repeated_keys(get_loader("yaml"))
+FAULTS_OF_SETTINGS = (
+    *(ArgumentError, InputError, ValueError, TypeError, AttributeError),
+    *(KeyError, RecursionError, OverflowError),
+)
+"""What jsonargparse and yaml raise, or pass on, for settings that cannot be."""
+LONGEST_LINE = 2000
+"""Characters of an error that are shown; values in files can be of any length."""
+KINDS = {
+    "float": "a number",
+    "int": "a whole number",
+    "bool": "true or false",
+    "str": "text",
+    "tuple": "a list such as [1, 2]",
+}
+"""What types are called in messages."""
+
+
+def config_parser(**options: Any) -> ArgumentParser:
+    """A parser whose settings can also come from YAML files."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    set_loader("yaml", _load_yaml, exceptions=(yaml.YAMLError,))
+    parser = ArgumentParser(allow_abbrev=False, **options)
+    parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
+    return parser
+
+
+def plain_parser(command: str) -> ArgumentParser:
+    """The parser of a command without a study's settings."""
+    return ArgumentParser(
+        prog=f"synthaug {command}", description=COMMANDS[command], exit_on_error=False, allow_abbrev=False
+    )
+
+
+def parsed(parser: ArgumentParser, words: Sequence[str]) -> Any:
+    """The options that words and the YAML files among them give, typed and each checked.
+
+    Raises:
+        SystemExit: Help was asked for and shown.
+        ArgumentError: An option is unknown or its value of the wrong kind.
+        InputError: A file is no text, or a value lies outside its range.
+    """
+    if "--help-all" in words:
+        parser.print_help()
+        raise SystemExit(0)
+    if {"-h", "--help"} & {*words}:
+        print(brief_options(parser))
+        raise SystemExit(0)
+    try:
+        return parser.instantiate_classes(parser.parse_args(list(words)))
+    except FAULTS_OF_SETTINGS as error:
+        file = _file_at_fault(parser, words, error)
+        reason = with_suggestion(_reason(error), parser._option_string_actions)
+        raise InputError(f"{file}: {reason}" if file else reason) from error
+
+
+def _file_at_fault(parser: ArgumentParser, words: Sequence[str], error: Exception) -> str:
+    """Of the settings files that words name, the first without which there is no such error; "" = none."""
+    for place, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option != "--config":
+            continue
+        end = place + (1 if equals else 2)
+        try:
+            parser.instantiate_classes(parser.parse_args([*words[:place], *words[end:]]))
+        except FAULTS_OF_SETTINGS as other:
+            if str(other) == str(error):
+                continue
+        return value if equals else " ".join(words[place + 1 : end])
+    return ""
+
+
+def _reason(error: Exception) -> str:
+    """What was wrong with a setting, in words that name no object of a library."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"is not UTF-8 text ({error.reason})."
+    if isinstance(error, ArgumentError | InputError):
+        told = one_line(error).replace('in "<unicode string>", ', "")
+        told = re.sub(r'^Parser key "([\w.]+)":', r"\1:", told)
+        told = re.sub(r"Expected a typing\.Literal\[(.*?)\]\.", r"Expected one of \1.", told)
+        return re.sub(r"Expected a <class '(\w+)'>", lambda kind: f"Expected {KINDS.get(kind[1], kind[1])}", told)
+    words = re.sub(r"functools\.partial\(.*\) argument after \*\* ", "a section ", one_line(error))
+    return f"a setting holds what it cannot be ({type(error).__name__}: {words})."
+
+
+def study_parser(command: str) -> ArgumentParser:
+    """The parser of a command that has a study's settings."""
+    name = "python -m synthaug.bench" if command == "bench" else f"synthaug {command}"
+    parser = config_parser(prog=name, description=COMMANDS[command], exit_on_error=False)
+    parser.add_argument("--out", default="runs/quickstart", help="output folder; a killed run continues there")
+    parser.add_argument("--dry-run", action="store_true", help="print the cells of the study and stop")
+    parser.add_class_arguments(Config)
+    if command in STUDIES:
+        parser.add_class_arguments(ExecutionConfig)
+    return parser
+
+
+def accept_study(parser: ArgumentParser, asked: Container[str]) -> None:
+    """Let a study's whole config be given: sections that are not asked for are checked and left aside."""
+    for section, kind in get_type_hints(Config).items():
+        if section not in asked:
+            parser.add_argument(f"--{section}", type=kind | None, default=None, help=SUPPRESS)
+
+
+def read_config(words: Sequence[str], *, exits: bool = True) -> Config:
+    """The config that ``--config FILE`` and ``--section.key value`` words give, for scripts beside the commands.
+
+    Later words win over earlier ones.
+
+    Args:
+        words: As on a command line.
+        exits: What cannot be read ends the process with one line, as on a command line; else it is an InputError.
+
+    Example:
+        >>> read_config(["--study.seeds", "[3, 4]"]).study.seeds
+        [3, 4]
+    """
+    parser = config_parser(exit_on_error=exits)
+    parser.add_class_arguments(Config)
+    return config_of(parsed(parser, with_presets(words)))
+
+
+def config_of(options: Any) -> Config:
+    """The typed config, checked as a whole."""
+    return Config(**{item.name: getattr(options, item.name) for item in fields(Config)})
+
+
+def one_line(error: Exception) -> str:
+    """An error as one line that fits a screen."""
+    line = " ".join(str(error).split())
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 500]} … {line[-500:]}"
