@@ -117,7 +117,7 @@ def _is_abandoned(path: Path, process: int, machine: str) -> bool:
         if machine == _machine():
             import psutil  # late: most commands never ask
 
-            return not psutil.pid_exists(process)
+            return process >= 2**31 or not psutil.pid_exists(process)  # anybody can have written the name
         return time.time() - path.stat().st_mtime > ABANDONED_SECONDS
     return False
 

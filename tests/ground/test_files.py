@@ -166,3 +166,12 @@ def test_a_full_disk_is_told_whoever_writes(writer, tmp_path):
 def test_other_errors_are_passed_on(tmp_path):
     with pytest.raises(KeyError), atomic_path(tmp_path / "x"):
         json.loads("{}")["absent"]
+
+
+def test_a_left_over_whose_process_cannot_be_goes(tmp_path):
+    own = files._temporary(tmp_path / "x.json")
+    left = own.with_name(own.name.replace(f".{os.getpid()}-", f".{10**20}-"))
+    for path in (own, left):
+        path.touch()
+    files.remove_leftovers(tmp_path)
+    assert [*tmp_path.iterdir()] == [own]
