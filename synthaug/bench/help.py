@@ -31,7 +31,7 @@ ALSO = ("--generator", "--pool.per_class", "--pool.prompts", "--split.file", "--
 """Settings of pools that people use."""
 LINE = 100
 MORE = {
-    "pool": "synthaug pool ACTION --help: build, adopt, verify, audit, export, montage; pools without a study.",
+    "pool": "synthaug pool ACTION --help: build, adopt, verify, audit, card, export, montage; pools without a study.",
     "metrics": "synthaug metrics --real A --synthetic B --help: two folders of volumes without a study.",
 }
 

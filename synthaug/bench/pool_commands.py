@@ -1,4 +1,4 @@
-"""``synthaug pool build | adopt | verify | audit | export | montage``: pools without a study around them."""
+"""``synthaug pool build | adopt | verify | audit | card | export | montage``: pools without a study around them."""
 
 # What the actions need is imported when they run: a misspelt one, or its options, need not wait for torch.
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from synthaug.bench.pool_card import card
 from synthaug.config import DataConfig, GeneratorConfig, PoolConfig, PreprocessConfig, SplitConfig
 from synthaug.config.pool import Layout
 from synthaug.data.reading.tables import read_table
@@ -254,6 +255,7 @@ POOL_COMMANDS: dict[str, Callable[..., None]] = {
     "adopt": adopt,
     "verify": verify,
     "audit": audit,
+    "card": card,
     "export": export,
     "montage": montage,
 }

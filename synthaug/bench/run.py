@@ -279,8 +279,11 @@ def _generator_facts(study: Study, pool: SyntheticPool) -> dict[str, Any]:
     made = f"{study.design.variant}, {study.design.training.steps} steps, {study.design.process}"
     if study.ready:
         made = f"{study.config.pool.generator} as it is (fingerprint {study.ready.fingerprint})"
+    chosen, kept = study.config.pool.filter, study.config.pool.keep
+    told = {} if chosen == "none" else {"filter": f"the {kept:.0%} of each class that rank first by {chosen}"}
     return {
         "generator protocol": PROTOCOLS[study.protocol],
         "prompts": describe_pool(pool),
+        **told,
         "generator": f"{made}; {sampling.scheduler}, {sampling.steps} steps, guidance {sampling.guidance:g}",
     }

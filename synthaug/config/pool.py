@@ -28,6 +28,7 @@ class SamplingConfig:
 PromptPolicy = Literal["training", "writer", "override"]
 Layout = Literal["manifest", "ccella"]
 LabelPolicy = Literal["requested", "predicted", "agreed"]
+PoolFilter = Literal["none", "agreement", "realism", "distance"]
 UnusableRows = Literal["refuse", "leave_out"]
 
 
@@ -37,7 +38,7 @@ class PoolConfig:
 
     path: str | None = None
     """Folder of a pool that was built before, with this preprocessing and from training patients only; the rest of
-    this section then says nothing. None = built here."""
+    this section, but for ``filter`` and ``keep``, then says nothing. None = built here."""
     generator: str | None = None
     """A ready generator that fills the pool as it is: a folder, builtin/ccella-tiny or a hub id. The sections
     ``autoencoder`` and ``generator`` then say nothing. None = trained here."""
@@ -67,11 +68,17 @@ class PoolConfig:
     """Volumes made at most for one that is agreed."""
     threads: int | None = None
     """Threads to compute with, on which the bytes of volumes depend; None = those of the pool, or of the machine."""
+    filter: PoolFilter = "none"
+    """Which volumes classifiers train on: all; or of each class the share ``keep`` that ranks first by agreement (a
+    classifier of the real training patients sees the class), by realism (told least from real training volumes by
+    texture statistics), or by distance (farthest from the nearest training volume). The pool itself stays whole."""
+    keep: float = 0.5
+    """Share of each class that ``filter`` keeps, in (0, 1]."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How they are drawn."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "pool", per_class="[1, 1e9]", attempts="[1, 1000]", threads="[1, 4096]")
+        require_ranges(self, "pool", per_class="[1, 1e9]", attempts="[1, 1000]", threads="[1, 4096]", keep="(0, 1]")
         require(
             self.marksheet is None or self.prompts == "writer",
             f"pool.marksheet is worded by the report writer; set pool.prompts to writer, not {self.prompts}.",

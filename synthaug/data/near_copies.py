@@ -87,10 +87,10 @@ class Alike:
     """Correlation of the images; 1 of reports, which are the same."""
 
 
-def fingerprint(volume: torch.Tensor) -> Fingerprint | None:
+def fingerprint(volume: torch.Tensor, *, least_side: int = LEAST_SIDE) -> Fingerprint | None:
     """Fingerprint of a preprocessed volume (1, X, Y, Z); None where it is too small or empty to be told from others."""
     pooled = _pool(volume[0].float().numpy())
-    if min(pooled.shape) < LEAST_SIDE or not pooled.any():
+    if min(pooled.shape) < least_side or not pooled.any():
         return None
     field = np.zeros_like(pooled)
     box = ndimage.find_objects((pooled > 0).astype(np.int8))[0]
@@ -104,8 +104,13 @@ def fingerprint(volume: torch.Tensor) -> Fingerprint | None:
     return Fingerprint(detail.astype(np.float16), box, _spectrum(detail))
 
 
-def likeness(one: Fingerprint, other: Fingerprint) -> float:
+def likeness(one: Fingerprint, other: Fingerprint, *, flips: Sequence[tuple[slice, ...]] = FLIPS) -> float:
     """Highest correlation of two details of one shape over flips and shifts, each on what both fields have in common.
+
+    Args:
+        one: A fingerprint.
+        other: That which is flipped and shifted.
+        flips: Which flips are tried; all eight unless told.
 
     Example:
         >>> volume = torch.rand(1, 20, 20, 16, generator=torch.Generator().manual_seed(0))
@@ -121,7 +126,7 @@ def likeness(one: Fingerprint, other: Fingerprint) -> float:
     still = [fft.rfftn(values, shape) for values in layers]
     least = 0.4 * min(layers[2].sum(), others[2].sum())
     best = -1.0
-    for flip in FLIPS:
+    for flip in flips:
         moved = [np.conj(fft.rfftn(values[flip], shape)) for values in others]
         pairs = ((0, 0), (1, 2), (2, 1), (2, 2))
         product, mine, theirs, common = (fft.irfftn(still[a] * moved[b], shape)[shifts] for a, b in pairs)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -48,6 +48,8 @@ class SyntheticPool:
         self.path = path
         self.header = header
         self._whole = whole
+        self._chosen = False
+        """Whether it holds some volumes only, and takes up no others."""
         self._places: set[tuple[int, int, int]] = set()
         self._turned_down: list[Entry] = []
         self._dropped: list[Entry] = []
@@ -76,6 +78,8 @@ class SyntheticPool:
         Raises:
             InputError: Copies are left out of the pool, and its audit does not know the new volumes.
         """
+        if self._chosen:
+            return 0
         before = len(self)
         self._add(_read_entries(self.path, self.header))
         return len(self) - before
@@ -107,8 +111,8 @@ class SyntheticPool:
 
     @property
     def address(self) -> str:
-        """What reopens this source: its folder."""
-        return str(self.path.resolve())
+        """What reopens this source: its folder; chosen volumes are known in this process alone."""
+        return str(self.path.resolve()) + (f"#{self.identity}" if self._chosen else "")
 
     @property
     def identity(self) -> str:
@@ -164,6 +168,13 @@ class SyntheticPool:
     def subjects(self) -> Iterator[tio.Subject]:
         """Every volume once, class by class."""
         return (self.subject(label, index) for label, count in self.counts.items() for index in range(count))
+
+    def only(self, ids: Collection[str]) -> Self:
+        """The pool with nothing but the volumes of these ids, in their order; what is added later is not taken up."""
+        kept = [entry for entries in self._by_class.values() for entry in entries if entry["id"] in ids]
+        pool = type(self)(self.path, self.header, kept, whole=True)
+        pool._chosen = True
+        return pool
 
     def bad_files(self) -> list[Path]:
         """Every file that is missing, truncated or altered since it was generated."""

@@ -205,6 +205,8 @@ WITHOUT_RESULT = (
     "pool.generator",  # its weights are named, wherever they lie
     "pool.reports",  # its rows are named, wherever they lie
     "pool.marksheet",
+    "pool.filter",  # named beside the pool that it chooses from
+    "pool.keep",
 )
 """Settings of the stages that change no result."""
 

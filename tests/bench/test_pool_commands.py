@@ -126,7 +126,7 @@ def test_a_pool_is_built_from_the_config_of_a_whole_study(generator, arguments, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["verifi"], "unknown action 'verifi'; the actions are build, adopt, verify, audit, export, montage"),
+        (["verifi"], "unknown action 'verifi'; the actions are build, adopt, verify, audit, card, export, montage"),
         (["verify", "{tmp}/absent"], "no synthetic pool there"),
         (["build", "--out", "{tmp}/p", "--shard", "[2, 2]", *SMALL], "0 <= k < n"),
         (["build", "--out", "{tmp}/p", "--executor", "ray", "--shard", "[0, 2]"], "Ray deals out shards by itself"),

@@ -1,10 +1,12 @@
 """Did the generator copy a training patient? Nearest training volumes, against a threshold from real held-out ones.
 
-A volume is looked for in two ways, because each misses copies that the other finds: by its voxels, which see a copy
-through noise and changed contrast, and by an extractor's features, which see it through small shifts.
+A volume is looked for in three ways, because each misses copies that another finds: by its voxels, which see a copy
+through noise and changed contrast; by an extractor's features; and by its detail wherever it lies, which sees a copy
+that was shifted, cut or rescaled (:mod:`synthaug.metrics.copies.moved`).
 """
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
@@ -16,12 +18,15 @@ from scipy.spatial.distance import cdist
 from torch.nn.functional import adaptive_avg_pool3d
 
 from synthaug.ground.errors import InputError
+from synthaug.metrics.copies.moved import MovedCopies, Template, templates_of
 from synthaug.metrics.features import Extractor
 
 BATCH = 8
 """Volumes that are held at a time."""
 LEFT_RIGHT = 2
 """Axis of a batch (B, C, X, Y, Z) in RAS+ that runs from left to right."""
+WAYS = 3
+"""In which a copy is looked for, each with a limit of its own."""
 TAIL = 4
 """One held-out volume in so many, the nearest ones, tells how the nearness of real patients tails off."""
 SAME = 1 - 1e-5
@@ -44,12 +49,18 @@ class CopyAudit:
     """Place of the training volume with the nearest features."""
     feature_distance: np.ndarray
     """Distance to its features, in deviations of the training features."""
+    nearest_moved: np.ndarray
+    """Place of the training volume whose detail is most alike, shifted, cut, rescaled or mirrored."""
+    moved_correlation: np.ndarray
+    """Correlation of the details where they fit best."""
     correlation_limit: float
     """Above it a correlation is a copy's."""
     distance_limit: float
     """Below it a feature distance is a copy's."""
+    moved_limit: float
+    """Above it a correlation of details is a copy's."""
     false_alarms: float
-    """Share of unseen real patients that the two limits together call copies, at most, however they are spread."""
+    """Share of unseen real patients that the three limits together call copies, at most, however they are spread."""
     expected_false_alarms: float
     """The share that was asked for: what to expect where their nearness tails off exponentially."""
     n_training: int
@@ -60,7 +71,15 @@ class CopyAudit:
     @property
     def copies(self) -> np.ndarray:
         """Verdicts (m,), bool."""
-        return (self.correlation > self.correlation_limit) | (self.feature_distance < self.distance_limit)
+        return np.logical_or.reduce(list(self.verdicts().values()))
+
+    def verdicts(self) -> dict[str, np.ndarray]:
+        """Verdicts (m,) of each of the three ways alone: ``voxels``, ``features`` and ``moved``."""
+        return {
+            "voxels": self.correlation > self.correlation_limit,
+            "features": self.feature_distance < self.distance_limit,
+            "moved": self.moved_correlation > self.moved_limit,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Figures and verdicts, as JSON can hold them."""
@@ -80,7 +99,7 @@ class CopyDetector:
     Args:
         training: The generator's training volumes (C, X, Y, Z) in [0, 1], preprocessed.
         held_out: Real volumes of other patients, preprocessed alike, that set the limits. n of them cannot promise,
-            however patients are spread, that fewer than 2 / (n + 1) of others are called copies; the limits of fewer
+            however patients are spread, that fewer than 3 / (n + 1) of others are called copies; the limits of fewer
             are read off their tail (:func:`tail_limit`).
         extractor: Where feature distances are measured.
         false_alarms: Share of unseen real patients that may be called copies, in (0, 1).
@@ -112,7 +131,10 @@ class CopyDetector:
         if not 0 < false_alarms < 1:
             raise InputError(f"false_alarms={false_alarms} must lie between 0 and 1.")
         self.extractor, self.mirror = extractor, mirror
-        known, features = _read(training, extractor)
+        templates: list[Template] = []
+        count = itertools.count()
+        known, features = _read(training, extractor, lambda each: templates.extend(templates_of(each, next(count))))
+        self._moved = MovedCopies(templates, mirror=mirror)
         if len(known) < 2:
             raise InputError("There are fewer than two training volumes, so nothing is known of what all share.")
         self._shared = known.mean(0)
@@ -130,6 +152,7 @@ class CopyDetector:
             **self._nearest(volumes),
             correlation_limit=self.correlation_limit,
             distance_limit=self.distance_limit,
+            moved_limit=self.moved_limit,
             false_alarms=self.false_alarms,
             expected_false_alarms=self.expected_false_alarms,
             n_training=len(self._features),
@@ -138,9 +161,11 @@ class CopyDetector:
         )
 
     def _set_limits(self, held_out: dict[str, np.ndarray]) -> None:
-        """Each limit may be passed by half of the false alarms."""
-        correlation, distance = held_out["correlation"], held_out["feature_distance"]
-        n, half = len(correlation), self.expected_false_alarms / 2
+        """Each limit may be passed by a third of the false alarms."""
+        correlation, distance, moved = (
+            held_out[name] for name in ("correlation", "feature_distance", "moved_correlation")
+        )
+        n, third = len(correlation), self.expected_false_alarms / WAYS
         if n < 2:
             raise InputError("There are fewer than two held-out volumes to set the limits by.")
         if correlation.max() > SAME:
@@ -149,13 +174,17 @@ class CopyDetector:
                 f"Held-out volume {place} is training volume {held_out['nearest'][place]}, so that no copy could be "
                 "told from it; hold out other patients."
             )
-        self.false_alarms, self.n_held_out = max(2 * half, 2 / (n + 1)), n
-        # The order statistic that a further volume exceeds with at most half of the promise (split conformal).
-        rank = min(n, int(np.ceil((n + 1) * (1 - self.false_alarms / 2) - 1e-9)))
+        self.false_alarms, self.n_held_out = max(WAYS * third, WAYS / (n + 1)), n
+        # The order statistic that a further volume exceeds with at most its part of the promise (split conformal).
+        rank = min(n, int(np.ceil((n + 1) * (1 - self.false_alarms / WAYS) - 1e-9)))
+
+        def limit(values: np.ndarray) -> float:
+            return max(float(np.sort(values)[rank - 1]), tail_limit(values, third))
+
         # The tails are read where likeness has no end: Fisher's z, and the logarithm of a distance.
-        tails = tail_limit(np.arctanh(correlation), half), tail_limit(-np.log(np.maximum(distance, 1e-12)), half)
-        self.correlation_limit = max(float(np.sort(correlation)[rank - 1]), float(np.tanh(tails[0])))
-        self.distance_limit = min(float(np.sort(distance)[n - rank]), float(np.exp(-tails[1])))
+        self.correlation_limit = float(np.tanh(limit(np.arctanh(correlation))))
+        self.distance_limit = float(np.exp(-limit(-np.log(np.maximum(distance, 1e-12)))))
+        self.moved_limit = float(np.tanh(limit(np.arctanh(moved))))
 
     def _nearest(self, volumes: Iterable[torch.Tensor]) -> dict[str, np.ndarray]:
         stream, found = iter(volumes), []
@@ -167,6 +196,7 @@ class CopyDetector:
             alike = np.stack([directions @ known.T for known in self._known], axis=1)  # (B, plain | mirrored, N)
             best = alike.reshape(len(batch), -1).argmax(axis=1)
             distances = cdist(features / self._spread, self._features)
+            moved = [self._moved.nearest(volume) for volume in batch]
             found.append(
                 {
                     "nearest": best % alike.shape[2],
@@ -174,6 +204,8 @@ class CopyDetector:
                     "correlation": alike.reshape(len(batch), -1).max(axis=1),
                     "nearest_features": distances.argmin(axis=1),
                     "feature_distance": distances.min(axis=1),
+                    "nearest_moved": np.array([place for place, _ in moved]),
+                    "moved_correlation": np.array([alike for _, alike in moved]),
                 }
             )
         if not found:
@@ -204,8 +236,13 @@ def tail_limit(values: np.ndarray, share: float) -> float:
     return float(ordered[k] + mean_excess * stats.f.isf(min(share * (n + 1) / (k + 1), 1), 2, 2 * k))
 
 
-def _read(volumes: Iterable[torch.Tensor], extractor: Extractor) -> tuple[torch.Tensor, np.ndarray]:
-    """Small volumes (N, C, x, y, z) of mean 0 and deviation 1, whatever their contrast was; features (N, d)."""
+def _read(
+    volumes: Iterable[torch.Tensor], extractor: Extractor, learn: Callable[[torch.Tensor], None] = lambda volume: None
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Small volumes (N, C, x, y, z) of mean 0 and deviation 1, whatever their contrast was; features (N, d).
+
+    ``learn`` is called with each volume once it is known to be one.
+    """
     stream, small, features = iter(volumes), [], []
     while batch := list(islice(stream, BATCH)):
         features.append(extractor.features(batch))  # checks shapes and values too
@@ -216,6 +253,8 @@ def _read(volumes: Iterable[torch.Tensor], extractor: Extractor) -> tuple[torch.
         if not deviation.all():
             raise InputError("A volume is constant, so it is like none and every other.")
         small.append((pooled - pooled.mean((1, 2, 3, 4), keepdim=True)) / deviation)
+        for volume in batch:
+            learn(volume)
     if not small:
         raise InputError("There are no volumes to look for copies in.")
     return torch.cat(small), np.concatenate(features)

@@ -14,8 +14,11 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
+from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
 from synthaug.metrics.realism.critic import critic_scores
+from synthaug.metrics.realism.texture import texture
+from synthaug.metrics.volumes import VolumeSet
 from synthaug.statistics.intervals import Interval, draw_weights
 
 REPEATS = 3
@@ -69,6 +72,39 @@ def compare_sides(
         return statistics, None
     scores = critic_scores(torch.cat([real.crops, other.crops]), labels, folds, seed=seed)
     return statistics, _auroc([(scores, folds)], labels, groups, seed=seed, confidence=confidence)
+
+
+def realism_ranks(real: VolumeSet, synthetic: VolumeSet, *, seed: int = 0) -> np.ndarray:
+    """Of each synthetic volume, how much it looks real: 0 (told at once) to 1, by classifiers that did not see it.
+
+    Ranks are within a fold, averaged over divisions.
+
+    Args:
+        real: Real volumes.
+        synthetic: Synthetic volumes of the same shape, preprocessed alike.
+        seed: Names folds and trees.
+
+    Raises:
+        InputError: There are too few patients or volumes for the folds.
+    """
+    labels = np.repeat([0, 1], [len(real), len(synthetic)])
+    groups = [f"{side}-{place}" for side, each in enumerate((real, synthetic)) for place in range(len(each))]
+    groups[: len(real)] = [name or other for name, other in zip(real.patients, groups, strict=False)]
+    rows = np.stack([texture(volume.numpy()) for each in (real, synthetic) for volume in each])
+    ranks = []
+    for repeat in range(REPEATS):
+        folds = _folds(labels, groups, FOLDS["statistics"], seed=derive_seed("realism folds", seed, repeat))
+        if not folds:
+            raise InputError(
+                f"{len(real)} real and {len(synthetic)} synthetic volumes are too few to rank by realism; "
+                f"{FOLDS['statistics']} patients a side are needed."
+            )
+        scores, own = _statistics_scores(rows, labels, folds, seed=seed), np.full(len(labels), 0.5)
+        for _, test in folds:
+            drawn = test[labels[test] == 1]
+            own[drawn] = 1 - (rankdata(scores[drawn]) - 0.5) / len(drawn)
+        ranks.append(own[labels == 1])
+    return np.mean(ranks, axis=0)
 
 
 def _folds(labels: np.ndarray, groups: Sequence[str], count: int, *, seed: int) -> Folds:

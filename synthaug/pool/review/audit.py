@@ -20,7 +20,7 @@ from synthaug.pool.review.slices import SHOWN, draw_slice
 from synthaug.pool.verdicts import AUDIT, Verdicts
 
 LEAST_HELD_OUT = 9
-"""n held-out patients can promise that at most 2 / (n + 1) of unseen ones are called copies: fewer, a fifth."""
+"""n held-out patients can promise that at most 3 / (n + 1) of unseen ones are called copies: fewer, a third."""
 
 
 def audit_pool(
@@ -213,6 +213,7 @@ def _record(
             "copy": bool(audit.copies[row]),
             "correlation": float(audit.correlation[row]),
             "feature_distance": float(audit.feature_distance[row]),
+            "moved_correlation": float(audit.moved_correlation[row]),
             "nearest_patient": patient_hash(training[int(audit.nearest[row])]["patient_id"]),
             "mirrored": bool(audit.mirrored[row]),
         }
@@ -227,6 +228,7 @@ def _record(
         "expected_false_alarms": audit.expected_false_alarms,
         "correlation_limit": audit.correlation_limit,
         "distance_limit": audit.distance_limit,
+        "moved_limit": audit.moved_limit,
         "n_training": audit.n_training,
         "n_held_out": audit.n_held_out,
         "n_not_compared": _count_not_compared(pool, training),

@@ -95,7 +95,10 @@ def _choices(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
     if not config.study.synthetic:
         return
     if config.pool.path:
-        yield f"pool.path={config.pool.path}", ("autoencoder", "generator", *_fields("pool", config.pool, "path"))
+        yield (
+            f"pool.path={config.pool.path}",
+            ("autoencoder", "generator", *_fields("pool", config.pool, "path", "filter", "keep")),
+        )
         return
     if config.pool.generator:
         yield f"pool.generator={config.pool.generator}", ("autoencoder", "generator")

@@ -22,6 +22,7 @@ from synthaug.study.events import Training, Watcher
 from synthaug.study.folder.claims import claimed
 from synthaug.study.folder.earlier import IDENTITY, tell_other_revision
 from synthaug.study.identity import Identity
+from synthaug.study.stages.filtering import filtered
 from synthaug.study.stages.pools import overrides_class, refuse_leaking_pool, refuse_leaks
 from synthaug.study.stages.preparation import Study
 
@@ -78,7 +79,7 @@ def make_pool(study: Study) -> SyntheticPool:
         InputError: Generator or pool cannot be made, or come from somebody who is chosen or tested by.
     """
     if study.given:
-        return study.given
+        return filtered(study, study.given)
     folder = study.pool_folder
     if has_pool(study):
         pool = SyntheticPool.open(folder, preprocessing=study.config.preprocess)
@@ -86,7 +87,7 @@ def make_pool(study: Study) -> SyntheticPool:
         tell_other_revision(folder, study.pool_identity)
         pool = _build_pool(study, make_generator(study))
     refuse_leaking_pool(pool, study.split)
-    return pool
+    return filtered(study, pool)
 
 
 def _build_pool(study: Study, generator: CCELLAPipeline) -> SyntheticPool:

@@ -1,6 +1,7 @@
 """A study's pool: whose reports prompt it, and whom it must never have seen."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torchio as tio
 
@@ -21,6 +22,8 @@ from synthaug.pool.prompts import Prompts, TrainingPrompts, WriterPrompts
 from synthaug.pool.report_file import read_report_file
 from synthaug.study.records.verdicts import UNKNOWN_COHORT as UNKNOWN_COHORT
 
+FILTER_REVISION = 1
+"""Raised when a filter comes to choose other volumes."""
 SAME_COHORT, OTHER_COHORT = "same cohort", "other cohort"
 """Protocols: the generator was trained on exactly the classifier's training patients, or on others. Where nobody can
 tell, as they were not recorded, or under another institution's key, it is ``UNKNOWN_COHORT``."""
@@ -54,6 +57,20 @@ def prompts_of(config: PoolConfig, split: Split) -> Prompts:
     public = next((patient.rpartition(":")[0] + ":" for patient in held_out if patient.startswith(f"{PUBLIC}:")), "")
     rows = [row._replace(patient_id=public + row.patient_id) for row in read_marksheet(config.marksheet)]
     return WriterPrompts([row for row in rows if row.patient_id not in held_out], style=config.style)
+
+
+def identify_filter(config: PoolConfig, *, train: str, val: str) -> dict[str, Any]:
+    """What names the choice of ``pool.filter`` among a pool's volumes; nothing where all are taken.
+
+    Args:
+        config: Of the pool.
+        train: Names the training patients, whom volumes are measured by.
+        val: Names those who choose a classifier's step.
+    """
+    if config.filter == "none":
+        return {}
+    chosen = {"by": config.filter, "keep": config.keep, "revision": FILTER_REVISION, "train": train, "val": val}
+    return {"filter": chosen}
 
 
 def overrides_class(config: PoolConfig, generator: CCELLAPipeline) -> bool:

@@ -34,6 +34,7 @@ from synthaug.study.identity import AUTOENCODER, GENERATOR, POOL, Identity, gene
 from synthaug.study.stages.checks import check_study, ignored_settings, say_once
 from synthaug.study.stages.cohort import draw_split, load_subjects
 from synthaug.study.stages.pools import (
+    identify_filter,
     open_given_pool,
     open_ready_generator,
     prompts_of,
@@ -231,14 +232,22 @@ class Study:
         return self.out / f"pool-{id_of(self.pool_identity)}"
 
     def identify_pool(self) -> Identity:
-        """What names the pool, with the copies that an audit left out of it: without them it is another pool.
+        """What names the pool, with the copies that an audit left out of it and the filter that chooses among its
+        volumes: without them it is another pool.
 
         The folder is read for them.
         """
         if self.given:
-            return {"given": self.given.identity}
-        dropped = dropped_from(self.pool_folder)
-        return {**self.pool_identity, "dropped": dropped} if dropped else self.pool_identity
+            identity: Identity = {"given": self.given.identity}
+        else:
+            dropped = dropped_from(self.pool_folder)
+            identity = {**self.pool_identity, "dropped": dropped} if dropped else self.pool_identity
+        return {**identity, **self.filter_identity}
+
+    @property
+    def filter_identity(self) -> Identity:
+        """What names the choice among the pool's volumes; nothing where all are taken."""
+        return identify_filter(self.config.pool, train=self.train_id, val=self.part_ids["val"])
 
     @cached_property
     def protocol(self) -> str:

@@ -1,0 +1,70 @@
+"""``synthaug pool card``: the scorecard of a pool, as a page and as JSON."""
+
+# What is needed is imported when it runs, as in :mod:`synthaug.bench.pool_commands`.
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synthaug.config import DataConfig, SplitConfig
+
+if TYPE_CHECKING:
+    from synthaug.pool.pool import SyntheticPool
+    from synthaug.pool.review.scorecard import RealSide
+
+
+def card(
+    pool: str,
+    split: SplitConfig,
+    data: DataConfig | None = None,
+    generator: str | None = None,
+    classifier: str | None = None,
+    out: str | None = None,
+) -> None:
+    """Write the scorecard of a pool: seven criteria, each entry a figure or what is needed for it.
+
+    Args:
+        pool: Folder of the pool.
+        split: The training part is looked for copies of; the others are compared with.
+        data: The subjects that its generator was trained on, and others; none = what needs them is not measured.
+        generator: Folder, builtin name or hub id of the generator that drew it; none = licence, card and cut reports
+            are not told.
+        classifier: A classifier's .safetensors, of a study's real arm, that judges the class; none = nobody judges it.
+        out: Folder to write card.html and card.json to; none = the pool's own.
+    """
+    from synthaug.classify.weights import load_classifier
+    from synthaug.generate.pipeline import CCELLAPipeline
+    from synthaug.ground.files import usable_folder, write_json
+    from synthaug.pool.pool import SyntheticPool
+    from synthaug.pool.review.scorecard import score_pool
+    from synthaug.report.card import write_card
+
+    opened = SyntheticPool.open(pool)
+    folder = usable_folder(Path(out)) if out else opened.path
+    made = score_pool(
+        opened,
+        real=None if data is None else _real_side(opened, data, split),
+        generator=None if generator is None else CCELLAPipeline.from_pretrained(generator),
+        auditor=None if classifier is None else load_classifier(classifier),
+    )
+    write_json(folder / "card.json", made.to_json())
+    write_card(folder / "card.html", made, opened)
+    measured = sum(not entry.needs for entry in made.entries)
+    print(f"card: {folder / 'card.html'}, {measured} of {len(made.entries)} entries measured")
+
+
+def _real_side(pool: "SyntheticPool", data: DataConfig, split: SplitConfig) -> "RealSide":
+    """The subjects, preprocessed as the pool's volumes were born; InputError if the generator saw a held-out one."""
+    from synthaug.data.preprocess import preprocess
+    from synthaug.models.extractors.taps import crop_centre
+    from synthaug.pool.review.scorecard import RealSide
+    from synthaug.study.stages.cohort import draw_split, load_subjects
+    from synthaug.study.stages.pools import preprocessing_of, refuse_generator_leaks, require_images
+
+    require_images(pool, data.images)
+    drawn = draw_split(split, load_subjects(data), data)
+    refuse_generator_leaks(pool, drawn)
+    born = preprocessing_of(pool)
+    training, held_out = (
+        preprocess(part, born, pool.images, centre=crop_centre(born))
+        for part in (drawn.train, [*drawn.val, *drawn.test])
+    )
+    return RealSide(held_out, training)
