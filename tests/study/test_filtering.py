@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from conftest import IMAGES, TINY_PREPROCESSING
 from small_pool import build_pool, plant
 
@@ -12,6 +13,8 @@ from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import WriterPrompts
 from synthaug.study.grid import cells_of
 from synthaug.study.running.studies import Studies
+from synthaug.study.stages import filtering
+from synthaug.study.stages.filtering import AUDITOR
 from synthaug.study.stages.making import make_pool
 from synthaug.study.stages.preparation import Study
 
@@ -60,7 +63,11 @@ def test_distance_leaves_out_what_is_nearest_to_a_training_patient(config, pool,
     assert len(make_pool(read(config, "distance", tmp_path, keep=1.0))) == 12
 
 
-def test_agreement_asks_a_classifier_of_the_training_patients_for_each_volumes_own_class(config, pool, tmp_path):
+def test_agreement_asks_a_classifier_of_the_training_patients_for_each_volumes_own_class(
+    config, pool, tmp_path, monkeypatch
+):
+    short = replace(AUDITOR.training, steps=8, warmup=0)
+    monkeypatch.setattr(filtering, "AUDITOR", replace(AUDITOR, training=short, evaluate_every=4))
     training = read(config, "none", tmp_path).split.train
     for label in (0, 1):  # the same six volumes under either class
         for number, entry in enumerate(pool.entries(label)):
@@ -74,13 +81,14 @@ def test_agreement_asks_a_classifier_of_the_training_patients_for_each_volumes_o
 
 
 def test_realism_keeps_what_looks_like_training_volumes(config, pool, tmp_path):
-    training = read(config, "none", tmp_path).split.train
+    study = read(config, "realism", tmp_path)
+    unseen, draw = [*study.split.test, *study.split.val], torch.Generator().manual_seed(0)
     for label in (0, 1):
-        for number, entry in enumerate(pool.entries(label)[3:]):
-            plant(pool, entry, training[3 * label + number]["t2w"].data)
-    kept = make_pool(read(config, "realism", tmp_path))
-    real = sum(name in ids(pool, label)[3:] for label in (0, 1) for name in ids(kept, label))
-    assert real >= 5
+        for number, entry in enumerate(pool.entries(label)):  # the first three are noise, the others other patients
+            real = unseen[3 * label + number - 3]["t2w"].data
+            plant(pool, entry, real if number >= 3 else torch.rand(real.shape, generator=draw))
+    kept = make_pool(study)
+    assert [ids(kept, label) for label in (0, 1)] == [ids(pool, label)[3:] for label in (0, 1)]
 
 
 def test_each_choice_is_a_pool_of_its_own_and_real_arms_are_shared(config, tmp_path):

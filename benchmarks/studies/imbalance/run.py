@@ -20,6 +20,7 @@ from synthaug.bench.commands import read_config
 from synthaug.bench.progress import Bars
 from synthaug.config import Config, ExecutionConfig
 from synthaug.data.reading.manifest import class_counts
+from synthaug.ground.errors import InputError
 from synthaug.study.grid import Cell, cells_of
 from synthaug.study.running.executors import run_cells
 from synthaug.study.running.studies import Studies
@@ -85,7 +86,11 @@ def cohorts_of(config: Config, options: argparse.Namespace) -> Iterator[tuple[Co
 
 def is_whole(config: Config, settings: dict[str, Any], studies: Studies) -> bool:
     """Whether every part of a cohort has enough patients of each class; where one has not, it is named."""
-    parts = {name: class_counts(part) for name, part in studies.of(config).split.parts()}
+    try:
+        parts = {name: class_counts(part) for name, part in studies.of(config).split.parts()}
+    except InputError as error:
+        print(f"left out: {settings}, {error}")
+        return False
     few = [name for name, counts in parts.items() if len(counts) < 2 or min(counts.values()) < LEAST]
     if few:
         print(f"left out: {settings}, {few[0]} has {parts[few[0]]}")
