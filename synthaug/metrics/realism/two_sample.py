@@ -74,10 +74,10 @@ def compare_sides(
     return statistics, _auroc([(scores, folds)], labels, groups, seed=seed, confidence=confidence)
 
 
-def realism_ranks(real: VolumeSet, synthetic: VolumeSet, *, seed: int = 0) -> np.ndarray:
-    """Of each synthetic volume, how much it looks real: 0 (told at once) to 1, by classifiers that did not see it.
+def realism_scores(real: VolumeSet, synthetic: VolumeSet, *, seed: int = 0) -> np.ndarray:
+    """Of each synthetic volume, the probability that it is real, by classifiers that did not see it: (m,).
 
-    Ranks are within a fold, averaged over divisions.
+    The mean of a shrunk linear discriminant's and the trees', over the divisions into folds.
 
     Args:
         real: Real volumes.
@@ -91,7 +91,7 @@ def realism_ranks(real: VolumeSet, synthetic: VolumeSet, *, seed: int = 0) -> np
     groups = [f"{side}-{place}" for side, each in enumerate((real, synthetic)) for place in range(len(each))]
     groups[: len(real)] = [name or other for name, other in zip(real.patients, groups, strict=False)]
     rows = np.stack([texture(volume.numpy()) for each in (real, synthetic) for volume in each])
-    ranks = []
+    found = np.zeros((REPEATS, len(labels)))
     for repeat in range(REPEATS):
         folds = _folds(labels, groups, FOLDS["statistics"], seed=derive_seed("realism folds", seed, repeat))
         if not folds:
@@ -99,12 +99,10 @@ def realism_ranks(real: VolumeSet, synthetic: VolumeSet, *, seed: int = 0) -> np
                 f"{len(real)} real and {len(synthetic)} synthetic volumes are too few to rank by realism; "
                 f"{FOLDS['statistics']} patients a side are needed."
             )
-        scores, own = _statistics_scores(rows, labels, folds, seed=seed), np.full(len(labels), 0.5)
-        for _, test in folds:
-            drawn = test[labels[test] == 1]
-            own[drawn] = 1 - (rankdata(scores[drawn]) - 0.5) / len(drawn)
-        ranks.append(own[labels == 1])
-    return np.mean(ranks, axis=0)
+        for training, test in folds:
+            judges = _judges(rows[training], labels[training], seed=seed)
+            found[repeat, test] = np.mean([judge.predict_proba(rows[test])[:, 0] for judge in judges], axis=0)
+    return found[:, labels == 1].mean(axis=0)
 
 
 def _folds(labels: np.ndarray, groups: Sequence[str], count: int, *, seed: int) -> Folds:
@@ -124,15 +122,22 @@ def _statistics_scores(rows: np.ndarray, labels: np.ndarray, folds: Folds, *, se
     """
     scores = np.zeros(len(labels))
     for training, test in folds:
-        linear = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-        trees = ExtraTreesClassifier(100, min_samples_leaf=3, random_state=seed % 2**32)
         with threadpool_limits(1, user_api="blas"):
-            linear.fit(rows[training], labels[training])
-            trees.fit(rows[training], labels[training])
+            linear, trees = _judges(rows[training], labels[training], seed=seed)
             scores[test] = rankdata(linear.decision_function(rows[test])) + rankdata(
                 trees.predict_proba(rows[test])[:, 1].round(9)
             )
     return scores
+
+
+def _judges(
+    rows: np.ndarray, labels: np.ndarray, *, seed: int
+) -> tuple[LinearDiscriminantAnalysis, ExtraTreesClassifier]:
+    """Both classifiers, fitted."""
+    with threadpool_limits(1, user_api="blas"):
+        linear = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(rows, labels)
+        trees = ExtraTreesClassifier(100, min_samples_leaf=3, random_state=seed % 2**32).fit(rows, labels)
+    return linear, trees
 
 
 def _auroc(

@@ -18,7 +18,7 @@ from synthaug.config import ClassifierConfig, TrainingConfig
 from synthaug.data.reading.manifest import class_counts
 from synthaug.ground.files import content_hash, read_json, write_json
 from synthaug.metrics.features import seeded_extractor
-from synthaug.metrics.realism.two_sample import realism_ranks
+from synthaug.metrics.realism.two_sample import realism_scores
 from synthaug.metrics.volumes import VolumeSet
 from synthaug.pool.pool import SyntheticPool
 from synthaug.study.stages.preparation import Study
@@ -85,9 +85,9 @@ def agreement(study: Study, pool: SyntheticPool) -> np.ndarray:
 
 
 def realism(study: Study, pool: SyntheticPool) -> np.ndarray:
-    """How little each volume is told from real training volumes, cross-validated: 0 (at once) to 1."""
+    """The probability that each volume is a real training volume, by texture statistics, cross-validated."""
     images = study.config.data.images
-    return realism_ranks(VolumeSet.of(study.split.train, images), VolumeSet.of(list(pool.subjects()), images))
+    return realism_scores(VolumeSet.of(study.split.train, images), VolumeSet.of(list(pool.subjects()), images))
 
 
 def distance(study: Study, pool: SyntheticPool) -> np.ndarray:
