@@ -20,7 +20,7 @@ COMMANDS = {
     "train-autoencoder": "train the image autoencoder of a study",
     "train-ldm": "train the generator of a study (and its autoencoder where missing)",
     "pool": "fill the synthetic pool of a study (and train its generator where missing); "
-    "pool build | adopt | verify | audit | export | montage: pools by themselves",
+    "pool build | adopt | verify | audit | card | export | montage: pools by themselves",
     "classify": "train and test the classifiers of a study (and make what they need)",
     "report": "make the report of a finished study again; --shareable: and a copy without images, reports and ids of "
     "patients",
