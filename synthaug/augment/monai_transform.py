@@ -145,16 +145,17 @@ class SyntheticAugmentArray(RandomizableTransform):
 
     Args:
         source: A SyntheticPool, its folder, or a LiveSource.
-        image: The source's name of the image.
+        images: The source's name of the image; of several, which are the channels of one array, in their order.
         prob: Probability.
 
     Raises:
-        InputError: The source lacks the image; when called, also the class, or the grids differ.
+        InputError: The source lacks an image; when called, also the class, or channels or grids differ.
     """
 
-    def __init__(self, source: Source | str, image: str = "t2w", prob: float = 0.5) -> None:
+    def __init__(self, source: Source | str, images: str | Sequence[str] = "t2w", prob: float = 0.5) -> None:
         RandomizableTransform.__init__(self, prob)
-        self._twin = SyntheticAugmentd("image", source, prob, images=[image])
+        names = [images] if isinstance(images, str) else list(images)
+        self._twin = SyntheticAugmentd([f"image {place}" for place in range(len(names))], source, prob, images=names)
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Self:
         """As in every MONAI transform."""
@@ -166,8 +167,13 @@ class SyntheticAugmentArray(RandomizableTransform):
         self._twin.randomize(data)
 
     def __call__(self, img: torch.Tensor, label: Any) -> torch.Tensor:
-        """The image (C, X, Y, Z), or a synthetic one of class ``label``."""
-        return self._twin({"image": img, "label": label})["image"]
+        """The images (C, X, Y, Z), or synthetic ones, all of one volume of class ``label``."""
+        keys, names = self._twin.keys, self._twin.images
+        if len(img) != len(keys):
+            raise InputError(f"The array has {len(img)} channels, and images={names} name {len(keys)}.")
+        channels = {key: img[place : place + 1] for place, key in enumerate(keys)}
+        result = self._twin({**channels, "label": label})
+        return torch.cat([result[key] for key in keys])
 
 
 def _worker_seed() -> int | None:

@@ -2,13 +2,16 @@
 
 import monai.data
 import monai.transforms as mt
+import nibabel
 import numpy as np
 import pytest
 import torch
 from small_pool import build_pool
 
 from synthaug.augment.monai_transform import SyntheticAugmentArray, SyntheticAugmentd
+from synthaug.config import PreprocessConfig
 from synthaug.ground.errors import InputError
+from synthaug.pool.adoption import adopt_pool
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +148,24 @@ def test_the_array_twin_draws_what_the_dictionary_one_draws(pool):
     drawn = [(array(real, 1), twin({"image": real, "label": 1})["image"]) for _ in range(6)]
     assert all(torch.equal(one, other) for one, other in drawn)
     assert len({torch.equal(one, real) for one, _ in drawn}) == 2
+
+
+def test_the_array_twin_replaces_all_channels_by_those_of_one_volume(tmp_path):
+    """Images are channels, in the order that their names are given in."""
+    names, rows = ["adc", "t2w"], ["adc,t2w,label"]
+    for number in range(4):
+        for name in names:
+            values = np.random.default_rng([number, len(name), ord(name[0])]).random((16, 16, 8), dtype=np.float32)
+            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / f"{name}{number}.nii")
+        rows.append(f"adc{number}.nii,t2w{number}.nii,{number % 2}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    grid = PreprocessConfig(shape=(16, 16, 8), spacing_mm=(1, 1, 1))
+    source = adopt_pool(tmp_path, tmp_path / "labels.csv", tmp_path / "pool", grid, images=["t2w", "adc"])
+    real = torch.rand(2, 16, 16, 8)
+    array = SyntheticAugmentArray(source, names, prob=0.5).set_random_state(3)
+    twin = SyntheticAugmentd(names, source, prob=0.5).set_random_state(3)
+    for _ in range(6):
+        drawn = twin({"adc": real[:1], "t2w": real[1:], "label": 1})
+        assert torch.equal(array(real, 1), torch.cat([drawn["adc"], drawn["t2w"]]))
+    with pytest.raises(InputError, match="3 channels"):
+        array(torch.rand(3, 16, 16, 8), 1)

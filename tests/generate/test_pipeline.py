@@ -1,6 +1,8 @@
 """The pipeline: a volume is a pure function of its recipe, saved and loaded without a changed bit."""
 
+import hashlib
 import json
+import os
 import shutil
 import socket
 
@@ -495,6 +497,39 @@ def test_nothing_is_fetched_where_no_setting_names_a_hub_id(monkeypatch, tmp_pat
             CCELLAPipeline.from_pretrained(absent)
         with pytest.raises(InputError):
             require_encoder(TextEncoderConfig(path=str(tmp_path / "no" / "encoder")))
+
+
+def cached(hub, pipe, *, commit, branch):
+    """A commit of "ward/prostates" in a folder laid out as the hub's cache, files linked to blobs."""
+    repository = hub / "models--ward--prostates"
+    pipe.save_pretrained(hub / commit)
+    for file in [path for path in (hub / commit).rglob("*") if path.is_file()]:
+        blob = repository / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
+        link = repository / "snapshots" / commit / file.relative_to(hub / commit)
+        for place in (blob, link):
+            place.parent.mkdir(parents=True, exist_ok=True)
+        if not blob.exists():
+            shutil.copy(file, blob)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    (repository / "refs").mkdir(exist_ok=True)
+    (repository / "refs" / branch).write_text(commit)
+
+
+def test_a_revision_is_a_branch_or_commit_of_a_hub_id(tiny_pipeline, saved, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    other = CCELLAPipeline.from_pretrained(saved)
+    change_weight("denoiser")(other)
+    cached(tmp_path, tiny_pipeline, commit="a" * 40, branch="main")
+    cached(tmp_path, other, commit="b" * 40, branch="v2")
+    for revision, pipe in ((None, tiny_pipeline), ("main", tiny_pipeline), ("v2", other), ("b" * 40, other)):
+        found = CCELLAPipeline.from_pretrained("ward/prostates", revision=revision)
+        assert found.fingerprint == pipe.fingerprint
+    with pytest.raises(InputError, match="revision v3"):
+        CCELLAPipeline.from_pretrained("ward/prostates", revision="v3")
+    for name in ("builtin/ccella-tiny", saved):
+        with pytest.raises(InputError, match="no hub id"):
+            CCELLAPipeline.from_pretrained(name, revision="v2")
 
 
 DAMAGED = {

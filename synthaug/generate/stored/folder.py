@@ -49,20 +49,29 @@ def named(path: Path) -> Iterator[None]:
 
 
 def locate(name: str | Path, *, revision: str | None = None) -> Path:
-    """The folder of a saved pipeline by path, builtin name or hub id, there at a branch, tag or commit."""
+    """The folder of a saved pipeline by path, builtin name or hub id, there at a branch, tag or commit.
+
+    Raises:
+        InputError: There is none, or a revision is asked of what is no hub id.
+    """
+    local = str(name).startswith(BUILTIN) or Path(name).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name))
+    if local and revision is not None:
+        raise InputError(f"{name}: is no hub id, and only those have revisions; leave revision={revision} out.")
     if str(name).startswith(BUILTIN):
         shelf = Path(__file__).parents[2] / "builtin"
         known = sorted(f"{BUILTIN}{index.parent.name}" for index in shelf.glob("*/model_index.json"))
         if str(name) not in known:
             raise InputError(f"{name}: no such builtin generator; there are {', '.join(known) or 'none'}.")
         return shelf / str(name).removeprefix(BUILTIN)
-    if Path(name).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
+    if local:
         return Path(name)
     try:
         patterns = ["*.json", "*.json.gz", "*.txt", "*.model", "*.safetensors"]
         return Path(snapshot_download(str(name), revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"{name}: neither a folder nor a generator on the hub ({type(error).__name__}).") from error
+        asked = f"at revision {revision} " if revision else ""
+        reason = type(error).__name__
+        raise InputError(f"{name}: neither a folder nor a generator on the hub {asked}({reason}).") from error
 
 
 def read_parts(folder: Path, *, variant: str | None = None) -> dict[str, Any]:
