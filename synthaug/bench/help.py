@@ -15,7 +15,7 @@ TASKS = {
 }
 """The commands, in the order in which people need them."""
 OPTIONS = {
-    "--preset": ("NAME", "begin with the settings of demo, cpu, small-gpu, published or published++"),
+    "--preset": ("NAME", "begin with the settings of demo, cpu, small-gpu, published, published++ or external"),
     "--config": ("FILE", "YAML file with any settings; what stands later on the line wins"),
     "--out": ("FOLDER", "output folder, runs/quickstart by default; a killed run continues there"),
     "--dry-run": ("", "list the cells, estimate the time on this machine, and stop"),

@@ -19,7 +19,7 @@ def stages_of(config: Config) -> tuple[str, ...]:
         ('preparation', 'generator', 'pool', 'classifiers', 'statistics', 'image metrics', 'report')
     """
     made: list[str] = []
-    if config.study.synthetic and not config.pool.path:
+    if config.study.synthetic and not (config.pool.path or config.study.pretrained_on):
         if not config.pool.generator:
             own = config.generator.latents == "autoencoder" and not config.generator.pretrained
             made += ["autoencoder", "generator"] if own else ["generator"]

@@ -100,6 +100,10 @@ class Config:
         return self.data.protected and self.tracking.privacy == "pseudonymous"
 
     def __post_init__(self) -> None:
+        require(
+            not self.study.pretrained_on or self.pool.path in (None, *self.study.pretrained_on.values()),
+            f"pool.path={self.pool.path} and study.pretrained_on both name pools; leave pool.path out.",
+        )
         if self.study.synthetic:
             self.require_divisible_shape()
 

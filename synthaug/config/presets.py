@@ -16,6 +16,7 @@ PRESETS = {
     "published": ("published",),
     "published++": ("published", "published++"),
     "nv-generate-mr": ("nv-generate-mr",),
+    "external": ("external",),
 }
 """The files of each preset, later ones over earlier ones."""
 

@@ -142,9 +142,17 @@ class StudyConfig:
     pretrain_share: list[float] = field(default_factory=lambda: [0.5])
     """Share of the optimiser steps, in (0, 1), that the regime finetuned makes on synthetic data before those on real
     data; several = as many such regimes. All steps together are those of every regime, on one schedule."""
+    pretrained_on: dict[str, str] = field(default_factory=dict)
+    """Pools by name, each of which the regime finetuned is pre-trained on, beside no pre-training: {synthetic: POOL,
+    real: ADOPTED}. With the axis split.train this is the fine-tuning curve of CCELLA++ (arXiv 2507.06384)."""
     axes: dict[str, list[Any]] = field(default_factory=dict)
     """Other settings to compare, in every combination: {"classifier.augment": [true, false], "split.train": [1, 0.5,
     16], "split.seed": [0, 1]}. Splits and folds are repeats, over which the statistics go as over seeds."""
+
+    @property
+    def all_axes(self) -> dict[str, list[Any]]:
+        """The axes, with the pools that are pre-trained on."""
+        return {**self.axes, "pool.path": [*self.pretrained_on.values()]} if self.pretrained_on else self.axes
 
     @property
     def synthetic(self) -> bool:
@@ -171,6 +179,15 @@ class StudyConfig:
         for name in ("regimes", "seeds", "synthetic_fraction", "pretrain_share"):
             values = getattr(self, name)
             require(len(set(values)) == len(values), f"study.{name}={values} holds a value twice.")
+        pools = [*self.pretrained_on.values()]
+        require(
+            not pools or ({*self.regimes} == {"real", "finetuned"} and "pool.path" not in self.axes),
+            f"study.pretrained_on={self.pretrained_on} needs study.regimes=[real, finetuned], and no axis pool.path.",
+        )
+        require(
+            len({*pools}) == len(pools) and all(map(str.strip, [*self.pretrained_on, *pools])),
+            f"study.pretrained_on={self.pretrained_on} must name each pool once.",
+        )
         for key, values in self.axes.items():
             require(
                 bool(values) and all(values.count(value) == 1 for value in values),

@@ -40,6 +40,8 @@ class Cell:
     """The study's config with these values."""
     identity: Identity
     """All that determines the result, but for settings that have the values they were introduced with."""
+    name: str = ""
+    """Words in place of regime and share: what the cell is pre-trained on, where pools have names."""
 
     @cached_property
     def id(self) -> str:
@@ -53,7 +55,7 @@ class Cell:
 
     def describe(self) -> dict[str, Any]:
         """What a record says of the cell."""
-        names = ("regime", "seed", "training_seed", "synthetic_fraction", "settings", "id", "identity")
+        names = ("name", "regime", "seed", "training_seed", "synthetic_fraction", "settings", "id", "identity")
         classifier, pool = self.config.classifier, self.config.pool
         drawn = self.synthetic_fraction is not None
         generator = pool.path or pool.generator or self.config.generator.pretrained or self.config.generator.variant
@@ -92,7 +94,7 @@ def cells_of(config: Config, inputs_of: Callable[[Config], tuple[str, Any]]) -> 
     resolved = [(settings, each, *inputs_of(each)) for settings, each in settings_of(config)]
     for seed in config.study.seeds:
         for settings, each, data_id, pool_identity in resolved:
-            training_seed = _training_seed(seed, settings, config.study.axes)
+            training_seed = _training_seed(seed, settings, config.study.all_axes)
             for regime, fraction in arms:
                 cell = _cell(regime, fraction, seed, training_seed, settings, each, data_id, pool_identity)
                 # Two generators side by side share their cells without synthetic data.
@@ -124,9 +126,14 @@ def _cell(
     if fraction is None:
         settings = {key: value for key, value in settings.items() if key.split(".")[0] not in STAGES}
         pool = None
+    names = {path: name for name, path in config.study.pretrained_on.items()}
+    told = ""
+    if names:
+        told = "not pre-trained" if fraction is None else f"pre-trained on {names[str(config.pool.path)]}"
+        settings = {key: value for key, value in settings.items() if key != "pool.path"}
     causes = {"regime": regime, "seed": training_seed, "fraction": fraction, "data": data_id, "pool": pool}
     identity = identify(CELL, classifier_settings(config.classifier), **causes)
-    return Cell(regime, seed, training_seed, fraction, settings, config, identity)
+    return Cell(regime, seed, training_seed, fraction, settings, config, identity, told)
 
 
 def settings_of(config: Config) -> list[tuple[dict[str, Any], Config]]:
@@ -142,11 +149,12 @@ def settings_of(config: Config) -> list[tuple[dict[str, Any], Config]]:
         ['resnet10', 'resnet10', 'resnet18', 'resnet18']
     """
     parser = ArgumentParser(exit_on_error=False)
-    if config.study.axes:
+    axes = config.study.all_axes
+    if axes:
         parser.add_class_arguments(Config)
-    typed = {key: [_typed(config, key, value, parser) for value in values] for key, values in config.study.axes.items()}
+    typed = {key: [_typed(config, key, value, parser) for value in values] for key, values in axes.items()}
     combinations: list[tuple[dict[str, Any], Config]] = [({}, config)]
-    for key, values in config.study.axes.items():
+    for key, values in axes.items():
         combinations = [
             (settings | {key: value}, _replace(each, key.split("."), checked))
             for settings, each in combinations

@@ -1,12 +1,17 @@
 """What hospitals have: DICOM series, MetaImage and NRRD lie where the same image lies as NIfTI."""
 
+import shutil
+from pathlib import Path
+
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_files import AFFINE, VALUES, as_itk, write_series
 
 from synthaug.config import DataConfig
+from synthaug.data.reading.folders import draft_manifest
 from synthaug.data.reading.images import read_volume
 from synthaug.data.reading.manifest import load_manifest
 from synthaug.ground.errors import InputError
@@ -91,3 +96,30 @@ def test_classes_may_have_names_in_a_stated_order(tmp_path):
     for names in (["one"], ["one", "one"]):
         with pytest.raises(InputError, match=r"data\.classes"):
             DataConfig(classes=names)
+
+
+OTHERS = Path(pydicom.__file__).parent / "data/test_files"
+"""Files that scanners and programs of many makers have written, which come with pydicom."""
+
+
+@pytest.mark.parametrize(("name", "slices"), [("98892003/MR700", 7), ("98892001/CT5N", 5), ("77654033/CT2", 4)])
+def test_series_of_other_makers_lie_where_pydicom_finds_them(name, slices):
+    values, affine = read_volume(OTHERS / "dicomdirtests" / name)
+    assert values.shape[3] == slices
+    files = [pydicom.dcmread(path) for path in (OTHERS / "dicomdirtests" / name).iterdir()]
+    for file in files:
+        place = np.array([-1, -1, 1, 1]) * [*file.ImagePositionPatient, 1]
+        column, row, number, _ = np.linalg.inv(affine) @ place
+        assert np.allclose([column, row, number], [0, 0, round(number)], atol=0.02)
+        plane = file.pixel_array * float(file.get("RescaleSlope", 1)) + float(file.get("RescaleIntercept", 0))
+        assert np.allclose(values[0, :, :, round(number)].T, plane)
+
+
+def test_a_damaged_file_between_others_is_named_and_is_no_accident(tmp_path):
+    folder = write_series(tmp_path / "series")
+    shutil.copy(OTHERS / "SC_rgb_jpeg_dcmd.dcm", folder / "z.dcm")
+    assert same_place(folder / "slice-01.dcm")
+    with pytest.raises(InputError):
+        draft_manifest(OTHERS)
+    with pytest.raises(InputError):
+        read_volume(OTHERS)

@@ -8,13 +8,14 @@ import pytest
 import yaml
 from tiny_study import STUDY
 
-from synthaug.bench.commands import main, run_command
+from synthaug.bench.commands import main, read_config, run_command
 from synthaug.config import PreprocessConfig
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.survey import survey_manifest
 from synthaug.ground.errors import InputError
 from synthaug.pool.adoption import adopt_pool
 from synthaug.pool.pool import SyntheticPool
+from synthaug.report.plots import has_sizes
 from synthaug.study.records import read_summary
 
 GRID = PreprocessConfig(shape=(16, 16, 8), spacing_mm=(5.0, 5.0, 8.0))
@@ -93,3 +94,30 @@ def test_two_systems_stand_against_each_other_in_one_study(tmp_path, capsys):
     assert {arm.protocol for arm in mixed} == {"unknown cohort"}
     told = [row.source for row in summary.image_metrics] + [row["source"] for row in summary.image_metrics_left_out]
     assert len(set(told)) == 2
+
+
+def test_a_fine_tuning_curve_has_a_line_for_each_pre_training(tmp_path):
+    """Pre-trained on a synthetic pool, on real volumes from elsewhere, not at all; over the patients that train."""
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    for name, seed in (("drawn", 1), ("scanned", 2)):
+        folder, table = foreign(tmp_path / name, seed)
+        adopt_pool(folder, table, tmp_path / f"pool-{name}", GRID, images=["t2w"])
+    pools = {"synthetic": str(tmp_path / "pool-drawn"), "real": str(tmp_path / "pool-scanned")}
+    words = ["--preset", "external", "--config", str(tmp_path / "study.yaml"), "--study.regimes", "[real, finetuned]"]
+    words += ["--study.axes", json.dumps({"split.train": [6, 12]}), "--study.pretrained_on", json.dumps(pools)]
+    assert run_command("bench", [*words, "--out", str(tmp_path / "run")]) == 0
+    summary = read_summary(tmp_path / "run")
+    lines = ("not pre-trained", "pre-trained on real", "pre-trained on synthetic")
+    assert sorted(arm.label for arm in summary.arms) == [f"{line} train {size}" for line in lines for size in (12, 6)]
+    assert len(summary.contrasts) == len({each.metric for each in summary.contrasts}) * 4
+    assert (
+        len({row.source for row in summary.image_metrics} | {row["source"] for row in summary.image_metrics_left_out})
+        == 2
+    )
+    assert has_sizes(summary)
+    assert {arm.series() for arm in summary.arms} == {*lines}
+    assert not list((tmp_path / "run").glob("generator-*"))
+    with pytest.raises(InputError, match="pretrained_on"):
+        read_config([*words, "--study.regimes", "[real, mixed]"], exits=False)
+    with pytest.raises(InputError, match="pretrained_on"):
+        read_config([*words, "--pool.path", "elsewhere"], exits=False)

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from synthaug.data.reading.images import is_image
-from synthaug.data.reading.series import is_dicom
+from synthaug.data.reading.series import is_dicom, series_in
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import write_text
 
@@ -79,9 +79,5 @@ def _stem(path: Path) -> str:
 
 
 def _series_in(folder: Path) -> list[Path]:
-    import SimpleITK as sitk  # late: most folders have none
-
-    known = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if len(known) == 1:
-        return [folder]
-    return [Path(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), each)[0]) for each in known]
+    known = series_in(folder)
+    return [folder] if len(known) == 1 else [Path(each[0]) for each in known]

@@ -39,6 +39,33 @@ def is_series(path: Path) -> bool:
     return name.endswith(SUFFIXES) or (not name.endswith((".nii", ".nii.gz")) and is_dicom(path))
 
 
+def series_in(folder: Path, *, prefix: str = "") -> list[Sequence[str]]:
+    """The files of each DICOM series of a folder, in the order of its slices.
+
+    Raises:
+        InputError: A DICOM file there is damaged; the first that cannot be read is named.
+    """
+    import SimpleITK as sitk  # late: most folders have none
+
+    find = sitk.ImageSeriesReader
+    try:
+        return [find.GetGDCMSeriesFileNames(str(folder), each) for each in find.GetGDCMSeriesIDs(str(folder))]
+    except RuntimeError as error:
+        files = [path for path in sorted(folder.iterdir()) if path.is_file() and is_dicom(path)]
+        bad = next((path.name for path in files if not _has_readable_header(sitk, path)), "one of them")
+        raise InputError(f"{prefix or folder}: its DICOM files cannot be read as series; take {bad} out.") from error
+
+
+def _has_readable_header(sitk: Any, path: Path) -> bool:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return False
+    return True
+
+
 def read_series(path: Path, *, prefix: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Values (X, Y, Z) and the affine (4, 4) to RAS mm.
 
@@ -88,32 +115,21 @@ def _affine_of(image: Any) -> NDArray[np.float64]:
 
 def _read_dicom(sitk: Any, path: Path, prefix: str) -> Any:
     folder = path if os.path.isdir(path) else path.parent
-    known = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    known = series_in(folder, prefix=prefix)
     if os.path.isdir(path):
         if len(known) != 1:
-            files = [
-                os.path.basename(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), each)[0]) for each in known
-            ]
+            files = [os.path.basename(each[0]) for each in known]
             told = f"{len(known)} DICOM series, beginning with {', '.join(files[:4])}" if known else "no DICOM series"
             raise InputError(f"{prefix}: holds {told}; name the folder of one, or one file of the one that is meant.")
-        names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), known[0])
+        names = known[0]
     else:
-        names = _files_of(sitk, path, folder, known)
+        names = next((each for each in known if path.name in map(os.path.basename, each)), [str(path)])
     if len(names) == 1:
         return sitk.ReadImage(names[0])  # several frames in one file, or a slice, which is refused by its shape
     _refuse_uneven(sitk, names, prefix)
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(names)
     return reader.Execute()
-
-
-def _files_of(sitk: Any, path: Path, folder: Path, known: Sequence[str]) -> Sequence[str]:
-    """The files, in order, of the series that a file belongs to."""
-    for series in known:
-        names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series)
-        if any(os.path.basename(name) == path.name for name in names):
-            return names
-    return [str(path)]
 
 
 def _refuse_uneven(sitk: Any, names: Sequence[str], prefix: str) -> None:

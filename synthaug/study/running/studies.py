@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from synthaug.config import Config
 from synthaug.ground.files import content_hash
@@ -84,13 +83,14 @@ class Studies:
 
     def with_synthetic(self, cells: Sequence[Cell]) -> dict[str, Study]:
         """The studies whose pools the cells use, by the axis values that tell them apart."""
-        found: dict[str, tuple[dict[str, Any], Study]] = {}
+        found: dict[str, tuple[list[str], Study]] = {}
         for cell in cells:
             if cell.synthetic_fraction is not None:
                 study = self.of(cell.config)
-                kept = {key: value for key, value in cell.settings.items() if not key.startswith("classifier.")}
+                axes = {key: value for key, value in cell.settings.items() if not key.startswith("classifier.")}
+                kept = [*([cell.name] if cell.name else []), *(f"{key} {value}" for key, value in axes.items())]
                 found.setdefault(cell.pool_id, (kept, study))
-        return {" ".join(f"{key} {value}" for key, value in kept.items()): study for kept, study in found.values()}
+        return {" ".join(kept): study for kept, study in found.values()}
 
     def make_generators(self, cells: Sequence[Cell]) -> None:
         """Train the generators whose pools the cells use and that are not made yet.
