@@ -55,11 +55,11 @@ def test_public_names_that_the_readme_uses_exist():
     assert all(getattr(sa, name) is not None for name in sa.__all__)
 
 
-def patients(folder, images, header):
-    """A manifest of twelve phantoms of 16 x 16 x 8 voxels, or of the shape that the builtin draws."""
+def patients(folder, count, images):
+    """A folder of phantoms with its manifest."""
     folder.mkdir()
-    rows = [header]
-    for number, subject in enumerate(make_subjects(12, 0.5, 5, **images)):
+    rows = ["subject_id,t2w,label,report"]
+    for number, subject in enumerate(make_subjects(count, 0.5, 5, **images)):
         subject["t2w"].save(folder / f"{number}.nii.gz")
         rows.append(f'p{number},{number}.nii.gz,{subject["label"]},"{subject["report"]}"')
     (folder / "manifest.csv").write_text("\n".join(rows))
@@ -67,13 +67,13 @@ def patients(folder, images, header):
 
 
 def test_the_python_snippets_run_one_after_the_other(tmp_path, monkeypatch):
-    """As they stand, but for fewer volumes: the builtin draws a dozen of them a second."""
+    """As they stand, but for fewer volumes, resamples and pairs."""
     monkeypatch.chdir(tmp_path)
     builtin = {"shape": (32, 32, 16), "spacing_mm": (2.5, 2.5, 4.0)}
-    patients(tmp_path / "data", builtin, "subject_id,t2w,label,report")
+    patients(tmp_path / "data", 40, builtin)
     names: dict = {}
     for snippet in blocks("python"):
-        exec(snippet.replace("64", "2"), names)
+        exec(snippet.replace("64", "2").replace("training=train", "training=train, resamples=20, pairs=4"), names)
     assert names["batch"]["t2w"]["data"].shape == (8, 1, 32, 32, 16)
     assert sorted(names["batch"]["label"].tolist()) == [0] * 4 + [1] * 4
     assert len(names["report"].to_frame())
@@ -83,7 +83,7 @@ def test_the_commands_for_own_data_lead_to_a_report(tmp_path, monkeypatch, capsy
     """As they stand, but for shorter trainings."""
     monkeypatch.chdir(tmp_path)
     small = {"shape": (16, 16, 8), "spacing_mm": (5.0, 5.0, 8.0)}
-    folder = patients(tmp_path / "mine", small, "subject_id,t2w,label,report")
+    folder = patients(tmp_path / "mine", 24, small)
     short = {name: STUDY[name] for name in ("generator", "pool", "classifier", "metrics")}
     (tmp_path / "short.yaml").write_text(yaml.safe_dump(short | {"study": {"seeds": [0]}}))
     commands = [shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines()]
