@@ -8,7 +8,8 @@ import pytest
 import yaml
 from tiny_study import STUDY
 
-from synthaug.bench.commands import main, read_config, run_command
+from synthaug.bench.commands import main, run_command
+from synthaug.bench.parsing import read_config
 from synthaug.config import PreprocessConfig
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.survey import survey_manifest
