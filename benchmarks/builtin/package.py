@@ -55,7 +55,7 @@ def main() -> None:
     if config.data.public:
         pipeline.record["patients"] = public_patients(config, len(pipeline.record["patients"]))
     facts: dict[str, Any] = yaml.safe_load(options.facts.read_text()) if options.facts else {}
-    pipeline.record |= {name: facts[name] for name in ("license", "source", "notes") if name in facts}
+    pipeline.record |= {name: facts[name] for name in ("license", "source", "notes", "git_commit") if name in facts}
     figures = json.loads(options.evaluation.read_text()) if options.evaluation else None
     with atomic_folder(folder) as temporary:
         pipeline.save_pretrained(temporary)
