@@ -80,6 +80,7 @@ class Examples:
                 size, mean=settings.sigma_mean, deviation=settings.sigma_deviation, generator=generator
             )
         elif is_maisi_flow(self.pipeline.scheduler):
+            assert self._encoded is not None  # such flows are over an autoencoder's latents
             times = self.pipeline.scheduler.draw_times(size, places_of(self._encoded.shape), generator)
         else:
             times = torch.randint(TRAIN_TIMESTEPS, (size,), generator=generator)
