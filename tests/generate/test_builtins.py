@@ -1,0 +1,53 @@
+"""What ships: weights of a bounded size with licence and figures, which draw what they are asked for."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import synthaug
+from synthaug import CCELLAPipeline
+
+FOLDER = Path(synthaug.__file__).parent / "builtin"
+LIMITS_MB = {"ccella-tiny": 12, "ccella-hippocampus": 20}
+
+
+@pytest.mark.parametrize("name", LIMITS_MB)
+def test_a_builtin_is_small_and_its_card_tells_what_was_measured_of_these_weights(name):
+    folder = FOLDER / name
+    weight = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 1e6
+    assert 1 < weight <= LIMITS_MB[name]
+    record = json.loads((folder / "training.json").read_text())
+    figures = record["evaluation"]["figures"]
+    fingerprint = CCELLAPipeline.from_pretrained(f"builtin/{name}").fingerprint
+    assert figures.get("fingerprint", figures.get("generator")) == fingerprint
+    assert all(patient.startswith("public-") for patient in record["patients"])
+    card = (folder / "README.md").read_text()
+    assert fingerprint in card
+    assert record["evaluation"]["summary"] in card
+
+
+def test_the_hippocampus_tells_licence_and_source_in_card_and_beside_the_weights():
+    folder = FOLDER / "ccella-hippocampus"
+    for text in ((folder / "README.md").read_text(), (folder / "LICENSE.txt").read_text()):
+        assert "CC" in text
+        assert "BY-SA" in text
+        assert "Task04" in text
+    assert "side A" in (folder / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def hippocampus():
+    pipe = CCELLAPipeline.from_pretrained("builtin/ccella-hippocampus")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_typed_sentences_draw_hippocampi_of_the_asked_class(hippocampus):
+    reports = ["Left hippocampus, volume 2200 mm³.", "Right hippocampus 4.1 ml, large."]
+    drawn = hippocampus(reports, seeds=[0, 1], num_inference_steps=4)
+    assert drawn.volumes.shape == (2, 1, 32, 40, 24)
+    assert drawn.class_probabilities.argmax(1).tolist() == [1, 0]  # smaller than the median, and not
+    alone = hippocampus(reports[1:], seeds=[1], num_inference_steps=4)
+    assert torch.equal(alone.volumes[0], drawn.volumes[1])
