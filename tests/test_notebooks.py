@@ -10,7 +10,7 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 NAMES = ["first_steps", "reading_a_study", "training_loop", "your_own_data"]
 LARGEST_KB = 400
 MACHINE = re.compile(
-    r"(?<![\w.:/])/(?:home|root|tmp|opt|usr|var|work|private|Users)/|site-packages|https?://|[Ww]arning"
+    r"(?<![\w.:/])/(?:home|root|tmp|opt|usr|var|work|private|Users)/|site-packages|https?://(?!127\.0\.0\.1:)|[Ww]arning"
 )
 """Absolute paths, hosts and warnings: none of them helps a reader."""
 
