@@ -6,7 +6,7 @@ from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import Diff
 
 CHANNELS = (32, 32, 32, 32)
 SCALE_FACTOR = 0.75
-SHAPE, SPACING_MM = (16, 16, 16), (10.625, 10.625, 5.625)
+SHAPE, SPACING_MM = (16, 16, 32), (10.625, 10.625, 2.8125)
 """Of tiny volumes over the field of view of a prostate; the tiny autoencoder halves each side."""
 
 

@@ -201,14 +201,14 @@ def logit_offsets(
     """
     if config.loss != "logit_adjusted":
         return None
-    counts = torch.tensor(_all_counts("Logit adjustment", classes, class_counts), dtype=torch.float32)
+    counts = torch.tensor(_all_counts("Logits to adjust", classes, class_counts), dtype=torch.float32)
     return (counts / counts.sum()).log()
 
 
 def _all_counts(asker: str, classes: int, class_counts: Mapping[int, int] | None) -> list[int]:
     """Training subjects of each class; InputError where a class has none."""
     if class_counts is None or sorted(class_counts) != list(range(classes)):
-        raise InputError(f"{asker} needs the number of training subjects of {classes} classes.")
+        raise InputError(f"{asker} need the number of training subjects of {classes} classes.")
     return [class_counts[label] for label in range(classes)]
 
 

@@ -22,7 +22,7 @@ class LinearDenoiser(nn.Module):
         >>> linear = LinearDenoiser((1, 2, 1, 1), components=2)
         >>> linear.fit(torch.tensor([[-1.0, -1.0], [1.0, 1.0]]).reshape(2, 1, 2, 1, 1))
         >>> noisy = torch.tensor([[1.0, 1.0], [1.0, -1.0]]).reshape(2, 1, 2, 1, 1)
-        >>> linear(noisy, torch.tensor([1.0, 1.0])).flatten().round(decimals=2).tolist()
+        >>> [round(value, 2) for value in linear(noisy, torch.tensor([1.0, 1.0])).flatten().tolist()]
         [0.66, 0.66, 0.02, -0.02]
     """
 

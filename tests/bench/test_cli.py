@@ -189,7 +189,8 @@ def test_unusable_input_ends_with_one_line_and_nothing_written(data, tmp_path, c
     errors = capsys.readouterr().err
     assert code == 2
     assert message in errors
-    assert len(errors.strip().splitlines()) == 1
+    lines = [line for line in errors.splitlines() if line.strip() and not line.startswith("stage ")]
+    assert len(lines) == 1  # beside the bars that a slow machine shows
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -165,7 +165,7 @@ def test_the_setting_needs_what_finds_the_prostate_and_is_recorded_only_when_set
     plain = sa.PreprocessConfig(spacing_mm=(1, 1, 1), shape=(6, 6, 6), percentiles=(0, 99.5))
     wanted = replace(plain, centre="prostate")
     subjects = [subject(t2w=image(torch.rand(1, 12, 12, 12)))]
-    with pytest.raises(InputError, match=r"centre=synthaug\.models\.taps\.crop_centre"):
+    with pytest.raises(InputError, match=r"centre=synthaug\.models\.extractors\.taps\.crop_centre"):
         sa.preprocess(subjects, wanted, ["t2w"])
     corner = sa.preprocess(subjects, wanted, ["t2w"], centre=lambda image: (2.5, 2.5, 2.5))[0]["t2w"]
     np.testing.assert_allclose(corner.affine[:3, 3], 0)

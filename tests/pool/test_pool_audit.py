@@ -207,7 +207,6 @@ def test_the_bench_tells_the_share_of_planted_copies_until_they_are_dropped(plan
     runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id], "tags.kind = 'study'")
     told = {run.data.metrics["images/copies"] for run in runs}
     assert told == {0, len(marked) / 8}  # without the copies it is another study
-    assert all("images/copies_false_alarms" in run.data.metrics for run in runs)
 
 
 def test_a_study_with_too_few_held_out_patients_says_why_it_tells_no_share(planted, data, tmp_path):

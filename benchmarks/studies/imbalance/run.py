@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from synthaug.bench.commands import read_config
+from synthaug.bench.parsing import read_config
 from synthaug.bench.progress import Bars
 from synthaug.config import Config, ExecutionConfig
 from synthaug.data.reading.manifest import class_counts
