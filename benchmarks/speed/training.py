@@ -169,7 +169,7 @@ def time_ours(subjects: Sequence[tio.Subject], sizes: Sizes) -> tuple[CCELLAPipe
 
 def time_plain(pipeline: CCELLAPipeline, subjects: Sequence[tio.Subject], sizes: Sizes) -> Step:
     """What a step of the plain loop takes, over the networks of ``pipeline``."""
-    denoiser, text_encoder = pipeline.denoiser, pipeline.text_encoder.eval()
+    denoiser, text_encoder = pipeline.denoiser.requires_grad_(True), pipeline.text_encoder.eval()
     training, config = sizes.generator.training, sizes.generator
     scheduler = training_scheduler(config.process)
     objective = DiffusionObjective(denoiser, None, scheduler, config.class_loss_weight).train()
