@@ -1,10 +1,14 @@
 """``synthaug check``: everything is read, every problem is told, and what it proposes can be run."""
 
+from pathlib import Path
+
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import yaml
 from dicom_files import VALUES, write_series
+from tiny_study import STUDY
 
 from synthaug.bench.check import check_data
 from synthaug.bench.commands import main
@@ -14,6 +18,7 @@ from synthaug.data.reading.plan import COARSEST, plan_grid, propose_grid
 from synthaug.data.reading.survey import Look, survey_manifest
 from synthaug.ground.errors import InputError
 from synthaug.statistics.detectable import planned_difference, seen_difference
+from synthaug.study.records import read_summary
 from synthaug.study.stages.cohort import load_subjects
 
 
@@ -191,3 +196,31 @@ def test_the_difference_that_can_be_shown_falls_with_the_root_of_the_patients():
     assert few / many == pytest.approx(10, rel=0.05)
     # An interval of +-1.96 standard errors: 2.80 of them come out clear with 80 % chance.
     assert seen_difference(-1.96, 1.96, confidence=0.95) == pytest.approx(2.80, abs=0.01)
+
+
+def test_dicom_of_another_maker_goes_from_a_folder_to_a_report_in_three_commands(tmp_path, capsys):
+    """A CT that comes with pydicom, as twelve patients: headers of its scanner, other voxels, written by pydicom."""
+    shipped = Path(pydicom.__file__).parent / "data/test_files/dicomdirtests/98892001/CT5N"
+    for number in range(12):
+        (tmp_path / f"ward/patient{number}").mkdir(parents=True)
+        for path in shipped.iterdir():
+            file, draw = pydicom.dcmread(path), np.random.default_rng([number, int(path.name)])
+            changed = file.pixel_array + draw.integers(0, 60, file.pixel_array.shape)
+            file.PixelData = changed.astype(file.pixel_array.dtype).tobytes()
+            file.SeriesInstanceUID = f"1.2.3.{number}"
+            file.save_as(tmp_path / f"ward/patient{number}" / path.name)
+    config, out, manifest = tmp_path / "config.yaml", tmp_path / "run", tmp_path / "ward/manifest.csv"
+    assert check(tmp_path / "ward", "--out", config) == 2
+    header, *rows = manifest.read_text().splitlines()
+    assert len(rows) == 12
+    manifest.write_text("\n".join([header, *(f"{row}{number % 2}" for number, row in enumerate(rows))]))
+    assert check(tmp_path / "ward", "--out", config) == 0
+    assert "too few" in capsys.readouterr().out
+    tiny = tmp_path / "tiny.yaml"
+    tiny.write_text(yaml.safe_dump({name: STUDY[name] for name in ("generator", "pool", "classifier", "metrics")}))
+    words = ["bench", "--preset", "cpu", "--config", str(config), "--config", str(tiny), "--out", str(out)]
+    words += ["--study.seeds", "[0]", "--metrics.realism", "off"]
+    assert main(words) == 0
+    assert main(["report", "--out", str(out)]) == 0
+    assert str(out / "report.html") in capsys.readouterr().out
+    assert {arm.n_test for arm in read_summary(out).arms} == {4}
