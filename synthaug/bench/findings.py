@@ -13,9 +13,9 @@ SHOWN = 40
 
 def describe(found: Survey) -> list[str]:
     """What was read: rows, classes, patients, and what the images look like."""
-    names = found.classes or tuple(str(number) for number in found.counts)
+    names = {number: name for number, name in enumerate(found.classes) if name != str(number)}
     classes = ", ".join(
-        f"{number} = {names[number] if number < len(names) else number}: {count} subjects of "
+        f"{number}{f' = {names[number]}' if number in names else ''}: {count} subjects of "
         f"{found.patients.get(number, 0)} patients"
         for number, count in found.counts.items()
     )
