@@ -35,18 +35,15 @@ def denoise(
         conditions: Its other arguments.
     """
     told = told_time(scheduler, deviations, time)
-    linear = denoiser.linear if conditions.get("level", 0) == 0 else None
-    if linear is not None:
-        first_guess = linear(latents, time)
-        conditions["guide"] = first_guess / edm.SIGMA_DATA
-        inward = edm.preconditioning(time.float())[2].view(-1, 1, 1, 1, 1)
-        answer = denoiser((inward * latents).to(denoiser.dtype), told, **conditions)
-        return first_guess + linear.error(time) * answer.float()
     if not is_edm(scheduler) and not len(deviations):
         return denoiser(latents.to(denoiser.dtype), told, **conditions).float()
     inward, skip, outward = coefficients(scheduler, deviations, time)
+    guess, linear = skip * latents, denoiser.linear
+    if linear is not None and conditions.get("level", 0) == 0:
+        guess, outward = linear(latents, time), linear.error(time)
+        conditions["guide"] = guess / edm.SIGMA_DATA
     answer = denoiser((inward * latents).to(denoiser.dtype), told, **conditions)
-    return skip * latents + outward * answer.float()
+    return guess + outward * answer.float()
 
 
 def told_time(scheduler: SchedulerMixin, deviations: Sequence[float], time: torch.Tensor) -> torch.Tensor:

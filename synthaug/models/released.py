@@ -90,12 +90,16 @@ def released_denoiser(
     sizes["classes"] = sizes["classes"] or classes
     denoiser = CCELLADenoiser(variant=variant, **sizes)
     load_strictly(denoiser, state, source=str(path))
-    facts = {
+    return denoiser.eval(), facts_of(checkpoint)
+
+
+def facts_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What a published checkpoint of a U-Net says beside its weights."""
+    return {
         "scale_factor": float(checkpoint["scale_factor"]),
         "num_train_timesteps": int(checkpoint.get("num_train_timesteps", 1000)),
         "epoch": int(checkpoint.get("epoch", 0)),
     }
-    return denoiser.eval(), facts
 
 
 def released_autoencoder(

@@ -1,10 +1,6 @@
 """Other people's loops: every subject as often as the strategy says, epochs differ, workers differ, resume is exact."""
 
 import json
-import multiprocessing
-import os
-import socket
-import traceback
 import warnings
 from collections import Counter
 
@@ -14,10 +10,10 @@ import monai.data
 import pytest
 import pytorch_lightning as lightning
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from small_pool import build_pool
 from torch import distributed, nn
 from torch.utils.data import DataLoader
+from two_processes import in_two_processes
 
 from synthaug.augment.batches import ShuffledSampler
 from synthaug.augment.monai_transform import SyntheticAugmentd
@@ -223,34 +219,6 @@ def test_ignite_reaches_every_epoch(name, sampler, tiny_subjects):
 
 
 # --- two processes
-
-
-def in_two_processes(work, *arguments):
-    """Run ``work(rank, *arguments)`` in two forked processes that speak over gloo; returns what each returned."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    context = multiprocessing.get_context("fork")
-    answers = context.SimpleQueue()
-
-    def run(rank):
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "RANK": str(rank)}
-        os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
-        AcceleratorState._reset_state(True)
-        GradientState._reset_state()
-        try:
-            answers.put((rank, work(rank, *arguments)))
-        except Exception:
-            answers.put((rank, traceback.format_exc()))
-
-    children = [context.Process(target=run, args=(rank,)) for rank in range(2)]
-    for child in children:
-        child.start()
-    found = dict(answers.get() for _ in children)
-    for child in children:
-        child.join(timeout=60)
-    assert not any(isinstance(answer, str) for answer in found.values()), found
-    return [found[rank] for rank in range(2)]
 
 
 def together(ranks):

@@ -2,17 +2,12 @@
 
 import copy
 import json
-import multiprocessing
-import os
-import socket
-import traceback
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import torch
 import torchio as tio
-from accelerate.state import AcceleratorState, GradientState
 from conftest import (
     IMAGES,
     TINY_AUTOENCODER,
@@ -20,6 +15,7 @@ from conftest import (
     tiny_cascade_config,
     tiny_generator_config,
 )
+from two_processes import in_two_processes
 
 from synthaug.config import LevelConfig, TrainingConfig
 from synthaug.data.preprocess import preprocess
@@ -306,34 +302,6 @@ def test_a_broken_record_of_precision_is_refused(tmp_path):
 
 
 # --- two processes
-
-
-def in_two_processes(work):
-    """Run ``work(rank)`` in two forked processes that speak over gloo; returns what each returned."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    context = multiprocessing.get_context("fork")
-    answers = context.SimpleQueue()
-
-    def run(rank):
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "RANK": str(rank)}
-        os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
-        AcceleratorState._reset_state(True)
-        GradientState._reset_state()
-        try:
-            answers.put((rank, work(rank)))
-        except Exception:
-            answers.put((rank, traceback.format_exc()))
-
-    children = [context.Process(target=run, args=(rank,)) for rank in range(2)]
-    for child in children:
-        child.start()
-    found = dict(answers.get() for _ in children)
-    for child in children:
-        child.join(timeout=60)
-    assert not any(isinstance(answer, str) for answer in found.values()), found
-    return [found[rank] for rank in range(2)]
 
 
 def test_two_processes_train_as_one_at_the_same_global_batch(trainer, unbroken, monkeypatch):

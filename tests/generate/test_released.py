@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
+from nv_generate_files import make_vae
 from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
 import synthaug as sa
@@ -55,25 +55,6 @@ def write_unet(path, denoiser, **changes):
     }
     torch.save(checkpoint | changes, path)
     return str(path)
-
-
-def make_vae():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(4)
-        return AutoencoderKlMaisi(
-            spatial_dims=3,
-            in_channels=1,
-            out_channels=1,
-            num_channels=(8, 16),
-            latent_channels=4,
-            num_res_blocks=(2, 2),
-            attention_levels=(False, False),
-            norm_num_groups=4,
-            norm_eps=1e-6,
-            use_convtranspose=False,
-            num_splits=1,
-            norm_float16=False,
-        ).eval()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from synthaug.ground.errors import InputError
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.nvgenerate.growth import ORIGINAL
 from synthaug.models.pretrained import load_strictly
-from synthaug.models.released import bare_state, denoiser_sizes, read_checkpoint
+from synthaug.models.released import bare_state, denoiser_sizes, facts_of, read_checkpoint
 
 ModelName = Literal["rflow-mr", "rflow-mr-brain", "rflow-ct"]
 MODALITIES = {
@@ -123,9 +123,4 @@ def nv_generate_denoiser(
     kept = {name: sizes[name] for name in ("latent_channels", "unet_size")}
     denoiser = CCELLADenoiser(variant=ORIGINAL, modalities=len(labels), modality=label, **kept)
     load_strictly(denoiser, state, source=str(path))
-    facts = {
-        "scale_factor": float(checkpoint["scale_factor"]),
-        "num_train_timesteps": int(checkpoint.get("num_train_timesteps", 1000)),
-        "epoch": int(checkpoint.get("epoch", 0)),
-    }
-    return denoiser.eval(), facts
+    return denoiser.eval(), facts_of(checkpoint)
