@@ -67,9 +67,9 @@ class Chromium:
 
     async def _connect(self, port_file: Path) -> None:
         async with asyncio.timeout(SECONDS):
-            while not port_file.is_file() or len(port_file.read_text().splitlines()) < 2:
+            while not port_file.is_file() or len(port_file.read_text(encoding="utf-8").splitlines()) < 2:
                 await asyncio.sleep(0.05)
-            port = port_file.read_text().splitlines()[0]
+            port = port_file.read_text(encoding="utf-8").splitlines()[0]
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as found:
                 (tab,) = [each for each in json.load(found) if each["type"] == "page"]
             self._socket = await websocket_connect(tab["webSocketDebuggerUrl"], max_message_size=2**28)

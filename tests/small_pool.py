@@ -34,9 +34,9 @@ def plant(pool: SyntheticPool, entry: dict, volume: torch.Tensor) -> None:
     nibabel.save(nibabel.Nifti1Image(volume[0].numpy(), image.affine, image.header), path)
     manifest = pool.path / "manifest.jsonl"
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    lines = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
     lines = [line | {"sha256": {"t2w": sha256}} if line["id"] == entry["id"] else line for line in lines]
-    manifest.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
+    manifest.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines), encoding="utf-8")
 
 
 def imbalanced(subjects: list[tio.Subject]) -> list[tio.Subject]:

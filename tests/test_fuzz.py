@@ -146,15 +146,15 @@ def data(tmp_path_factory):
         nibabel.save(nibabel.Nifti1Image(voxels, np.diag([5, 5, 8, 1])), folder / name)
         lines.append(f'"s{number}",p{number},{name},{number % 2},"Lesion, {number} mm.",{50 + number}')
         parts.append(f"s{number},p{number},{('train', 'train', 'val', 'test')[number // 4]}")
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
-    (folder / "split.csv").write_text("\n".join(parts) + "\n")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "split.csv").write_text("\n".join(parts) + "\n", encoding="utf-8")
     return folder
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz-settings")
-    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY), encoding="utf-8")
     return folder
 
 
@@ -178,7 +178,7 @@ def listing(folder: Path) -> list[tuple[str, int]]:
 
 def room() -> int:
     """Bytes of addresses that the process may have."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     return pages * resource.getpagesize() + MOST_MEMORY
 
 
@@ -281,7 +281,7 @@ def run_bench(folder: Path, said: Path) -> int:
     if not child:
         code = 99
         try:
-            with said.open("w") as stream:
+            with said.open("w", encoding="utf-8") as stream:
                 os.dup2(stream.fileno(), 1)
                 os.dup2(stream.fileno(), 2)
                 sys.stdout = sys.stderr = stream
@@ -297,14 +297,14 @@ def through_the_command_line(data: Path, tmp_path: Path, seed: int) -> None:
     folder = tmp_path / f"{seed}"
     shutil.copytree(data, folder)
     content = STUDY | {"data": {"root": str(folder), "report": "report"}, "split": {"file": str(folder / "split.csv")}}
-    (folder / "study.yaml").write_text(yaml.safe_dump(content))
-    (folder / "out").write_text("a file, where nothing can be written")
+    (folder / "study.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    (folder / "out").write_text("a file, where nothing can be written", encoding="utf-8")
     target = folder / ["manifest.csv", "2.nii", "study.yaml", "split.csv"][seed % 4]
     if seed >= 0:
         target.write_bytes(damaged(target.read_bytes(), target.name, random.Random(BEGIN + seed)))
     before = listing(folder)
     code = run_bench(folder, tmp_path / f"{seed}.log")
-    said = (tmp_path / f"{seed}.log").read_text()
+    said = (tmp_path / f"{seed}.log").read_text(encoding="utf-8")
     errors = [line for line in said.splitlines() if line.startswith("synthaug")]
     assert (code, len(errors)) == (2, 1), (seed, said)
     assert "Traceback" not in said

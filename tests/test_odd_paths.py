@@ -13,7 +13,7 @@ ODD = {"too long": "i" * 5000, "with NUL": "a\0b", "absent": "absent", "a file":
 
 @pytest.fixture
 def odd(tmp_path, request):
-    (tmp_path / "file").write_text("x")
+    (tmp_path / "file").write_text("x", encoding="utf-8")
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     return str(tmp_path / ODD[request.param])
 
@@ -31,10 +31,10 @@ def test_a_folder_that_cannot_be_read_is_an_input_error(odd, tmp_path):
 def test_a_folder_that_holds_itself_is_looked_through_once(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
-    (data / "file").write_text("x")
+    (data / "file").write_text("x", encoding="utf-8")
     before = inputs_of(Config(data=DataConfig(root=str(data))), tmp_path / "out")
     for n in range(3):  # 3 links over 40 levels: a walk that follows them all does not end
         (data / f"again{n}").symlink_to(data)
     assert inputs_of(Config(data=DataConfig(root=str(data))), tmp_path / "out") == before
-    (data / "other").write_text("y")
+    (data / "other").write_text("y", encoding="utf-8")
     assert inputs_of(Config(data=DataConfig(root=str(data))), tmp_path / "out") != before

@@ -38,7 +38,7 @@ except sa.InputError as error:
 
 
 def test_the_three_lists_of_names_are_one():
-    tree = ast.parse(Path(sa.__file__).read_text())
+    tree = ast.parse(Path(sa.__file__).read_text(encoding="utf-8"))
     typed = {
         alias.asname: (node.module, alias.name)
         for block in tree.body
@@ -59,14 +59,15 @@ def test_names_are_seen_without_importing_torch():
 
 
 def test_a_script_with_public_names_is_typed(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
     # Libraries are passed over: the script's own calls are what is checked.
     skipped = "torch.*,torchio.*,monai.*,diffusers.*,transformers.*,pandas.*,sklearn.*,scipy.*,mlflow.*,accelerate.*"
     (tmp_path / "mypy.ini").write_text(
         f"[mypy]\nmypy_path = {ROOT}\n[mypy-synthaug.*]\nfollow_imports = silent\n[mypy-{skipped},numpy.*,nibabel.*]\n"
-        "follow_imports = skip\n"
+        "follow_imports = skip\n",
+        encoding="utf-8",
     )
-    (tmp_path / "wrong.py").write_text(SCRIPT.replace('images=["t2w"]', "images=3"))
+    (tmp_path / "wrong.py").write_text(SCRIPT.replace('images=["t2w"]', "images=3"), encoding="utf-8")
     words = ["--strict", "--cache-dir", str(tmp_path / "cache"), "script.py", "wrong.py"]
     command = [sys.executable, "-m", "mypy", *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
@@ -87,10 +88,10 @@ def test_a_study_is_read_back_and_shows_itself():
 
 
 def test_settings_are_loaded_from_files_over_a_preset(tmp_path):
-    (tmp_path / "mine.yaml").write_text("study: {seeds: [5]}\n")
+    (tmp_path / "mine.yaml").write_text("study: {seeds: [5]}\n", encoding="utf-8")
     config = sa.load_config(tmp_path / "mine.yaml", preset="cpu")
     assert (config.study.seeds, config.study.name) == ([5], "cpu")
-    (tmp_path / "mine.yaml").write_text("study: {seed: [5]}\n")
+    (tmp_path / "mine.yaml").write_text("study: {seed: [5]}\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"mine.yaml: .*study\.seed"):
         sa.load_config(tmp_path / "mine.yaml")
 

@@ -62,7 +62,7 @@ def patients(folder, count, images):
     for number, subject in enumerate(make_subjects(count, 0.5, 5, **images)):
         subject["t2w"].save(folder / f"{number}.nii.gz")
         rows.append(f'p{number},{number}.nii.gz,{subject["label"]},"{subject["report"]}"')
-    (folder / "manifest.csv").write_text("\n".join(rows))
+    (folder / "manifest.csv").write_text("\n".join(rows), encoding="utf-8")
     return folder
 
 
@@ -85,7 +85,7 @@ def test_the_commands_for_own_data_lead_to_a_report(tmp_path, monkeypatch, capsy
     small = {"shape": (16, 16, 8), "spacing_mm": (5.0, 5.0, 8.0)}
     folder = patients(tmp_path / "mine", 24, small)
     short = {name: STUDY[name] for name in ("generator", "pool", "classifier", "metrics")}
-    (tmp_path / "short.yaml").write_text(yaml.safe_dump(short | {"study": {"seeds": [0]}}))
+    (tmp_path / "short.yaml").write_text(yaml.safe_dump(short | {"study": {"seeds": [0]}}), encoding="utf-8")
     commands = [shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines()]
     ours = [words[1:] for words in commands if words[:1] == ["synthaug"]]
     assert [words[0] for words in ours] == ["check", "bench", "report"]

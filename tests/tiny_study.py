@@ -43,7 +43,7 @@ STUDY = {
 def bench(out: Path, *options: str) -> int:
     """Run the study in this process; returns the exit code."""
     config = out.with_suffix(".yaml")
-    config.write_text(yaml.safe_dump(STUDY))
+    config.write_text(yaml.safe_dump(STUDY), encoding="utf-8")
     return run_command("bench", ["--config", str(config), "--out", str(out), *options])
 
 
@@ -63,12 +63,16 @@ def forked(out: Path, *options: str) -> multiprocessing.Process:
 
 def found(out: Path) -> dict:
     """All that a study found, but for seconds, dates and places."""
-    records = {path.stem: json.loads(path.read_text()) for path in out.glob("cells/*.json")}
+    records = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in out.glob("cells/*.json")}
     for record in records.values():
         del record["seconds"]
     with (out / "results.csv").open() as stream:
         rows = [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(stream)]
-    return {"summary": json.loads((out / "summary.json").read_text()), "results": rows, "records": records}
+    return {
+        "summary": json.loads((out / "summary.json").read_text(encoding="utf-8")),
+        "results": rows,
+        "records": records,
+    }
 
 
 def without_cells(finished: Path, out: Path) -> Path:

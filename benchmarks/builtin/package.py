@@ -50,13 +50,13 @@ def main() -> None:
     if pipeline.familiarity is None:  # trained by a version that did not keep what its reports look like
         reports = training_reports(read_config(["--config", str(options.config)]))
         pipeline.familiarity = Familiarity.fit(pipeline.text_encoder, pipeline.tokenizer, reports)
-    pipeline.record["recipe"] = options.config.read_text()
+    pipeline.record["recipe"] = options.config.read_text(encoding="utf-8")
     config = read_config(["--config", str(options.config)])
     if config.data.public:
         pipeline.record["patients"] = public_patients(config, len(pipeline.record["patients"]))
-    facts: dict[str, Any] = yaml.safe_load(options.facts.read_text()) if options.facts else {}
+    facts: dict[str, Any] = yaml.safe_load(options.facts.read_text(encoding="utf-8")) if options.facts else {}
     pipeline.record |= {name: facts[name] for name in ("license", "source", "notes", "git_commit") if name in facts}
-    figures = json.loads(options.evaluation.read_text()) if options.evaluation else None
+    figures = json.loads(options.evaluation.read_text(encoding="utf-8")) if options.evaluation else None
     with atomic_folder(folder) as temporary:
         pipeline.save_pretrained(temporary)
         shipped = CCELLAPipeline.from_pretrained(temporary)
@@ -68,7 +68,7 @@ def main() -> None:
             shipped.record["evaluation"] = {"summary": told, "figures": figures}
         shipped.save_card(temporary)
         if "notice" in facts:
-            (temporary / NOTICE).write_text(facts["notice"])
+            (temporary / NOTICE).write_text(facts["notice"], encoding="utf-8")
         weight, limit = sum(path.stat().st_size for path in temporary.rglob("*.safetensors")) / 1e6, LIMIT_MB
         if weight > facts.get("limit_mb", limit):
             raise SystemExit(f"{weight:.2f} MB of weights; this builtin may weigh {facts.get('limit_mb', limit):g} MB.")

@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     card = torch.cuda.get_device_name() if DEVICE == "cuda" else "no card"
     told = json.dumps({"card": card, "torch": torch.__version__, "found": found})
     if asked.out:
-        asked.out.write_text(told + "\n")
+        asked.out.write_text(told + "\n", encoding="utf-8")
     print(told)
 
 

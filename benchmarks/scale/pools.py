@@ -70,7 +70,7 @@ def write_lines(folder: Path, entries: int) -> Path:
 def write_index(lines: Path, path: Path) -> float:
     """The same entries in SQLite; returns the seconds that it took."""
     started = time.process_time()
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection, lines.open() as stream:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection, lines.open(encoding="utf-8") as stream:
         connection.execute("create table entries (label integer, place integer, line text, primary key (label, place))")
         rows = ((number % 2, number // 2, line) for number, line in enumerate(stream))
         connection.executemany("insert into entries values (?, ?, ?)", rows)

@@ -202,7 +202,7 @@ def measure_plan(pool: sa.SyntheticPool, *, subjects: int, epochs: int) -> dict[
 
 def resident_mb() -> float:
     """This process's memory that is in RAM."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 

@@ -59,7 +59,7 @@ def first_line(source: Path, words: Sequence[str]) -> tuple[float, float]:
         assert process.stdout is not None
         process.stdout.read(1)
         waited = time.perf_counter() - started
-        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         process.kill()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), waited
 

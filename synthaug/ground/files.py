@@ -45,7 +45,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         >>> target = Path(tempfile.mkdtemp()) / "note.txt"
         >>> with atomic_path(target) as temporary:
         ...     _ = temporary.write_text("whole")
-        >>> target.read_text()
+        >>> target.read_text(encoding="utf-8")
         'whole'
     """
     with _told(path):
@@ -68,7 +68,7 @@ def _machine() -> str:
     """Eight hex digits that name the machine, or the container, since it was started."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):  # where there is no /proc the host's name has to do
-        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8"), os.readlink("/proc/self/ns/pid")]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:8]
 
 

@@ -23,6 +23,6 @@ def try_lock(stream: IO) -> bool:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a file, which is made where it is missing; whoever holds it is waited for."""
-    with path.open("a") as stream:
+    with path.open("a", encoding="utf-8") as stream:
         filelock.lock_descriptor(stream.fileno(), poll_interval=POLL_SECONDS)
         yield

@@ -170,7 +170,7 @@ def _taken_over(path: Path, stale: TextIO) -> TextIO:
         if try_lock(guard) and is_stale(stale) and _is_there(stale):
             path.unlink(missing_ok=True)
     stale.close()
-    return path.open("a")
+    return path.open("a", encoding="utf-8")
 
 
 def _is_there(stream: TextIO) -> bool:

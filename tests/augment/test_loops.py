@@ -176,7 +176,9 @@ class Watching(lightning.LightningModule):
 
     def on_train_end(self):
         if self.folder:
-            (self.folder / f"lightning-{self.global_rank}.json").write_text(json.dumps(list(self.epochs.values())))
+            (self.folder / f"lightning-{self.global_rank}.json").write_text(
+                json.dumps(list(self.epochs.values())), encoding="utf-8"
+            )
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
@@ -307,7 +309,7 @@ def fitted_by_lightning(rank, subjects, pool, folder):
 
 def test_lightning_in_two_processes_deals_the_epoch_out(tiny_subjects, pool, tmp_path):
     in_two_processes(fitted_by_lightning, tiny_subjects, pool, tmp_path)
-    ranks = [json.loads((tmp_path / f"lightning-{rank}.json").read_text()) for rank in range(2)]
+    ranks = [json.loads((tmp_path / f"lightning-{rank}.json").read_text(encoding="utf-8")) for rank in range(2)]
     epochs = [[tuple(name) for name in epoch] for epoch in together(ranks)]
     require_exact(epochs, tiny_subjects)
 

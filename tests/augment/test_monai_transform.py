@@ -158,7 +158,7 @@ def test_the_array_twin_replaces_all_channels_by_those_of_one_volume(tmp_path):
             values = np.random.default_rng([number, len(name), ord(name[0])]).random((16, 16, 8), dtype=np.float32)
             nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / f"{name}{number}.nii")
         rows.append(f"adc{number}.nii,t2w{number}.nii,{number % 2}")
-    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    (tmp_path / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
     grid = PreprocessConfig(shape=(16, 16, 8), spacing_mm=(1, 1, 1))
     source = adopt_pool(tmp_path, tmp_path / "labels.csv", tmp_path / "pool", grid, images=["t2w", "adc"])
     real = torch.rand(2, 16, 16, 8)

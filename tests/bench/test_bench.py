@@ -60,7 +60,7 @@ TINY = {
 @pytest.fixture(scope="module")
 def config_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    path.write_text(yaml.safe_dump(TINY))
+    path.write_text(yaml.safe_dump(TINY), encoding="utf-8")
     return path
 
 
@@ -95,7 +95,7 @@ def test_numbers_of_subjects_are_those_of_the_regime(finished):
 
 
 def test_summary_holds_intervals_contrasts_floor_and_verdict(finished):
-    summary = json.loads((finished / "summary.json").read_text())
+    summary = json.loads((finished / "summary.json").read_text(encoding="utf-8"))
     assert summary["cells"] == 6
     assert summary["failed"] == []
     for regime in summary["regimes"]:
@@ -124,8 +124,8 @@ def test_the_saved_config_is_the_study_again(finished, config_file, capsys):
 
 
 def test_report_is_one_file_that_needs_no_network_and_carries_the_verdict(finished):
-    page = (finished / "report.html").read_text()
-    verdict = json.loads((finished / "summary.json").read_text())["verdict"]
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    verdict = json.loads((finished / "summary.json").read_text(encoding="utf-8"))["verdict"]
     assert verdict in html.unescape(page)
     assert page.count("data:image/") == 2 + 2 + 5 + 2 + 1  # effect and AUROC in two layouts; the viewer's address
     assert "http://" not in page
@@ -190,18 +190,18 @@ def test_a_killed_study_continues_to_the_same_results(finished, config_file, tmp
 
 
 def test_a_failed_cell_is_reported_and_the_rest_goes_on(finished, config_file, capsys):
-    records = {path: json.loads(path.read_text()) for path in finished.glob("cells/*.json")}
+    records = {path: json.loads(path.read_text(encoding="utf-8")) for path in finished.glob("cells/*.json")}
     [broken] = [path for path, told in records.items() if (told["regime"], told["seed"]) == ("synthetic", 1)]
-    whole = broken.read_text()
-    broken.write_text("{")
+    whole = broken.read_text(encoding="utf-8")
+    broken.write_text("{", encoding="utf-8")
     (finished / "finished.json").unlink()
     assert run_command("bench", ["--config", str(config_file), "--out", str(finished)]) == 1
     assert f"failed: synthetic seed 1: {broken}: not valid JSON" in capsys.readouterr().err
-    summary = json.loads((finished / "summary.json").read_text())
+    summary = json.loads((finished / "summary.json").read_text(encoding="utf-8"))
     assert summary["cells"] == 5
     assert [cell["regime"] for cell in summary["failed"]] == ["synthetic"]
-    assert "not valid JSON" in (finished / "report.html").read_text()
-    broken.write_text(whole)
+    assert "not valid JSON" in (finished / "report.html").read_text(encoding="utf-8")
+    broken.write_text(whole, encoding="utf-8")
     assert run_command("bench", ["--config", str(config_file), "--out", str(finished)]) == 0
 
 
@@ -239,7 +239,7 @@ def test_a_pool_without_its_copies_is_another_pool_in_the_same_folder(finished, 
     whole = make_pool(before)
     volumes = [entry["id"] for label in whole.classes for entry in whole.entries(label)]
     record = {"dropped": True, "volumes": {name: {"copy": name == volumes[0]} for name in volumes}}
-    (tmp_path / made.name / "audit.json").write_text(json.dumps(record))
+    (tmp_path / made.name / "audit.json").write_text(json.dumps(record), encoding="utf-8")
     after = Study.read(config, tmp_path, lambda name, total: lambda *_: None)
     assert after.identify_pool() != before.pool_identity  # no cell of the whole pool is taken for one of this
     pool = make_pool(after)
@@ -271,7 +271,7 @@ def test_a_study_goes_on_from_a_generator_that_saw_none_of_its_own_held_out_pati
     others = tmp_path / "others"
     assert run_command("train-ldm", [*arguments, "--data.phantom.seed", "5", "--out", str(others)]) == 0
     [made] = others.glob("generator-*[0-9a-f]")
-    theirs, ours = (json.loads((folder / "training.json").read_text()) for folder in (generator, made))
+    theirs, ours = (json.loads((folder / "training.json").read_text(encoding="utf-8")) for folder in (generator, made))
     assert set(theirs["patients"]) < set(ours["patients"])
     assert not list(others.glob("autoencoder-*"))
     capsys.readouterr()
@@ -310,7 +310,10 @@ def grid(config_file, tmp_path_factory):
 
 
 def test_every_training_set_has_a_generator_that_saw_just_its_patients(grid):
-    trained = {frozenset(json.loads(path.read_text())["patients"]) for path in grid.glob("generator-*/training.json")}
+    trained = {
+        frozenset(json.loads(path.read_text(encoding="utf-8"))["patients"])
+        for path in grid.glob("generator-*/training.json")
+    }
     splits = [list(csv.DictReader(path.open())) for path in sorted(grid.glob("split*.csv"))]
     assert len(splits) == 4
     parts = [
@@ -328,7 +331,7 @@ def test_cells_of_a_grid_become_arms_with_splits_as_repeats(grid):
     rows = results(grid)
     assert len(rows) == 16
     assert {(row["split.train"], row["n_train"]) for row in rows} == {("1", "17"), ("8", "8")}
-    summary = json.loads((grid / "summary.json").read_text())
+    summary = json.loads((grid / "summary.json").read_text(encoding="utf-8"))
     assert [row["regime"] for row in summary["regimes"]] == [
         f"{regime} train {train} balance {balance}"
         for train in (1, 8)
@@ -341,7 +344,7 @@ def test_cells_of_a_grid_become_arms_with_splits_as_repeats(grid):
     assert {row["n_train"] for row in auroc} == {17, 8}
     assert len({row["source"] for row in summary["image_metrics"]}) == 4
     assert summary["answer"]["compared"] > 1
-    records = [json.loads(path.read_text()) for path in grid.glob("cells/*.json")]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in grid.glob("cells/*.json")]
     for record in records:
         assert record["temperature"] > 0
         assert {"ece", "brier_calibrated", "ece_calibrated"} <= set(record["metrics"])
@@ -353,7 +356,7 @@ def test_a_study_of_real_data_alone_trains_no_generator(config_file, tmp_path):
     arguments = ["--config", str(config_file), "--out", str(out), "--study.regimes", "[real]", "--study.seeds", "[0]"]
     assert run_command("bench", [*arguments, "--study.axes", '{"classifier.augment": [true, false]}']) == 0
     assert not list(out.glob("generator-*[0-9a-f]"))
-    summary = json.loads((out / "summary.json").read_text())
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert {row["contrast"] for row in summary["contrasts"]} == {"real augment False - real augment True"}
     assert summary["image_metrics"] == []
     assert (out / "report.html").is_file()

@@ -38,7 +38,7 @@ def data(tmp_path):
     for number in range(12):
         save(tmp_path / f"data/images/{number}.nii", volume(number))
         rows.append(f"s{number},p{number},images/{number}.nii,{('benign', 'malignant')[number % 2]},Text {number}.")
-    (tmp_path / "data/manifest.csv").write_text("\n".join(rows))
+    (tmp_path / "data/manifest.csv").write_text("\n".join(rows), encoding="utf-8")
     return tmp_path / "data"
 
 
@@ -57,18 +57,18 @@ def test_what_it_proposes_is_a_config_that_runs(data, tmp_path, capsys):
     assert config.data.report == "report"
     assert config.generator.variant == "ccella"
     assert (config.preprocess.shape, config.preprocess.spacing_mm) == ((24, 24, 16), (1.0, 1.0, 2.0))
-    assert yaml.safe_load(target.read_text())["data"]["root"] == str(data)
+    assert yaml.safe_load(target.read_text(encoding="utf-8"))["data"]["root"] == str(data)
     assert check(data, "--out", target) == 0  # its own config may be written anew
-    target.write_text("study: {}")
+    target.write_text("study: {}", encoding="utf-8")
     assert check(data, "--out", target) == 2
-    assert target.read_text() == "study: {}"
+    assert target.read_text(encoding="utf-8") == "study: {}"
 
 
 def test_every_problem_is_told_by_file_and_row(data, tmp_path, capsys):
     (data / "images/3.nii").unlink()
     save(data / "images/5.nii", np.full((8, 8, 8), np.nan, np.float32))
-    text = (data / "manifest.csv").read_text().replace("images/7.nii,malignant", "images/7.nii,1|0")
-    (data / "manifest.csv").write_text(text)
+    text = (data / "manifest.csv").read_text(encoding="utf-8").replace("images/7.nii,malignant", "images/7.nii,1|0")
+    (data / "manifest.csv").write_text(text, encoding="utf-8")
     found = survey_manifest(data / "manifest.csv", classes=["benign", "malignant"])
     assert [(each.row, each.file) for each in found.problems] == [
         (5, "images/3.nii"),
@@ -94,13 +94,13 @@ def test_a_folder_of_dicom_gets_a_manifest_and_then_a_config(tmp_path, capsys):
         for place, name in enumerate(("adc", "t2w")):
             write_series(folder / f"p{number}" / name, values + 50 * place, uid=f"1.2.3.{number}.{place}")
     assert check(folder, "--out", tmp_path / "config.yaml") == 2
-    header, first, *_ = (folder / "manifest.csv").read_text().splitlines()
+    header, first, *_ = (folder / "manifest.csv").read_text(encoding="utf-8").splitlines()
     assert header == "subject_id,patient_id,adc,t2w,label"
     assert first == "p0,p0,p0/adc,p0/t2w,"
     assert "no row has a class" in capsys.readouterr().out
-    lines = (folder / "manifest.csv").read_text().splitlines()
+    lines = (folder / "manifest.csv").read_text(encoding="utf-8").splitlines()
     lines[1:] = [f"{line}{number % 2}" for number, line in enumerate(lines[1:])]
-    (folder / "manifest.csv").write_text("\n".join(lines))
+    (folder / "manifest.csv").write_text("\n".join(lines), encoding="utf-8")
     assert check(folder, "--out", tmp_path / "config.yaml") == 0
     assert read_config(["--config", str(tmp_path / "config.yaml")]).data.images == ["adc", "t2w"]
 
@@ -110,24 +110,24 @@ def test_ids_that_are_the_names_of_series_are_no_images(tmp_path, capsys):
         values = np.random.default_rng(number).integers(0, 400, VALUES.shape).astype(np.int16)
         write_series(tmp_path / f"p{number}", values, uid=f"1.2.3.{number}")
     assert check(tmp_path, "--out", tmp_path / "config.yaml") == 2
-    assert (tmp_path / "manifest.csv").read_text().splitlines()[1] == "p0,p0,p0,"
+    assert (tmp_path / "manifest.csv").read_text(encoding="utf-8").splitlines()[1] == "p0,p0,p0,"
     assert "3 rows, 0 usable; images image\n" in capsys.readouterr().out
 
 
 def test_the_finest_image_comes_first(data, tmp_path):
-    rows = (data / "manifest.csv").read_text().splitlines()
+    rows = (data / "manifest.csv").read_text(encoding="utf-8").splitlines()
     for number in range(12):
         save(data / f"images/fine{number}.nii", volume(50 + number).repeat(2, axis=0), spacing=(0.5, 1.0, 2.0))
     rows = [rows[0] + ",zoomed"] + [f"{row},images/fine{number}.nii" for number, row in enumerate(rows[1:])]
-    (data / "manifest.csv").write_text("\n".join(rows))
+    (data / "manifest.csv").write_text("\n".join(rows), encoding="utf-8")
     assert check(data, "--out", tmp_path / "config.yaml") == 0
-    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["data"]["images"] == ["zoomed", "mri"]
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))["data"]["images"] == ["zoomed", "mri"]
 
 
 def test_folders_may_be_classes(tmp_path):
     for number in range(6):
         save(tmp_path / f"{('sick', 'well')[number % 2]}/case{number}.nii.gz", volume(number))
-    lines = draft_manifest(tmp_path).read_text().splitlines()
+    lines = draft_manifest(tmp_path).read_text(encoding="utf-8").splitlines()
     assert lines[0] == "subject_id,patient_id,image,label"
     assert lines[1] == "case0,case0,sick/case0.nii.gz,sick"
     assert len(lines) == 7
@@ -165,17 +165,17 @@ def test_air_around_what_is_scanned_is_left_out(tmp_path):
     values[9:31, 4:36, :] = np.random.default_rng(0).random((22, 32, 16)) + 1
     for number in range(2):
         save(tmp_path / f"{number}.nii", values + 0.01 * number * (values > 0))
-    (tmp_path / "manifest.csv").write_text("subject_id,mri,label\na,0.nii,0\nb,1.nii,1\n")
+    (tmp_path / "manifest.csv").write_text("subject_id,mri,label\na,0.nii,0\nb,1.nii,1\n", encoding="utf-8")
     looks = survey_manifest(tmp_path / "manifest.csv").looks["mri"]
     assert looks[0].foreground_mm == (22.0, 32.0, 32.0)
     assert propose_grid(looks, voxels=2**20).shape == (24, 32, 16)
 
 
 def test_reports_can_be_written_from_measured_columns(data, tmp_path, capsys):
-    header, *rows = (data / "manifest.csv").read_text().splitlines()
+    header, *rows = (data / "manifest.csv").read_text(encoding="utf-8").splitlines()
     rows = [row.rpartition(",")[0] + f",{2000 + 10 * number},{'LR'[number % 2]}" for number, row in enumerate(rows)]
     header = header.replace("report", "gland_volume_mm3,side")
-    (data / "manifest.csv").write_text("\n".join([header, *rows]))
+    (data / "manifest.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
     target = tmp_path / "config.yaml"
     assert check(data, "--out", target) == 0
     assert "gland_volume_mm3, side" in capsys.readouterr().out
@@ -187,7 +187,7 @@ def test_reports_can_be_written_from_measured_columns(data, tmp_path, capsys):
     assert all(subject["report"] for subject in load_subjects(config.data))
     rows[3] = rows[3].replace(",2030,", ",much,")
     rows[4] = rows[4].replace(",2040,", ",,")
-    (data / "manifest.csv").write_text("\n".join([header, *rows]))
+    (data / "manifest.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
     assert [(each.row, each.file) for each in check_data(config.data)] == [(5, "manifest.csv"), (6, "manifest.csv")]
 
 
@@ -211,13 +211,17 @@ def test_dicom_of_another_maker_goes_from_a_folder_to_a_report_in_three_commands
             file.save_as(tmp_path / f"ward/patient{number}" / path.name)
     config, out, manifest = tmp_path / "config.yaml", tmp_path / "run", tmp_path / "ward/manifest.csv"
     assert check(tmp_path / "ward", "--out", config) == 2
-    header, *rows = manifest.read_text().splitlines()
+    header, *rows = manifest.read_text(encoding="utf-8").splitlines()
     assert len(rows) == 12
-    manifest.write_text("\n".join([header, *(f"{row}{number % 2}" for number, row in enumerate(rows))]))
+    manifest.write_text(
+        "\n".join([header, *(f"{row}{number % 2}" for number, row in enumerate(rows))]), encoding="utf-8"
+    )
     assert check(tmp_path / "ward", "--out", config) == 0
     assert "too few" in capsys.readouterr().out
     tiny = tmp_path / "tiny.yaml"
-    tiny.write_text(yaml.safe_dump({name: STUDY[name] for name in ("generator", "pool", "classifier", "metrics")}))
+    tiny.write_text(
+        yaml.safe_dump({name: STUDY[name] for name in ("generator", "pool", "classifier", "metrics")}), encoding="utf-8"
+    )
     words = ["bench", "--preset", "cpu", "--config", str(config), "--config", str(tiny), "--out", str(out)]
     words += ["--study.seeds", "[0]", "--metrics.realism", "off"]
     assert main(words) == 0

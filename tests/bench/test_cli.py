@@ -42,13 +42,13 @@ def data(tmp_path):
         name = f"images/{number:02d}.nii"
         nibabel.save(nibabel.Nifti1Image(rng.random((16, 16, 8), dtype=np.float32), np.eye(4)), folder / name)
         lines.append(f"s{number:02d},p{number:02d},{name},{number % 2},{50 + number}")
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
 
 def rewrite(data, pattern, new):
     path = data / "manifest.csv"
-    path.write_text(re.sub(pattern, new, path.read_text()))
+    path.write_text(re.sub(pattern, new, path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def replace_image(data, array):
@@ -64,7 +64,7 @@ def nan_image(data):
 def two_part_patient(data):
     lines = ["subject_id,part"]
     lines += [f"s{number:02d},{'train' if number < 20 else 'val' if number < 30 else 'test'}" for number in range(40)]
-    (data / "split.csv").write_text("\n".join(lines) + "\n")
+    (data / "split.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     rewrite(data, "p00", "p39")
 
 
@@ -102,12 +102,12 @@ UNUSABLE = {
     "patient in two splits": (two_part_patient, ["--split.file", "{data}/split.csv"], "patient 'p39' stands in both"),
     "unknown config key": (lambda d: None, ["--generator.varient", "maisi"], "--generator.varient"),
     "unknown key in a file": (
-        lambda d: (d / "c.yaml").write_text("study: {seed: [1]}"),
+        lambda d: (d / "c.yaml").write_text("study: {seed: [1]}", encoding="utf-8"),
         ["--config", "{data}/c.yaml"],
         "seed",
     ),
     "a key twice in a file": (
-        lambda d: (d / "c.yaml").write_text("study:\n  seeds: [1]\n  seeds: [2]\n"),
+        lambda d: (d / "c.yaml").write_text("study:\n  seeds: [1]\n  seeds: [2]\n", encoding="utf-8"),
         ["--config", "{data}/c.yaml"],
         "key 'seeds' stands twice (lines 2 and 3)",
     ),
@@ -171,7 +171,7 @@ UNUSABLE = {
         "'old'",
     ),
     "unwritable output": (
-        lambda d: (d / "out").write_text("a file, not a folder"),
+        lambda d: (d / "out").write_text("a file, not a folder", encoding="utf-8"),
         ["--out", "{data}/out"],
         "cannot write there",
     ),
@@ -245,7 +245,7 @@ def test_printed_config_is_a_config(untimed, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         run_command("bench", ["--print_config"])
     assert stopped.value.code in (0, None)
-    (tmp_path / "all.yaml").write_text(capsys.readouterr().out)
+    (tmp_path / "all.yaml").write_text(capsys.readouterr().out, encoding="utf-8")
     assert run_command("bench", ["--config", str(tmp_path / "all.yaml"), "--dry-run"]) == 0
 
 
@@ -330,8 +330,8 @@ def test_version(words, capsys):
     ],
 )
 def test_what_is_misspelt_is_refused_and_the_nearest_is_told(words, near, tmp_path, capsys):
-    (tmp_path / "seed.yaml").write_text("study: {seed: [1]}")
-    (tmp_path / "stdy.yaml").write_text("stdy: {seeds: [1]}")
+    (tmp_path / "seed.yaml").write_text("study: {seed: [1]}", encoding="utf-8")
+    (tmp_path / "stdy.yaml").write_text("stdy: {seeds: [1]}", encoding="utf-8")
     assert main([word.replace("{folder}", str(tmp_path)) for word in words]) == 2
     assert near in capsys.readouterr().err
 
@@ -355,7 +355,9 @@ def test_a_preset_whose_weights_are_not_there_says_how_to_get_them(capsys, tmp_p
 
 def test_every_preset_says_what_it_is_for():
     assert {path.stem for path in FOLDER.glob("*.yaml")} == set(PRESETS)
-    assert all(path.read_text().startswith(f"# --preset {path.stem}:") for path in FOLDER.glob("*.yaml"))
+    assert all(
+        path.read_text(encoding="utf-8").startswith(f"# --preset {path.stem}:") for path in FOLDER.glob("*.yaml")
+    )
 
 
 def test_help_tells_the_meaning_of_settings_without_importing_torch():
@@ -370,7 +372,7 @@ def test_help_tells_the_meaning_of_settings_without_importing_torch():
 
 
 def test_what_settings_and_tables_show_is_refused_before_torch_is_imported(tmp_path):
-    (tmp_path / "manifest.csv").write_text("subject_id,label\na,0\n")
+    (tmp_path / "manifest.csv").write_text("subject_id,label\na,0\n", encoding="utf-8")
     refused = [
         ["pool", "verifi"],
         ["pool", "build", "--out", f"{tmp_path}/p", "--pool.per_clas", "3"],
@@ -404,13 +406,13 @@ def test_a_study_of_own_files_tells_its_subgroups(data, tmp_path):
     out = tmp_path / "run"
     options = ["--data.root", str(data), "--out", str(out), *SMALL, *REAL_ONLY, "--metrics.subgroups", "[hand]"]
     assert run_command("bench", options) == 0
-    rows = json.loads((out / "summary.json").read_text())["subgroups"]
+    rows = json.loads((out / "summary.json").read_text(encoding="utf-8"))["subgroups"]
     assert {(row["column"], row["value"], row["regime"]) for row in rows} == {
         ("hand", "left", "real"),
         ("hand", "right", "real"),
     }
     assert sum(row["n_test"] for row in rows) == 12
-    assert "Subgroups of test patients" in (out / "report.html").read_text()
+    assert "Subgroups of test patients" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_every_site_is_tested_once_by_the_others(data, tmp_path, capsys):
@@ -433,7 +435,7 @@ def test_a_fault_is_one_line_exit_70_and_a_traceback_in_a_file(data, tmp_path, m
     [line] = capsys.readouterr().err.strip().splitlines()
     [log] = tmp_path.glob("synthaug-fault-*.log")
     assert str(log) in line
-    assert "Traceback" in log.read_text()
+    assert "Traceback" in log.read_text(encoding="utf-8")
     assert log.stat().st_mode & 0o077 == 0
 
 

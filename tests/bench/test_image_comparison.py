@@ -46,11 +46,11 @@ def test_two_manifests_are_compared_by_class_and_written(folders, capsys, tmp_pa
     code, printed, complaint = run(capsys, "--real", folders["real"], "--synthetic", folders["synthetic"], "--out", out)
     assert (code, complaint) == (0, "")
     assert {"fid", "coverage", "all", "Extractor"} <= set(printed.replace(",", " ").split())
-    record = json.loads((out / "metrics.json").read_text())
+    record = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     assert set(record["distances"]) == {"all", "0", "1"}
     assert record["left_out"]["0"] == ["precision", "recall", "density", "coverage"]
     assert record["copies"] is None
-    assert "real to real" in (out / "metrics.html").read_text()
+    assert "real to real" in (out / "metrics.html").read_text(encoding="utf-8")
 
 
 def test_bare_nifti_files_and_copies_of_training_volumes(folders, capsys, tmp_path):
@@ -61,7 +61,7 @@ def test_bare_nifti_files_and_copies_of_training_volumes(folders, capsys, tmp_pa
     )
     assert code == 0
     assert "Copies of training volumes: 12 of 12, 100.0%" in printed
-    record = json.loads((tmp_path / "metrics.json").read_text())
+    record = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert record["copies"]["copies"] == [True] * 12
     assert set(record["distances"]) == {"all"}  # bare files have no class
 

@@ -63,18 +63,18 @@ def test_a_pool_is_built_verified_exported_and_shown(arguments, tmp_path, capsys
 
 def test_a_pool_is_guided_as_the_card_was_measured_unless_another_guidance_is_typed(generator, tmp_path):
     folder = shutil.copytree(generator, tmp_path / "generator")
-    record = json.loads((folder / "training.json").read_text())
+    record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     record["generator"]["report_dropout"] = 0.1
     measured = {"evaluation": {"summary": "", "figures": {"settings": {"guidance": 2.0}}}}
-    (folder / "training.json").write_text(json.dumps(record | measured))
+    (folder / "training.json").write_text(json.dumps(record | measured), encoding="utf-8")
     words = ["pool", "build", "--generator", str(folder), *SMALL, "--pool.per_class", "1"]
     guidance = {}
     for name, typed in (("card", []), ("typed", ["--pool.sampling.guidance", "1"])):
         assert main([*words, *typed, "--out", str(tmp_path / name)]) == 0
-        guidance[name] = json.loads((tmp_path / name / "pool.json").read_text())["sampling"]["guidance"]
+        guidance[name] = json.loads((tmp_path / name / "pool.json").read_text(encoding="utf-8"))["sampling"]["guidance"]
     assert guidance == {"card": 2.0, "typed": 1.0}
     record["generator"]["report_dropout"] = 0
-    (folder / "training.json").write_text(json.dumps(record | measured))
+    (folder / "training.json").write_text(json.dumps(record | measured), encoding="utf-8")
     assert main([*words, "--out", str(tmp_path / "refused")]) == 2
     assert not (tmp_path / "refused" / "pool.json").exists()
 
@@ -107,7 +107,9 @@ def test_a_pool_is_built_from_the_config_of_a_whole_study(generator, arguments, 
     study = tmp_path / "study.yaml"
 
     def build(name, text, *words):
-        study.write_text(text + "\nstudy: {axes: {classifier.balance: [weighted]}}\nmetrics: {bootstrap: 5}\n")
+        study.write_text(
+            text + "\nstudy: {axes: {classifier.balance: [weighted]}}\nmetrics: {bootstrap: 5}\n", encoding="utf-8"
+        )
         return main(["pool", "build", "--config", str(study), *words, *SMALL, "--out", str(tmp_path / name)])
 
     own = "pool: {per_class: 2}\ngenerator: {variant: maisi}\nclassifier: {network: resnet18}"
@@ -160,7 +162,7 @@ def test_two_ray_workers_one_of_them_killed_make_the_pool_of_one_process(argumen
                 if busy:
                     os.kill(busy[0], signal.SIGKILL)
                     killed = busy[0]
-        assert driver.wait(timeout=300) == 0, (tmp_path / "log").read_text()
+        assert driver.wait(timeout=300) == 0, (tmp_path / "log").read_text(encoding="utf-8")
     finally:
         driver.kill()
     assert killed
@@ -182,8 +184,8 @@ def stranger(tiny_pipeline):
     """Takes a pool's generator as trained on nobody here, so that only its prompts can leak."""
 
     def forget(pool):
-        header = json.loads((pool.path / "pool.json").read_text())
-        (pool.path / "pool.json").write_text(json.dumps(header | {"trained_on_patients": []}))
+        header = json.loads((pool.path / "pool.json").read_text(encoding="utf-8"))
+        (pool.path / "pool.json").write_text(json.dumps(header | {"trained_on_patients": []}), encoding="utf-8")
         return pool.path
 
     return forget
@@ -246,7 +248,9 @@ def test_an_exported_pool_is_refused_as_a_studys_data(tiny_pipeline, tiny_subjec
 def test_prompts_follow_the_policy_and_findings_leave_out_who_is_held_out(tiny_pipeline, split, tmp_path):
     marksheet = tmp_path / "m.csv"
     held_out = split.test[0]["patient_id"]
-    marksheet.write_text("\n".join([",".join(COLUMNS), "a,4,,0,7,55", "b,2,,0,,102", f"{held_out},5,,0,9,30"]) + "\n")
+    marksheet.write_text(
+        "\n".join([",".join(COLUMNS), "a,4,,0,7,55", "b,2,,0,,102", f"{held_out},5,,0,9,30"]) + "\n", encoding="utf-8"
+    )
     written = prompts_of(PoolConfig(prompts="writer", marksheet=str(marksheet)), split)
     assert written.patients == sorted([patient_hash("a"), patient_hash("b")])
     assert isinstance(prompts_of(PoolConfig(prompts="writer"), split), WriterPrompts)
@@ -271,7 +275,7 @@ def build_from(arguments, csv, out, *words):
 
 def test_a_pool_from_a_file_of_reports_has_one_volume_a_row(arguments, tmp_path, capsys):
     csv = tmp_path / "reports.csv"
-    csv.write_text(REPORTS)
+    csv.write_text(REPORTS, encoding="utf-8")
     assert build_from(arguments, csv, tmp_path / "pool", "--pool.per_class", "7") == 0
     assert "kept {0: 1, 1: 2}" in capsys.readouterr().out
     pool = SyntheticPool.open(tmp_path / "pool")
@@ -281,14 +285,16 @@ def test_a_pool_from_a_file_of_reports_has_one_volume_a_row(arguments, tmp_path,
     ]
     assert pool.header["prompts"]["policy"] == "reports"
     assert pool.header["prompts"]["patients"] is None  # nobody says whose reports they are
-    csv.write_text("patient_id," + REPORTS.replace("\n", "\np1,").removesuffix("p1,"))
+    csv.write_text("patient_id," + REPORTS.replace("\n", "\np1,").removesuffix("p1,"), encoding="utf-8")
     assert build_from(arguments, csv, tmp_path / "known") == 0
     assert SyntheticPool.open(tmp_path / "known").header["prompts"]["patients"] == [patient_hash("p1")]
 
 
 def test_rows_that_cannot_be_used_are_named_and_left_out_only_where_asked(arguments, tmp_path, capsys, caplog):
     csv = tmp_path / "reports.csv"
-    csv.write_text(REPORTS + "\n,1,\nreport,2,\nreport,one,\nreport,,\nreport,0,1 1 1\nreport,0,5 5\n")
+    csv.write_text(
+        REPORTS + "\n,1,\nreport,2,\nreport,one,\nreport,,\nreport,0,1 1 1\nreport,0,5 5\n", encoding="utf-8"
+    )
     assert build_from(arguments, csv, tmp_path / "pool") == 2
     errors = capsys.readouterr().err
     assert "6 of 9 rows" in errors
@@ -298,7 +304,7 @@ def test_rows_that_cannot_be_used_are_named_and_left_out_only_where_asked(argume
     named = [record for record in caplog.records if record.name.endswith("report_file")]
     assert len(named) == 6
     assert len(SyntheticPool.open(tmp_path / "pool")) == 3
-    csv.write_text("report,label\n,1\n")
+    csv.write_text("report,label\n,1\n", encoding="utf-8")
     assert build_from(arguments, csv, tmp_path / "none", "--pool.unusable", "leave_out") == 2
     assert "1 of 1 rows" in capsys.readouterr().err
 
@@ -314,7 +320,7 @@ def test_rows_that_cannot_be_used_are_named_and_left_out_only_where_asked(argume
 def test_a_file_that_is_none_of_reports_is_refused(arguments, tmp_path, capsys, text, message):
     csv = tmp_path / "reports.csv"
     if text is not None:
-        csv.write_text(text)
+        csv.write_text(text, encoding="utf-8")
     assert build_from(arguments, csv, tmp_path / "pool") == 2
     assert message in capsys.readouterr().err
 

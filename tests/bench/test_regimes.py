@@ -31,7 +31,7 @@ def tiny(tmp_path_factory):
     settings["metrics"] = {"bootstrap": 20, "permutations": 20, "copies": False}
     settings["study"] = {"seeds": [0]}
     config = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    config.write_text(yaml.safe_dump(settings))
+    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
 
     def run(command="bench", *, out=None, axes=None, **options):
         out = out or tmp_path_factory.mktemp("study") / "out"
@@ -45,11 +45,11 @@ def tiny(tmp_path_factory):
 
 
 def records_of(out):
-    return [json.loads(path.read_text()) for path in sorted(out.glob("cells/*.json"))]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("cells/*.json"))]
 
 
 def summary_of(out):
-    return json.loads((out / "summary.json").read_text())
+    return json.loads((out / "summary.json").read_text(encoding="utf-8"))
 
 
 def contrasts_of(out):
@@ -106,7 +106,7 @@ def test_label_policies_share_the_real_cells_and_name_the_contrasts(labelled):
     assert set(contrasts_of(labelled)) == {
         f"finetuned {share} labels {policy} - real" for policy in policies for share in ("0.25", "0.5")
     }
-    headers = [json.loads(path.read_text())["labels"] for path in labelled.glob("pool-*/pool.json")]
+    headers = [json.loads(path.read_text(encoding="utf-8"))["labels"] for path in labelled.glob("pool-*/pool.json")]
     assert sorted(headers) == sorted(policies)
     answer = summary_of(labelled)["answer"]
     assert (answer["regimes"], answer["compared"]) == (["finetuned"], 6)
@@ -114,7 +114,7 @@ def test_label_policies_share_the_real_cells_and_name_the_contrasts(labelled):
 
 def test_predicted_classes_need_not_be_equally_many_and_every_batch_is_balanced_all_the_same(labelled):
     summaries = {
-        json.loads((folder / "pool.json").read_text())["labels"]: SyntheticPool.open(folder)
+        json.loads((folder / "pool.json").read_text(encoding="utf-8"))["labels"]: SyntheticPool.open(folder)
         for folder in labelled.glob("pool-*")
     }
     assert summaries["requested"].counts == {0: 6, 1: 6}
@@ -163,7 +163,10 @@ def test_over_the_folds_every_patient_is_tested_once_and_the_statistics_pool_the
 def test_every_fold_has_a_generator_of_its_own_training_patients(folded):
     splits = [list(csv.DictReader(path.open())) for path in folded.glob("split*.csv")]
     trained = {frozenset(patient_hash(r["patient_id"]) for r in rows if r["part"] == "train") for rows in splits}
-    seen = {frozenset(json.loads(path.read_text())["patients"]) for path in folded.glob("generator-*/training.json")}
+    seen = {
+        frozenset(json.loads(path.read_text(encoding="utf-8"))["patients"])
+        for path in folded.glob("generator-*/training.json")
+    }
     assert len(trained) == 3
     assert seen == trained
     assert {record["protocol"] for record in records_of(folded)} == {"same cohort"}
@@ -187,7 +190,9 @@ def test_comparators_and_classifiers_stand_side_by_side(compared):
     }
     assert len(records_of(compared)) == 2 + 4  # real data is trained on once a network
     assert len({row["source"] for row in summary_of(compared)["image_metrics"]}) == 2
-    weights = [json.loads(path.read_text())["generator"] for path in compared.glob("generator-*/training.json")]
+    weights = [
+        json.loads(path.read_text(encoding="utf-8"))["generator"] for path in compared.glob("generator-*/training.json")
+    ]
     assert sorted(each["variant"] for each in weights) == sorted(variants)
 
 
@@ -211,7 +216,7 @@ def pool_folder(compared):
     [folder] = [
         path.parent
         for path in compared.glob("pool-*/pool.json")
-        if not json.loads(path.read_text())["override_class"]  # radmaisi is told the class
+        if not json.loads(path.read_text(encoding="utf-8"))["override_class"]  # radmaisi is told the class
     ]
     return folder
 
@@ -276,9 +281,9 @@ assert records[0] == records[1] or rank
 def test_two_processes_train_one_cell_together_and_the_main_one_writes(pool_folder, tiny, tmp_path):
     words = [*tiny.words, "--study.regimes", "[real, finetuned]", "--pool.path", str(pool_folder)]
     script = tmp_path / "script.py"
-    script.write_text(TOGETHER.format(paths=[str(ROOT)], out=str(tmp_path), words=words))
+    script.write_text(TOGETHER.format(paths=[str(ROOT)], out=str(tmp_path), words=words), encoding="utf-8")
     run_two(script)
-    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text(encoding="utf-8")) for rank in range(2))
     assert len(list(tmp_path.glob("cells/*.json"))) == 2
     assert not list(tmp_path.glob("cells/*.checkpoint"))
     assert first[1] == second[1]  # found by both

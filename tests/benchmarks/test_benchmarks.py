@@ -36,7 +36,7 @@ def test_the_evaluation_writes_every_figure_with_its_interval_and_target(
     arguments = ["--pipeline", pipeline_folder, "--out", str(out), "--quick", "--quiet", "--steps", "2"]
     arguments += ["--pictures", str(pictures), "--auditor-cache", str(cache)]
     import_script("builtin", "evaluate").main(arguments)
-    record = json.loads(out.read_text())
+    record = json.loads(out.read_text(encoding="utf-8"))
     assert record["pipeline"] == "tiny"
     assert {"fingerprint", "date", "versions", "settings", "seconds"} <= set(record)
     judged = [
@@ -257,7 +257,7 @@ def test_only_a_cohort_with_a_trait_is_classed_by_it(import_script, tmp_path):
     cohort, everyone = a_cohort_of_pairs(cohorts, n_people=6)
     (tmp_path / "pairs").mkdir()
     lines = ["volume_mm3", *(str(100 - person) for person in everyone.people.tolist())]
-    (tmp_path / "pairs" / "manifest.csv").write_text("\n".join(lines))
+    (tmp_path / "pairs" / "manifest.csv").write_text("\n".join(lines), encoding="utf-8")
     assert list(thirds.classings(cohort, everyone, tmp_path)) == ["label"]
     # A part of the cohort finds its own rows of the manifest.
     part = everyone.at(range(6, 12))
@@ -310,7 +310,7 @@ def test_the_read_out_of_the_metrics_study_is_chosen_without_whom_it_measures(im
     everyone = replace(everyone, volumes=volumes, labels=(sizes < np.median(sizes)).astype(int))
     (tmp_path / "pairs").mkdir()
     lines = ["volume_mm3,anterior_mm3,posterior_mm3", *(f"{size},{size / 2},{size / 3}" for size in sizes)]
-    (tmp_path / "pairs" / "manifest.csv").write_text("\n".join(lines))
+    (tmp_path / "pairs" / "manifest.csv").write_text("\n".join(lines), encoding="utf-8")
     extractor, measured, rows = readout.readout_extractor(cohort, everyone, data=tmp_path, seed=0)
     assert len(measured.labels) == 60
     assert len(extractor.known) == 60

@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks" / "studies" / "full_size"
 
 @pytest.fixture
 def settings():
-    return yaml.safe_load((FOLDER / "study.yaml").read_text())
+    return yaml.safe_load((FOLDER / "study.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture

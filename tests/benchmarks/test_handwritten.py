@@ -56,7 +56,7 @@ def test_the_judge_of_prostates_writes_every_figure(import_script, tiny_pipeline
     arguments = ["--pipeline", str(tmp_path / "tiny"), "--out", str(out), "--quick", "--quiet", "--steps", "2"]
     judge = import_script("studies/handwritten", "prostate")
     judge.main([*arguments, "--draws", "1"])
-    record = json.loads(out.read_text())
+    record = json.loads(out.read_text(encoding="utf-8"))
     assert set(record["goals"]) == set(judge.TARGETS)
     assert set(record["drawn"]) == set(record["phantoms"])
     assert record["n"] == {"reports": 8, "volumes": 8}
@@ -86,7 +86,7 @@ def hippocampus_config(tmp_path):
         volume[half, : 4 + k // 2] += 3
         nib.save(nib.Nifti1Image(volume.numpy(), np.diag([5.0, 5.0, 8.0, 1.0])), tmp_path / f"{k}.nii")
         rows.append(f"s{k},p{k},{k}.nii,{int(k < 6)},{'left' if k % 2 else 'right'},{2400 + 100 * k}")
-    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    (tmp_path / "manifest.csv").write_text("\n".join(rows), encoding="utf-8")
     settings = {
         "data": {
             "root": str(tmp_path),
@@ -99,7 +99,7 @@ def hippocampus_config(tmp_path):
         "preprocess": {"shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]},
     }
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(settings))
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
     return path
 
 
@@ -112,7 +112,7 @@ def test_the_judge_of_hippocampi_holds_wordings_against_the_template(
     import_script("studies/handwritten", "hippocampus").main(
         [*arguments, "--quick", "--quiet", "--steps", "2", "--draws", "2"]
     )
-    record = json.loads(out.read_text())
+    record = json.loads(out.read_text(encoding="utf-8"))
     assert record["n"] == {"reports": 3, "volumes": 6, "real": 6}
     assert set(record["handwritten"]) == set(record["template"]) >= {"size_pearson", "side_phi", "side_right"}
     assert set(record["goals"]) == {"size_pearson", "size_spearman", "side_phi"}

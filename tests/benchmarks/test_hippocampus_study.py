@@ -125,7 +125,9 @@ def test_every_part_of_the_study_is_a_study(script, part):
 
 
 def test_the_parts_differ_from_each_other_in_nothing_but_what_they_compare():
-    usual, plain = (yaml.safe_load((FOLDER / f"{name}.yaml").read_text()) for name in ("other-cohort", "treatments"))
+    usual, plain = (
+        yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")) for name in ("other-cohort", "treatments")
+    )
     for key in ("split.train", "split.file"):
         assert usual["study"]["axes"][key] == plain["study"]["axes"][key]
     assert usual["data"] == plain["data"]
@@ -164,7 +166,7 @@ def a_cell(folder: Path, name: str, *, regime: str, size: int, repeat: int, righ
         "predictions": predictions,
     }
     (folder / "cells").mkdir(parents=True, exist_ok=True)
-    (folder / "cells" / f"{name}.json").write_text(json.dumps(record))
+    (folder / "cells" / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
 
 
 @pytest.fixture
@@ -235,7 +237,7 @@ def test_pools_of_their_own_are_told_by_size(script, tmp_path):
         return {"metric": metric, "value": value, "floor": 0.02, "source": f"split.train {size} split.file a.csv"}
 
     rows = [row("fid", 16, 0.4), row("fid", 16, 0.2), row("copies", 16, 0.01), row("fid", 64, 0.1), row("kid", 64, 9.0)]
-    (tmp_path / "summary.json").write_text(json.dumps({"image_metrics": rows}))
+    (tmp_path / "summary.json").write_text(json.dumps({"image_metrics": rows}), encoding="utf-8")
     told = script("collect").pools_by_size([tmp_path])
     assert list(told) == [16, 64]
     assert told[16]["pools"] == 2
@@ -249,9 +251,9 @@ def test_every_file_of_the_study_is_written(script, two_parts, tmp_path, capsys)
     script("collect").main(arguments)
     assert len(capsys.readouterr().out.splitlines()) == 5
     assert len(pd.read_csv(tmp_path / "results.csv")) == 20
-    assert json.loads((tmp_path / "summary.json").read_text())["cells"] == 20
+    assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["cells"] == 20
     for name in ("auroc", "gain"):
-        assert (tmp_path / f"{name}.svg").read_text().rstrip().endswith("</svg>")
+        assert (tmp_path / f"{name}.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
 
 
 def test_the_table_tells_each_arm_with_its_difference_at_each_size(script, two_parts, import_script):

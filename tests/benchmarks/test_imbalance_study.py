@@ -50,7 +50,7 @@ def test_the_map_at_tiny_size(script, tiny_pipeline, tmp_path, capsys):
     assert run.ARMS[row["against"]][0] == "real"
     assert set(row["auroc"]) == set(run.ARMS)
     collect.main([str(tmp_path / "map"), "--out", str(tmp_path)])
-    assert json.loads((tmp_path / "map.json").read_text())["rows"]
+    assert json.loads((tmp_path / "map.json").read_text(encoding="utf-8"))["rows"]
     assert (tmp_path / "gains.png").stat().st_size > 1000
 
 

@@ -65,7 +65,7 @@ def cells(tmp_path):
     for regime, treatment, strength, loss in arms:
         for seed in (0, 1):
             record = a_record(regime, treatment, seed, strength=strength, loss=loss)
-            (tmp_path / "cells" / f"{record['id']}.json").write_text(json.dumps(record))
+            (tmp_path / "cells" / f"{record['id']}.json").write_text(json.dumps(record), encoding="utf-8")
     return tmp_path
 
 

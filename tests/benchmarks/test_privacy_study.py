@@ -48,7 +48,7 @@ def test_the_whole_study_at_tiny_size(script, tmp_path, capsys):
     config = {name: STUDY[name] for name in ("preprocess", "generator")}
     config["data"] = {"phantom": {**STUDY["data"]["phantom"], "n": 16}}
     config["pool"] = {"sampling": {"steps": 1, "micro_batch": 4}}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     words = ["--config", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "out"), "--n", "5", "--scales", "1"]
     words += [
         "--deals",
@@ -63,7 +63,7 @@ def test_the_whole_study_at_tiny_size(script, tmp_path, capsys):
         str(tmp_path / "found.json"),
     ]
     script("run").main(words)
-    found = json.loads((tmp_path / "found.json").read_text())
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     attacks = {row["attack"]: row for row in found["attacks"]}
     kinds = {"loss of level 0", "loss of level 1", "loss", "shadow models", "nearest voxels", "nearest features"}
     assert set(attacks) == kinds

@@ -44,7 +44,7 @@ def test_both_encoders_share_everything_but_the_encoder(script):
 
 
 def test_a_case_with_svi_alone_is_refused(script, tmp_path):
-    (tmp_path / "manifest.csv").write_text("subject_id,epe,svi\na,0,1\n")
+    (tmp_path / "manifest.csv").write_text("subject_id,epe,svi\na,0,1\n", encoding="utf-8")
     with pytest.raises(InputError, match="a has SVI without EPE"):
         script("prepare").read_cases(tmp_path)
     with pytest.raises(InputError, match="no such manifest"):
@@ -183,10 +183,10 @@ def test_every_file_comes_from_the_draws_of_all_folds(script, faked, tmp_path, c
     out, changes = faked
     script("collect").main(["--out", str(out), "--to", str(tmp_path / "page"), *changes])
     rows = pd.read_csv(tmp_path / "page" / "results.csv")
-    summary = json.loads((tmp_path / "page" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "page" / "summary.json").read_text(encoding="utf-8"))
     assert len(summary["rows"]) == len(rows)
     assert summary["people"]["left out"] == 36
-    assert (tmp_path / "page" / "reports.svg").read_text().rstrip().endswith("</svg>")
+    assert (tmp_path / "page" / "reports.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
 
     def value(**names) -> float:
         found = rows[np.logical_and.reduce([rows[key] == wanted for key, wanted in names.items()])]
@@ -231,7 +231,7 @@ def test_one_generator_is_trained_and_drawn_from_once(script, faked):
     drawn = draw.load_draws(path)
     assert drawn["test"].volumes.shape == (12, draw.SEEDS["test"], 16, 16, 8)
     assert drawn["train"].probabilities.shape[1] == 3
-    assert json.loads((out / "seconds-bytes-1.json").read_text())["training_processor_seconds"] > 0
+    assert json.loads((out / "seconds-bytes-1.json").read_text(encoding="utf-8"))["training_processor_seconds"] > 0
     made = path.stat().st_mtime_ns
     draw.main(words)
     assert path.stat().st_mtime_ns == made

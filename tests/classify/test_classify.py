@@ -596,7 +596,7 @@ record = dict(processes=PartialState().num_processes, logits=logits, history=tra
 @pytest.fixture
 def script(tmp_path):
     path = tmp_path / "script.py"
-    path.write_text(ONE_OF_TWO.format(paths=paths_of(__file__), folder=str(tmp_path)))
+    path.write_text(ONE_OF_TWO.format(paths=paths_of(__file__), folder=str(tmp_path)), encoding="utf-8")
     return path
 
 
@@ -605,7 +605,7 @@ def test_kill_9_and_resume_end_with_the_same_predictions(script, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     codes = [subprocess.run([sys.executable, str(script)], env=environment, timeout=300).returncode for _ in range(2)]
     assert codes == [-signal.SIGKILL, 0]
-    record = json.loads((tmp_path / "0.json").read_text())
+    record = json.loads((tmp_path / "0.json").read_text(encoding="utf-8"))
     unbroken = train(SHORT)
     assert record["history"] == unbroken.history
     expected = predict_logits(unbroken.network, bright_or_not(4, name="test"), ["t2w"])
@@ -615,7 +615,7 @@ def test_kill_9_and_resume_end_with_the_same_predictions(script, tmp_path):
 @pytest.mark.slow
 def test_two_processes_end_with_one_classifier(script, tmp_path):
     run_two(script)
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(2))
     assert first["processes"] == 2
     assert first == second
 

@@ -201,21 +201,21 @@ def three_classes(tmp_path):
         voxels = np.random.default_rng(number).random((16, 16, 8), dtype=np.float32)
         nibabel.save(nibabel.Nifti1Image(voxels, np.diag([5, 5, 8, 1])), folder / f"{number}.nii")
         lines.append(f"jane-doe-{number},{number}.nii,{number % 3}")
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
 
 def test_three_classes_train_with_the_default_batch_size_and_mlflow_names_nobody(three_classes, tmp_path):
     settings = STUDY | {"study": STUDY["study"] | {"regimes": ["real"]}, "data": {"root": str(three_classes)}}
     settings["classifier"] = {**STUDY["classifier"], "training": {"steps": 4, "warmup": 0}}
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     out = tmp_path / "out"
     # The data has no reports, and the generator's settings ask for some: nobody asks a study of real data for either.
     assert run_command("bench", ["--config", str(tmp_path / "study.yaml"), "--out", str(out)]) == 0
-    records = [json.loads(path.read_text()) for path in out.glob("cells/*.json")]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in out.glob("cells/*.json")]
     assert [record["batch_size"] for record in records] == [9]
     assert not list(out.glob("generator-*"))
-    assert "jane-doe" in (out / "split.csv").read_text()
+    assert "jane-doe" in (out / "split.csv").read_text(encoding="utf-8")
     tracked = [out / "mlflow.db", *(path for path in (out / "mlartifacts").rglob("*") if path.is_file())]
     assert len(tracked) > 5
     assert not [path for path in tracked if b"jane-doe" in path.read_bytes()]

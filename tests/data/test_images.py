@@ -160,7 +160,7 @@ def test_fields_of_view_that_do_not_meet_are_refused(tmp_path):
         refuse_apart({"t2w": cube, "adc": moved(6)}, where="row 2")
     write(tmp_path / "t2w.nii")
     write(tmp_path / "adc.nii", sform=shifted(300), qform=shifted(300))
-    (tmp_path / "manifest.csv").write_text("subject_id,label,t2w,adc\na,0,t2w.nii,adc.nii\n")
+    (tmp_path / "manifest.csv").write_text("subject_id,label,t2w,adc\na,0,t2w.nii,adc.nii\n", encoding="utf-8")
     with pytest.raises(InputError, match="share 0%"):
         sa.load_manifest(tmp_path / "manifest.csv", ["t2w", "adc"])
     apart = {

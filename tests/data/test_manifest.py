@@ -29,7 +29,7 @@ def folder(tmp_path):
     for number, (patient, label) in enumerate([("p0", 0), ("p1", 1), ("p1", 1), ("p2", 0)]):
         write_image(tmp_path / f"images/{number}.nii.gz", rng.random((6, 5, 4)))
         lines.append(f'{number:03d},{patient},images/{number}.nii.gz,{label},"Finding {number}, left."')
-    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return tmp_path
 
 
@@ -63,7 +63,7 @@ def test_a_patient_column_that_is_asked_for_must_be_there(folder):
 def test_cells_are_stripped_and_composed(folder):
     rewrite(folder, "p1", "mu\u0308ller")
     text = (folder / "manifest.csv").read_text(encoding="utf-8").replace("002,mu\u0308ller", "002,\u00a0m\u00fcller ")
-    (folder / "manifest.csv").write_text("\ufeff" + text)
+    (folder / "manifest.csv").write_text("\ufeff" + text, encoding="utf-8")
     assert [s["patient_id"] for s in read(folder)] == ["p0", "m\u00fcller", "m\u00fcller", "p2"]
 
 
@@ -94,7 +94,7 @@ def test_columns_of_measurements_must_be_there_and_filled(folder):
         measured(psa="refuse")
     assert len(measured(psa="leave_out")) == 4
     table = folder / "manifest.csv"
-    table.write_text(re.sub('"Finding[^"]*"', "", table.read_text(encoding="utf-8")))
+    table.write_text(re.sub('"Finding[^"]*"', "", table.read_text(encoding="utf-8")), encoding="utf-8")
     for missing in ("leave_out", "refuse"):
         with pytest.raises(InputError, match=r"manifest\.csv: column 'psa' is empty in every row"):
             measured(psa=missing)
@@ -119,7 +119,7 @@ def test_a_subject_of_half_a_class_cannot_be_made():
 
 def test_a_row_without_a_class_is_refused_or_left_out_as_one_says(folder):
     text = (folder / "manifest.csv").read_text(encoding="utf-8").replace("images/1.nii.gz,1", "images/1.nii.gz,")
-    (folder / "manifest.csv").write_text(text)
+    (folder / "manifest.csv").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"row 3: label is empty; .* data\.unlabelled=leave_out"):
         read(folder)
     assert [subject["subject_id"] for subject in read(folder, unlabelled="leave_out")] == ["000", "002", "003"]
@@ -206,7 +206,10 @@ BROKEN = {
     "label not a class": (lambda f: rewrite(f, ",1,", ",yes,"), "row 3: label is 'yes'"),
     "negative label": (lambda f: rewrite(f, ",1,", ",-1,"), "row 3: label is '-1'"),
     "path out of the folder": (lambda f: rewrite(f, "images/1", "../1"), "leads out of"),
-    "no rows": (lambda f: (f / "manifest.csv").write_text("subject_id,t2w,label,report\n"), "has no rows"),
+    "no rows": (
+        lambda f: (f / "manifest.csv").write_text("subject_id,t2w,label,report\n", encoding="utf-8"),
+        "has no rows",
+    ),
     "padded header": (lambda f: rewrite(f, ",patient_id", ", patient_id"), "' patient_id' only looks like it"),
     "header in capitals": (lambda f: rewrite(f, "patient_id", "Patient_ID"), "'Patient_ID' only looks like it"),
     "header without a stroke": (lambda f: rewrite(f, "patient_id", "PatientID"), "'PatientID' only looks like it"),
@@ -233,7 +236,7 @@ BROKEN = {
     "ragged row": (lambda f: rewrite(f, ',"Finding 1, left."', ""), "row 3: has 4 cells and the header 5"),
     "long path": (lambda f: rewrite(f, "images/1", "i" * 5000), "row 3: iii.*cannot be read"),
     "loop of links": (break_image(loop), "row 3: 1.nii.gz: cannot be read"),
-    "empty file": (lambda f: (f / "manifest.csv").write_text(""), "not a readable CSV"),
+    "empty file": (lambda f: (f / "manifest.csv").write_text("", encoding="utf-8"), "not a readable CSV"),
     "no manifest": (lambda f: (f / "manifest.csv").unlink(), "no such manifest"),
 }
 

@@ -112,7 +112,7 @@ def test_a_study_tells_near_copies_of_its_files(people, tmp_path, caplog):
         changed = shifted(volume) if number >= 10 else volume
         nibabel.save(nibabel.Nifti1Image(changed[0].numpy(), np.diag([2.5, 2.5, 4, 1])), tmp_path / f"{number}.nii")
         rows.append(f"s{number:02d},{number % 2},{number}.nii")
-    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     config = Config(
         data=DataConfig(root=str(tmp_path)),
         split=SplitConfig(test=0.34, val=0.17),

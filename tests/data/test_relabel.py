@@ -207,7 +207,9 @@ def test_a_rule_has_no_place_among_phantoms():
 def test_columns_are_read_from_the_manifest(tmp_path):
     subjects, rows = a_cohort()
     lines = [",".join([name, *row.values()]) for name, row in rows.items()]
-    (tmp_path / "manifest.csv").write_text("\n".join(["subject_id,side,volume_mm3,length_mm,age", *lines]))
+    (tmp_path / "manifest.csv").write_text(
+        "\n".join(["subject_id,side,volume_mm3,length_mm,age", *lines]), encoding="utf-8"
+    )
     relabeller = Relabeller.fit(subjects, replace(DATA, root=str(tmp_path)), GEOMETRY)
     assert relabeller.rewrite(subjects[1], Geometry(zoom=1.1))[1] == 0
     rule = LabelRule("nowhere", below=3)
@@ -217,7 +219,9 @@ def test_columns_are_read_from_the_manifest(tmp_path):
 
 def test_the_hippocampus_config_says_how_its_crops_follow():
     """A zoomed crop's class and sizes change, a mirrored one's side does not: all crops lie in one orientation."""
-    settings = yaml.safe_load((Path(__file__).parents[2] / "configs" / "hippocampus.yaml").read_text())["data"]
+    settings = yaml.safe_load((Path(__file__).parents[2] / "configs" / "hippocampus.yaml").read_text(encoding="utf-8"))[
+        "data"
+    ]
     measurements = {name: MeasurementConfig(**values) for name, values in settings["measurements"].items()}
     data = DataConfig(root="unused", measurements=measurements, label_rule=LabelRule(**settings["label_rule"]))
     subjects, rows = [], {}

@@ -83,14 +83,14 @@ def test_classes_may_have_names_in_a_stated_order(tmp_path):
         sitk.WriteImage(as_itk(np.roll(VALUES, number, 0)), str(tmp_path / f"{number}.mha"))
     manifest = tmp_path / "manifest.csv"
     rows = ["subject_id,t2w,label", "a,0.mha,benign", "b,1.mha,malignant", "c,2.mha,benign"]
-    manifest.write_text("\n".join(rows))
+    manifest.write_text("\n".join(rows), encoding="utf-8")
     subjects = load_manifest(manifest, images=["t2w"], classes=["malignant", "benign"])
     assert [subject["label"] for subject in subjects] == [1, 0, 1]
     with pytest.raises(InputError, match=r"row 3: label is 'malignant'.*data\.classes"):
         load_manifest(manifest, images=["t2w"], classes=["benign", "Malignant"])
     with pytest.raises(InputError, match=r"row 2: label is 'benign'.*data\.classes"):
         load_manifest(manifest, images=["t2w"])
-    manifest.write_text("\n".join(rows).replace("benign", "[0|2]"))
+    manifest.write_text("\n".join(rows).replace("benign", "[0|2]"), encoding="utf-8")
     with pytest.raises(InputError, match="one class"):
         load_manifest(manifest, images=["t2w"])
     for names in (["one"], ["one", "one"]):

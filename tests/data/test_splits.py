@@ -124,7 +124,7 @@ def test_a_split_file_is_read_as_strictly_as_a_manifest(tmp_path, change, messag
     rows = [f"s{n:02d},p{n},{'train' if n < 6 else 'val' if n < 9 else 'test'}\n" for n in range(12)]
     text = "subject_id,patient_id,part\n" + "".join(rows)
     file = tmp_path / "split.csv"
-    file.write_text(text.replace("s03,", " s03 ,"))
+    file.write_text(text.replace("s03,", " s03 ,"), encoding="utf-8")
     assert len(sa.load_split(file, subjects).train) == 6
     changed = change(text)
     file.write_bytes(changed if isinstance(changed, bytes) else changed.encode())

@@ -19,23 +19,26 @@ def test_a_builtin_is_small_and_its_card_tells_what_was_measured_of_these_weight
     folder = FOLDER / name
     weight = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 1e6
     assert 1 < weight <= LIMITS_MB[name]
-    record = json.loads((folder / "training.json").read_text())
+    record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     figures = record["evaluation"]["figures"]
     fingerprint = CCELLAPipeline.from_pretrained(f"builtin/{name}").fingerprint
     assert figures.get("fingerprint", figures.get("generator")) == fingerprint
     assert all(patient.startswith("public-") or OLD_HASH.fullmatch(patient) for patient in record["patients"])
-    card = (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text(encoding="utf-8")
     assert fingerprint in card
     assert record["evaluation"]["summary"] in card
 
 
 def test_the_hippocampus_tells_licence_and_source_in_card_and_beside_the_weights():
     folder = FOLDER / "ccella-hippocampus"
-    for text in ((folder / "README.md").read_text(), (folder / "LICENSE.txt").read_text()):
+    for text in (
+        (folder / "README.md").read_text(encoding="utf-8"),
+        (folder / "LICENSE.txt").read_text(encoding="utf-8"),
+    ):
         assert "CC" in text
         assert "BY-SA" in text
         assert "Task04" in text
-    assert "side A" in (folder / "README.md").read_text()
+    assert "side A" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

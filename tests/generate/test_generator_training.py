@@ -264,7 +264,7 @@ def test_the_record_holds_the_hashes_of_exactly_the_training_patients(tiny_subje
 def test_a_saved_generator_carries_a_card_with_its_data_code_and_settings(tiny_subjects, tiny_autoencoder, tmp_path):
     pipeline, _ = train(tiny_subjects, tiny_autoencoder)
     pipeline.save_pretrained(tmp_path)
-    card = (tmp_path / "README.md").read_text()
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
     head, body = card.removeprefix("---\n").split("\n---\n", 1)
     assert yaml.safe_load(head)["library_name"] == "synthaug"
     for fact in (pipeline.fingerprint, pipeline.record["data"], pipeline.record["git_commit"], "v_prediction"):

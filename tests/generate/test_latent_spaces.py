@@ -133,7 +133,7 @@ def test_a_saved_generator_is_the_same(loud, tmp_path):
     loaded.set_progress_bar_config(disable=True)
     assert loaded.fingerprint == loud.fingerprint
     assert torch.equal(draw(loaded).volumes, draw(loud).volumes)
-    card = (tmp_path / "README.md").read_text()
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert f"| Objective | {loud.record['generator']['prediction']} |" in card
 
 
@@ -164,7 +164,7 @@ def kill_at(last):
 
 
 def lines(path, stage):
-    found = [json.loads(line) for line in path.read_text().splitlines()]
+    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [line for line in found if line["stage"] == stage]
 
 
@@ -273,7 +273,7 @@ def test_auto_precision_is_measured_once_written_down_and_read_when_resumed(trai
     auto = replace(LOOP, precision="auto")
     with pytest.raises(Killed):
         trainer(options={"checkpoint": checkpoint, "on_step": kill_at(2)}, training=auto)
-    assert json.loads(record.read_text())["precision"] == "bf16"
+    assert json.loads(record.read_text(encoding="utf-8"))["precision"] == "bf16"
 
     def never():
         raise AssertionError("timed again")
@@ -295,7 +295,7 @@ def test_auto_precision_is_measured_once_written_down_and_read_when_resumed(trai
 def test_a_broken_record_of_precision_is_refused(tmp_path):
     record = tmp_path / "generator.precision"
     for content in ("{}", "[]", '{"precision": "fp8"}'):
-        record.write_text(content)
+        record.write_text(content, encoding="utf-8")
         with pytest.raises(InputError, match=r"generator\.precision: holds"):
             precision.resolve_precision("auto", record)
     assert precision.resolve_precision("float32", record) == "float32"

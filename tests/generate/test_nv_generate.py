@@ -156,11 +156,13 @@ def test_model_modality_and_licence_are_shown_and_recorded(tmp_path, capsys):
         assert main(words) == 0
         licence = RELEASED[model].licence
         assert licence in capsys.readouterr().out
-        record = json.loads((tmp_path / model / "training.json").read_text())
+        record = json.loads((tmp_path / model / "training.json").read_text(encoding="utf-8"))
         assert record["license"] == licence
         assert record["nv_generate"]["model"] == model
-        assert licence in (tmp_path / model / "README.md").read_text()
-        assert json.loads((tmp_path / model / "denoiser/config.json").read_text())["modality"] == modality
+        assert licence in (tmp_path / model / "README.md").read_text(encoding="utf-8")
+        assert (
+            json.loads((tmp_path / model / "denoiser/config.json").read_text(encoding="utf-8"))["modality"] == modality
+        )
 
 
 def test_only_rflow_mr_is_non_commercial():

@@ -415,7 +415,7 @@ def test_a_pipeline_that_lacks_a_part_is_refused(part, tiny_pipeline, tmp_path):
 def test_a_folder_without_pipeline_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"model_index\.json is missing"):
         CCELLAPipeline.from_pretrained(tmp_path)
-    (tmp_path / "model_index.json").write_text('{"scheduler": ["diffusers", "NoSuchScheduler"]}')
+    (tmp_path / "model_index.json").write_text('{"scheduler": ["diffusers", "NoSuchScheduler"]}', encoding="utf-8")
     with pytest.raises(InputError, match=r"model_index\.json"):
         CCELLAPipeline.from_pretrained(tmp_path)
 
@@ -512,7 +512,7 @@ def cached(hub, pipe, *, commit, branch):
             shutil.copy(file, blob)
         link.symlink_to(os.path.relpath(blob, link.parent))
     (repository / "refs").mkdir(exist_ok=True)
-    (repository / "refs" / branch).write_text(commit)
+    (repository / "refs" / branch).write_text(commit, encoding="utf-8")
 
 
 def test_a_revision_is_a_branch_or_commit_of_a_hub_id(tiny_pipeline, saved, tmp_path, monkeypatch):
@@ -553,8 +553,8 @@ DAMAGED = {
 )
 def test_a_damaged_folder_is_named(saved, tmp_path, file, change):
     folder = shutil.copytree(saved, tmp_path / "generator")
-    told = json.loads((folder / file).read_text())
-    (folder / file).write_text(json.dumps({**told, **change}))
+    told = json.loads((folder / file).read_text(encoding="utf-8"))
+    (folder / file).write_text(json.dumps({**told, **change}), encoding="utf-8")
     with pytest.raises(InputError, match=str(folder)):
         CCELLAPipeline.from_pretrained(folder)
 

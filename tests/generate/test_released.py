@@ -152,10 +152,10 @@ def test_the_licence_is_shown_and_kept_with_the_hashes_of_the_files(tmp_path, va
     assert main([*words, "--text_encoder", flan, "--norm_groups", "4", "--shape", "[16, 16, 8]"]) == 0
     assert LICENCE in capsys.readouterr().out
     for folder in ("one", "two"):
-        record = json.loads((tmp_path / folder / "training.json").read_text())
+        record = json.loads((tmp_path / folder / "training.json").read_text(encoding="utf-8"))
         assert record["license"] == LICENCE
         assert len(record["source"]["unet"]) == 64
-        assert LICENCE in (tmp_path / folder / "README.md").read_text()
+        assert LICENCE in (tmp_path / folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_sequences_of_one_stack_are_counted_and_named(tmp_path, vae_file, flan):

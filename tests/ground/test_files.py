@@ -32,14 +32,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     path = tmp_path / "record.json"
     write_json(path, {"a": 1})
     with pytest.raises(TypeError), atomic_path(path) as temporary:
-        temporary.write_text(None)
+        temporary.write_text(None, encoding="utf-8")
     assert read_json(path) == {"a": 1}
     assert [item.name for item in tmp_path.iterdir()] == ["record.json"]
 
 
 def test_a_failed_folder_leaves_nothing(tmp_path):
     with pytest.raises(TypeError), atomic_folder(tmp_path / "model") as temporary:
-        (temporary / "weights").write_text(None)
+        (temporary / "weights").write_text(None, encoding="utf-8")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -50,7 +50,7 @@ def test_json_never_holds_nan(tmp_path):
 
 
 def test_broken_json_is_named(tmp_path):
-    (tmp_path / "x.json").write_text("{")
+    (tmp_path / "x.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match=r"x\.json: not valid JSON"):
         read_json(tmp_path / "x.json")
 
@@ -65,7 +65,7 @@ def test_paths_stay_inside(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match="cannot write there"):
         usable_folder(tmp_path / "file" / "out")
 
@@ -98,17 +98,17 @@ def test_missing_json_is_named(tmp_path):
 
 
 def test_an_array_is_read_where_one_belongs(tmp_path):
-    (tmp_path / "x.json").write_text("[1, 2]")
+    (tmp_path / "x.json").write_text("[1, 2]", encoding="utf-8")
     assert read_json(tmp_path / "x.json", kind=list) == [1, 2]
 
 
 def test_two_machines_with_one_process_number_do_not_meet(tmp_path):
     """As two containers do that write to one folder."""
     with atomic_folder(tmp_path / "model") as ours:
-        (ours / "weights").write_text("ours")
+        (ours / "weights").write_text("ours", encoding="utf-8")
         with atomic_folder(tmp_path / "model") as theirs:
-            (theirs / "weights").write_text("theirs")
-    assert (tmp_path / "model" / "weights").read_text() == "ours"
+            (theirs / "weights").write_text("theirs", encoding="utf-8")
+    assert (tmp_path / "model" / "weights").read_text(encoding="utf-8") == "ours"
     assert [item.name for item in tmp_path.iterdir()] == ["model"]
 
 
@@ -126,9 +126,9 @@ def test_left_overs_of_a_killed_run_go_with_the_next_and_living_ones_stay(tmp_pa
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert len(list(tmp_path.glob(".*"))) == len(list(tmp_path.glob("cells/.*"))) == 1
-    (tmp_path / ".hidden.txt").write_text("the user's own")
+    (tmp_path / ".hidden.txt").write_text("the user's own", encoding="utf-8")
     with atomic_path(tmp_path / "living.json") as living:
-        living.write_text("{}")
+        living.write_text("{}", encoding="utf-8")
         usable_folder(tmp_path)
         assert living.is_file()
     assert sorted(item.name for item in tmp_path.rglob("*")) == [".hidden.txt", "cells", "living.json"]
@@ -137,14 +137,14 @@ def test_left_overs_of_a_killed_run_go_with_the_next_and_living_ones_stay(tmp_pa
 def test_another_machine_s_file_is_a_left_over_after_a_day(tmp_path):
     names = {age: tmp_path / f".{os.getpid()}-0000000{age}-01234567.x.json" for age in (0, 2)}
     for age, path in names.items():
-        path.write_text("half")
+        path.write_text("half", encoding="utf-8")
         os.utime(path, (time.time() - age * files.ABANDONED_SECONDS,) * 2)
     remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == [names[0]]
 
 
 WRITERS = {
-    "text": lambda path: path.write_text("x" * 10**6),
+    "text": lambda path: path.write_text("x" * 10**6, encoding="utf-8"),
     "safetensors": lambda path: save_file({"x": torch.zeros(10**6)}, path),
     "torch": lambda path: torch.save({"x": torch.zeros(10**6)}, path),
 }

@@ -64,12 +64,12 @@ def test_processes_that_begin_together_make_one_key(home):
 
 
 def test_a_config_folder_that_cannot_be_written_names_the_variable(home):
-    (home / "synthaug").write_text("a file")
+    (home / "synthaug").write_text("a file", encoding="utf-8")
     with pytest.raises(InputError, match=VARIABLE):
         patient_hash("p1")
     (home / "synthaug").unlink()
     (home / "synthaug").mkdir()
-    key_path().write_text("short\n")
+    key_path().write_text("short\n", encoding="utf-8")
     with pytest.raises(InputError, match=VARIABLE):
         patient_hash("p1")
 

@@ -179,7 +179,7 @@ def test_weights_that_do_not_fit_exactly_are_refused(files, tmp_path, change):
 
 
 def test_files_that_are_no_weights_are_refused(tmp_path):
-    (tmp_path / "text.pth").write_text("no weights")
+    (tmp_path / "text.pth").write_text("no weights", encoding="utf-8")
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "code.pth")  # reading it would run code
     for name in ("text.pth", "list.pth", "code.pth", "none.pth"):

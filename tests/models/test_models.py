@@ -96,7 +96,7 @@ def published_layout():
     path = shared / "ccella_state_dict.json"
     if not path.is_file():
         pytest.skip(f"the published layout {path.name} is not here; SYNTHAUG_SHARED names its folder")
-    return json.loads(path.read_text())["parameters"]
+    return json.loads(path.read_text(encoding="utf-8"))["parameters"]
 
 
 def test_parameter_names_and_shapes_equal_the_published_checkpoint():
@@ -385,9 +385,9 @@ def test_broken_and_absent_files_are_named(tmp_path):
 def test_an_unknown_setting_in_a_saved_config_is_refused(place, tmp_path):
     make_denoiser().save_pretrained(tmp_path)
     path = tmp_path / "config.json"
-    config = json.loads(path.read_text())
+    config = json.loads(path.read_text(encoding="utf-8"))
     (config if place == "top" else config[place])["attention_headz"] = 3
-    path.write_text(json.dumps(config))
+    path.write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(InputError, match="attention_headz"):
         CCELLADenoiser.from_pretrained(tmp_path)
 
@@ -549,7 +549,7 @@ def save_bert(folder):
     """A two-token-wide BERT, as a user's encoder would lie on disk."""
     folder.mkdir()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "impression", "negative", "lesion"]
-    (folder / "vocab.txt").write_text("\n".join(words))
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
     BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
     size = BertConfig(
         vocab_size=len(words), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8

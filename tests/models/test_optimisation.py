@@ -335,9 +335,9 @@ with open({folder!r} + "/%d.json" % state.process_index, "w") as stream:
 def test_two_processes_train_as_one_at_the_same_global_batch(tmp_path):
     expected, losses = train()
     script = tmp_path / "script.py"
-    script.write_text(TWO_PROCESSES.format(paths=paths_of(__file__), folder=str(tmp_path)))
+    script.write_text(TWO_PROCESSES.format(paths=paths_of(__file__), folder=str(tmp_path)), encoding="utf-8")
     run_two(script)
-    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(2)]
     assert [rank["processes"] for rank in ranks] == [2, 2]
     assert ranks[0]["weights"] == ranks[1]["weights"]
     torch.testing.assert_close(torch.tensor(ranks[0]["weights"]), expected, rtol=0, atol=1e-5)

@@ -31,7 +31,7 @@ def foreign(folder, seed, count=6):
         values = rng.random((20, 18, 10), dtype=np.float32) * 900
         nibabel.save(nibabel.Nifti1Image(values, np.diag([4.0, 4.5, 7.0, 1.0])), folder / f"v{number}.nii.gz")
         rows.append(f"v{number}.nii.gz;{('well', 'sick')[number % 2]};Text {number}.")
-    (folder.parent / f"{folder.name}.csv").write_text("\n".join(rows))
+    (folder.parent / f"{folder.name}.csv").write_text("\n".join(rows), encoding="utf-8")
     return folder, folder.parent / f"{folder.name}.csv"
 
 
@@ -56,7 +56,7 @@ def test_adopted_volumes_are_those_of_the_one_preprocessing(tmp_path):
 def test_what_cannot_be_adopted_is_named(tmp_path):
     folder, table = foreign(tmp_path / "theirs", 0)
     usual, damages = (
-        table.read_text(),
+        table.read_text(encoding="utf-8"),
         {
             "row 3": ("v1.nii.gz;sick", "gone.nii.gz;sick"),
             "no class": ("v1.nii.gz;sick", "v1.nii.gz;"),
@@ -66,10 +66,10 @@ def test_what_cannot_be_adopted_is_named(tmp_path):
     )
     (folder / "copy.nii.gz").write_bytes((folder / "v0.nii.gz").read_bytes())
     for number, (told, (old, new)) in enumerate(damages.items()):
-        table.write_text(usual.replace(old, new))
+        table.write_text(usual.replace(old, new), encoding="utf-8")
         with pytest.raises(InputError, match=told):
             adopt_pool(folder, table, tmp_path / f"pool{number}", GRID)
-    table.write_text(usual)
+    table.write_text(usual, encoding="utf-8")
     with pytest.raises(InputError, match=r"no column 't2w'; the files of t2w, adc are looked for.*are file, "):
         adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w", "adc"])
     with pytest.raises(InputError, match=r"theirs\.csv, row 2: label is 'well', which is none"):
@@ -79,7 +79,7 @@ def test_what_cannot_be_adopted_is_named(tmp_path):
 
 
 def test_two_systems_stand_against_each_other_in_one_study(tmp_path, capsys):
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY), encoding="utf-8")
     for name, seed in (("one", 1), ("other", 2)):
         folder, table = foreign(tmp_path / name, seed)
         words = ["pool", "adopt", folder, "--labels", table, "--out", tmp_path / f"pool-{name}"]
@@ -99,7 +99,7 @@ def test_two_systems_stand_against_each_other_in_one_study(tmp_path, capsys):
 
 def test_a_fine_tuning_curve_has_a_line_for_each_pre_training(tmp_path):
     """Pre-trained on a synthetic pool, on real volumes from elsewhere, not at all; over the patients that train."""
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY), encoding="utf-8")
     for name, seed in (("drawn", 1), ("scanned", 2)):
         folder, table = foreign(tmp_path / name, seed)
         adopt_pool(folder, table, tmp_path / f"pool-{name}", GRID, images=["t2w"])

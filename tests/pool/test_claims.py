@@ -95,7 +95,7 @@ if __name__ == "__main__":
 def test_a_system_without_fork_and_fcntl_builds_a_pool(tiny_pipeline, tmp_path):
     tiny_pipeline.save_pretrained(tmp_path / "generator")
     script = tmp_path / "script.py"
-    script.write_text(WITHOUT_FORK.format(folder=str(tmp_path)))
+    script.write_text(WITHOUT_FORK.format(folder=str(tmp_path)), encoding="utf-8")
     paths = os.pathsep.join(paths_of(__file__))
     done = subprocess.run([sys.executable, str(script)], env=os.environ | {"PYTHONPATH": paths}, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()[-2000:]

@@ -35,7 +35,7 @@ def test_an_exported_manifest_reads_back_to_the_same_subjects(pool, tmp_path):
 
 def test_ccellas_layout_has_its_keys_and_whole_numbers(pool, tmp_path):
     datalist = export_pool(pool, tmp_path / "out", layout="ccella")
-    cases = json.loads(datalist.read_text())
+    cases = json.loads(datalist.read_text(encoding="utf-8"))
     assert len(cases) == 8
     keys = {"axt2", "dataset", "folder", "pirads", "spacing", "text", "text_isnull"}
     for case, subject in zip(cases, pool.subjects(), strict=True):
@@ -69,7 +69,7 @@ def test_an_export_is_whole_or_absent_and_overwrites_nothing(tiny_pipeline, tiny
         export_pool(pool, tmp_path / "out", layout=layout)
     assert [each.name for each in tmp_path.iterdir()] == ["pool"]
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(InputError, match="is not empty"):
         export_pool(pool, tmp_path / "mine", layout=layout)
     assert (tmp_path / "mine" / "thesis.txt").is_file()

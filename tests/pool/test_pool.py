@@ -68,7 +68,7 @@ def written(pool):
 
 
 def lines(pool):
-    return (pool.path / MANIFEST).read_text().splitlines()
+    return (pool.path / MANIFEST).read_text(encoding="utf-8").splitlines()
 
 
 def stop_after(volumes):
@@ -188,7 +188,7 @@ def test_a_torn_last_line_is_passed_over_and_its_volume_made_again(pool, build):
 
 def test_a_volume_that_was_written_but_not_listed_is_made_again(pool, build):
     path = build().path / MANIFEST
-    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    path.write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:-1]) + "\n", encoding="utf-8")
     assert contents(build()) == contents(pool)
 
 
@@ -305,7 +305,7 @@ def test_two_builders_at_once_make_each_volume_once_and_end_in_the_same_bytes(po
     for child in children:
         child.join(timeout=120)
     assert [child.exitcode for child in children] == [0, 0]
-    made = [line.split() for line in log.read_text().splitlines()]
+    made = [line.split() for line in log.read_text(encoding="utf-8").splitlines()]
     assert len(made) == len({volume_id for _, volume_id in made}) == 24
     assert len({process for process, _ in made}) == 2
     monkeypatch.undo()
@@ -453,8 +453,8 @@ def test_the_class_may_override_the_report_and_that_is_recorded(tiny_pipeline, t
 
 def test_another_generator_cannot_continue_a_pool(build, tiny_pipeline, tiny_subjects, tmp_path):
     path = build(per_class={0: 1}).path
-    header = json.loads((path / HEADER).read_text())
-    (path / HEADER).write_text(json.dumps(header | {"checkpoint": "another"}))
+    header = json.loads((path / HEADER).read_text(encoding="utf-8"))
+    (path / HEADER).write_text(json.dumps(header | {"checkpoint": "another"}), encoding="utf-8")
     with pytest.raises(InputError, match="built with another checkpoint"):
         build()
 
@@ -510,7 +510,7 @@ def test_a_path_that_leads_out_of_the_pool_is_refused(build, file):
     path = build(per_class={0: 1}).path
     (path.parent / "secret.nii").touch()
     entry = json.loads(lines(SyntheticPool.open(path))[0])
-    (path / MANIFEST).write_text(json.dumps(entry | {"files": {"t2w": file}}) + "\n")
+    (path / MANIFEST).write_text(json.dumps(entry | {"files": {"t2w": file}}) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match="leads out of"):
         SyntheticPool.open(path)
 

@@ -50,7 +50,7 @@ def planted(tiny_pipeline, tiny_subjects, tmp_path) -> tuple[SyntheticPool, set[
 def test_copies_are_marked_and_left_out(planted, tiny_subjects, held_out, tmp_path):
     pool, copies = planted
     audit = audit_pool(pool, tiny_subjects, held_out, pictures=tmp_path / "pairs.png")
-    record = json.loads((pool.path / AUDIT).read_text())
+    record = json.loads((pool.path / AUDIT).read_text(encoding="utf-8"))
     assert copies <= marked_copies(pool)
     assert {name for name, found in record["volumes"].items() if found["correlation"] > 0.99} == copies
     assert all(record["volumes"][name]["mirrored"] for name in copies)
@@ -60,7 +60,9 @@ def test_copies_are_marked_and_left_out(planted, tiny_subjects, held_out, tmp_pa
     assert not kept & {f"synthetic-{name}" for name in copies}
     assert (tmp_path / "pairs.png").stat().st_size > 1000
     # The pool can be handed on: patients stand in it as hashes alone.
-    assert not any(subject["patient_id"] in (pool.path / AUDIT).read_text() for subject in tiny_subjects)
+    assert not any(
+        subject["patient_id"] in (pool.path / AUDIT).read_text(encoding="utf-8") for subject in tiny_subjects
+    )
 
 
 def test_only_dropped_copies_are_left_out_when_a_pool_is_opened(planted, tiny_subjects, held_out):
@@ -103,7 +105,7 @@ def test_a_pool_that_was_not_audited_or_grew_is_not_called_clean(planted, tiny_p
 
 
 def test_volumes_that_were_turned_down_need_no_verdict(tmp_path):
-    (tmp_path / AUDIT).write_text(json.dumps({"dropped": True, "volumes": {"a": {"copy": True}}}))
+    (tmp_path / AUDIT).write_text(json.dumps({"dropped": True, "volumes": {"a": {"copy": True}}}), encoding="utf-8")
     assert dropped_among(tmp_path, [{"id": "a", "label": 0}, {"id": "b", "label": None}]) == {"a"}
     with pytest.raises(InputError, match="does not know 1 volumes"):
         dropped_among(tmp_path, [{"id": "b", "label": 1}])
@@ -111,7 +113,7 @@ def test_volumes_that_were_turned_down_need_no_verdict(tmp_path):
 
 @pytest.mark.parametrize("text", ["[]", '{"volumes": {"a": {}}}', '{"volumes": {}, "dropped": "yes"}', "{"])
 def test_a_file_that_is_no_audit_is_refused(tmp_path, text):
-    (tmp_path / AUDIT).write_text(text)
+    (tmp_path / AUDIT).write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"audit.json: (is not the audit of a pool|not valid JSON|holds a list)"):
         dropped_from(tmp_path)
 
@@ -175,7 +177,7 @@ def study(pool, of_data, out, capsys):
     words += ["--classifier.training.steps", "2", "--classifier.training.warmup", "0"]
     assert main(words) == 0, capsys.readouterr().err
     capsys.readouterr()
-    summary = json.loads((out / "summary.json").read_text())
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert [row["metric"] for row in summary["image_metrics_left_out"]] == ["realism"]  # too few volumes
     return next(row for row in summary["image_metrics"] if row["metric"] == "copies")
 
@@ -188,7 +190,7 @@ def test_the_bench_tells_the_share_of_planted_copies_until_they_are_dropped(plan
     assert row["ci_low"] <= row["value"] <= row["ci_high"]
     assert (row["n_real"], row["n_held_out"], row["n_synthetic"], row["n_not_compared"]) == (12, 30, 8, 0)
     assert row["false_alarms"] == pytest.approx(3 / 31)
-    told = (out / "report.html").read_text().split('<h3 id="copies">Copies of training patients')[1]
+    told = (out / "report.html").read_text(encoding="utf-8").split('<h3 id="copies">Copies of training patients')[1]
     assert f"{round(8 * row['value'])} of 8 volumes" in told
     assert not (pool.path / AUDIT).exists()  # a study only reads the pool that it is given
 
@@ -202,7 +204,7 @@ def test_the_bench_tells_the_share_of_planted_copies_until_they_are_dropped(plan
 
     row = study(pool, of_data, out, capsys)
     assert (row["value"], row["n_synthetic"]) == (0, 8 - len(marked))
-    assert f"{len(marked)} left out as copies of training patients" in (out / "report.html").read_text()
+    assert f"{len(marked)} left out as copies of training patients" in (out / "report.html").read_text(encoding="utf-8")
     client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id], "tags.kind = 'study'")
     told = {run.data.metrics["images/copies"] for run in runs}
@@ -259,5 +261,5 @@ def test_the_line_names_patients_of_the_generator_that_are_not_at_hand(planted, 
     words = ["--data.root", str(folder), "--split.file", str(folder / "split.csv")]
     assert main(["pool", "audit", str(pool.path), *words]) == 0
     assert "2 other patients that the generator was trained on could not be compared" in capsys.readouterr().out
-    assert json.loads((pool.path / AUDIT).read_text())["n_not_compared"] == 2
+    assert json.loads((pool.path / AUDIT).read_text(encoding="utf-8"))["n_not_compared"] == 2
     assert SyntheticPool.open(pool.path).dropped == 0

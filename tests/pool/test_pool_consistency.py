@@ -27,16 +27,18 @@ def pool(whole, tmp_path):
 
 
 def entries(pool):
-    return [json.loads(line) for line in (pool.path / MANIFEST).read_text().splitlines()]
+    return [json.loads(line) for line in (pool.path / MANIFEST).read_text(encoding="utf-8").splitlines()]
 
 
 def write(pool, lines):
-    (pool.path / MANIFEST).write_text("".join(f"{json.dumps(line, sort_keys=True)}\n" for line in lines))
+    (pool.path / MANIFEST).write_text(
+        "".join(f"{json.dumps(line, sort_keys=True)}\n" for line in lines), encoding="utf-8"
+    )
 
 
 def test_a_torn_line_in_the_middle_is_named_and_made_again(pool, whole, tiny_pipeline, tiny_subjects):
-    lines = (pool.path / MANIFEST).read_text().splitlines()
-    (pool.path / MANIFEST).write_text("\n".join([lines[0], lines[1][:-40], *lines[2:], ""]))
+    lines = (pool.path / MANIFEST).read_text(encoding="utf-8").splitlines()
+    (pool.path / MANIFEST).write_text("\n".join([lines[0], lines[1][:-40], *lines[2:], ""]), encoding="utf-8")
     with pytest.raises(InputError, match="line 2"):
         SyntheticPool.open(pool.path)
     assert tree(build_pool(tiny_pipeline, tiny_subjects, pool.path).path) == tree(whole.path)
@@ -90,7 +92,7 @@ def test_swapped_hashes_and_a_changed_recipe_are_found_where_the_volume_is_read(
 
 @pytest.mark.parametrize("header", [[], {}, {"images": "t2w"}, {"images": ["t2w"], "shape": [1, 2]}])
 def test_a_header_that_is_none_is_named(pool, header):
-    (pool.path / HEADER).write_text(json.dumps(header))
+    (pool.path / HEADER).write_text(json.dumps(header), encoding="utf-8")
     with pytest.raises(InputError, match=HEADER):
         SyntheticPool.open(pool.path)
 
@@ -136,6 +138,6 @@ def test_a_volume_that_was_made_again_stands_twice_and_once(pool):
 )
 def test_a_header_that_was_damaged_is_named(pool, change):
     path = pool.path / HEADER
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **change}), encoding="utf-8")
     with pytest.raises(InputError, match=f"{HEADER}: {next(iter(change))}"):
         SyntheticPool.open(pool.path)

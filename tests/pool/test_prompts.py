@@ -17,7 +17,7 @@ SHARED = Path(os.environ.get("SYNTHAUG_DATA", Path(__file__).parents[3] / "share
 
 def write_marksheet(folder, *rows):
     path = folder / "marksheet.csv"
-    path.write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
+    path.write_text("\n".join([",".join(COLUMNS), *rows]) + "\n", encoding="utf-8")
     return path
 
 
@@ -118,7 +118,7 @@ def test_a_value_that_cannot_be_read_is_named_with_its_row(tmp_path, row, messag
 def test_a_marksheet_that_is_none_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such marksheet"):
         read_marksheet(tmp_path / "absent.csv")
-    (tmp_path / "m.csv").write_text("patient_id,psa\n1,2\n")
+    (tmp_path / "m.csv").write_text("patient_id,psa\n1,2\n", encoding="utf-8")
     with pytest.raises(InputError, match="no column 'lesion_PIRADS'"):
         read_marksheet(tmp_path / "m.csv")
 
@@ -129,7 +129,10 @@ def test_the_published_marksheet_is_read_whole():
         pytest.skip(f"{path} is missing")
     rows = read_marksheet(path)
     by_class = [[row.findings for row in rows if row.findings.label == label] for label in (0, 1)]
-    assert len(rows) + sum(not findings_without(line) for line in path.read_text().splitlines()[1:]) == 1500
+    assert (
+        len(rows) + sum(not findings_without(line) for line in path.read_text(encoding="utf-8").splitlines()[1:])
+        == 1500
+    )
     assert min(map(len, by_class)) > 500
     prompts = WriterPrompts(rows)
     assert "PI-RADS" in prompts.report(1, 0, seed=0)

@@ -83,10 +83,10 @@ def test_a_generator_that_did_not_draw_the_pool_and_an_altered_volume_are_refuse
 def test_the_command_writes_a_page_without_network_and_json(pool, tmp_path, capsys):
     assert main(["pool", "card", str(pool.path), "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.count("\n") == 1
-    told = json.loads((tmp_path / "card.json").read_text())
+    told = json.loads((tmp_path / "card.json").read_text(encoding="utf-8"))
     assert list(told["criteria"]) == list(CRITERIA)
     assert str(pool.path) not in json.dumps(told)
-    page = (tmp_path / "card.html").read_text()
+    page = (tmp_path / "card.html").read_text(encoding="utf-8")
     for criterion in told["criteria"].values():
         for entry in criterion["entries"]:
             assert entry["name"].replace("_", " ") in page
@@ -98,7 +98,7 @@ def test_the_command_compares_with_the_data_of_a_study(pool, tmp_path, capsys):
     data = ["--data.phantom.n", "24", "--data.phantom.shape", "[16,16,8]", "--data.phantom.spacing_mm", "[5,5,8]"]
     words = ["pool", "card", str(pool.path), *data, "--data.phantom.seed", "9", "--out", str(tmp_path)]
     assert main(words) == 0, capsys.readouterr().err
-    told = json.loads((tmp_path / "card.json").read_text())
+    told = json.loads((tmp_path / "card.json").read_text(encoding="utf-8"))
     (fid,) = [entry for entry in told["criteria"]["congruence"]["entries"] if entry["name"] == "fid"]
     assert fid["value"] > 0
     assert told["facts"]["real volumes"] > 0

@@ -265,7 +265,7 @@ def test_answers_that_do_not_belong_to_the_key_are_refused(tmp_path):
     key = key_of(["real", "synthetic"])
     one = {"case": 1, "call": "real", "confidence": 3, "class": 0, "seconds": 4}
     told = {"format": "synthaug reader study, answers 1", "study": "0123", "reader": "A", "answers": [one]}
-    (tmp_path / "a.json").write_text(json.dumps(told))
+    (tmp_path / "a.json").write_text(json.dumps(told), encoding="utf-8")
     assert read_answers([tmp_path / "a.json"], key)[0].by_case == {0: Answer("real", 3, 0)}
     unusable = {
         "study": told | {"study": "4567"},
@@ -279,10 +279,10 @@ def test_answers_that_do_not_belong_to_the_key_are_refused(tmp_path):
         "none": told | {"answers": []},
     }
     for name, wrong in unusable.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(wrong))
+        (tmp_path / f"{name}.json").write_text(json.dumps(wrong), encoding="utf-8")
         with pytest.raises(InputError, match=f"{name}.json"):
             read_answers([tmp_path / f"{name}.json"], key)
-    (tmp_path / "b.json").write_text(json.dumps(told))
+    (tmp_path / "b.json").write_text(json.dumps(told), encoding="utf-8")
     with pytest.raises(InputError, match=r"b\.json.*a\.json"):
         read_answers([tmp_path / "a.json", tmp_path / "b.json"], key)
 
@@ -294,7 +294,7 @@ def test_a_key_is_read_back_and_never_lost_to_another_study(tmp_path):
     assert Key.read(tmp_path / "key.json") == key
     with pytest.raises(InputError, match=r"key\.json"):
         replace(key, study="4567").write(tmp_path / "key.json")
-    (tmp_path / "other.json").write_text(json.dumps(key.to_json() | {"format": "x"}))
+    (tmp_path / "other.json").write_text(json.dumps(key.to_json() | {"format": "x"}), encoding="utf-8")
     with pytest.raises(InputError, match=r"other\.json"):
         Key.read(tmp_path / "other.json")
 
@@ -313,7 +313,7 @@ def made(pool, tmp_path):
 
 def test_a_study_is_made_from_a_pool_and_its_page_tells_nothing_of_the_files(made, pool):
     page, key = made
-    told, truths = page.read_text(), Key.read(key).cases
+    told, truths = page.read_text(encoding="utf-8"), Key.read(key).cases
     assert sorted(truth.role for truth in truths) == ["real"] * 4 + ["synthetic"] * 4
     assert sorted(truth.label for truth in truths) == [0] * 4 + [1] * 4
     names = {name for truth in truths for name in (truth.subject_id, truth.patient_id)} | {str(pool.path)}
@@ -379,7 +379,7 @@ def test_a_reader_goes_from_the_page_to_the_score_in_a_browser(made, tmp_path, c
             "[...document.querySelector('canvas').getContext('2d').getImageData(0, 0, 16, 16).data]"
             ".filter((_, place) => place % 4 === 0)"
         )
-        shown = voxels_of(page.read_text()).reshape(8, -1, 16, 16)
+        shown = voxels_of(page.read_text(encoding="utf-8")).reshape(8, -1, 16, 16)
         assert np.abs(np.array(pixels) - shown[0, shown.shape[1] // 2].ravel()).max() <= 1
         for step in ("r", "5"):
             browser.press(step)
@@ -411,7 +411,7 @@ def test_a_reader_goes_from_the_page_to_the_score_in_a_browser(made, tmp_path, c
     capsys.readouterr()
     words = ["reader-study", "score", str(saved), "--key", str(key_file), "--out", str(tmp_path / "scores.json")]
     assert main(words) == 0
-    rows = json.loads((tmp_path / "scores.json").read_text())["scores"]
+    rows = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["scores"]
     found = {row["measure"]: row["value"] for row in rows if row["cases"] in (ALL, "real")}
     assert found["accuracy"] == 6 / 8
     assert found["class accuracy"] == 1

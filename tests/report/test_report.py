@@ -468,13 +468,13 @@ def test_energy_of_processors_counts_packages_once_and_past_the_end_of_their_cou
     counters = {"intel-rapl:0": 900, "intel-rapl:1": 0, "intel-rapl:0:0": 5}
     for zone, value in counters.items():
         (tmp_path / zone).mkdir()
-        (tmp_path / zone / "energy_uj").write_text(f"{value}\n")
-        (tmp_path / zone / "max_energy_range_uj").write_text("999\n")
+        (tmp_path / zone / "energy_uj").write_text(f"{value}\n", encoding="utf-8")
+        (tmp_path / zone / "max_energy_range_uj").write_text("999\n", encoding="utf-8")
     meter = ProcessorMeter(tmp_path)
     assert meter.read() == 0
-    (tmp_path / "intel-rapl:0/energy_uj").write_text("100\n")  # 200 on, past 999
-    (tmp_path / "intel-rapl:1/energy_uj").write_text("50\n")
-    (tmp_path / "intel-rapl:0:0/energy_uj").write_text("500\n")  # a part of package 0
+    (tmp_path / "intel-rapl:0/energy_uj").write_text("100\n", encoding="utf-8")  # 200 on, past 999
+    (tmp_path / "intel-rapl:1/energy_uj").write_text("50\n", encoding="utf-8")
+    (tmp_path / "intel-rapl:0:0/energy_uj").write_text("500\n", encoding="utf-8")  # a part of package 0
     assert meter.read() == pytest.approx(250e-6)
 
 
@@ -506,7 +506,7 @@ def test_costs_of_sessions_add_up_and_a_session_that_did_not_measure_is_told(tmp
     for number, joules in enumerate(({"gpu": 10.0}, {})):
         spent = {"seconds": {"pool": 2.0, f"stage {number}": 1.0}, "wall_seconds": 10.0, "joules": joules}
         (tmp_path / "costs").mkdir(exist_ok=True)
-        (tmp_path / f"costs/{number}.json").write_text(json.dumps(spent))
+        (tmp_path / f"costs/{number}.json").write_text(json.dumps(spent), encoding="utf-8")
     costs = total_costs(tmp_path)
     assert costs.seconds == {"pool": 4.0, "stage 0": 1.0, "stage 1": 1.0}
     assert (costs.wall_seconds, costs.joules, costs.measured_seconds) == (20.0, {"gpu": 10.0}, {"gpu": 10.0})
@@ -539,7 +539,7 @@ def test_memory_is_told_stage_by_stage_and_the_most_of_all_sessions_counts(tmp_p
         pytest.skip("this system does not tell the peak of resident memory")
     assert peaks["large"] > peaks["small"] + 200
     (tmp_path / "costs/1.json").write_text(
-        json.dumps({"seconds": {}, "wall_seconds": 1.0, "joules": {}, "peak_mib": {"small": 9e6}})
+        json.dumps({"seconds": {}, "wall_seconds": 1.0, "joules": {}, "peak_mib": {"small": 9e6}}), encoding="utf-8"
     )
     assert total_costs(tmp_path).peak_mib == {"large": peaks["large"], "small": 9e6}
 
@@ -751,7 +751,7 @@ def test_a_report_is_made_again_from_its_folder_alone(tmp_path, samples, capsys)
     for each in records:
         write_json(tmp_path / "cells" / f"{each.id}.json", each.to_json())
     write_results(records, tmp_path / "results.csv")
-    (tmp_path / "config.yaml").write_text("study: {name: again}\nreport: {mute: [told-apart]}\n")
+    (tmp_path / "config.yaml").write_text("study: {name: again}\nreport: {mute: [told-apart]}\n", encoding="utf-8")
     material_of(tmp_path, summary, [samples[0]], CONFIG).write(tmp_path)
     assert run_command("report", [str(tmp_path), "--shareable"]) == 0
     assert capsys.readouterr().out == f"report: {tmp_path / 'report-shareable.html'}\n"

@@ -296,7 +296,7 @@ def test_slices_are_counted_by_hand_and_a_slice_of_one_class_has_no_metric():
 
 def test_subgroup_columns_are_checked(tmp_path):
     lines = ["subject_id,sex,age", *(f"s{n},{'fm'[n % 2]},{40 + n}" for n in range(11))]
-    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def groups(root, *columns):
         return subgroups_of(Config(data=DataConfig(root=root), metrics=MetricsConfig(subgroups=list(columns))))

@@ -58,7 +58,7 @@ def test_two_benches_on_one_folder_make_everything_once_and_find_the_same(unbrok
     for child in pair:
         child.join(timeout=300)
     assert [child.exitcode for child in pair] == [0, 0]
-    calls = log.read_text().split()
+    calls = log.read_text(encoding="utf-8").split()
     assert sorted(calls) == ["train_classifier", "train_classifier", "train_ldm"]
     assert found(tmp_path / "out") == found(unbroken[0])
     assert (tmp_path / "out/finished.json").is_file()
@@ -128,7 +128,7 @@ def test_failed_cells_are_reported_and_the_rest_goes_on(tmp_path, capfd):
     assert bench(tmp_path / "out", "--study.regimes", "[real]", *TOO_FAST) == 1
     [line] = [line for line in capfd.readouterr().err.splitlines() if line.startswith("failed:")]
     assert line.startswith("failed: real seed 0: Training stopped at step")
-    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    summary = json.loads((tmp_path / "out/summary.json").read_text(encoding="utf-8"))
     assert (summary["cells"], len(summary["failed"])) == (1, 1)
     assert not (tmp_path / "out/finished.json").exists()
 
@@ -143,17 +143,17 @@ def test_when_every_cell_fails_one_line_says_so(tmp_path, capfd):
 def test_a_pool_too_small_for_any_distance_is_told_and_ends_no_study(tmp_path):
     out = tmp_path / "out"
     assert bench(out, "--pool.per_class", "1", "--study.regimes", "[mixed]", "--classifier.training.steps", "2") == 0
-    summary = json.loads((out / "summary.json").read_text())
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     (row,) = (row for row in summary["image_metrics_left_out"] if row["metric"] == "distances")
     assert "2 synthetic volumes are too few" in row["reason"]
-    assert row["reason"] in (out / "report.html").read_text()
+    assert row["reason"] in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_whoever_has_a_claim_is_waited_for_and_that_is_told_once(tmp_path, capfd):
     record = tmp_path / "cells" / "ab.json"
     record.parent.mkdir()
     half = record.with_name(".999.ab.json")
-    half.write_text("{")
+    half.write_text("{", encoding="utf-8")
     held = try_claim(tmp_path, record)
     assert not half.exists()  # left by whoever had it before and was killed
     assert try_claim(tmp_path, record) is None
@@ -167,17 +167,17 @@ def test_whoever_has_a_claim_is_waited_for_and_that_is_told_once(tmp_path, capfd
 
 def test_results_of_another_study_in_the_folder_are_kept_and_that_is_told(tmp_path, capfd):
     with placed(tmp_path, {"seeds": [0]}):
-        (tmp_path / "summary.json").write_text("first")
+        (tmp_path / "summary.json").write_text("first", encoding="utf-8")
     with placed(tmp_path, {"seeds": [0]}):
-        assert (tmp_path / "summary.json").read_text() == "first"
+        assert (tmp_path / "summary.json").read_text(encoding="utf-8") == "first"
     assert capfd.readouterr().err == ""
     with placed(tmp_path, {"seeds": [1]}):
         assert not (tmp_path / "summary.json").exists()
     [kept] = (tmp_path / "earlier").iterdir()
-    assert (kept / "summary.json").read_text() == "first"
-    assert (kept / "config.yaml").read_text() == "seeds:\n- 0\n"
+    assert (kept / "summary.json").read_text(encoding="utf-8") == "first"
+    assert (kept / "config.yaml").read_text(encoding="utf-8") == "seeds:\n- 0\n"
     assert f"the results of another study there were moved to {kept}" in capfd.readouterr().err
-    assert (tmp_path / "config.yaml").read_text() == "seeds:\n- 1\n"
+    assert (tmp_path / "config.yaml").read_text(encoding="utf-8") == "seeds:\n- 1\n"
 
 
 def test_a_rerun_of_a_finished_study_imports_no_torch_and_changes_no_file(unbroken):
@@ -192,7 +192,7 @@ def test_a_rerun_of_a_finished_study_imports_no_torch_and_changes_no_file(unbrok
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads((out / "summary.json").read_text())["verdict"] in done.stdout
+    assert json.loads((out / "summary.json").read_text(encoding="utf-8"))["verdict"] in done.stdout
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
@@ -202,7 +202,7 @@ def finished(unbroken, tmp_path):
     data, out = tmp_path / "data", tmp_path / "data/runs/mine"
     out.mkdir(parents=True)
     for path in (data / "manifest.csv", data / "01.nii", out / "summary.json", out / "cell.json"):
-        path.write_text("{}")
+        path.write_text("{}", encoding="utf-8")
     shutil.copy(unbroken[0] / "summary.json", out)
     config = Config(data=DataConfig(root=str(data)))
     (out / "mlflow.db").touch()
@@ -212,7 +212,7 @@ def finished(unbroken, tmp_path):
 
 
 def test_a_finished_study_is_seen_by_its_files(finished):
-    (finished[1] / "mlflow.db").write_text("as its interface may")
+    (finished[1] / "mlflow.db").write_text("as its interface may", encoding="utf-8")
     assert finished_summary(*finished) == read_summary(finished[1])
 
 
@@ -220,11 +220,11 @@ def test_a_finished_study_is_seen_by_its_files(finished):
     "change",
     [
         lambda data, out, patch: (out / "cell.json").unlink(),
-        lambda data, out, patch: (out / "cell.json").write_text("{}\n"),
-        lambda data, out, patch: (out / "audit.json").write_text("{}"),
+        lambda data, out, patch: (out / "cell.json").write_text("{}\n", encoding="utf-8"),
+        lambda data, out, patch: (out / "audit.json").write_text("{}", encoding="utf-8"),
         lambda data, out, patch: (out / "mlflow.db").unlink(),
-        lambda data, out, patch: (data / "01.nii").write_text("other"),
-        lambda data, out, patch: (data / "02.nii").write_text("{}"),
+        lambda data, out, patch: (data / "01.nii").write_text("other", encoding="utf-8"),
+        lambda data, out, patch: (data / "02.nii").write_text("{}", encoding="utf-8"),
         lambda data, out, patch: os.utime(data / "manifest.csv", ns=(0, 0)),
         lambda data, out, patch: patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1"),
         lambda data, out, patch: patch.setattr("synthaug.study.folder.standing.PACKAGE", ROOT / "tests"),

@@ -134,7 +134,7 @@ def test_cells_without_a_recorded_identity_are_matched_by_the_recorded_config(tm
     config, cells = a_study()
     recorded = asdict(replace(config, classifier=ClassifierConfig(network=network)))
     del recorded["classifier"]["patience"]  # which that version did not know
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(recorded))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(recorded), encoding="utf-8")
     old = finish(tmp_path, cells[0], identity={}, id="0123456789abcdef")
     assert earlier_cells(tmp_path, cells) == ({cells[0].id: old} if matched else {})
     assert [arm.label for arm in arms_of([old])] == ["real"]
@@ -143,7 +143,7 @@ def test_cells_without_a_recorded_identity_are_matched_by_the_recorded_config(tm
 def test_old_cells_of_other_data_are_not_matched(tmp_path):
     config, cells = a_study()
     recorded = asdict(replace(config, data=DataConfig(root="elsewhere")))
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(recorded))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(recorded), encoding="utf-8")
     finish(tmp_path, cells[0], identity={}, id="0123456789abcdef")
     assert earlier_cells(tmp_path, cells) == {}
 

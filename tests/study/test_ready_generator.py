@@ -100,7 +100,7 @@ def test_reports_of_a_file_name_the_pool_by_what_they_say(ready, tmp_path):
     said = ["report,label", "Lesion on the left.,1", "No lesion.,0"]
 
     def folder_of(name, lines):
-        (tmp_path / name).write_text("\n".join(lines))
+        (tmp_path / name).write_text("\n".join(lines), encoding="utf-8")
         return study_of(ready, tmp_path, "--pool.reports", str(tmp_path / name)).pool_folder
 
     first = folder_of("reports.csv", said)

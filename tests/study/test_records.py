@@ -100,7 +100,7 @@ def test_a_summary_keeps_the_keys_that_it_had_and_tells_its_schema_and_versions(
 
 @pytest.mark.parametrize("study", OLD)
 def test_a_summary_of_an_earlier_version_becomes_records_with_the_same_labels(study):
-    told = json.loads((STUDIES / study / "summary.json").read_text())
+    told = json.loads((STUDIES / study / "summary.json").read_text(encoding="utf-8"))
     assert "schema" not in told
     found = read_summary(STUDIES / study)
     assert [arm.label for arm in found.arms] == [row["regime"] for row in told["regimes"]]
@@ -142,7 +142,7 @@ def test_a_file_of_a_later_version_is_refused(kind, summary):
 @pytest.mark.parametrize(("content", "words"), [(None, "no summary"), ("{}", "not the record")])
 def test_what_is_no_summary_is_refused_by_its_name(tmp_path, content, words):
     if content:
-        (tmp_path / "summary.json").write_text(content)
+        (tmp_path / "summary.json").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=rf"{tmp_path.name}.*{words}"):
         sa.read_summary(tmp_path / "summary.json")
 

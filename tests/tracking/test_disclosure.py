@@ -23,20 +23,22 @@ def files(tmp_path):
     """What a study logs, with people in it."""
     folder = tmp_path / "study"
     folder.mkdir()
-    (folder / "report.html").write_text(PAGE)
+    (folder / "report.html").write_text(PAGE, encoding="utf-8")
     rows = [{"nearest_subject": PEOPLE[0], "label": 1}]
     failed = [{"error": f"patient {PEOPLE[1]!r}: no such file"}]
     summary = {"verdict": "helped", "image_metrics": [{"metric": "copies", "nearest": rows}], "failed": failed}
-    (folder / "summary.json").write_text(json.dumps(summary))
-    (folder / "split.csv").write_text(f"subject_id,patient_id,part\n{PEOPLE[0]}-t1,{PEOPLE[0]},train\n")
-    (folder / "results.csv").write_text("regime,seed\nreal,0\n")
-    (folder / "config.yaml").write_text("study: {name: x}\n")
+    (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    (folder / "split.csv").write_text(
+        f"subject_id,patient_id,part\n{PEOPLE[0]}-t1,{PEOPLE[0]},train\n", encoding="utf-8"
+    )
+    (folder / "results.csv").write_text("regime,seed\nreal,0\n", encoding="utf-8")
+    (folder / "config.yaml").write_text("study: {name: x}\n", encoding="utf-8")
     return sorted(folder.iterdir())
 
 
 def test_copies_for_mlflow_hold_no_ids_and_no_images(files):
     with shown(files, private=True) as copies:
-        told = {path.name: path.read_text() for path in copies}
+        told = {path.name: path.read_text(encoding="utf-8") for path in copies}
     assert [*told] == [path.name for path in files]
     assert not any(name in text for name in PEOPLE for text in told.values())
     assert "data:image" not in told["report.html"]
@@ -69,10 +71,10 @@ def test_a_private_tracker_keeps_pictures_of_trainings(tmp_path, monkeypatch):
 def test_a_shareable_report_holds_no_images_and_says_so(files):
     out = files[0].parent
     made = write_shareable(out)
-    assert "data:image" not in made.read_text()
-    assert SAID in made.read_text()
-    assert "effect" in made.read_text()
-    assert (out / "report.html").read_text() == PAGE
+    assert "data:image" not in made.read_text(encoding="utf-8")
+    assert SAID in made.read_text(encoding="utf-8")
+    assert "effect" in made.read_text(encoding="utf-8")
+    assert (out / "report.html").read_text(encoding="utf-8") == PAGE
 
 
 def test_a_report_of_an_earlier_version_is_not_called_shareable(tmp_path):

@@ -68,7 +68,7 @@ TINY = {
 def finished(tmp_path_factory):
     """The folder of a finished study, tracked in its own SQLite file."""
     folder = tmp_path_factory.mktemp("tracking")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         assert rerun(folder / "out", folder / "tiny.yaml") == 0
@@ -102,7 +102,10 @@ def runs_of(client, kind, name="tiny"):
 
 
 def records_of(out):
-    return [CellRecord.from_json(json.loads(path.read_text())) for path in sorted((out / "cells").glob("*.json"))]
+    return [
+        CellRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
+        for path in sorted((out / "cells").glob("*.json"))
+    ]
 
 
 def tracker_of(out, config, study_id="s"):

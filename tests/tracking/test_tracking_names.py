@@ -32,7 +32,7 @@ def test_clinical_names_and_any_folder_reach_mlflow(name, tmp_path, monkeypatch,
     [run] = client.search_runs([client.get_experiment_by_name("clinical").experiment_id])
     assert len(run.data.params) == len(CLINICAL)
     assert sorted(run.data.params.values()) == sorted(str(value) for value in CLINICAL.values())
-    (out / "results.csv").write_text("regime\n")
+    (out / "results.csv").write_text("regime\n", encoding="utf-8")
     client.log_artifact(run.info.run_id, str(out / "results.csv"))
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["results.csv"]
     mlflow.set_tracking_uri("")

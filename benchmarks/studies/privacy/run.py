@@ -128,7 +128,7 @@ class Attacked:
             with atomic_folder(folder) as temporary:
                 pipe.save_pretrained(temporary)
                 write_json(temporary / MINUTES, (time.monotonic() - started) / 60)
-        return CCELLAPipeline.from_pretrained(folder), json.loads((folder / MINUTES).read_text())
+        return CCELLAPipeline.from_pretrained(folder), json.loads((folder / MINUTES).read_text(encoding="utf-8"))
 
 
 def shortened(config: Config, scale: float) -> Config:

@@ -20,7 +20,7 @@ class TrainingLog:
         >>> log.resume(0)
         >>> log.step(1, {"loss": 3.0}, last=False)
         >>> log.step(2, {"loss": 1.0}, last=True)
-        >>> line = json.loads(log.path.read_text())
+        >>> line = json.loads(log.path.read_text(encoding="utf-8"))
         >>> line["stage"], line["step"], line["loss"]
         ('level 0', 2, 2.0)
     """

@@ -256,7 +256,7 @@ class GpuMeter:
 def _restart_peak() -> bool:
     """Set the process's high-water mark of resident memory back; False where that cannot be done."""
     try:
-        (PROCESS / "clear_refs").write_text("5")
+        (PROCESS / "clear_refs").write_text("5", encoding="utf-8")
     except OSError:
         return False
     return True
@@ -264,9 +264,9 @@ def _restart_peak() -> bool:
 
 def _peak_mib() -> float:
     """The high-water mark of resident memory."""
-    found = re.search(r"VmHWM:\s+(\d+)", (PROCESS / "status").read_text())
+    found = re.search(r"VmHWM:\s+(\d+)", (PROCESS / "status").read_text(encoding="utf-8"))
     return int(found[1]) / 1024 if found else 0.0
 
 
 def _counter(zone: Path, name: str) -> int:
-    return int((zone / name).read_text())
+    return int((zone / name).read_text(encoding="utf-8"))
