@@ -231,6 +231,7 @@ class CCELLAPipeline(DiffusionPipeline):
             first["places"] = places_of(shape)
         # Laid out anew for every level, which also forgets the steps before.
         self.scheduler.set_timesteps(self.scheduler.num_inference_steps, device=self.device, **first)
+        computing = self._autocast()  # chosen once: that looks at every module
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         extra = {"generator": drawing.generators} if takes_generator else {}
         reports, guidance = drawing.reports, drawing.guidance
@@ -254,9 +255,9 @@ class CCELLAPipeline(DiffusionPipeline):
                 time = timestep.expand(len(prompts))
                 conditions = {"context": context, "class_vector": vector, "spacing_mm": spacing}
                 conditions |= {"level": level, "guide": guide}
-                conditions["unconditional"] = torch.full((len(prompts),), unconditional, device=self.device)
+                conditions["unconditional"] = torch.full((len(prompts),), unconditional, device=scaled.device)
                 deviations = self.config.latent_deviations
-                with self._autocast():
+                with computing:
                     return denoise(self.denoiser, self.scheduler, deviations, scaled, time, **conditions), logits
 
             predicted, logits = predict(reports)

@@ -146,10 +146,16 @@ class PretrainedModel(ModelMixin, ConfigMixin):
 
         A model in float32 computes in what its caller chose.
         """
-        first = next(self.parameters())  # diffusers' own ``dtype`` walks through every module
+        first = next(self.parameters())
         if first.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(first.device.type, dtype=first.dtype)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, all of one type; diffusers' own walks through every module, at every step of a drawing."""
+        first = next(self.parameters(), None)
+        return super().dtype if first is None else first.dtype
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
@@ -145,7 +146,16 @@ def _make_store(path: Path) -> None:
     if path.is_file():
         return
     with atomic_path(path) as temporary:
-        _client_of(temporary).search_experiments(max_results=1)
+        temporary.write_bytes(_empty_store())
+
+
+@functools.cache
+def _empty_store() -> bytes:
+    """The file of a store without runs: MLflow makes its tables by a hundred migrations, which take seconds."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        store = Path(folder) / STORE
+        _client_of(store).search_experiments(max_results=1)
+        return store.read_bytes()
 
 
 def _client_of(store: Path) -> MlflowClient:
