@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 import synthaug as sa
-from synthaug.config.presets import DEMO
+from synthaug.config.files.presets import DEMO
 from synthaug.ground.files import write_json
 
 SEEDS = (21, 22, 23, 24, 25, 26)

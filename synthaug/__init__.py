@@ -9,9 +9,9 @@ if TYPE_CHECKING:  # for editors and type checkers; tests/test_public_names.py h
     from synthaug.augment.sampler import SyntheticSampler as SyntheticSampler
     from synthaug.augment.source import LiveSource as LiveSource
     from synthaug.augment.transform import SyntheticAugment as SyntheticAugment
-    from synthaug.bench.finished import Study as Study
-    from synthaug.bench.finished import load_config as load_config
-    from synthaug.bench.finished import run_study as run_study
+    from synthaug.bench.studies.finished import Study as Study
+    from synthaug.bench.studies.finished import load_config as load_config
+    from synthaug.bench.studies.finished import run_study as run_study
     from synthaug.config import Config as Config
     from synthaug.config import PreprocessConfig as PreprocessConfig
     from synthaug.data.preprocess import preprocess as preprocess
@@ -43,7 +43,7 @@ _HOME = {
     "LiveSource": "synthaug.augment.source",
     "PreprocessConfig": "synthaug.config",
     "Split": "synthaug.data.splits",
-    "Study": "synthaug.bench.finished",
+    "Study": "synthaug.bench.studies.finished",
     "SyntheticAugment": "synthaug.augment.transform",
     "SyntheticAugmentArray": "synthaug.augment.monai_transform",
     "SyntheticAugmentd": "synthaug.augment.monai_transform",
@@ -56,14 +56,14 @@ _HOME = {
     "compare_images": "synthaug.metrics.comparison",
     "export_pool": "synthaug.pool.export",
     "import_released": "synthaug.generate.released",
-    "load_config": "synthaug.bench.finished",
+    "load_config": "synthaug.bench.studies.finished",
     "load_manifest": "synthaug.data.reading.manifest",
     "load_split": "synthaug.data.splits",
     "preprocess": "synthaug.data.preprocess",
     "read_report_file": "synthaug.pool.report_file",
     "read_summary": "synthaug.study.records",
     "reports_by_class": "synthaug.pool.prompts",
-    "run_study": "synthaug.bench.finished",
+    "run_study": "synthaug.bench.studies.finished",
     "save_split": "synthaug.data.splits",
     "split_subjects": "synthaug.data.splits",
 }

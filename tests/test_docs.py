@@ -14,7 +14,7 @@ from small_pool import build_pool
 
 import synthaug as sa
 from synthaug.bench.commands import COMMANDS
-from synthaug.bench.pool_commands import POOL_COMMANDS
+from synthaug.bench.single.pool_commands import POOL_COMMANDS
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))

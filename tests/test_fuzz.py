@@ -29,7 +29,7 @@ from small_pool import build_pool
 from tiny_study import STUDY
 
 from synthaug.bench.commands import run_command
-from synthaug.bench.parsing import config_of, parsed, study_parser
+from synthaug.bench.options.parsing import config_of, parsed, study_parser
 from synthaug.config import Config, MetricsConfig
 from synthaug.data.reading.manifest import load_manifest
 from synthaug.data.splits import Split, load_split

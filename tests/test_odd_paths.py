@@ -2,7 +2,7 @@
 
 import pytest
 
-from synthaug.bench.image_comparison import compare_folders
+from synthaug.bench.single.image_comparison import compare_folders
 from synthaug.config import Config, DataConfig
 from synthaug.ground.errors import InputError
 from synthaug.study.folder.standing import inputs_of

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import synthaug as sa
-from synthaug.bench.finished import Study
+from synthaug.bench.studies.finished import Study
 from synthaug.ground.errors import InputError
 
 ROOT = Path(__file__).parents[1]

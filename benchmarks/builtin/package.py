@@ -17,7 +17,7 @@ import yaml
 from evaluate import summary
 
 import synthaug
-from synthaug.bench.parsing import read_config
+from synthaug.bench.options.parsing import read_config
 from synthaug.config import Config, DataConfig
 from synthaug.data.phantom import findings_of
 from synthaug.data.relabel.relabeller import Relabeller

@@ -24,7 +24,7 @@ from synthaug.data.reading.manifest import stack_images
 from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.generate.levels import fit_cascade, levels_of
 from synthaug.generate.training.ldm import train_ldm
-from synthaug.models.denoiser import ConditionedUNet
+from synthaug.models.parts.unet import ConditionedUNet
 from synthaug.models.training.training_log import peak_memory_mb
 
 TARGET, U_NET_GOAL = 1.6, 0.85

@@ -20,7 +20,7 @@ import torch
 from full_size import TARGET_GIB, Part, alone
 from machine import machine
 
-from synthaug.bench.parsing import read_config
+from synthaug.bench.options.parsing import read_config
 from synthaug.config import Config
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.nvgenerate.flow import MaisiFlowScheduler, places_of

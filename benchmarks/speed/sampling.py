@@ -138,7 +138,7 @@ def draw_published(
                 latents = scheduler.step(predicted, timestep, latents, generator=[generator]).prev_sample
             levels.append(latents)
         stepping, clock = clock.read(), Clock()
-        volumes.append(pipeline._finished(levels, [generator]).clamp(0, 1))
+        volumes.append(pipeline.sampler.volumes_of(levels, [generator]).clamp(0, 1))
         decoding, scale = clock.read(), PUBLISHED_STEPS / (stop_after or PUBLISHED_STEPS)
         for kind in (0, 1):
             seconds[kind] += encoding[kind] + stepping[kind] * scale + decoding[kind]
@@ -158,7 +158,7 @@ def _predict(
     denoiser, deviations = pipeline.denoiser, pipeline.config.latent_deviations
     told = told_time(pipeline.scheduler, deviations, timestep)
     context, logits = denoiser.read(text, torch.zeros(1) if level else told)
-    with pipeline._autocast():
+    with pipeline.sampler.autocast():
         return denoise(
             denoiser,
             pipeline.scheduler,

@@ -9,9 +9,8 @@ from typing import Any
 
 from jsonargparse import ArgumentError
 
-from synthaug.bench.early import refuse_early
-from synthaug.bench.help import brief_help, meant, overview
-from synthaug.bench.parsing import (
+from synthaug.bench.options.help import brief_help, meant, overview
+from synthaug.bench.options.parsing import (
     COMMANDS,
     STUDIES,
     config_of,
@@ -20,9 +19,10 @@ from synthaug.bench.parsing import (
     study_parser,
 )
 from synthaug.bench.quiet import quiet
-from synthaug.bench.single import run_check, run_import, run_metrics, run_pool, run_reader_study, run_report
+from synthaug.bench.single.commands import run_check, run_import, run_metrics, run_pool, run_reader_study, run_report
+from synthaug.bench.studies.early import refuse_early
 from synthaug.config import Config, ExecutionConfig
-from synthaug.config.presets import DEMO, demonstrates, with_presets
+from synthaug.config.files.presets import DEMO, demonstrates, with_presets
 from synthaug.ground.errors import InputError
 from synthaug.ground.faults import write_fault
 from synthaug.ground.files import NO_ROOM
@@ -148,7 +148,7 @@ def _run_bench(command: str, config: Config, out: Path, execution: ExecutionConf
         if os.environ.get("RANK", "0") == "0":  # of processes that train together, one tells
             print(f"{config.study.name}: {len(cells)} classifiers, in {out}; loading the libraries", flush=True)
         with quiet():
-            from synthaug.bench.run import EveryCellFailed, run_study
+            from synthaug.bench.studies.run import EveryCellFailed, run_study
 
             try:
                 summary = run_study(config, out, execution)
@@ -181,8 +181,8 @@ def _demonstrated(config: Config, *, helped: bool) -> str:
 
 
 def _run_stage(command: str, config: Config, out: Path) -> int:
-    from synthaug.bench.progress import Bars
-    from synthaug.bench.run import measure_images
+    from synthaug.bench.studies.progress import Bars
+    from synthaug.bench.studies.run import measure_images
     from synthaug.models.training.optimisation import processes
     from synthaug.study.stages.making import make_autoencoder, make_generator, make_pool
     from synthaug.study.stages.preparation import Study
@@ -224,7 +224,7 @@ def _dry_run(config: Config) -> int:
         settings = "".join(f"  {key} {value}" for key, value in cell.settings.items())
         print(f"{cell.regime:<10} seed {cell.seed}{fraction}{settings}")
     if config.data.root is not None:
-        from synthaug.bench.check import check_data
+        from synthaug.bench.single.check import check_data
 
         if check_data(config.data):
             return 2

@@ -7,17 +7,16 @@ from dataclasses import dataclass, field
 
 from synthaug.config.checks import require
 from synthaug.config.data import DataConfig, PhantomConfig
-from synthaug.config.generator import (
+from synthaug.config.generator import GeneratorConfig, Variant
+from synthaug.config.geometry import GeometryConfig
+from synthaug.config.measurements import LabelRule, MeasurementConfig
+from synthaug.config.networks import (
     AdapterConfig,
     AutoencoderConfig,
     DenoiserConfig,
-    GeneratorConfig,
     LevelConfig,
     TextEncoderConfig,
-    Variant,
 )
-from synthaug.config.geometry import GeometryConfig
-from synthaug.config.measurements import LabelRule, MeasurementConfig
 from synthaug.config.optimisation import TrainingConfig
 from synthaug.config.pool import LabelPolicy, PoolConfig, PromptPolicy, SamplingConfig
 from synthaug.config.preprocess import PreprocessConfig

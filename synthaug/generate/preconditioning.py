@@ -1,7 +1,7 @@
 """The network behind a linear predictor: what the spread of the latents already tells is not left to it to learn.
 
 Ours, and off unless a training measured that spread: channel by channel, or as a covariance
-(:class:`~synthaug.models.linear_denoiser.LinearDenoiser`). Published networks see noisy latents as they are.
+(:class:`~synthaug.models.parts.linear_denoiser.LinearDenoiser`). Published networks see noisy latents as they are.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from diffusers import SchedulerMixin
 from synthaug.generate import edm
 from synthaug.generate.diffusion import is_edm, is_flow, published_signal
 from synthaug.models.denoiser import CCELLADenoiser
-from synthaug.models.linear_denoiser import LinearDenoiser
+from synthaug.models.parts.linear_denoiser import LinearDenoiser
 
 
 def denoise(

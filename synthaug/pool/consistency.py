@@ -1,8 +1,9 @@
 """Whether a pool's header and manifest agree: looked at whenever a pool is opened, before a volume is read."""
 
+import contextlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
@@ -10,7 +11,7 @@ from typing import Any, get_args
 from synthaug.config import LabelPolicy, PreprocessConfig
 from synthaug.generate.stored.record import preprocessing_of_record
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import content_hash, read_json
+from synthaug.ground.files import content_hash, file_hash, inside, read_json
 from synthaug.pool.building.order import final_label
 from synthaug.pool.ledger import HEADER, Entry, Ledger, place
 
@@ -65,6 +66,14 @@ def read_header(folder: Path) -> dict[str, Any]:
     return header
 
 
+def read_entries(folder: Path, header: Mapping[str, Any]) -> list[Entry]:
+    """What the manifest in a pool's folder lists; InputError as :func:`consistent_entries`."""
+    ledger = Ledger(folder)
+    with contextlib.closing(ledger):
+        ledger.refresh()
+        return consistent_entries(ledger, header)
+
+
 def consistent_entries(ledger: Ledger, header: Mapping[str, Any]) -> list[Entry]:
     """The entries that were read.
 
@@ -117,6 +126,14 @@ def _fault(entry: Entry, header: Mapping[str, Any]) -> str:
     if not all(isinstance(value, str) and SHA256.fullmatch(value) for value in hashes.values()):
         return "has what is no SHA-256"
     return ""
+
+
+def altered_files(folder: Path, entries: Sequence[Entry]) -> list[Path]:
+    """Every file of these volumes that is missing, truncated or altered since it was generated."""
+    listed = [
+        (inside(folder, file), entry["sha256"][name]) for entry in entries for name, file in entry["files"].items()
+    ]
+    return [path for path, sha256 in listed if not path.is_file() or file_hash(path) != sha256]
 
 
 def require_own_recipe(entry: Entry, *, source: Path) -> None:

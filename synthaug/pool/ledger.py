@@ -135,6 +135,12 @@ def place(entry: Entry) -> tuple[int, int, int]:
     return recipe.get("requested_class", entry["label"]), entry["index"], entry.get("attempt", 0)
 
 
+def class_read(entry: Entry) -> int | None:
+    """The class that the generator read from the volume's report; None = it reads none."""
+    probabilities = entry["class_probabilities"]
+    return max(range(len(probabilities)), key=probabilities.__getitem__) if probabilities else None
+
+
 def entry_line(entry: Entry) -> str:
     """An entry as one line of JSON."""
     return json.dumps(entry, sort_keys=True)

@@ -1,6 +1,5 @@
 """Synthetic volumes on disk: NIfTI files that any viewer opens, and one manifest that says how each was made."""
 
-import contextlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,16 +11,17 @@ from synthaug.config import LabelPolicy, PreprocessConfig, SamplingConfig
 from synthaug.data.reading.manifest import make_subject
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import content_hash, file_hash, inside
+from synthaug.ground.files import content_hash, inside
 from synthaug.pool.building.builder import fill
 from synthaug.pool.building.order import Order
 from synthaug.pool.consistency import (
-    consistent_entries,
+    altered_files,
+    read_entries,
     read_header,
     require_own_recipe,
     require_preprocessing,
 )
-from synthaug.pool.ledger import HEADER, MANIFEST, Entry, Ledger, checked_image, place
+from synthaug.pool.ledger import HEADER, MANIFEST, Entry, checked_image, class_read, place
 from synthaug.pool.prompts import Prompts, as_prompts
 from synthaug.pool.prompts import reports_by_class as reports_by_class
 from synthaug.pool.recipe import provenance_line
@@ -81,7 +81,7 @@ class SyntheticPool:
         if self._chosen:
             return 0
         before = len(self)
-        self._add(_read_entries(self.path, self.header))
+        self._add(read_entries(self.path, self.header))
         return len(self) - before
 
     @property
@@ -137,7 +137,7 @@ class SyntheticPool:
         report is unlike those of the generator's training (``unlike``; counted where the generator knows them)."""
         every = [entry for entries in self._by_class.values() for entry in entries]
         return {
-            "contradicts": sum(_read_class(entry) not in (None, place(entry)[0]) for entry in every),
+            "contradicts": sum(class_read(entry) not in (None, place(entry)[0]) for entry in every),
             "unlike": sum(bool(entry.get("unlike")) for entry in every),
         }
 
@@ -178,13 +178,7 @@ class SyntheticPool:
 
     def bad_files(self) -> list[Path]:
         """Every file that is missing, truncated or altered since it was generated."""
-        listed = [
-            (inside(self.path, file), entry["sha256"][name])
-            for label in self.classes
-            for entry in self._by_class[label]
-            for name, file in entry["files"].items()
-        ]
-        return [path for path, sha256 in listed if not path.is_file() or file_hash(path) != sha256]
+        return altered_files(self.path, [entry for label in self.classes for entry in self._by_class[label]])
 
     def verify(self) -> None:
         """InputError that names every volume whose bytes or recipe are not those that were written."""
@@ -216,7 +210,7 @@ class SyntheticPool:
         if not (folder / HEADER).is_file():
             raise InputError(f"{folder}: no synthetic pool there ({HEADER} is missing).")
         header = read_header(folder)
-        pool = cls(folder, header, _read_entries(folder, header), whole=whole)
+        pool = cls(folder, header, read_entries(folder, header), whole=whole)
         if preprocessing is not None:
             require_preprocessing(pool.header, preprocessing, source=str(pool.path))
         return pool
@@ -289,16 +283,3 @@ class SyntheticPool:
         """As :meth:`build`, with what the pool is to hold as one value."""
         fill(pipe, path, order, shard=shard, on_volume=on_volume)
         return cls.open(path)
-
-
-def _read_class(entry: Entry) -> int | None:
-    """The class that the generator read from the volume's report; None = it reads none."""
-    probabilities = entry["class_probabilities"]
-    return max(range(len(probabilities)), key=probabilities.__getitem__) if probabilities else None
-
-
-def _read_entries(folder: Path, header: Mapping[str, Any]) -> list[Entry]:
-    ledger = Ledger(folder)
-    with contextlib.closing(ledger):
-        ledger.refresh()
-        return consistent_entries(ledger, header)

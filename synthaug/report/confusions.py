@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from synthaug.report.curves import confusion
+from synthaug.report.figures.curves import confusion
 from synthaug.study.records import CellRecord
 from synthaug.study.summary.arms import arms_of
 

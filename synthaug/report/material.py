@@ -13,11 +13,11 @@ from typing import Any, Self
 from synthaug.config import Config
 from synthaug.data.splits import Split
 from synthaug.ground.files import read_record, write_json
-from synthaug.report import captions
-from synthaug.report.pictures import Picture, raster
-from synthaug.report.provenance import tell_provenance
-from synthaug.report.slices import Samples, slice_plot
-from synthaug.report.viewer import Shown, volumes_of
+from synthaug.report.figures.pictures import Picture, raster
+from synthaug.report.text import captions
+from synthaug.report.text.provenance import tell_provenance
+from synthaug.report.volumes.slices import Samples, slice_plot
+from synthaug.report.volumes.viewer import Shown, volumes_of
 from synthaug.study.records import Summary
 
 FILE = "report-data.json"

@@ -13,14 +13,14 @@ from markupsafe import Markup, escape
 from synthaug.config import Config
 from synthaug.ground.files import atomic_path, write_text
 from synthaug.metrics.distances.estimates import METRICS
-from synthaug.report import captions
 from synthaug.report.confusions import confusions_of
+from synthaug.report.figures.panels import panels_of
+from synthaug.report.figures.pictures import Picture, draw_pictures
 from synthaug.report.material import Material
-from synthaug.report.methods import describe_methods
-from synthaug.report.panels import panels_of
-from synthaug.report.pictures import Picture, draw_pictures
 from synthaug.report.tables import NAMES, arm_groups, contrast_groups, cost_rows, headlines
-from synthaug.report.viewer import split_by_privacy
+from synthaug.report.text import captions
+from synthaug.report.text.methods import describe_methods
+from synthaug.report.volumes.viewer import split_by_privacy
 from synthaug.statistics.weighted import STATISTICS
 from synthaug.study.outlook.costs import Costs
 from synthaug.study.records import CellRecord, Summary

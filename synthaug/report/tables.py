@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from synthaug.config import Config
-from synthaug.report.forest import compared
+from synthaug.report.figures.forest import compared
 from synthaug.statistics.detectable import POWER
 from synthaug.study.outlook.costs import Costs
 from synthaug.study.records import Arm, CellRecord, Summary

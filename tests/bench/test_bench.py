@@ -17,7 +17,7 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from synthaug.bench.commands import run_command
-from synthaug.bench.parsing import config_of, study_parser
+from synthaug.bench.options.parsing import config_of, study_parser
 from synthaug.data.splits import Split
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.record import patient_hash

@@ -10,9 +10,9 @@ import yaml
 from dicom_files import VALUES, write_series
 from tiny_study import STUDY
 
-from synthaug.bench.check import check_data
 from synthaug.bench.commands import main
-from synthaug.bench.parsing import read_config
+from synthaug.bench.options.parsing import read_config
+from synthaug.bench.single.check import check_data
 from synthaug.data.reading.folders import draft_manifest
 from synthaug.data.reading.plan import COARSEST, plan_grid, propose_grid
 from synthaug.data.reading.survey import Look, survey_manifest

@@ -17,10 +17,10 @@ import torch
 
 from synthaug import __version__
 from synthaug.bench.commands import COMMANDS, SPINS, main, run_command
-from synthaug.bench.help import OPTIONS
-from synthaug.bench.parsing import read_config
+from synthaug.bench.options.help import OPTIONS
+from synthaug.bench.options.parsing import read_config
 from synthaug.config import Config
-from synthaug.config.presets import FOLDER, PRESETS
+from synthaug.config.files.presets import FOLDER, PRESETS
 from synthaug.study.grid import describe_cells
 from synthaug.study.records import read_summary
 

@@ -90,7 +90,7 @@ def test_unusable_folders_are_named_in_one_line(folders, capsys, tmp_path):
 
 
 def test_subjects_stay_unread_until_they_are_used(folders):
-    from synthaug.bench.image_comparison import _lazily
+    from synthaug.bench.single.image_comparison import _lazily
     from synthaug.config import PreprocessConfig
     from synthaug.data.preprocess import build_preprocessing
     from synthaug.metrics.volumes import VolumeSet

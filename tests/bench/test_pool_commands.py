@@ -15,7 +15,7 @@ from small_pool import build_pool, tree
 from tiny_study import descendants
 
 from synthaug.bench.commands import main
-from synthaug.bench.run import PROTOCOLS
+from synthaug.bench.studies.run import PROTOCOLS
 from synthaug.config import Config, PoolConfig
 from synthaug.data.reports.picai import COLUMNS
 from synthaug.data.splits import Split

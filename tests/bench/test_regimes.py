@@ -258,7 +258,7 @@ torch.set_num_threads(1)
 from pathlib import Path
 from accelerate import PartialState
 from synthaug.study.running.cell import run_cell
-from synthaug.bench.parsing import config_of, study_parser
+from synthaug.bench.options.parsing import config_of, study_parser
 from synthaug.study.grid import cells_of
 from synthaug.study.stages.preparation import Study
 from synthaug.study.stages.making import make_pool

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from synthaug.bench.parsing import read_config
+from synthaug.bench.options.parsing import read_config
 from synthaug.config import MetricsConfig
 from synthaug.ground.errors import InputError
 from synthaug.study.records import CellRecord

@@ -13,12 +13,12 @@ import torchio as tio
 import yaml
 from taps_wheel import real_data
 
-from synthaug.bench.parsing import read_config
+from synthaug.bench.options.parsing import read_config
 from synthaug.config import ClassifierConfig, GeometryConfig, MetricsConfig
 from synthaug.data.reading.manifest import load_manifest, make_subject
 from synthaug.data.splits import load_split
 from synthaug.ground.errors import InputError
-from synthaug.report.plots import learning_plot
+from synthaug.report.figures.plots import learning_plot
 from synthaug.study.grid import describe_cells
 from synthaug.study.records import CellRecord
 

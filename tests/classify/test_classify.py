@@ -18,16 +18,10 @@ from two_processes import paths_of, run_two
 from synthaug.augment.sampler import SyntheticSampler
 from synthaug.classify.augmentation import classical_augmentation
 from synthaug.classify.calibration import LIMITS, apply_temperature, calibrated_loss, fit_temperature
+from synthaug.classify.objective import Objective, logit_offsets, loss_weights
 from synthaug.classify.prediction import predict_logits
 from synthaug.classify.selection import StepChoice
-from synthaug.classify.training import (
-    Pretraining,
-    _chosen,
-    _Objective,
-    logit_offsets,
-    loss_weights,
-    train_classifier,
-)
+from synthaug.classify.training import Pretraining, _chosen, train_classifier
 from synthaug.config import ClassifierConfig, PreprocessConfig, TrainingConfig
 from synthaug.data.reading.manifest import class_counts, make_subject
 from synthaug.ground.errors import InputError
@@ -346,7 +340,7 @@ def test_a_weighted_loss_is_the_mean_of_weighted_rows(loss):
     """Weights (1, 3): the loss is a quarter of the rows' of class 0 alone and three quarters of those of class 1."""
     logits = torch.tensor([[1.0, 0.0], [0.3, 0.0], [0.0, 2.0], [0.5, 0.0]])
     labels = torch.tensor([0, 0, 1, 1])
-    objective, weights = _Objective(torch.nn.Identity(), loss), torch.tensor([1.0, 3.0])
+    objective, weights = Objective(torch.nn.Identity(), loss), torch.tensor([1.0, 3.0])
     first, second = (objective(logits[rows], labels[rows])[0] for rows in (slice(0, 2), slice(2, 4)))
     assert objective(logits, labels, weights[labels])[0].item() == pytest.approx(
         (first / 2 + 3 * second / 2).item(), rel=1e-6
@@ -356,7 +350,7 @@ def test_a_weighted_loss_is_the_mean_of_weighted_rows(loss):
 def test_logit_adjustment_is_cross_entropy_under_the_shares_of_the_training_set():
     config = ClassifierConfig(loss="logit_adjusted", balance="none")
     offsets = logit_offsets(config, classes=2, class_counts={0: 9, 1: 1})
-    objective, labels = _Objective(torch.nn.Identity(), config.loss), torch.tensor([0, 1])
+    objective, labels = Objective(torch.nn.Identity(), config.loss), torch.tensor([0, 1])
     found = objective(torch.zeros(2, 2), labels, None, offsets.repeat(2, 1))[0]  # as sure as the shares: -log of each
     assert found.item() == pytest.approx(-(np.log(0.9) + np.log(0.1)) / 2, rel=1e-6)
     assert logit_offsets(ClassifierConfig(), classes=2, class_counts={0: 9, 1: 1}) is None

@@ -13,7 +13,7 @@ import yaml
 from tiny_study import STUDY
 
 from synthaug.bench.commands import run_command
-from synthaug.bench.parsing import read_config
+from synthaug.bench.options.parsing import read_config
 from synthaug.config import (
     AdapterConfig,
     AutoencoderConfig,

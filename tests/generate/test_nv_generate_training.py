@@ -9,7 +9,7 @@ from nv_generate_files import write_files
 
 import synthaug as sa
 from synthaug.bench.commands import run_command
-from synthaug.bench.parsing import read_config
+from synthaug.bench.options.parsing import read_config
 from synthaug.config import Config, DataConfig, GeneratorConfig, LevelConfig, TrainingConfig
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess

@@ -74,7 +74,7 @@ def radmaisi(tiny_subjects, tiny_autoencoder):
 def first_latents(pipeline, context):
     pipeline.scheduler.set_timesteps(4)
     generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
-    return pipeline._first_latents(context, generators, (pipeline.autoencoder.latent_channels, 4, 4, 2))
+    return pipeline.sampler.first_latents(context, generators, (pipeline.autoencoder.latent_channels, 4, 4, 2))
 
 
 def test_published_generators_start_from_noise_alone(pipeline):
@@ -95,7 +95,7 @@ def test_with_a_layout_the_rest_of_the_image_at_the_first_timestep_is_drawn_too(
         sides = denoiser.layout_basis.shape[2:]
         pipeline.scheduler.set_timesteps(4)
         generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
-        found = pipeline._first_latents(context, generators, (channels, *sides))
+        found = pipeline.sampler.first_latents(context, generators, (channels, *sides))
     deviations = torch.tensor(pipeline.config.latent_deviations).view(-1, 1, 1, 1)
     kept = pipeline.scheduler.alphas_cumprod[999]
     for seed in (0, 1):

@@ -6,8 +6,9 @@ from conftest import TINY_PREPROCESSING, tiny_cascade_config
 
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.preconditioning import balance, denoise
-from synthaug.models.denoiser import CCELLADenoiser, FineHead
-from synthaug.models.linear_denoiser import WHITE_SHARE, LinearDenoiser
+from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.parts.linear_denoiser import WHITE_SHARE, LinearDenoiser
+from synthaug.models.parts.unet import FineHead
 
 SHAPE = (1, 2, 3, 2)
 

@@ -9,14 +9,14 @@ import yaml
 from tiny_study import STUDY
 
 from synthaug.bench.commands import main, run_command
-from synthaug.bench.parsing import read_config
+from synthaug.bench.options.parsing import read_config
 from synthaug.config import PreprocessConfig
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.survey import survey_manifest
 from synthaug.ground.errors import InputError
 from synthaug.pool.adoption import adopt_pool
 from synthaug.pool.pool import SyntheticPool
-from synthaug.report.plots import has_sizes
+from synthaug.report.figures.plots import has_sizes
 from synthaug.study.records import read_summary
 
 GRID = PreprocessConfig(shape=(16, 16, 8), spacing_mm=(5.0, 5.0, 8.0))

@@ -30,18 +30,18 @@ from synthaug.ground.files import write_json
 from synthaug.metrics.classification import auroc, average_precision, calibration_error
 from synthaug.pool.prompts import TrainingPrompts
 from synthaug.pool.review.audit import measure_copies
-from synthaug.report import captions
 from synthaug.report.confusions import confusions_of
-from synthaug.report.curves import GRID, mean_precision, mean_roc, reliability
-from synthaug.report.forest import ROWS, auroc_plots, effect_plot, effect_plots
+from synthaug.report.figures.curves import GRID, mean_precision, mean_roc, reliability
+from synthaug.report.figures.forest import ROWS, auroc_plots, effect_plot, effect_plots
+from synthaug.report.figures.panels import panels_of, series_of
+from synthaug.report.figures.plots import has_sizes, learning_plot, precision_plot, reliability_plot, roc_plot
+from synthaug.report.figures.styles import styles_of
 from synthaug.report.material import FILE, Material
-from synthaug.report.methods import describe_methods
 from synthaug.report.page import write_report, write_results
-from synthaug.report.panels import panels_of, series_of
-from synthaug.report.plots import has_sizes, learning_plot, precision_plot, reliability_plot, roc_plot
-from synthaug.report.slices import Samples, slice_plot
-from synthaug.report.styles import styles_of
-from synthaug.report.viewer import volumes_of
+from synthaug.report.text import captions
+from synthaug.report.text.methods import describe_methods
+from synthaug.report.volumes.slices import Samples, slice_plot
+from synthaug.report.volumes.viewer import volumes_of
 from synthaug.study.folder.shareable import make_shareable
 from synthaug.study.outlook.costs import CostMeter, Costs, GpuMeter, ProcessorMeter, StageClock, total_costs
 from synthaug.study.records import Arm, CellRecord, Estimate, ImageComparison, Prediction, Subgroup, Summary
@@ -651,7 +651,7 @@ def test_slices_become_smaller_until_they_fit(samples, monkeypatch):
     shown, _ = samples
     whole = volumes_of([shown], IMAGES, most=10)
     used = sum(len(each[name]["picture"]) for each in whole for name in ("slices", "nearest"))
-    monkeypatch.setattr("synthaug.report.viewer.BUDGET", used - 1)
+    monkeypatch.setattr("synthaug.report.volumes.viewer.BUDGET", used - 1)
     smaller = volumes_of([shown], IMAGES, most=10)
     assert smaller[0]["slices"]["width"] == 12
     assert smaller[0]["slices"]["ratio"] == whole[0]["slices"]["ratio"]

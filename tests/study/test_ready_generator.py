@@ -6,9 +6,9 @@ from dataclasses import asdict
 import pytest
 
 from synthaug.bench.commands import run_command
-from synthaug.bench.parsing import read_config
+from synthaug.bench.options.parsing import read_config
 from synthaug.config import Config
-from synthaug.config.presets import DEMO
+from synthaug.config.files.presets import DEMO
 from synthaug.ground.errors import InputError
 from synthaug.study.events import no_progress
 from synthaug.study.records import read_summary

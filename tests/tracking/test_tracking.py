@@ -23,7 +23,7 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from synthaug.bench.commands import run_command
-from synthaug.bench.parsing import config_of, study_parser
+from synthaug.bench.options.parsing import config_of, study_parser
 from synthaug.data.reading.manifest import stack_images
 from synthaug.ground.errors import InputError
 from synthaug.study.folder.tracked import remember_place, tell_place, without_password

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from synthaug.config import MetricsConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_json, write_json
-from synthaug.report.styles import PAPER, REGIMES
+from synthaug.report.figures.styles import PAPER, REGIMES
 from synthaug.study.records import Arm, CellRecord
 from synthaug.study.summary.aggregate import summarise
 from synthaug.study.summary.arms import arms_of

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from synthaug.data.reading.manifest import stack_images
 from synthaug.ground.files import read_json, write_json
 from synthaug.pool.pool import SyntheticPool
-from synthaug.report.styles import PAPER, WIDTH_IN
+from synthaug.report.figures.styles import PAPER, WIDTH_IN
 from synthaug.study.outlook.costs import Costs, total_costs
 
 HERE = Path(__file__).parent

@@ -25,7 +25,7 @@ from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 from sklearn.model_selection import GroupKFold
 
 from synthaug import CCELLAPipeline
-from synthaug.bench.parsing import read_config
+from synthaug.bench.options.parsing import read_config
 from synthaug.config import Config
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import stack_images

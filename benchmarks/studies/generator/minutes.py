@@ -16,8 +16,8 @@ from typing import Any
 
 import evaluate
 
-from synthaug.bench.parsing import read_config
-from synthaug.bench.progress import Bars
+from synthaug.bench.options.parsing import read_config
+from synthaug.bench.studies.progress import Bars
 from synthaug.config import Config
 from synthaug.generate.levels import levels_of
 from synthaug.ground.files import read_json, write_json

@@ -18,7 +18,7 @@ import numpy as np
 from evaluate import Cohort, draw, read_cohort
 
 from synthaug import CCELLAPipeline
-from synthaug.bench.parsing import read_config
+from synthaug.bench.options.parsing import read_config
 from synthaug.generate.diffusion import swap_scheduler
 from synthaug.ground.files import write_json
 from synthaug.metrics.extractors import build_extractor

@@ -20,7 +20,7 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from synthaug import CCELLAPipeline
-from synthaug.bench.parsing import read_config
+from synthaug.bench.options.parsing import read_config
 from synthaug.config import Config, MeasurementConfig
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import read_columns, stack_images

@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 from synthaug.config import MetricsConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path, read_json, write_json
+from synthaug.report.figures.plots import learning_plot
 from synthaug.report.page import write_results
-from synthaug.report.plots import learning_plot
 from synthaug.study.outlook.costs import total_costs
 from synthaug.study.records import CellRecord, Summary, read_summary
 from synthaug.study.summary.aggregate import summarise

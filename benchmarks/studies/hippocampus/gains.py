@@ -8,7 +8,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from synthaug.report.styles import PAPER, WIDTH_IN, styles_of
+from synthaug.report.figures.styles import PAPER, WIDTH_IN, styles_of
 from synthaug.study.records import Contrast
 
 

@@ -23,7 +23,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from synthaug.bench.parsing import read_config
+from synthaug.bench.options.parsing import read_config
 from synthaug.config import ClassifierConfig, Config, GeometryConfig, MetricsConfig
 from synthaug.ground.files import write_json
 from synthaug.study.grid import cells_of

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_json, write_json
 from synthaug.metrics.classification import auroc
-from synthaug.report.styles import COLOURS, MARKERS, PAPER, WIDTH_IN
+from synthaug.report.figures.styles import COLOURS, MARKERS, PAPER, WIDTH_IN
 from synthaug.statistics.intervals import paired_difference
 from synthaug.study.records import CellRecord
 from synthaug.study.summary.arms import stack_scores

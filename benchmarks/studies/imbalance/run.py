@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from synthaug.bench.parsing import read_config
-from synthaug.bench.progress import Bars
+from synthaug.bench.options.parsing import read_config
+from synthaug.bench.studies.progress import Bars
 from synthaug.config import Config, ExecutionConfig
 from synthaug.data.reading.manifest import class_counts
 from synthaug.ground.errors import InputError

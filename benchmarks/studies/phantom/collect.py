@@ -22,8 +22,8 @@ from matplotlib.figure import Figure
 from synthaug.config import MetricsConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_json, write_json
+from synthaug.report.figures.styles import PAPER, WIDTH_IN, styles_of
 from synthaug.report.page import write_results
-from synthaug.report.styles import PAPER, WIDTH_IN, styles_of
 from synthaug.statistics.resampling import correct_holm
 from synthaug.study.records import CellRecord, Contrast, Summary
 from synthaug.study.summary.aggregate import summarise

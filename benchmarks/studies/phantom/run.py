@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from synthaug.bench.parsing import read_config
-from synthaug.bench.progress import Bars
+from synthaug.bench.options.parsing import read_config
+from synthaug.bench.studies.progress import Bars
 from synthaug.config import Config, ExecutionConfig, Move
 from synthaug.study.grid import Cell, cells_of
 from synthaug.study.running.executors import run_cells

@@ -27,7 +27,7 @@ import torch
 import torchio as tio
 from deals import Deal, deal_people, planted
 
-from synthaug.bench.parsing import read_config
+from synthaug.bench.options.parsing import read_config
 from synthaug.config import Config, GeneratorConfig
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import stack_images

@@ -26,7 +26,7 @@ sys.path.append(str(HERE.parent))
 from table import BEGIN, END  # noqa: E402
 
 import synthaug as sa  # noqa: E402
-from synthaug.bench.progress import Bars  # noqa: E402
+from synthaug.bench.studies.progress import Bars  # noqa: E402
 from synthaug.ground.files import atomic_path, write_json, write_text  # noqa: E402
 from synthaug.ground.seeding import numpy_generator  # noqa: E402
 from synthaug.metrics.comparison import ALL  # noqa: E402

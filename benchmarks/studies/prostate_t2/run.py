@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from prepare import MEASURED_MM, PREPROCESS
 
-from synthaug.bench.parsing import read_config
-from synthaug.bench.progress import Bars
+from synthaug.bench.options.parsing import read_config
+from synthaug.bench.studies.progress import Bars
 from synthaug.config import Config, GeneratorConfig, SamplingConfig
 from synthaug.data.reading.manifest import class_counts
 from synthaug.ground.files import atomic_path

@@ -27,7 +27,7 @@ from findings import FINDINGS, difference, judge, probability_of
 from following import TRAITS, follow_trait, judge_likeness, likeness, rows_of, shares_of_variance, traits_of
 from text_alone import BYTES, read_left_out, readers
 
-from synthaug.bench.progress import Bars
+from synthaug.bench.studies.progress import Bars
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path, read_json, write_json
 from synthaug.metrics.comparison import compare_images

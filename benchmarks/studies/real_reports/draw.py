@@ -17,8 +17,8 @@ import numpy as np
 import torch
 import torchio as tio
 
-from synthaug.bench.parsing import read_config
-from synthaug.bench.progress import Bars
+from synthaug.bench.options.parsing import read_config
+from synthaug.bench.studies.progress import Bars
 from synthaug.config import Config, SamplingConfig
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.files import atomic_path, write_json

@@ -8,7 +8,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from synthaug.report.styles import PAPER, WIDTH_IN
+from synthaug.report.figures.styles import PAPER, WIDTH_IN
 
 COLOURS = {"EPE": "#0072B2", "SVI": "#D55E00", "": "#000000"}
 MARKERS = {"EPE": "o", "SVI": "s", "": "D"}

@@ -13,7 +13,7 @@ from monai.networks.blocks import SpatialAttentionBlock
 from monai.networks.blocks.selfattention import SABlock
 from torch import nn
 
-from synthaug.models.group_norm import Float32GroupNorm, norm_in_float32
+from synthaug.models.parts.group_norm import Float32GroupNorm, norm_in_float32
 
 UNCONDITIONAL = 0
 """The modality label that stands for none."""

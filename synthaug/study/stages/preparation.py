@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torchio as tio
 
-from synthaug.classify.training import loss_weights
+from synthaug.classify.objective import loss_weights
 from synthaug.config import ClassifierConfig, Config, GeneratorConfig
 from synthaug.data.duplicates import refuse_duplicate_images
 from synthaug.data.near_copies import Alike, tell_near_copies

@@ -4,7 +4,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
-from synthaug.bench.parsing import read_config
+from synthaug.bench.options.parsing import read_config
 from synthaug.ground.errors import InputError
 from synthaug.report.material import Material
 from synthaug.report.page import write_report

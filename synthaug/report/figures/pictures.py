@@ -13,10 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from synthaug.report import captions
-from synthaug.report.forest import auroc_plots, effect_plots
-from synthaug.report.panels import MOST_SHOWN, panels_of, records_of, series_of
-from synthaug.report.plots import (
+from synthaug.report.figures.forest import auroc_plots, effect_plots
+from synthaug.report.figures.panels import MOST_SHOWN, panels_of, records_of, series_of
+from synthaug.report.figures.plots import (
     COLUMNS,
     curve_plot,
     has_sizes,
@@ -25,7 +24,8 @@ from synthaug.report.plots import (
     reliability_plot,
     roc_plot,
 )
-from synthaug.report.styles import PAPER, styles_of
+from synthaug.report.figures.styles import PAPER, styles_of
+from synthaug.report.text import captions
 from synthaug.study.records import CellRecord, Summary
 from synthaug.study.summary.arms import ArmRecords, arms_of
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from synthaug.bench.parsing import COMMANDS, accept_study, config_parser, parsed, plain_parser
+from synthaug.bench.options.parsing import COMMANDS, accept_study, config_parser, parsed, plain_parser
 from synthaug.bench.quiet import quiet
 from synthaug.ground.errors import InputError
 
@@ -32,7 +32,7 @@ def run_report(arguments: Sequence[str]) -> int:
     parser.add_argument("--shareable", action="store_true", help="write report-shareable.html too, without patients")
     options = parsed(parser, arguments)
     with quiet():
-        from synthaug.bench.remaking import make_report
+        from synthaug.bench.studies.remaking import make_report
 
         path = make_report(Path(options.folder or options.out), shareable=options.shareable)
     print(f"report: {path}")
@@ -41,7 +41,7 @@ def run_report(arguments: Sequence[str]) -> int:
 
 def run_check(arguments: Sequence[str]) -> int:
     """Read a folder or CSV and tell its problems."""
-    from synthaug.bench.check import check
+    from synthaug.bench.single.check import check
 
     parser = plain_parser("check")
     parser.add_function_arguments(check, as_positional=True, skip={"quick"})
@@ -51,7 +51,7 @@ def run_check(arguments: Sequence[str]) -> int:
 
 def run_pool(action: str, *arguments: str) -> int:
     """Run an action on pools."""
-    from synthaug.bench.pool_commands import FLAGS, POOL_COMMANDS
+    from synthaug.bench.single.pool_commands import FLAGS, POOL_COMMANDS
 
     if action not in POOL_COMMANDS:
         raise InputError(f"unknown action {action!r}; the actions are {', '.join(POOL_COMMANDS)}.")
@@ -81,7 +81,7 @@ def run_pool(action: str, *arguments: str) -> int:
 
 def run_reader_study(arguments: Sequence[str]) -> int:
     """Make a reader study, or score its answers."""
-    from synthaug.bench.reader_commands import make, score
+    from synthaug.bench.single.reader_commands import make, score
 
     if arguments and arguments[0] == "score":
         parser = ArgumentParser(
@@ -105,7 +105,7 @@ def run_reader_study(arguments: Sequence[str]) -> int:
 
 def run_metrics(arguments: Sequence[str]) -> int:
     """Compare two folders of images."""
-    from synthaug.bench.image_comparison import compare_folders
+    from synthaug.bench.single.image_comparison import compare_folders
 
     parser = plain_parser("metrics")
     parser.add_function_arguments(compare_folders)

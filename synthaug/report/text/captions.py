@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from synthaug.config import MetricsConfig
-from synthaug.report.curves import reliability
-from synthaug.report.slices import Samples, nearest_shown
+from synthaug.report.figures.curves import reliability
+from synthaug.report.volumes.slices import Samples, nearest_shown
 from synthaug.study.records import CellRecord, ImageComparison, Summary
 from synthaug.study.summary.arms import arms_of
 

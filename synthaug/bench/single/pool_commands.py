@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from synthaug.bench.pool_card import card
+from synthaug.bench.single.pool_card import card
 from synthaug.config import DataConfig, GeneratorConfig, PoolConfig, PreprocessConfig, SplitConfig
 from synthaug.config.pool import Layout
 from synthaug.data.reading.tables import read_table
@@ -114,7 +114,7 @@ def _prompts(pool: PoolConfig, pipe: "CCELLAPipeline", parts: "Split | None") ->
 def _bar_when_begun(volumes: int) -> Callable[[], None]:
     """A progress bar that appears with the first volume, so that input refused before leaves one clear line."""
     bar: Callable[..., None] | None = None
-    from synthaug.bench.progress import Bars
+    from synthaug.bench.studies.progress import Bars
 
     def on_volume() -> None:
         nonlocal bar

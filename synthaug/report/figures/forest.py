@@ -8,7 +8,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from synthaug.report.styles import NARROW_IN, PAPER, WIDTH_IN, Style, styles_of
+from synthaug.report.figures.styles import NARROW_IN, PAPER, WIDTH_IN, Style, styles_of
 from synthaug.study.records import Contrast, Estimate, Summary
 
 ROWS = 9

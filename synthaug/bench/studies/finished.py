@@ -68,7 +68,7 @@ def load_config(*files: str | Path, preset: str | None = None) -> Config:
     Raises:
         InputError: A file cannot be read, or a setting is unknown or cannot be.
     """
-    from synthaug.bench.parsing import read_config
+    from synthaug.bench.options.parsing import read_config
 
     begun = ["--preset", preset] if preset else []
     return read_config([*begun, *(word for file in files for word in ("--config", str(file)))], exits=False)
@@ -92,7 +92,7 @@ def run_study(
     folder = Path(out)
     summary = finished_summary(settings, folder)
     if summary is None:
-        from synthaug.bench import run  # late: a finished study is told without torch
+        from synthaug.bench.studies import run  # late: a finished study is told without torch
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of libraries, for things that are as they should be

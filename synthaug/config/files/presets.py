@@ -6,7 +6,7 @@ from pathlib import Path
 
 from synthaug.ground.errors import InputError
 
-FOLDER = Path(__file__).parents[1] / "presets"
+FOLDER = Path(__file__).parents[2] / "presets"
 DEMO = "demo"
 """What the bench runs when no setting is typed."""
 PRESETS = {

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from synthaug.data.reading.manifest import stack_images
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.review.slices import LEFT_RIGHT, SHOWN, middle_slice
-from synthaug.report.styles import PAPER, WIDTH_IN
+from synthaug.report.figures.styles import PAPER, WIDTH_IN
 
 
 @dataclass(frozen=True)

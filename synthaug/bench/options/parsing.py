@@ -8,10 +8,10 @@ from typing import Any, get_type_hints
 import yaml
 from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, get_loader, set_loader, set_parsing_settings
 
-from synthaug.bench.help import brief_options, with_suggestion
+from synthaug.bench.options.help import brief_options, with_suggestion
 from synthaug.config import Config, ExecutionConfig
-from synthaug.config.presets import with_presets
-from synthaug.config.yaml_keys import refusing_repeated_keys
+from synthaug.config.files.presets import with_presets
+from synthaug.config.files.yaml_keys import refusing_repeated_keys
 from synthaug.ground.errors import InputError
 
 COMMANDS = {

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from synthaug.bench.progress import Bars, stages_of
+from synthaug.bench.studies.progress import Bars, stages_of
 from synthaug.config import Config, ExecutionConfig
 from synthaug.data.reading.manifest import class_counts
 from synthaug.ground.files import write_json
@@ -17,10 +17,10 @@ from synthaug.pool.ledger import HEADER, MANIFEST
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.review.audit import find_obstacle, measure_copies
 from synthaug.pool.verdicts import AUDIT
+from synthaug.report.figures.pictures import Picture, save_pictures
 from synthaug.report.material import Material
 from synthaug.report.page import write_report, write_results
-from synthaug.report.pictures import Picture, save_pictures
-from synthaug.report.slices import Samples
+from synthaug.report.volumes.slices import Samples
 from synthaug.study.folder.earlier import tell_earlier_cells
 from synthaug.study.folder.results import placed
 from synthaug.study.folder.standing import inputs_of, mark_finished

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from synthaug.pool.review.slices import LEFT_RIGHT, SHOWN
-from synthaug.report.slices import Samples, nearest_shown, shown_volume
+from synthaug.report.volumes.slices import Samples, nearest_shown, shown_volume
 
 BUDGET = 4_000_000
 """Bytes of all slices in the page, base64 included."""

@@ -12,7 +12,7 @@ import torchio as tio
 import yaml
 from tqdm import tqdm
 
-from synthaug.bench.findings import SHOWN, describe, tell_problems, too_few
+from synthaug.bench.single.findings import SHOWN, describe, tell_problems, too_few
 from synthaug.config import DataConfig, MeasurementConfig, PreprocessConfig
 from synthaug.data.duplicates import image_hash
 from synthaug.data.near_copies import find_near_copies
@@ -240,7 +240,7 @@ def _reach(rare: int, rest: int) -> str:
 
 
 def _time_and_memory(preset: str, target: Path, found: Survey, plan: GridPlan) -> str:
-    from synthaug.bench.parsing import read_config
+    from synthaug.bench.options.parsing import read_config
     from synthaug.study.grid import describe_cells
     from synthaug.study.outlook.estimate import describe_time
 

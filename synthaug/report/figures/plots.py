@@ -11,9 +11,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from synthaug.report.curves import GRID, mean_precision, mean_roc, prevalence, reliability
-from synthaug.report.panels import panels_of, series_of
-from synthaug.report.styles import NARROW_IN, PAPER, WIDTH_IN, Style, styles_of
+from synthaug.report.figures.curves import GRID, mean_precision, mean_roc, prevalence, reliability
+from synthaug.report.figures.panels import panels_of, series_of
+from synthaug.report.figures.styles import NARROW_IN, PAPER, WIDTH_IN, Style, styles_of
 from synthaug.statistics.bins import BINS
 from synthaug.study.records import Arm, CellRecord, Summary
 from synthaug.study.summary.arms import ArmRecords

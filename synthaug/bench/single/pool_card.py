@@ -1,6 +1,6 @@
 """``synthaug pool card``: the scorecard of a pool, as a page and as JSON."""
 
-# What is needed is imported when it runs, as in :mod:`synthaug.bench.pool_commands`.
+# What is needed is imported when it runs, as in :mod:`synthaug.bench.single.pool_commands`.
 from pathlib import Path
 from typing import TYPE_CHECKING
 

@@ -1,0 +1,1 @@
+"""Commands beside studies: check, import, metrics, pool, reader-study, report."""

@@ -1,0 +1,1 @@
+"""A whole study: run, taken up from Python, its report made again from its folder."""

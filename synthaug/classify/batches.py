@@ -1,0 +1,72 @@
+"""The batch of each optimiser step, from loaders of subjects."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+import torchio as tio
+
+from synthaug.data.reading.manifest import stack_images
+from synthaug.ground.errors import InputError
+from synthaug.models.training.optimisation import Batch
+
+
+@contextlib.contextmanager
+def undivided(loaders: Sequence[tio.SubjectsLoader]) -> Iterator[None]:
+    """The loaders' samplers leave the dealing to the optimisation loop, which gives each process part of each batch."""
+    with contextlib.ExitStack() as stack:
+        for loader in loaders:
+            if hasattr(loader.batch_sampler, "undivided"):
+                stack.enter_context(loader.batch_sampler.undivided())
+        yield
+
+
+def in_turn(first: Callable[[int], Batch], second: Callable[[int], Batch], *, steps: int) -> Callable[[int], Batch]:
+    """The batches of ``first`` for so many steps, then those of ``second`` from its own beginning."""
+    return lambda step: first(step) if step < steps else second(step - steps)
+
+
+def batches_of(
+    loader: tio.SubjectsLoader,
+    *,
+    images: Sequence[str],
+    classes: int,
+    weights: torch.Tensor | None,
+    offsets: torch.Tensor | None,
+    resumable: bool,
+) -> Callable[[int], Batch]:
+    """The batch of each step, asked for in order from any first step; with the weight of each row and what is added to
+    its logits, if there are any."""
+    if resumable and not hasattr(loader.batch_sampler, "set_epoch"):
+        raise InputError(
+            "The loader's batch sampler has no set_epoch, so no killed training can go on: pass no checkpoint."
+        )
+    stream: Iterator[Batch] | None = None
+
+    def batch_of(step: int) -> Batch:
+        nonlocal stream
+        if stream is None:
+            stream = _endless(loader, images, classes, first_step=step)
+        batch = next(stream)
+        if weights is not None:
+            batch = {**batch, "weights": weights[batch["labels"]]}
+        if offsets is not None:
+            batch = {**batch, "offsets": offsets.repeat(len(batch["labels"]), 1)}
+        return batch
+
+    return batch_of
+
+
+def _endless(loader: tio.SubjectsLoader, images: Sequence[str], classes: int, *, first_step: int) -> Iterator[Batch]:
+    first_epoch, seen = divmod(first_step, len(loader))
+    for epoch in itertools.count(first_epoch):
+        if hasattr(loader.batch_sampler, "set_epoch"):
+            loader.batch_sampler.set_epoch(epoch)
+        for batch in itertools.islice(loader, seen if epoch == first_epoch else 0, None):
+            if batch["label"].max() >= classes:
+                raise InputError(
+                    f"The training subjects have class {int(batch['label'].max())}, the validation subjects only "
+                    f"{classes} classes; put every class into both."
+                )
+            yield {"volumes": stack_images(batch, images), "labels": batch["label"]}

@@ -1,0 +1,1 @@
+"""Settings from files: presets, and keys that stand twice."""

@@ -1,0 +1,1 @@
+"""Pictures of volumes: slices, and the viewer of whole volumes."""
