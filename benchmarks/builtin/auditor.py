@@ -19,7 +19,8 @@ from synthaug.generate.encode import jitter
 from synthaug.ground.files import atomic_path, content_hash
 from synthaug.ground.seeding import derive_seed, torch_generator
 from synthaug.models.pretrained import load_strictly
-from synthaug.models.training.optimisation import Batch, optimise
+from synthaug.models.training.loop import Batch
+from synthaug.models.training.optimisation import optimise
 
 
 @dataclass(frozen=True)

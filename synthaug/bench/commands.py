@@ -183,7 +183,7 @@ def _demonstrated(config: Config, *, helped: bool) -> str:
 def _run_stage(command: str, config: Config, out: Path) -> int:
     from synthaug.bench.studies.progress import Bars
     from synthaug.bench.studies.run import measure_images
-    from synthaug.models.training.optimisation import processes
+    from synthaug.models.training.processes import processes
     from synthaug.study.stages.making import make_autoencoder, make_generator, make_pool
     from synthaug.study.stages.preparation import Study
     from synthaug.tracking import TrainingListener

@@ -9,7 +9,7 @@ import torchio as tio
 
 from synthaug.data.reading.manifest import stack_images
 from synthaug.ground.errors import InputError
-from synthaug.models.training.optimisation import Batch
+from synthaug.models.training.loop import Batch
 
 
 @contextlib.contextmanager

@@ -20,7 +20,9 @@ from synthaug.data.reading.manifest import class_counts as count_classes
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
 from synthaug.models.classifier import build_classifier
-from synthaug.models.training.optimisation import Batch, OnStep, optimise, processes
+from synthaug.models.training.loop import Batch
+from synthaug.models.training.optimisation import OnStep, optimise
+from synthaug.models.training.processes import processes
 
 
 @dataclass
@@ -94,25 +96,11 @@ def train_classifier(
     network = build_classifier(
         config, in_channels=len(images), classes=classes, shape=shape, seed=derive_seed("classifier", seed)
     )
-    labels = np.array([subject["label"] for subject in validation])
     pretraining_steps = pretraining.steps if pretraining else 0
     if not 0 <= pretraining_steps < config.training.steps:
         raise InputError(f"Of {config.training.steps} steps {pretraining_steps} cannot be pre-training; leave some.")
-    choice, last_loss = StepChoice(config.patience), float("nan")
-
-    def note(step: int, values: dict[str, float]) -> None:
-        nonlocal last_loss
-        last_loss = values["loss"]
-        if on_step:
-            on_step(step, values)
-
-    def validate(step: int) -> None:
-        if step <= pretraining_steps:
-            return
-        # Whatever the training loss, and with the temperature that each classifier gets in the end, so that steps are
-        # chosen by the same measure in every regime.
-        loss = calibrated_loss(predict_logits(network, validation, images).double().numpy(), labels)
-        choice.offer(step, network, train_loss=last_loss, val_loss=loss)
+    choice = StepChoice(config.patience)
+    watch = _Watch(network, validation, images, choice, on_step, first=pretraining_steps + 1)
 
     def batches(part: tio.SubjectsLoader, counts: Mapping[int, int] | None) -> Callable[[int], Batch]:
         return batches_of(
@@ -133,13 +121,42 @@ def train_classifier(
             batch_of,
             replace(config.training, seed=derive_seed("classifier dropout", seed)),
             checkpoint=checkpoint,
-            on_step=note,
+            on_step=watch.note,
             every=config.evaluate_every,
-            on_interval=validate,
+            on_interval=watch.validate,
             until=choice.exhausted if config.patience else None,
             companion=choice,
         )
     return _chosen(choice, network, validation, images=images, flips=config.test_flips)
+
+
+@dataclass
+class _Watch:
+    """Offers the network to the choice after each interval, from step ``first`` on."""
+
+    network: nn.Module
+    validation: Sequence[tio.Subject]
+    images: Sequence[str]
+    choice: StepChoice
+    on_step: OnStep | None
+    first: int
+    loss: float = float("nan")
+    """Of the last training step."""
+
+    def note(self, step: int, values: dict[str, float]) -> None:
+        """Keep the step's loss and tell of it."""
+        self.loss = values["loss"]
+        if self.on_step:
+            self.on_step(step, values)
+
+    def validate(self, step: int) -> None:
+        """Whatever the training loss, and with the temperature that each classifier gets in the end, so that steps are
+        chosen by the same measure in every regime."""
+        if step < self.first:
+            return
+        logits = predict_logits(self.network, self.validation, self.images).double().numpy()
+        labels = np.array([subject["label"] for subject in self.validation])
+        self.choice.offer(step, self.network, train_loss=self.loss, val_loss=calibrated_loss(logits, labels))
 
 
 def told_by_main(value: Any) -> Any:

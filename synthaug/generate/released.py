@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -93,30 +93,47 @@ def import_released(
         InputError: A file cannot be read, weights do not fit, the text encoder is missing or of another width, or the
             output folder is in use.
     """
-    folder, reads = Path(output), VARIANTS[variant].text if variant in VARIANTS else False
+    folder = Path(output)
     _require_room(folder)
     licence = licence_of(unet, variant, model)
+    asked: dict[str, Any] = {
+        "images": images,
+        "shape": shape,
+        "spacing_mm": spacing_mm,
+        "micro_batch": micro_batch,
+        "splits": splits,
+        "tile": tile,
+        "head_channels": head_channels,
+        "norm_groups": norm_groups,
+    }
     if variant == NV_GENERATE:
-        pipeline = nv_generate_pipeline(
-            unet,
-            autoencoder,
-            model=model_of(unet, model),
-            modality=modality,
-            images=images,
-            shape=shape,
-            spacing_mm=spacing_mm,
-            micro_batch=micro_batch,
-            splits=splits,
-            tile=tile,
-            head_channels=head_channels,
-            norm_groups=norm_groups,
+        pipeline = nv_generate_pipeline(unet, autoencoder, model=model_of(unet, model), modality=modality, **asked)
+    else:
+        pipeline = _ccella_pipeline(
+            unet, autoencoder, variant=variant, text_encoder=text_encoder, classes=classes, heads=heads, **asked
         )
-        return _saved(pipeline, folder, licence)
-    if reads and text_encoder is None:
-        raise InputError(
-            f"Variant {variant!r} reads reports: give text_encoder, a local folder or a hub id "
-            "(published: google/flan-t5-xxl, about 45 GB)."
-        )
+    return _saved(pipeline, folder, licence)
+
+
+def _ccella_pipeline(
+    unet: str,
+    autoencoder: str,
+    *,
+    variant: str,
+    text_encoder: str | None,
+    images: Sequence[str] | None,
+    shape: Sequence[int] | None,
+    spacing_mm: Sequence[float] | None,
+    micro_batch: int,
+    splits: int,
+    tile: int,
+    classes: int,
+    heads: int,
+    head_channels: int,
+    norm_groups: int,
+) -> CCELLAPipeline:
+    """The pipeline of CCELLA's checkpoint or a comparator's; arguments as of :func:`import_released`."""
+    _require_text_encoder(variant, text_encoder)
     denoiser, facts = released_denoiser(
         unet, variant=variant, classes=classes, heads=heads, head_channels=head_channels
     )
@@ -124,15 +141,7 @@ def import_released(
         autoencoder, scale_factor=facts["scale_factor"], norm_groups=norm_groups, splits=splits, tile=tile
     )
     names = _share_stack(denoiser, vae, images, source=unet)
-    with torch.random.fork_rng(devices=[]):
-        # Variants without text never ask their encoder, so a small one stands in its place.
-        config = TextEncoderConfig(path=text_encoder if reads else None, max_tokens=512)
-        encoder, tokenizer = build_text_encoder(config)
-    if reads and encoder.config.hidden_size != denoiser.config.text_width:
-        raise InputError(
-            f"{text_encoder}: its states are {encoder.config.hidden_size} wide, {unet} was trained on "
-            f"{denoiser.config.text_width}; it is another text encoder."
-        )
+    encoder, tokenizer = _text_encoder(text_encoder, denoiser, source=unet)
     pipeline = CCELLAPipeline(
         autoencoder=vae,
         denoiser=denoiser,
@@ -147,11 +156,32 @@ def import_released(
     pipeline.record = {
         "source": {"unet": file_hash(Path(unet)), "autoencoder": file_hash(Path(autoencoder)), **facts},
         "variant": variant,
-        "license": licence,
+        "license": LICENCE,
         "patients": [],
         "cohort": "published; the training patients are not known",
     }
-    return _saved(pipeline, folder, licence)
+    return pipeline
+
+
+def _require_text_encoder(variant: str, text_encoder: str | None) -> None:
+    if variant in VARIANTS and VARIANTS[variant].text and text_encoder is None:
+        raise InputError(
+            f"Variant {variant!r} reads reports: give text_encoder, a local folder or a hub id "
+            "(published: google/flan-t5-xxl, about 45 GB)."
+        )
+
+
+def _text_encoder(path: str | None, denoiser: CCELLADenoiser, *, source: str) -> tuple[Any, Any]:
+    """The text encoder and its tokenizer; a small one for variants without text, which never ask theirs."""
+    reads = denoiser.conditioning.text
+    with torch.random.fork_rng(devices=[]):
+        encoder, tokenizer = build_text_encoder(TextEncoderConfig(path=path if reads else None, max_tokens=512))
+    if reads and encoder.config.hidden_size != denoiser.config.text_width:
+        raise InputError(
+            f"{path}: its states are {encoder.config.hidden_size} wide, {source} was trained on "
+            f"{denoiser.config.text_width}; it is another text encoder."
+        )
+    return encoder, tokenizer
 
 
 def _saved(pipeline: CCELLAPipeline, folder: Path, licence: str) -> Path:

@@ -185,51 +185,58 @@ def compare_images(
             extractor or "seeded", channels=real_set[0].shape[0], spacing_mm=spacing_mm, weights=weights
         )
     features = [extractor.features(each) for each in (real_set, synthetic_set)]
-    classes = sorted(set(real_set.groups) & set(synthetic_set.groups) - {""})
-    distances, similarities, left_out = {}, {}, {}
-    for group in (ALL, *classes):
-        parts = [each.of_group(None if group == ALL else group) for each in (real_set, synthetic_set)]
-        metrics = metrics_for(min(map(len, parts)))
-        left_out[group] = [name for name in METRICS if name not in metrics]
-        if metrics:
-            distances[group] = distance_report(
-                *(rows[chosen] for rows, chosen in zip(features, parts, strict=True)),
-                metrics=metrics,
-                seed=seed,
-                resamples=resamples,
-                confidence=confidence,
-                fingerprint=extractor.fingerprint,
-            )
-        chosen_real, chosen_synthetic = real_set.part(parts[0]), synthetic_set.part(parts[1])
-        similarities[group] = _similarities(
-            chosen_real, chosen_synthetic, pairs=pairs, seed=seed, confidence=confidence
+    groups = _groups(real_set, synthetic_set)
+    metrics = {group: metrics_for(min(map(len, rows))) for group, rows in groups.items()}
+    distances = {
+        group: distance_report(
+            *(part[chosen] for part, chosen in zip(features, rows, strict=True)),
+            metrics=metrics[group],
+            seed=seed,
+            resamples=resamples,
+            confidence=confidence,
+            fingerprint=extractor.fingerprint,
         )
+        for group, rows in groups.items()
+        if metrics[group]
+    }
     if ALL not in distances:
         raise InputError(f"{len(real_set)} real and {len(synthetic_set)} synthetic volumes are too few to compare.")
-    copies, known = None, None if training is None else VolumeSet.of(training, images)
-    if known is not None:
-        copies = CopyDetector(known, real_set, extractor, false_alarms=false_alarms).audit(synthetic_set)
-    judged = None
-    if realism != "off":
-        judged = RealismReport.too_few(len(real_set), len(synthetic_set))
-        if min(len(real_set), len(synthetic_set)) >= ENOUGH:
-            judged = judge_realism(
-                real_set,
-                synthetic_set,
-                training=known,
-                seed=seed,
-                cnn=realism == "network",
-                confidence=confidence,
-            )
+    similar = {
+        group: _similarities(
+            real_set.part(rows[0]), synthetic_set.part(rows[1]), pairs=pairs, seed=seed, confidence=confidence
+        )
+        for group, rows in groups.items()
+    }
+    missing = {group: [name for name in METRICS if name not in found] for group, found in metrics.items()}
+    known = None if training is None else VolumeSet.of(training, images)
+    detector = None if known is None else CopyDetector(known, real_set, extractor, false_alarms=false_alarms)
     return ImageReport(
         extractor=extractor.name,
         fingerprint=extractor.fingerprint,
         distances=distances,
-        similarities={group: found for group, found in similarities.items() if found},
-        left_out={group: names for group, names in left_out.items() if names},
-        copies=copies,
-        realism=judged,
+        similarities={group: found for group, found in similar.items() if found},
+        left_out={group: names for group, names in missing.items() if names},
+        copies=detector.audit(synthetic_set) if detector else None,
+        realism=_realism(real_set, synthetic_set, known, judge=realism, seed=seed, confidence=confidence),
     )
+
+
+def _groups(real: VolumeSet, synthetic: VolumeSet) -> dict[str, list[Any]]:
+    """Rows of both sets: of all volumes, and of each class that both have."""
+    classes = sorted(set(real.groups) & set(synthetic.groups) - {""})
+    sets = (real, synthetic)
+    return {group: [each.of_group(None if group == ALL else group) for each in sets] for group in (ALL, *classes)}
+
+
+def _realism(
+    real: VolumeSet, synthetic: VolumeSet, training: VolumeSet | None, *, judge: str, seed: int, confidence: float
+) -> RealismReport | None:
+    """The judgement on realism; None where none is asked for, without figures where there are too few volumes."""
+    if judge == "off":
+        return None
+    if min(len(real), len(synthetic)) < ENOUGH:
+        return RealismReport.too_few(len(real), len(synthetic))
+    return judge_realism(real, synthetic, training=training, seed=seed, cnn=judge == "network", confidence=confidence)
 
 
 def _common_spacing(real: VolumeSet, synthetic: VolumeSet) -> tuple[float, ...] | None:

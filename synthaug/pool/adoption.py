@@ -1,5 +1,6 @@
 """Volumes that another system drew become a pool: checked, on a study's grid, with provenance "adopted"."""
 
+import contextlib
 import hashlib
 import os
 from collections import Counter
@@ -60,25 +61,7 @@ def adopt_pool(
         InputError: A row cannot be used, two files hold the same volume, or the folder holds another pool.
     """
     source = Path(folder)
-    if not source.is_dir():
-        raise InputError(f"{source}: no such folder.")
-    columns = read_table(Path(labels), what="table of labels", mend="name the CSV of the labels").columns
-    missing = [name for name in images if name not in columns]
-    if missing and len(images) > 1:
-        raise InputError(
-            f"{labels}: no column {missing[0]!r}; the files of {', '.join(images)} are looked for in columns of these "
-            f"names, and the columns are {', '.join(columns)}. Rename them, or give --images."
-        )
-    found = survey_manifest(
-        Path(labels),
-        folder=source,
-        images=() if len(images) == 1 and images[0] not in columns else images,
-        label=label,
-        classes=classes,
-        report=report,
-        by_file=True,
-    )
-    _refuse_problems(found, labels)
+    found = _surveyed(source, Path(labels), images=images, label=label, classes=classes, report=report)
     names = tuple(images) or found.images
     if len(names) != len(found.images):
         raise InputError(
@@ -92,7 +75,7 @@ def adopt_pool(
     match_header(place, _header(names, preprocessing, sources))
     ledger, index = Ledger(place), Counter[int]()
     seen: dict[str, str] = {}
-    try:
+    with contextlib.closing(ledger):
         ledger.refresh()
         for subject, hashes in zip(subjects, sources, strict=True):
             recipe = _recipe(subject, source, names, preprocessing, hashes)
@@ -108,17 +91,41 @@ def adopt_pool(
                 ledger.append({**entry, "attempt": 0, "recipe": recipe, **_written(place, entry["id"], ready, names)})
             on_volume()
         ledger.settle()
-    finally:
-        ledger.close()
     return SyntheticPool.open(place)
 
 
-def _refuse_problems(found: Survey, labels: str | Path) -> None:
+def _surveyed(
+    source: Path, labels: Path, *, images: Sequence[str], label: str, classes: Sequence[str], report: str | None
+) -> Survey:
+    """The table of labels and every file that it names; InputError where a row cannot be used."""
+    if not source.is_dir():
+        raise InputError(f"{source}: no such folder.")
+    columns = read_table(labels, what="table of labels", mend="name the CSV of the labels").columns
+    missing = [name for name in images if name not in columns]
+    if missing and len(images) > 1:
+        raise InputError(
+            f"{labels}: no column {missing[0]!r}; the files of {', '.join(images)} are looked for in columns of these "
+            f"names, and the columns are {', '.join(columns)}. Rename them, or give --images."
+        )
+    found = survey_manifest(
+        labels,
+        folder=source,
+        images=() if len(images) == 1 and images[0] not in columns else images,
+        label=label,
+        classes=classes,
+        report=report,
+        by_file=True,
+    )
+    _refuse_problems(found, labels)
+    return found
+
+
+def _refuse_problems(found: Survey, labels: Path) -> None:
     if found.problems:
         first = found.problems[0]
         row = f", row {first.row}" if first.row else ""
         more = f" ({len(found.problems)} rows have problems)" if len(found.problems) > 1 else ""
-        file = "" if first.file == Path(labels).name else f" {first.file}:"
+        file = "" if first.file == labels.name else f" {first.file}:"
         raise InputError(f"{labels}{row}:{file} {first.what}{more}")
     if found.unlabelled or not found.subjects:
         raise InputError(f"{labels}: {found.unlabelled or 'all'} rows have no class; an adopted volume needs one.")

@@ -262,7 +262,7 @@ from synthaug.bench.options.parsing import config_of, study_parser
 from synthaug.study.grid import cells_of
 from synthaug.study.stages.preparation import Study
 from synthaug.study.stages.making import make_pool
-from synthaug.models.training.optimisation import processes
+from synthaug.models.training.processes import processes
 
 out = Path({out!r})
 parser = study_parser("bench")

@@ -15,6 +15,7 @@ from synthaug.ground.errors import InputError
 if TYPE_CHECKING:
     from synthaug.data.splits import Split
     from synthaug.generate.pipeline import CCELLAPipeline
+    from synthaug.pool.building.order import Order
     from synthaug.pool.prompts import Prompts
 
 Executor = Literal["local", "ray"]
@@ -54,30 +55,50 @@ def build(
         raise InputError("pool.path names a pool that is there already; give the folder to fill as --out.")
     if executor == "ray" and shard:
         raise InputError("shard is for several local builders; Ray deals out shards by itself.")
-    if isinstance(generator, GeneratorConfig):
-        if generator.pretrained is None:
-            raise InputError(
-                "the config says how to train a generator; name a trained one by --generator after --config."
-            )
-        generator = generator.pretrained
+    drawn_with = _trained(generator)
     import torch
 
     from synthaug.generate.pipeline import CCELLAPipeline
-    from synthaug.generate.stored.told import measured_guidance
-    from synthaug.pool.building.order import Order
     from synthaug.pool.cluster import build_on_ray
     from synthaug.pool.pool import SyntheticPool
     from synthaug.study.stages.cohort import draw_split, load_subjects
-    from synthaug.study.stages.pools import describe_pool, overrides_class
+    from synthaug.study.stages.pools import describe_pool
 
     parts = None if pool.reports else draw_split(split, load_subjects(data), data)
-    pipe = CCELLAPipeline.from_pretrained(generator)
+    pipe = CCELLAPipeline.from_pretrained(drawn_with)
+    order = _order(pool, pipe, parts, measured=measured)
+    on_volume = _bar_when_begun(len(order.places(shard)))
+    if executor == "ray":
+        built = build_on_ray(
+            drawn_with, out, order, workers=workers, gpus_per_worker=gpus_per_worker, on_volume=on_volume
+        )
+    else:
+        pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+        built = SyntheticPool.fill(pipe, out, order, shard=shard, on_volume=on_volume)
+    print(f"pool: {built.path}: {describe_pool(built)}")
+
+
+def _trained(generator: str | GeneratorConfig) -> str:
+    """Folder, builtin name or hub id of a generator that is there."""
+    if isinstance(generator, str):
+        return generator
+    if generator.pretrained is None:
+        raise InputError("the config says how to train a generator; name a trained one by --generator after --config.")
+    return generator.pretrained
+
+
+def _order(pool: PoolConfig, pipe: "CCELLAPipeline", parts: "Split | None", *, measured: bool) -> "Order":
+    """What the pool is to hold; says so where the guidance is that of the generator's card."""
+    from synthaug.generate.stored.told import measured_guidance
+    from synthaug.pool.building.order import Order
+    from synthaug.study.stages.pools import overrides_class
+
     prompts, per_class = _prompts(pool, pipe, parts)
     sampling, guidance = pool.sampling, measured_guidance(pipe.record)
     if measured and guidance not in (None, sampling.guidance):
         sampling = replace(sampling, guidance=guidance)
         print(f"guidance {guidance:g}, as the generator's card was measured; --pool.sampling.guidance sets another")
-    order = Order(
+    return Order(
         per_class=per_class,
         prompts=prompts,
         seed=pool.seed,
@@ -87,15 +108,6 @@ def build(
         attempts=pool.attempts,
         threads=pool.threads,
     )
-    on_volume = _bar_when_begun(len(order.places(shard)))
-    if executor == "ray":
-        built = build_on_ray(
-            generator, out, order, workers=workers, gpus_per_worker=gpus_per_worker, on_volume=on_volume
-        )
-    else:
-        pipe.to("cuda" if torch.cuda.is_available() else "cpu")
-        built = SyntheticPool.fill(pipe, out, order, shard=shard, on_volume=on_volume)
-    print(f"pool: {built.path}: {describe_pool(built)}")
 
 
 def _prompts(pool: PoolConfig, pipe: "CCELLAPipeline", parts: "Split | None") -> "tuple[Prompts, dict[int, int]]":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from tqdm import tqdm
 
 from synthaug.config import Config
-from synthaug.models.training.optimisation import processes
+from synthaug.models.training.processes import processes
 from synthaug.study.outlook.costs import StageClock
 
 

@@ -12,7 +12,7 @@ from synthaug.config import Config, ExecutionConfig
 from synthaug.data.reading.manifest import class_counts
 from synthaug.ground.files import write_json
 from synthaug.metrics.distances.estimates import metrics_for
-from synthaug.models.training.optimisation import processes
+from synthaug.models.training.processes import processes
 from synthaug.pool.ledger import HEADER, MANIFEST
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.review.audit import find_obstacle, measure_copies

@@ -91,22 +91,14 @@ def load_manifest(
         if unlabelled == "leave_out" and not row[label]:
             continue
         where = table.where(number)
-        for column in [name for name, empty in measured.items() if empty == "refuse" and not row[name]]:
-            raise InputError(
-                f"{where}: {column} is empty; measure it, or set data.measurements.{column}.missing=leave_out."
-            )
+        _refuse_unmeasured(row, measured, where)
         made_by = row[synthetic] if synthetic else ""
         words = row[report] if report else write_report(row) if write_report else ""
         if not words and not made_by and unreported == "refuse" and (report or write_report):
             raise InputError(f"{where}: no report; give one, or go without: data.unreported=keep.")
-        volumes, grids = {}, {}
-        for name in images:
-            path = image_path(table, number, name)
-            volumes[name], grids[name] = open_image(path, where=where, affine=affine, remarks=remarks)
-        refuse_apart(grids, where=where)
         subjects.append(
             make_subject(
-                volumes,
+                _open_images(table, number, images, affine=affine, remarks=remarks),
                 label=class_of(row[label], label, where, classes),
                 subject_id=row[subject],
                 patient_id=row[people],
@@ -116,6 +108,27 @@ def load_manifest(
         )
     remarks.say(logging.getLogger(__name__))
     return subjects
+
+
+def _refuse_unmeasured(
+    row: Mapping[str, str], measured: Mapping[str, Literal["refuse", "leave_out"]], where: str
+) -> None:
+    for column in [name for name, empty in measured.items() if empty == "refuse" and not row[name]]:
+        raise InputError(
+            f"{where}: {column} is empty; measure it, or set data.measurements.{column}.missing=leave_out."
+        )
+
+
+def _open_images(
+    table: Table, number: int, images: Sequence[str], *, affine: AffineChoice | None, remarks: Remarks
+) -> dict[str, tio.ScalarImage]:
+    """The images of a row by name; InputError where one cannot be used or they lie on grids apart."""
+    where, volumes, grids = table.where(number), {}, {}
+    for name in images:
+        path = image_path(table, number, name)
+        volumes[name], grids[name] = open_image(path, where=where, affine=affine, remarks=remarks)
+    refuse_apart(grids, where=where)
+    return volumes
 
 
 def read_columns(

@@ -10,7 +10,8 @@ from synthaug.generate.encode import encode_volumes, jitter
 from synthaug.generate.training.objectives import AutoencoderObjective
 from synthaug.ground.seeding import derive_seed, torch_generator
 from synthaug.models.autoencoder import ImageAutoencoder
-from synthaug.models.training.optimisation import Batch, OnStep, optimise
+from synthaug.models.training.loop import Batch
+from synthaug.models.training.optimisation import OnStep, optimise
 
 AutoencoderMonitor = Callable[[int, dict[str, float], torch.Tensor], None]
 """(step, validation values, reconstructions of the validation volumes)."""

@@ -18,7 +18,7 @@ from synthaug.generate.nvgenerate.flow import places_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.text_encoder import tokenize
-from synthaug.models.training.optimisation import Batch
+from synthaug.models.training.loop import Batch
 
 MOVED_COPIES = 1500
 """Moved copies of training volumes, in all, that the linear denoiser is fitted to beside them."""

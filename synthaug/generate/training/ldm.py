@@ -32,7 +32,9 @@ from synthaug.ground.seeding import torch_generator
 from synthaug.models.cascade import Cascade
 from synthaug.models.precision import Precision, resolve_precision
 from synthaug.models.pretrained import load_strictly
-from synthaug.models.training.optimisation import Batch, OnStep, optimise, processes
+from synthaug.models.training.loop import Batch
+from synthaug.models.training.optimisation import OnStep, optimise
+from synthaug.models.training.processes import processes
 from synthaug.models.training.training_log import TrainingLog
 from synthaug.models.variants import VARIANTS
 

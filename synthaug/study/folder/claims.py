@@ -15,7 +15,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from synthaug.ground.errors import InputError
-from synthaug.models.training.optimisation import processes
+from synthaug.models.training.processes import processes
 from synthaug.pool.ledger import CLAIMS, claim, release
 
 WAIT_SECONDS = 0.5

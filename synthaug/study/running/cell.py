@@ -25,7 +25,8 @@ from synthaug.config import DataConfig
 from synthaug.data.reading.manifest import class_counts
 from synthaug.ground.files import write_json
 from synthaug.metrics.classification import brier, calibration_error, classification_metrics
-from synthaug.models.training.optimisation import OnStep, processes
+from synthaug.models.training.optimisation import OnStep
+from synthaug.models.training.processes import processes
 from synthaug.pool.pool import SyntheticPool
 from synthaug.study.grid import Cell
 from synthaug.study.records import CellRecord, Prediction

@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from synthaug.config import ExecutionConfig
 from synthaug.ground.errors import InputError
-from synthaug.models.training.optimisation import OnStep, processes
+from synthaug.models.training.optimisation import OnStep
+from synthaug.models.training.processes import processes
 from synthaug.pool.cluster import RETRIES, connected
 from synthaug.pool.ledger import release
 from synthaug.study.events import no_progress

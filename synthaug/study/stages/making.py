@@ -16,7 +16,7 @@ from synthaug.generate.training.autoencoder import train_autoencoder
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.files import atomic_folder, write_json
 from synthaug.models.autoencoder import ImageAutoencoder
-from synthaug.models.training.optimisation import processes
+from synthaug.models.training.processes import processes
 from synthaug.pool.pool import SyntheticPool
 from synthaug.study.events import Training, Watcher
 from synthaug.study.folder.claims import claimed
