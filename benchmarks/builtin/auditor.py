@@ -5,12 +5,13 @@ the four places (half x zone) from every part of the volume: the log-sum-exp ove
 the log-sum-exp over the places the logit of the class. So both answers come from one map, and one training serves both.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from patients import PLACES, draw_patients, labels_of, places_of, volumes_of
+from patients import PLACES, Patient, draw_patients, labels_of, places_of, volumes_of
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -87,14 +88,23 @@ class _Objective(nn.Module):
         return presence + (each * labels).sum() / labels.sum().clamp(min=1), {}
 
 
-def load_or_train(config: AuditorConfig, *, cache: Path | None) -> Auditor:
-    """The auditor of ``config``, from ``cache`` if its weights are there; else trained, and kept there."""
+def load_or_train(
+    config: AuditorConfig, *, cache: Path | None, volumes_of: Callable[..., torch.Tensor] = volumes_of
+) -> Auditor:
+    """The auditor of ``config``, from ``cache`` if its weights are there; else trained, and kept there.
+
+    Args:
+        config: The auditor.
+        cache: Folder of the weights; None = not kept.
+        volumes_of: Draws the training volumes of patients.
+    """
     auditor = _new(config)
     path = None if cache is None else cache / f"auditor-{content_hash(_identity(config))}.safetensors"
     if path is not None and path.is_file():
         load_strictly(auditor, load_file(path), source=str(path))
         return auditor.eval()
-    _train(auditor, config)
+    patients = draw_patients(config.patients, part="auditor", seed=config.seed, difficulty=config.difficulty)
+    _train(auditor, config, patients, volumes_of(patients, config.preprocess))
     if path is not None:
         with atomic_path(path) as temporary:
             save_file({name: value.contiguous() for name, value in auditor.state_dict().items()}, temporary)
@@ -118,9 +128,7 @@ def _new(config: AuditorConfig) -> Auditor:
     return auditor.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # quicker on a CPU
 
 
-def _train(auditor: Auditor, config: AuditorConfig) -> None:
-    patients = draw_patients(config.patients, part="auditor", seed=config.seed, difficulty=config.difficulty)
-    volumes = volumes_of(patients, config.preprocess)
+def _train(auditor: Auditor, config: AuditorConfig, patients: Sequence[Patient], volumes: torch.Tensor) -> None:
     labels, places = labels_of(patients), places_of(patients)
 
     def batch_of(step: int) -> Batch:

@@ -48,14 +48,14 @@ STUDY = {"data.phantom.seed": range(9), "classifier.balance": ["a", "b"], "class
 """Axes of the large study: 108 arms."""
 
 
-def made_records(axes: dict[str, Sequence[Any]]) -> list[dict[str, Any]]:
+def made_records(axes: dict[str, Sequence[Any]], *, patients: int = PATIENTS) -> list[CellRecord]:
     """A record for each regime and combination of axes; scores share what makes a patient hard."""
-    labels = np.arange(PATIENTS) % 5 == 0
-    hard = np.random.default_rng(0).normal(size=PATIENTS)
+    labels = np.arange(patients) % 5 == 0
+    hard = np.random.default_rng(0).normal(size=patients)
     records = []
     for *values, (regime, fraction) in itertools.product(*axes.values(), REGIMES):
         rng = numpy_generator("resampling speed", len(records))
-        scores = expit(labels * rng.uniform(0.5, 1.5) + hard + rng.normal(size=PATIENTS) - 0.5)
+        scores = expit(labels * rng.uniform(0.5, 1.5) + hard + rng.normal(size=patients) - 0.5)
         records.append(
             {
                 "regime": regime,
@@ -166,9 +166,11 @@ def timed(side: Callable[..., dict[str, float]], *given: Any) -> tuple[float, di
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer resamples, no large study: within a minute")
-    quick = parser.parse_args(arguments).quick
+    parser.add_argument("--patients", type=int, default=PATIENTS, help="test patients")
+    options = parser.parse_args(arguments)
+    quick, patients = options.quick, options.patients
     config = MetricsConfig(bootstrap=20, permutations=39) if quick else MetricsConfig(bootstrap=200, permutations=399)
-    records = made_records({"classifier.balance": ["a", "b"]})
+    records = made_records({"classifier.balance": ["a", "b"]}, patients=patients)
     our_seconds, our_figures = timed(ours, records, config)
     reference_seconds, figures = timed(reference, records, config)
     if our_figures.keys() != figures.keys():
@@ -177,14 +179,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ratio = reference_seconds / our_seconds
     large: dict[str, Any] = {}
     if not quick:
-        study = made_records(STUDY)
+        study = made_records(STUDY, patients=patients)
         large["seconds"], _ = timed(ours, study, MetricsConfig())
         large |= {"arms_and_contrasts": count_statistics(study), "arms": len(study)}
     print(
         json.dumps(
             {
                 "claim": f"statistics of {len(records)} arms and {count_statistics(records) - len(records)} contrasts, "
-                f"{PATIENTS} patients, {config.bootstrap} resamples, {config.permutations} swaps: CPU seconds",
+                f"{patients} patients, {config.bootstrap} resamples, {config.permutations} swaps: CPU seconds",
                 "ours": our_seconds,
                 "reference": reference_seconds,
                 "ratio": ratio,

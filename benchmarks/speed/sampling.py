@@ -73,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     # Ours before and after, so that a machine that slows down or speeds up meanwhile favours nobody.
     before = draw_ours(pipeline, reports, seeds, **sampled)
-    published = draw_published(pipeline, reports[: options.published_n], seeds, stop_after=options.stop_after)
+    asked = {"steps": options.published_steps, "stop_after": options.stop_after}
+    published = draw_published(pipeline, reports[: options.published_n], seeds, **asked)
     shares: dict[str, float] = {}
     with part_times(pipeline, shares):
         after = draw_ours(pipeline, reports, seeds, **sampled)
@@ -92,8 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "ours_procedure": sampled | {"micro_batch": options.micro_batch, "volumes": options.n},
         "published_procedure": {
             "scheduler": _published_scheduler(pipeline),
-            "steps": PUBLISHED_STEPS,
-            "steps_timed": options.stop_after or PUBLISHED_STEPS,
+            "steps": options.published_steps,
+            "steps_timed": options.stop_after or options.published_steps,
             "batch": 1,
             "volumes": options.published_n,
         },
@@ -108,7 +109,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @torch.no_grad()
 def draw_published(
-    pipeline: CCELLAPipeline, reports: Sequence[str], seeds: Sequence[int], *, stop_after: int | None = None
+    pipeline: CCELLAPipeline,
+    reports: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    steps: int = PUBLISHED_STEPS,
+    stop_after: int | None = None,
 ) -> Run:
     """The published procedure: volume by volume, its report encoded, then adapter and U-Net at each of 1,000 steps.
 
@@ -116,7 +122,8 @@ def draw_published(
         pipeline: Whose networks are used.
         reports: One a volume.
         seeds: One a volume, or more.
-        stop_after: Time only so many steps and reckon up to 1,000; the volumes are then unfinished.
+        steps: Of the procedure, on each level.
+        stop_after: Time only so many steps and extrapolate to all; the volumes are then unfinished.
     """
     scheduler = pipeline.with_scheduler(_published_scheduler(pipeline)).scheduler
     space, levels = pipeline.autoencoder, []
@@ -128,7 +135,7 @@ def draw_published(
         encoding, clock, levels = clock.read(), Clock(), []
         for level in range(space.levels):
             parts = pipeline.denoiser.config.levels
-            scheduler.set_timesteps(PUBLISHED_STEPS, **({"sigma_max": parts[level]["sigma_max"]} if parts else {}))
+            scheduler.set_timesteps(steps, **({"sigma_max": parts[level]["sigma_max"]} if parts else {}))
             latents = torch.randn(1, *space.latent_shape(level, pipeline.config.shape), generator=generator)
             if pipeline.edm:
                 latents = scheduler.first_sample(latents)
@@ -139,7 +146,7 @@ def draw_published(
             levels.append(latents)
         stepping, clock = clock.read(), Clock()
         volumes.append(pipeline.sampler.volumes_of(levels, [generator]).clamp(0, 1))
-        decoding, scale = clock.read(), PUBLISHED_STEPS / (stop_after or PUBLISHED_STEPS)
+        decoding, scale = clock.read(), steps / (stop_after or steps)
         for kind in (0, 1):
             seconds[kind] += encoding[kind] + stepping[kind] * scale + decoding[kind]
     return Run(torch.cat(volumes), seconds[0] / len(volumes), seconds[1] / len(volumes))
@@ -271,6 +278,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--micro-batch", type=int, default=8, help="our micro-batch")
     parser.add_argument("--n", type=int, default=32, help="volumes of ours")
     parser.add_argument("--published-n", type=int, default=32, help="volumes of the published procedure, at most n")
+    parser.add_argument("--published-steps", type=int, default=PUBLISHED_STEPS, help="steps of the published procedure")
     parser.add_argument("--n-real", type=int, default=200, help="held-out phantoms behind the FID")
     parser.add_argument("--few-steps", type=int, help="also measure a call with so few steps")
     parser.add_argument("--few-pipeline", help="the pipeline of --few-steps, default --pipeline")

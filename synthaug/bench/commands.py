@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -54,15 +54,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_command(command: str, arguments: Sequence[str]) -> int:
-    """Parse the options of a command and run it; what goes wrong becomes one line and an exit code.
+    """Parse the options of a command and run it; returns the exit code of :func:`exit_code`."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, here and in processes of ours
+    preset = ["--preset", DEMO] if demonstrates(command, arguments) else []
+    return exit_code(lambda: _run(command, with_presets([*preset, *arguments])), command, arguments)
+
+
+def exit_code(work: Callable[[], int], command: str, arguments: Sequence[str]) -> int:
+    """Do the work of a command; what goes wrong becomes one line and an exit code.
 
     Unusable input, and a disk that cannot be written to, is 2; a fault of the program is 70, its traceback in a file.
     """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, here and in processes of ours
     try:
-        preset = ["--preset", DEMO] if demonstrates(command, arguments) else []
-        return _run(command, with_presets([*preset, *arguments]))
+        return work()
     except (ArgumentError, InputError) as error:
         print(f"synthaug {command}: {one_line(error)}", file=sys.stderr)
         return 2
@@ -219,10 +224,7 @@ def _dry_run(config: Config) -> int:
     from synthaug.study.outlook.estimate import describe_time
 
     cells = describe_cells(config)
-    for cell in cells:
-        fraction = "" if cell.synthetic_fraction is None else f"  synthetic fraction {cell.synthetic_fraction:g}"
-        settings = "".join(f"  {key} {value}" for key, value in cell.settings.items())
-        print(f"{cell.regime:<10} seed {cell.seed}{fraction}{settings}")
+    print("\n".join(cell.line() for cell in cells))
     if config.data.root is not None:
         from synthaug.bench.single.check import check_data
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.networks.nets import SegResNetDS
 from scipy import stats
 
 from synthaug.ground.errors import InputError
@@ -128,7 +129,14 @@ def swap_score(agreements: np.ndarray, *, confidence: float = 0.95) -> SwapScore
     return SwapScore(share=share, ci_low=low, ci_high=high, margin=float(gain.mean()), pairs=len(gain))
 
 
-def swap_agreements(draw: Draw, pairs: Sequence[tuple[str, str]], agreement: Agreement, *, seed: int = 0) -> np.ndarray:
+def swap_agreements(
+    draw: Draw,
+    pairs: Sequence[tuple[str, str]],
+    agreement: Agreement,
+    *,
+    seed: int = 0,
+    pairs_a_call: int = PAIRS_A_CALL,
+) -> np.ndarray:
     """Draw each pair of reports from the same noise and score both images against both reports.
 
     Args:
@@ -136,6 +144,7 @@ def swap_agreements(draw: Draw, pairs: Sequence[tuple[str, str]], agreement: Agr
         pairs: Reports that say unlike things, from training patients or a writer.
         agreement: The scorer, such as :func:`gland_agreement`.
         seed: Names the noise.
+        pairs_a_call: Pairs drawn together.
 
     Returns:
         (n, 2, 2): [pair, image, report].
@@ -147,8 +156,8 @@ def swap_agreements(draw: Draw, pairs: Sequence[tuple[str, str]], agreement: Agr
         if pair[0] == pair[1]:
             raise InputError(f"Pair {place} holds one report twice, so that there is nothing to swap.")
     scores = np.zeros((len(pairs), 2, 2))
-    for start in range(0, len(pairs), PAIRS_A_CALL):
-        part = range(start, min(start + PAIRS_A_CALL, len(pairs)))
+    for start in range(0, len(pairs), pairs_a_call):
+        part = range(start, min(start + pairs_a_call, len(pairs)))
         seeds = [derive_seed("swap", seed, place) for place in part for _ in range(2)]
         volumes = draw([report for place in part for report in pairs[place]], seeds)
         for row, volume in enumerate(volumes):
@@ -157,18 +166,20 @@ def swap_agreements(draw: Draw, pairs: Sequence[tuple[str, str]], agreement: Agr
     return scores
 
 
-def gland_agreement(spacing_mm: Sequence[float]) -> Agreement:
+def gland_agreement(spacing_mm: Sequence[float], *, network: SegResNetDS | None = None) -> Agreement:
     """Scorer for prostates: minus the |log ratio| of the gland that taps outlines to the volume that the report states.
 
     Args:
         spacing_mm: Voxel size of the volumes.
+        network: Outlines the gland; None = that of the installed wheel.
     """
 
     def agreement(volume: torch.Tensor, report: str) -> float:
         stated = stated_volume_ml(report)
         if stated is None:
             raise InputError(f"The report {report[:60]!r} states no gland volume to compare with.")
-        measured = max(float(measure_glands_ml([volume], spacing_mm)[0]), 1.0)  # no gland: as wrong as 1 ml
+        [seen] = measure_glands_ml([volume], spacing_mm, network=network)
+        measured = max(float(seen), 1.0)  # no gland: as wrong as 1 ml
         return -abs(float(np.log(measured / stated)))
 
     return agreement

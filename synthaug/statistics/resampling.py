@@ -41,7 +41,8 @@ class Resamples:
     def __init__(self, resamples: int, *, seed: int = 0) -> None:
         self.resamples, self.seed = resamples, seed
         self._weights: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
-        self._measured: dict[tuple, np.ndarray] = {}
+        self.measured: dict[tuple, np.ndarray] = {}
+        """Statistics (1 + R, S) of each training so far."""
 
     def draws(self, patient_ids: Sequence[str], labels: np.ndarray, scores: Sequence[np.ndarray]) -> np.ndarray:
         """Each statistic on all rows and on each resample, averaged over the trainings in it.
@@ -74,10 +75,10 @@ class Resamples:
 
     def _measure(self, rows: tuple, labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
         key = (rows, scores.tobytes())
-        if key not in self._measured:
+        if key not in self.measured:
             tested = np.isfinite(scores).all(axis=1)
-            self._measured[key] = weighted_statistics(labels[tested], scores[tested], weights[:, tested])
-        return self._measured[key]
+            self.measured[key] = weighted_statistics(labels[tested], scores[tested], weights[:, tested])
+        return self.measured[key]
 
 
 def average_trainings(values: np.ndarray, repeats: np.ndarray) -> np.ndarray:

@@ -67,6 +67,17 @@ class Cell:
             "labels": str(pool.labels) if drawn else "",
         }
 
+    def line(self) -> str:
+        """The cell in a listing of the study.
+
+        Example:
+            >>> [cell.line() for cell in describe_cells(Config())][1]
+            'synthetic  seed 0  synthetic fraction 1'
+        """
+        fraction = "" if self.synthetic_fraction is None else f"  synthetic fraction {self.synthetic_fraction:g}"
+        settings = "".join(f"  {key} {value}" for key, value in self.settings.items())
+        return f"{self.regime:<10} seed {self.seed}{fraction}{settings}"
+
 
 def cells_of(config: Config, inputs_of: Callable[[Config], tuple[str, Any]]) -> list[Cell]:
     """The cells of a study, regime by regime for each seed, so that an unfinished study compares what it has.

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from synthaug import __version__
-from synthaug.bench.commands import COMMANDS, SPINS, main, run_command
+from synthaug.bench.commands import COMMANDS, SPINS, exit_code, main, run_command
 from synthaug.bench.options.help import OPTIONS
-from synthaug.bench.options.parsing import read_config
+from synthaug.bench.options.parsing import config_of, parsed, read_config, study_parser
 from synthaug.config import Config
 from synthaug.config.files.presets import FOLDER, PRESETS
 from synthaug.study.grid import describe_cells
@@ -217,36 +217,34 @@ def test_dry_run_lists_the_cells_and_writes_nothing(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.fixture
-def untimed(monkeypatch):
-    """A dry run without the timing of its trainings, which is tried once, above."""
-    monkeypatch.setattr("synthaug.study.outlook.estimate.describe_time", lambda cells: "")
+def listed(*words):
+    """The lines of a dry run, but for its estimate, which takes long and is tried above."""
+    return [cell.line() for cell in describe_cells(read_config(words, exits=False))]
 
 
-def test_dry_run_lists_the_values_of_every_axis(untimed, capsys):
+def test_dry_run_lists_the_values_of_every_axis():
     axes = '{"split.train": [1, 0.5, 16], "classifier.balance": [oversampled, weighted], "split.seed": [0, 1]}'
     options = ["--study.axes", axes, "--study.synthetic_fraction", "[0.25, 0.5]", "--study.seeds", "[0]"]
-    assert run_command("bench", ["--dry-run", *options]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len([line for line in lines if line]) == 3 * 2 * 2 * 4  # real, synthetic and two mixed regimes of each
+    lines = listed(*options)
+    assert len(lines) == 3 * 2 * 2 * 4  # real, synthetic and two mixed regimes of each
     assert "real       seed 0  split.train 16  classifier.balance weighted  split.seed 1" in lines
 
 
-def test_dry_run_lists_fine_tuning_and_folds(untimed, capsys):
+def test_dry_run_lists_fine_tuning_and_folds():
     options = ["--study.regimes", "[real, finetuned]", "--study.pretrain_share", "[0.25, 0.5]", "--study.seeds", "[0]"]
     options += ["--split.folds", "5", "--study.axes", '{"split.fold": [0, 1, 2, 3, 4]}']
-    assert run_command("bench", ["--dry-run", *options]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    lines = listed(*options)
     assert len(lines) == 5 * 3
     assert "finetuned  seed 0  synthetic fraction 0.25  split.fold 4" in lines
 
 
-def test_printed_config_is_a_config(untimed, tmp_path, capsys):
+def test_printed_config_is_a_config(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         run_command("bench", ["--print_config"])
     assert stopped.value.code in (0, None)
     (tmp_path / "all.yaml").write_text(capsys.readouterr().out, encoding="utf-8")
-    assert run_command("bench", ["--config", str(tmp_path / "all.yaml"), "--dry-run"]) == 0
+    printed = parsed(study_parser("bench"), ["--config", str(tmp_path / "all.yaml")])
+    assert config_of(printed) == read_config(["--preset", "demo"])
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
@@ -255,8 +253,8 @@ def test_every_shipped_config_parses(path):
     assert "real" in {cell.regime for cell in cells}
 
 
-def test_a_dry_run_reads_the_data(untimed, data, capsys):
-    options = ["--data.root", str(data), "--dry-run", *SMALL]
+def test_a_dry_run_reads_the_data(data, capsys):
+    options = ["--data.root", str(data), "--dry-run", *SMALL, *REAL_ONLY, "--classifier.channels", "[4, 4, 4, 4]"]
     assert run_command("bench", options) == 0
     assert "problems: none" in capsys.readouterr().out
     nan_image(data)
@@ -337,11 +335,10 @@ def test_what_is_misspelt_is_refused_and_the_nearest_is_told(words, near, tmp_pa
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS.keys() - {"nv-generate-mr"}))
-def test_a_preset_is_a_study_and_later_words_win(untimed, name, capsys):
-    assert run_command("bench", ["--preset", name, "--study.seeds", "[7]", "--dry-run"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+def test_a_preset_is_a_study_and_later_words_win(name):
+    lines = listed("--preset", name, "--study.seeds", "[7]")
     assert lines[0].split()[:3] == ["real", "seed", "7"]
-    assert not any(line.split()[1:3] == ["seed", "0"] for line in lines if line)
+    assert not any(line.split()[1:3] == ["seed", "0"] for line in lines)
     config = read_config([f"--preset={name}"])
     assert config.study.name == name
     assert (config.preprocess.percentiles == (0.0, 99.5)) == name.startswith(("published", "demo"))
@@ -428,10 +425,9 @@ def test_every_site_is_tested_once_by_the_others(data, tmp_path, capsys):
     assert (arm.repeats, arm.n_test) == (2, 40)
 
 
-def test_a_fault_is_one_line_exit_70_and_a_traceback_in_a_file(data, tmp_path, monkeypatch, capsys):
+def test_a_fault_is_one_line_exit_70_and_a_traceback_in_a_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("synthaug.bench.commands.finished_summary", lambda config, out: {}["verdict"])
-    assert run_command("bench", ["--data.root", str(data), "--out", str(tmp_path / "run")]) == 70
+    assert exit_code(lambda: {}["verdict"], "bench", ["--out", "run"]) == 70
     [line] = capsys.readouterr().err.strip().splitlines()
     [log] = tmp_path.glob("synthaug-fault-*.log")
     assert str(log) in line
@@ -439,12 +435,11 @@ def test_a_fault_is_one_line_exit_70_and_a_traceback_in_a_file(data, tmp_path, m
     assert log.stat().st_mode & 0o077 == 0
 
 
-def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
-    def fill(config, out):
+def test_a_full_disk_is_one_line(capsys):
+    def fill():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x.jsonl")
 
-    monkeypatch.setattr("synthaug.bench.commands.finished_summary", fill)
-    assert run_command("bench", ["--out", str(tmp_path / "run")]) == 2
+    assert exit_code(fill, "bench", []) == 2
     assert "x.jsonl" in capsys.readouterr().err
 
 

@@ -77,7 +77,7 @@ def test_the_parts_of_the_evaluation_share_no_patient(import_script):
     assert all(patients.labels_of(part).sum() == 10 for part in parts)
 
 
-def test_the_auditor_learns_half_zone_and_class_of_plain_blobs(import_script, monkeypatch, tmp_path):
+def test_the_auditor_learns_half_zone_and_class_of_plain_blobs(import_script, tmp_path):
     """The network and its loss, on volumes where the answer is plain: one dark cube in one of four places."""
     auditor = import_script("builtin", "auditor")
     generator = torch.Generator().manual_seed(0)
@@ -90,10 +90,9 @@ def test_the_auditor_learns_half_zone_and_class_of_plain_blobs(import_script, mo
                 volume[:, x : x + 3, y : y + 3, 3:6] = 0.1
         return volumes
 
-    monkeypatch.setattr(auditor, "volumes_of", volumes_of)
     training = TrainingConfig(steps=100, batch_size=32, learning_rate=1e-2, warmup=5)
     config = auditor.AuditorConfig(preprocess=TINY_PREPROCESSING, patients=128, channels=8, training=training)
-    trained = auditor.load_or_train(config, cache=tmp_path)
+    trained = auditor.load_or_train(config, cache=tmp_path, volumes_of=volumes_of)
     patients = auditor.draw_patients(64, part="held out", seed=0, difficulty=0.5)
     tested = volumes_of(patients, None)
     logits, lesion = auditor.place_logits(trained, tested), auditor.labels_of(patients) == 1
@@ -103,8 +102,8 @@ def test_the_auditor_learns_half_zone_and_class_of_plain_blobs(import_script, mo
     def refuse(*_):
         raise AssertionError("trained again in spite of the cache")
 
-    monkeypatch.setattr(auditor, "_train", refuse)
-    assert torch.equal(auditor.place_logits(auditor.load_or_train(config, cache=tmp_path), tested), logits)
+    kept = auditor.load_or_train(config, cache=tmp_path, volumes_of=refuse)
+    assert torch.equal(auditor.place_logits(kept, tested), logits)
 
 
 def test_sampling_prints_its_claim(import_script, pipeline_folder, capsys):
@@ -119,24 +118,20 @@ def test_sampling_prints_its_claim(import_script, pipeline_folder, capsys):
     assert record["fid"] is None
 
 
-def test_the_published_procedure_draws_what_the_pipeline_draws_with_its_sampler(
-    import_script, tiny_pipeline, monkeypatch
-):
+def test_the_published_procedure_draws_what_the_pipeline_draws_with_its_sampler(import_script, tiny_pipeline):
     sampling = import_script("speed", "sampling")
-    monkeypatch.setattr(sampling, "PUBLISHED_STEPS", 10)
     reports, seeds = ["PI-RADS 5, left apex peripheral zone.", ""], [3, 4]
     try:
-        published = sampling.draw_published(tiny_pipeline, reports, seeds)
+        published = sampling.draw_published(tiny_pipeline, reports, seeds, steps=10)
         ours = sampling.draw_ours(tiny_pipeline, reports, seeds, scheduler="ddpm", steps=10)
     finally:
         tiny_pipeline.with_scheduler("dpm_solver_sde")
     torch.testing.assert_close(published.volumes, ours.volumes, atol=1e-3, rtol=0)
 
 
-def test_sampling_compares_quality_beside_speed(import_script, pipeline_folder, capsys, monkeypatch):
+def test_sampling_compares_quality_beside_speed(import_script, pipeline_folder, capsys):
     sampling = import_script("speed", "sampling")
-    monkeypatch.setattr(sampling, "PUBLISHED_STEPS", 20)
-    sizes = ["--n", "4", "--published-n", "4", "--n-real", "8", "--steps", "5"]
+    sizes = ["--published-steps", "20", "--n", "4", "--published-n", "4", "--n-real", "8", "--steps", "5"]
     sampling.main(["--pipeline", pipeline_folder, *sizes])
     record = last_json(capsys.readouterr().out)
     assert record["fid"]["ours"]["n_synthetic"] == record["fid"]["reference"]["n_synthetic"] == 4
@@ -209,22 +204,22 @@ def a_cohort_of_pairs(cohorts, n_people: int):
     return cohort, cohorts.Sample(volumes, people % 2, people, np.arange(len(people)))
 
 
-def test_the_classifier_of_the_metrics_study_never_saw_whom_it_measures(import_script, tmp_path, monkeypatch):
+def test_the_classifier_of_the_metrics_study_never_saw_whom_it_measures(import_script, tmp_path):
     cohorts, trained = (import_script("studies/metrics", name) for name in ("cohorts", "trained"))
     short = replace(trained.CONFIG, evaluate_every=1, training=TrainingConfig(steps=2, batch_size=4))
-    monkeypatch.setattr(trained, "CONFIG", short)
     cohort, everyone = a_cohort_of_pairs(cohorts, n_people=20)
     split = trained.deal_people(everyone, (1.0, 1.0, 1.0), seed=0)
-    extractor, measured = trained.classifier_extractor(cohort, everyone, logits=False, cache=tmp_path, seed=0)
+    asked = {"logits": False, "cache": tmp_path, "seed": 0, "config": short}
+    extractor, measured = trained.classifier_extractor(cohort, everyone, **asked)
     seen = {subject["person"] for subject in (*split.train, *split.val)}
     assert not seen & set(measured.people.tolist())
     assert len(measured.volumes) == 20
     assert extractor.name == "classifier-resnet10, trained on 20 other volumes"
     features = extractor.features(measured.volumes)
     assert features.shape == (20, short.channels[-1])
-    again, _ = trained.classifier_extractor(cohort, everyone, logits=False, cache=tmp_path, seed=0)
+    again, _ = trained.classifier_extractor(cohort, everyone, **asked)
     assert again.fingerprint == extractor.fingerprint
-    logits, _ = trained.classifier_extractor(cohort, everyone, logits=True, cache=tmp_path, seed=0)
+    logits, _ = trained.classifier_extractor(cohort, everyone, **asked | {"logits": True})
     assert logits.features(measured.volumes).shape == (20, 2)
     assert logits.name != extractor.name
     assert len(list(tmp_path.iterdir())) == 1
@@ -279,7 +274,7 @@ def test_swapped_classes_are_told_in_every_deal_where_the_features_know_them(imp
     assert sum(row["share_of_deals"] for row in blind) / 14 < 0.8
 
 
-def test_the_reach_is_the_one_at_which_most_deals_tell_the_swap(import_script, monkeypatch):
+def test_the_reach_is_the_one_at_which_most_deals_tell_the_swap(import_script):
     """Ten rows a class and half, one number a volume: with k = 8 of 9 the balls of one class reach over the other."""
     cohorts, swaps = (import_script("studies/metrics", name) for name in ("cohorts", "swaps"))
     cohort, everyone = a_cohort_of_pairs(cohorts, n_people=20)
@@ -288,22 +283,19 @@ def test_the_reach_is_the_one_at_which_most_deals_tell_the_swap(import_script, m
     shape = torch.linspace(0, 1, 8).reshape(1, 2, 2, 2)
     told = replace(everyone, volumes=[number * shape for number in numbers])
     voxels = module_extractor(torch.nn.Flatten(), "voxels")
-    monkeypatch.setattr(swaps, "DEALS", 20)
-    rows = swaps.try_reaches(cohort, told, voxels, classes="label")
+    rows = swaps.try_reaches(cohort, told, voxels, classes="label", deals=20)
     assert [row["k"] for row in rows] == list(swaps.REACHES)
     shares = {row["k"]: row["share"] for row in rows}
     chosen = [row["k"] for row in rows if row["chosen"]]
     assert chosen == [max(k for k in shares if shares[k] == max(shares.values()))]
     assert shares[8] < shares[chosen[0]]
-    at_8 = swaps.swap_often(cohort, told, voxels, classes="label", k=8)
+    at_8 = swaps.swap_often(cohort, told, voxels, classes="label", k=8, deals=20)
     assert {(row["metric"], row["k"]) for row in at_8} == {(name, 8.0) for name in swaps.BALLS}
 
 
-def test_the_read_out_of_the_metrics_study_is_chosen_without_whom_it_measures(import_script, tmp_path, monkeypatch):
+def test_the_read_out_of_the_metrics_study_is_chosen_without_whom_it_measures(import_script, tmp_path):
     """Brightness is the size: whoever is read, also of the trained by regressions without them, is read rightly."""
-    cohorts, readout, swaps = (import_script("studies/metrics", name) for name in ("cohorts", "readout", "swaps"))
-    monkeypatch.setattr(swaps, "DEALS", 4)
-    monkeypatch.setattr(readout, "PENALTIES", (0.01, 1e6))
+    cohorts, readout = (import_script("studies/metrics", name) for name in ("cohorts", "readout"))
     cohort, everyone = a_cohort_of_pairs(cohorts, n_people=60)
     sizes = np.random.default_rng(0).uniform(0.2, 0.8, len(everyone.labels))
     volumes = [0.1 * volume + size for volume, size in zip(everyone.volumes, sizes, strict=True)]
@@ -311,7 +303,9 @@ def test_the_read_out_of_the_metrics_study_is_chosen_without_whom_it_measures(im
     (tmp_path / "pairs").mkdir()
     lines = ["volume_mm3,anterior_mm3,posterior_mm3", *(f"{size},{size / 2},{size / 3}" for size in sizes)]
     (tmp_path / "pairs" / "manifest.csv").write_text("\n".join(lines), encoding="utf-8")
-    extractor, measured, rows = readout.readout_extractor(cohort, everyone, data=tmp_path, seed=0)
+    extractor, measured, rows = readout.readout_extractor(
+        cohort, everyone, data=tmp_path, seed=0, penalties=(0.01, 1e6), deals=4
+    )
     assert len(measured.labels) == 60
     assert len(extractor.known) == 60
     assert not set(extractor.known) & set(map(cohorts.name_of, measured.volumes))
@@ -323,10 +317,9 @@ def test_the_read_out_of_the_metrics_study_is_chosen_without_whom_it_measures(im
         assert np.corrcoef(extractor.features(part.volumes)[:, 0], sizes[part.places])[0, 1] > 0.9
 
 
-def test_resampled_statistics_are_those_of_scikit_learn(import_script, capsys, monkeypatch):
+def test_resampled_statistics_are_those_of_scikit_learn(import_script, capsys):
     resampling = import_script("speed", "resampling")
-    monkeypatch.setattr(resampling, "PATIENTS", 60)
-    resampling.main(["--quick"])
+    resampling.main(["--quick", "--patients", "60"])
     told = last_json(capsys.readouterr().out)
     assert set(told) >= CLAIM
     assert told["figures"] == 8 * (6 * 3 + 9 * 4)

@@ -141,7 +141,7 @@ def test_the_end_of_a_report_is_what_the_byte_level_encoder_keeps(script):
 
 
 @pytest.fixture
-def faked(script, tmp_path, monkeypatch):
+def faked(script, tmp_path):
     """A folder with draws for 36 small cases: the pre-trained encoder's follow the person, the other's do not."""
     rng, data = numpy_generator("real reports, faked"), tmp_path / "data"
     (data / "images").mkdir(parents=True)
@@ -158,11 +158,6 @@ def faked(script, tmp_path, monkeypatch):
     script("prepare").main(["--data", str(data), "--out", str(tmp_path / "prepared")])
     changes = ["--data.root", str(tmp_path / "prepared"), "--split.val", "0.12", *SMALL]
     draw, collect = script("draw"), script("collect")
-    monkeypatch.setattr(collect, "readers", lambda tokens: {"words": script("text_alone").word_reader})
-    monkeypatch.setattr(collect, "RESAMPLES", 20)
-    for name in ("findings", "following"):
-        monkeypatch.setattr(script(name), "RESAMPLES", 50)
-        monkeypatch.setattr(script(name), "PERMUTATIONS", 99)
     for fold in draw.FOLDS:
         study = collect.Study.read(draw.config_of("bytes", fold, changes=changes), tmp_path, collect.Bars().stage)
         for encoder in draw.ENCODERS:
@@ -181,7 +176,9 @@ def faked(script, tmp_path, monkeypatch):
 
 def test_every_file_comes_from_the_draws_of_all_folds(script, faked, tmp_path, capsys):
     out, changes = faked
-    script("collect").main(["--out", str(out), "--to", str(tmp_path / "page"), *changes])
+    script("collect").main(
+        ["--out", str(out), "--to", str(tmp_path / "page"), "--resamples", "50", "--words-only", *changes]
+    )
     rows = pd.read_csv(tmp_path / "page" / "results.csv")
     summary = json.loads((tmp_path / "page" / "summary.json").read_text(encoding="utf-8"))
     assert len(summary["rows"]) == len(rows)

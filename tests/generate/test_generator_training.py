@@ -12,6 +12,7 @@ import torch
 import torchio as tio
 import yaml
 from conftest import IMAGES, TINY_AUTOENCODER, TINY_PREPROCESSING, tiny_cascade_config, tiny_generator_config
+from torch.nn.modules.module import register_module_forward_hook
 
 from synthaug.bench.commands import run_command
 from synthaug.config import GeneratorConfig, TextEncoderConfig, TrainingConfig
@@ -206,37 +207,36 @@ def test_training_moves_the_text_encoder_only_where_it_is_trainable(tiny_subject
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.fixture
+def shown():
+    """Every batch that the training of a generator is shown, by torch's own hook."""
+    batches = []
+
+    def keep(module, arguments, named, answer):
+        if isinstance(module, DiffusionObjective):
+            batches.append(named)
+
+    hook = register_module_forward_hook(keep, with_kwargs=True)
+    yield batches
+    hook.remove()
+
+
 @pytest.mark.parametrize("trainable", [True, False])
-def test_full_report_dropout_shows_the_null_report_only(trainable, tiny_subjects, tiny_autoencoder, monkeypatch):
-    seen = []
-    forward = DiffusionObjective.forward
-
-    def watch(self, **batch):
-        seen.append(batch)
-        return forward(self, **batch)
-
-    monkeypatch.setattr(DiffusionObjective, "forward", watch)
+def test_full_report_dropout_shows_the_null_report_only(trainable, tiny_subjects, tiny_autoencoder, shown):
     text = replace(tiny_generator_config().text_encoder, trainable=trainable)
     loop = TrainingConfig(steps=2, batch_size=4)
     pipeline, losses = train(tiny_subjects, tiny_autoencoder, report_dropout=1.0, text_encoder=text, training=loop)
     null = tokenize(pipeline.tokenizer, [""])[0]
     if not trainable:
         null = encode_reports(pipeline.text_encoder, pipeline.tokenizer, [""])[""]
-    for batch in seen:
+    assert shown
+    for batch in shown:
         assert all(torch.equal(row, null) for row in batch["text"])
         assert not batch["report_weight"].any()
     assert [values["focal"] for values in losses] == [0.0, 0.0]
 
 
-def test_cases_without_report_weigh_nothing_and_the_others_average_to_one(tiny_subjects, tiny_autoencoder, monkeypatch):
-    seen = []
-    forward = DiffusionObjective.forward
-
-    def watch(self, **batch):
-        seen.append(batch)
-        return forward(self, **batch)
-
-    monkeypatch.setattr(DiffusionObjective, "forward", watch)
+def test_cases_without_report_weigh_nothing_and_the_others_average_to_one(tiny_subjects, tiny_autoencoder, shown):
     mixed = []
     for index, subject in enumerate(tiny_subjects):
         fields = dict(subject)
@@ -244,7 +244,8 @@ def test_cases_without_report_weigh_nothing_and_the_others_average_to_one(tiny_s
         mixed.append(tio.Subject(fields))
     pipeline, _ = train(mixed, tiny_autoencoder, training=TrainingConfig(steps=4, batch_size=8))
     null = tokenize(pipeline.tokenizer, [""])[0]
-    for batch in seen:
+    assert shown
+    for batch in shown:
         silent = torch.tensor([torch.equal(row, null) for row in batch["text"]])
         assert 0 < silent.sum() < 8
         assert not batch["report_weight"][silent].any()

@@ -267,18 +267,13 @@ def test_fewer_copies_then_a_lower_loss_then_a_lower_fid_is_better():
 # --- arithmetic
 
 
-def test_auto_precision_is_measured_once_written_down_and_read_when_resumed(trainer, tmp_path, monkeypatch):
-    monkeypatch.setattr(precision, "measured_precision", lambda: "bf16")
+def test_auto_precision_is_written_down_and_read_when_resumed(trainer, tmp_path):
     checkpoint, record = tmp_path / "generator.checkpoint", tmp_path / "generator.precision"
     auto = replace(LOOP, precision="auto")
     with pytest.raises(Killed):
         trainer(options={"checkpoint": checkpoint, "on_step": kill_at(2)}, training=auto)
-    assert json.loads(record.read_text(encoding="utf-8"))["precision"] == "bf16"
-
-    def never():
-        raise AssertionError("timed again")
-
-    monkeypatch.setattr(precision, "measured_precision", never)
+    assert json.loads(record.read_text(encoding="utf-8"))["precision"] == precision.measured_precision()
+    record.write_text('{"precision": "bf16"}', encoding="utf-8")
     resumed = trainer(options={"checkpoint": checkpoint}, training=auto)
     assert resumed.config.precision == "bf16"
     assert not record.exists()
@@ -290,6 +285,14 @@ def test_auto_precision_is_measured_once_written_down_and_read_when_resumed(trai
     loaded.set_progress_bar_config(disable=True)
     assert loaded.config.precision == "bf16"
     assert torch.equal(draw(loaded).volumes, volumes)
+
+
+def test_what_a_record_says_is_not_measured_again(tmp_path):
+    record = tmp_path / "generator.precision"
+    measured = precision.resolve_precision("auto", record)
+    other = {"float32": "bf16", "bf16": "float32"}[measured]
+    record.write_text(record.read_text(encoding="utf-8").replace(measured, other), encoding="utf-8")
+    assert precision.resolve_precision("auto", record) == other
 
 
 def test_a_broken_record_of_precision_is_refused(tmp_path):
@@ -304,12 +307,16 @@ def test_a_broken_record_of_precision_is_refused(tmp_path):
 # --- two processes
 
 
-def test_two_processes_train_as_one_at_the_same_global_batch(trainer, unbroken, monkeypatch):
+def test_two_processes_train_as_one_at_the_same_global_batch(trainer, unbroken, tmp_path):
     def work(rank):
-        # On each machine another arithmetic might pay; the main process's counts.
-        monkeypatch.setattr(precision, "measured_precision", lambda: ["float32", "bf16"][rank])
+        # On each machine another arithmetic might pay; the main process's record counts.
+        folder = tmp_path / str(rank)
+        folder.mkdir()
+        record = {"precision": ["float32", "bf16"][rank]}
+        (folder / "generator.precision").write_text(json.dumps(record), encoding="utf-8")
         told = []
         options = {"validation": trainer.subjects[:3], "on_step": lambda step, values: told.append(values["loss"])}
+        options["checkpoint"] = folder / "generator.checkpoint"
         pipeline = trainer(options=options, monitor_every=1, training=replace(LOOP, precision="auto"))
         weights = {name: value.numpy() for name, value in pipeline.denoiser.state_dict().items()}
         return pipeline.config.precision, pipeline.fingerprint, told, weights

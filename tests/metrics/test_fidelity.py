@@ -9,11 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small_pool import build_pool
-from taps_wheel import needs_taps, real_data
+from taps_wheel import Threshold, ball, needs_taps, real_data
 
 from synthaug.data.reports.writers import ProstateFindings, write_prostate_report
 from synthaug.ground.errors import InputError
-from synthaug.metrics import fidelity
 from synthaug.metrics.fidelity import (
     class_fidelity,
     gland_agreement,
@@ -22,6 +21,7 @@ from synthaug.metrics.fidelity import (
     swap_agreements,
     swap_score,
 )
+from synthaug.models.extractors.taps import measure_glands_ml
 
 
 def line(requested, probabilities=None) -> str:
@@ -125,11 +125,10 @@ def test_both_images_of_a_pair_are_drawn_from_the_same_noise(tiny_pipeline, tiny
 
 
 @pytest.mark.parametrize("calls", [1, 3])
-def test_pairs_drawn_together_score_as_each_alone(calls, monkeypatch):
+def test_pairs_drawn_together_score_as_each_alone(calls):
     pairs = [(f"{place / 10}", f"{place / 20 + 0.3}") for place in range(5)]
     together = swap_agreements(obedient, pairs, brightness)
-    monkeypatch.setattr(fidelity, "PAIRS_A_CALL", calls)
-    np.testing.assert_array_equal(swap_agreements(obedient, pairs, brightness), together)
+    np.testing.assert_array_equal(swap_agreements(obedient, pairs, brightness, pairs_a_call=calls), together)
 
 
 def test_unusable_swaps_are_named():
@@ -201,13 +200,13 @@ def test_unusable_volumes_are_named(stated, measured, message):
         gland_volume_fidelity(np.array(stated, dtype=float), np.array(measured, dtype=float))
 
 
-def test_agreement_with_a_gland_is_best_where_it_is_as_large_as_stated(monkeypatch):
-    monkeypatch.setattr(fidelity, "measure_glands_ml", lambda volumes, spacing_mm: np.array([40.0]))
-    agreement = gland_agreement((1.0, 1.0, 3.0))
-    volume = torch.zeros(1, 4, 4, 4)
-    assert agreement(volume, "Gland volume 40 ml.") == 0
-    assert agreement(volume, "Gland volume 80 ml.") == pytest.approx(-np.log(2))
-    assert agreement(volume, "Gland volume 20 ml.") == pytest.approx(-np.log(2))
+def test_agreement_with_a_gland_is_best_where_it_is_as_large_as_stated():
+    spacing = (1.0, 1.0, 3.0)
+    volume = ball((48, 48, 16), spacing, radius_mm=15)
+    [seen] = measure_glands_ml([volume], spacing, network=Threshold())
+    agreement = gland_agreement(spacing, network=Threshold())
+    scores = [agreement(volume, f"Gland volume {share * seen:.6f} ml.") for share in (1, 2, 0.5)]
+    assert scores == pytest.approx([0, -np.log(2), -np.log(2)], abs=1e-4)
     with pytest.raises(InputError, match="states no gland volume"):
         agreement(volume, "PI-RADS 4.")
 

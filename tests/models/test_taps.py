@@ -9,7 +9,7 @@ import torch
 import torchio as tio
 from conftest import TINY_PREPROCESSING, tiny_generator_config
 from small_pool import build_pool
-from taps_wheel import needs_taps, real_data
+from taps_wheel import Threshold, ball, needs_taps, real_data
 
 import synthaug as sa
 from synthaug.config import Config, DataConfig, PhantomConfig
@@ -29,20 +29,6 @@ from synthaug.models.extractors.taps import (
 from synthaug.pool.pool import SyntheticPool
 from synthaug.study.stages.pools import preprocessing_of
 from synthaug.study.stages.preparation import Study
-
-
-class Threshold(torch.nn.Module):
-    """Stands where the network does: all that is brighter than half of the brightest is gland."""
-
-    def forward(self, shown):
-        return shown - shown.amax() / 2
-
-
-def ball(shape, spacing_mm, *, radius_mm, centre_mm=(0, 0, 0)) -> torch.Tensor:
-    """A bright ball in a dim box, ``centre_mm`` from its middle."""
-    axes = [(np.arange(n) - (n - 1) / 2) * mm - c for n, mm, c in zip(shape, spacing_mm, centre_mm, strict=True)]
-    x, y, z = np.meshgrid(*axes, indexing="ij")
-    return torch.from_numpy(np.where(x**2 + y**2 + z**2 < radius_mm**2, 0.9, 0.1)).float()[None]
 
 
 @needs_taps
@@ -133,16 +119,15 @@ def test_unusable_input_is_named():
         measure_glands_ml([torch.rand(2, 8, 8, 8)], (1.0, 1.0, 1.0), network=Threshold())
 
 
-def test_crops_around_the_gland_that_the_network_sees(monkeypatch):
-    monkeypatch.setattr(taps, "_shared_network", Threshold)
+def test_crops_around_the_gland_that_the_network_sees():
     where, shape, spacing = (10.0, -12.0, 6.0), (60, 60, 20), (1.0, 1.0, 3.0)
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = (100, -50, 7)
     image = tio.ScalarImage(tensor=ball(shape, spacing, radius_mm=8, centre_mm=where), affine=affine)
     middle = affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
-    assert gland_centre_mm(image) == pytest.approx(middle + where, abs=0.7)
+    assert gland_centre_mm(image, network=Threshold()) == pytest.approx(middle + where, abs=0.7)
     with pytest.raises(InputError, match="sees no prostate"):
-        gland_centre_mm(tio.ScalarImage(tensor=torch.full((1, 16, 16, 8), 0.5)))
+        gland_centre_mm(tio.ScalarImage(tensor=torch.full((1, 16, 16, 8), 0.5)), network=Threshold())
 
 
 def test_the_setting_goes_through_study_generator_and_pool(monkeypatch, tiny_autoencoder, tmp_path):

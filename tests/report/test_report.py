@@ -647,12 +647,11 @@ def test_what_is_shared_of_a_volume_holds_no_copy_prompt_or_patient(tmp_path, sa
     assert not any("slices" in volume for volume in embedded(unknown, "shared-volumes"))
 
 
-def test_slices_become_smaller_until_they_fit(samples, monkeypatch):
+def test_slices_become_smaller_until_they_fit(samples):
     shown, _ = samples
     whole = volumes_of([shown], IMAGES, most=10)
     used = sum(len(each[name]["picture"]) for each in whole for name in ("slices", "nearest"))
-    monkeypatch.setattr("synthaug.report.volumes.viewer.BUDGET", used - 1)
-    smaller = volumes_of([shown], IMAGES, most=10)
+    smaller = volumes_of([shown], IMAGES, most=10, budget=used - 1)
     assert smaller[0]["slices"]["width"] == 12
     assert smaller[0]["slices"]["ratio"] == whole[0]["slices"]["ratio"]
 

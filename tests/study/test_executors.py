@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_study import bench, descendants, forked, found, without_cells
+from tiny_study import STUDY, bench, descendants, forked, found, without_cells
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from synthaug.config import Config, DataConfig, ExecutionConfig, StudyConfig
 from synthaug.ground.errors import InputError
@@ -22,8 +23,6 @@ from synthaug.study.folder.claims import claimed, try_claim
 from synthaug.study.folder.results import placed
 from synthaug.study.folder.standing import finished_summary, inputs_of, mark_finished
 from synthaug.study.records import read_summary
-from synthaug.study.running import cell as bench_cell
-from synthaug.study.stages import making as stages
 
 ROOT = Path(__file__).parents[2]
 TOO_FAST = ["--study.axes", '{"classifier.training.learning_rate": [0.001, 1.0e+30]}']
@@ -38,28 +37,22 @@ def unbroken(tmp_path_factory):
     return out, time.monotonic() - begun
 
 
-def logged(monkeypatch, module, name, log):
-    """Let a function of a module note each of its calls in a file, from whichever process."""
-    real = getattr(module, name)
-
-    def noting(*arguments, **options):
-        with log.open("a") as stream:
-            stream.write(f"{name}\n")
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(module, name, noting)
-
-
-def test_two_benches_on_one_folder_make_everything_once_and_find_the_same(unbroken, tmp_path, monkeypatch):
+def test_two_benches_on_one_folder_make_everything_once_and_find_the_same(unbroken, tmp_path):
     log = tmp_path / "log"
-    for module, name in ((stages, "train_ldm"), (bench_cell, "train_classifier")):
-        logged(monkeypatch, module, name, log)
+
+    def note(*_):
+        """A line for each step of an optimiser, from whichever process."""
+        with log.open("a") as stream:
+            stream.write("step\n")
+
+    hook = register_optimizer_step_post_hook(note)
     pair = [forked(tmp_path / "out"), forked(tmp_path / "out")]
     for child in pair:
         child.join(timeout=300)
     assert [child.exitcode for child in pair] == [0, 0]
-    calls = log.read_text(encoding="utf-8").split()
-    assert sorted(calls) == ["train_classifier", "train_classifier", "train_ldm"]
+    hook.remove()
+    classifier, generator = (STUDY[stage]["training"]["steps"] for stage in ("classifier", "generator"))
+    assert len(log.read_text(encoding="utf-8").split()) == 2 * classifier + 2 * generator  # two cells, two levels
     assert found(tmp_path / "out") == found(unbroken[0])
     assert (tmp_path / "out/finished.json").is_file()
 
@@ -227,8 +220,6 @@ def test_a_finished_study_is_seen_by_its_files(finished):
         lambda data, out, patch: (data / "02.nii").write_text("{}", encoding="utf-8"),
         lambda data, out, patch: os.utime(data / "manifest.csv", ns=(0, 0)),
         lambda data, out, patch: patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1"),
-        lambda data, out, patch: patch.setattr("synthaug.study.folder.standing.PACKAGE", ROOT / "tests"),
-        lambda data, out, patch: patch.setattr("synthaug.study.folder.standing.MOST_FILES", 1),
     ],
     ids=[
         "record gone",
@@ -239,13 +230,18 @@ def test_a_finished_study_is_seen_by_its_files(finished):
         "image added",
         "manifest touched",
         "other server",
-        "other version",
-        "too many files",
     ],
 )
 def test_whatever_changed_is_gone_through_anew(finished, monkeypatch, change):
     config, out = finished
     change(Path(config.data.root), out, monkeypatch)
+    assert finished_summary(config, out) is None
+
+
+@pytest.mark.parametrize("looked", [{"package": ROOT / "tests"}, {"most_files": 1}], ids=["version", "too many files"])
+def test_another_version_and_too_many_files_are_gone_through_anew(finished, looked):
+    config, out = finished
+    mark_finished(out, inputs_of(config, out, **looked), [out / "summary.json"])
     assert finished_summary(config, out) is None
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import IMAGES, TINY_PREPROCESSING
@@ -13,8 +14,7 @@ from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import WriterPrompts
 from synthaug.study.grid import cells_of
 from synthaug.study.running.studies import Studies
-from synthaug.study.stages import filtering
-from synthaug.study.stages.filtering import AUDITOR
+from synthaug.study.stages.filtering import AUDITOR, agreement
 from synthaug.study.stages.making import make_pool
 from synthaug.study.stages.preparation import Study
 
@@ -59,25 +59,22 @@ def test_distance_leaves_out_what_is_nearest_to_a_training_patient(config, pool,
     for label in (0, 1):
         assert ids(kept, label) == ids(pool, label)[3:]  # in the order of the pool
     assert kept.refresh() == 0
+    assert len(list((tmp_path / "filters").iterdir())) == 1
     assert len(SyntheticPool.open(pool.path)) == 12
     assert len(make_pool(read(config, "distance", tmp_path, keep=1.0))) == 12
 
 
-def test_agreement_asks_a_classifier_of_the_training_patients_for_each_volumes_own_class(
-    config, pool, tmp_path, monkeypatch
-):
-    short = replace(AUDITOR.training, steps=8, warmup=0)
-    monkeypatch.setattr(filtering, "AUDITOR", replace(AUDITOR, training=short, evaluate_every=4))
-    training = read(config, "none", tmp_path).split.train
+def test_agreement_asks_a_classifier_of_the_training_patients_for_each_volumes_own_class(config, pool, tmp_path):
+    study = read(config, "agreement", tmp_path)
+    training = study.split.train
     for label in (0, 1):  # the same six volumes under either class
         for number, entry in enumerate(pool.entries(label)):
             plant(pool, entry, training[number]["t2w"].data)
-    kept = make_pool(read(config, "agreement", tmp_path))
-    places = [{ids(pool, label).index(name) for name in ids(kept, label)} for label in (0, 1)]
-    # Those that look most like one class look least like the other.
-    assert [len(each) for each in places] == [3, 3]
-    assert places[0] | places[1] == set(range(6))
-    assert len(list((tmp_path / "filters").iterdir())) == 1
+    short = replace(AUDITOR, training=replace(AUDITOR.training, steps=8, warmup=0), evaluate_every=4)
+    odds = agreement(study, SyntheticPool.open(pool.path), short)
+    assert len(set(odds[:6])) == 6
+    # What looks most like one class looks least like the other.
+    np.testing.assert_allclose(odds[:6], -odds[6:], atol=1e-6)
 
 
 def test_realism_keeps_what_looks_like_training_volumes(config, pool, tmp_path):

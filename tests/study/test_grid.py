@@ -1,12 +1,14 @@
 """A config becomes cells: every combination once, an identity that follows the result and nothing else."""
 
 from dataclasses import asdict, replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from conftest import TINY_PREPROCESSING
 
 from synthaug.augment.batches import ShuffledSampler
+from synthaug.classify.training import train_classifier
 from synthaug.config import ClassifierConfig, Config, SplitConfig, StudyConfig, TrainingConfig
 from synthaug.ground.errors import InputError
 from synthaug.study.grid import cells_of, settings_of
@@ -159,16 +161,19 @@ def test_the_first_split_trains_as_a_study_without_splits():
     assert second.training_seed not in (5, alone.training_seed)
 
 
-def test_a_cell_trains_with_the_seed_of_its_repeat(monkeypatch):
-    monkeypatch.setattr("synthaug.study.running.cell.train_classifier", lambda *given, seed, **options: seed)
-    subjects = [{"label": label, "patient_id": str(label)} for label in (0, 1)] * 4
-    config = study(axes={"split.seed": [0, 1]}, regimes=["real"], seeds=[0])
-    split = SimpleNamespace(train=subjects, val=subjects)
-    for cell in cells(config):
-        used = SimpleNamespace(split=split, config=config, out=Path())
+def test_a_cell_trains_with_the_seed_of_its_repeat(tiny_subjects, tmp_path):
+    training = TrainingConfig(steps=1, batch_size=4)
+    classifier = ClassifierConfig(channels=(4, 4, 4, 4), augment=False, evaluate_every=1, training=training)
+    config = replace(study(axes={"split.seed": [0, 1]}, regimes=["real"], seeds=[0]), preprocess=TINY_PREPROCESSING)
+    split = SimpleNamespace(train=tiny_subjects, val=tiny_subjects)
+    for cell in cells(replace(config, classifier=classifier)):
+        used = SimpleNamespace(split=split, config=cell.config, out=tmp_path)
         sampler = _sampler(cell, used, None, fraction=None)
         assert sampler.seed == cell.training_seed
-        assert _train(cell, used, sampler, None, None) == cell.training_seed
+        ours = _train(cell, used, sampler, None, None).network.state_dict()
+        settings = {"images": ["t2w"], "shape": TINY_PREPROCESSING.shape, "seed": cell.training_seed}
+        alone = train_classifier(sampler.loader(), tiny_subjects, classifier, **settings).network.state_dict()
+        assert all(torch.equal(ours[name], alone[name]) for name in alone)
 
 
 def test_the_config_of_a_cell_says_all_but_the_regime():

@@ -372,24 +372,25 @@ def test_a_study_goes_on_without_its_server_and_the_same_command_uploads_later(c
     assert model.predict(np.zeros((1, 1, 16, 16, 8), dtype=np.float32)).shape == (1, 2)
 
 
-def test_a_server_killed_within_a_cell_gets_it_whole_and_once_when_it_is_back(
-    finished, copied, config, server, monkeypatch, capsys
-):
+class Deadly(tuple):
+    """Predictions whose reading ends the server; they are the last that is logged of a cell."""
+
+    def __iter__(self):
+        self.server.kill()
+        return super().__iter__()
+
+
+def test_a_server_killed_within_a_cell_gets_it_whole_and_once_when_it_is_back(finished, copied, config, server, capsys):
     records, summary = records_of(finished), read_summary(finished)
     server.start()
     tracker = tracker_of(copied, config)
     log_all(tracker, records[:1], config, finished)
-    table_of = cells._table_of
-
-    def die_first(record):
-        server.kill()
-        return table_of(record)
-
-    monkeypatch.setattr(cells, "_table_of", die_first)
-    log_all(tracker, records[1:], config, finished)  # its run, model and metrics are there, its table is not
+    deadly = Deadly(records[1].predictions)
+    deadly.server = server
+    # Its run, model and metrics are there, its table is not.
+    log_all(tracker, [replace(records[1], predictions=deadly)], config, finished)
     tracker.log_study(summary, artifacts=[])
     assert capsys.readouterr().err.count("warning: MLflow") == 1
-    monkeypatch.setattr(cells, "_table_of", table_of)
     server.start()
     client = MlflowClient(server.uri)
     assert sorted(run.info.status for run in runs_of(client, "cell")) == ["FINISHED", "RUNNING"]

@@ -20,7 +20,7 @@ from monai.networks.layers import GaussianFilter
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
-from swaps import share_of_balls, swap_often
+from swaps import DEALS, share_of_balls, swap_often
 from thirds import classings
 from torch import nn
 from trained import deal_people
@@ -66,7 +66,13 @@ class ReadOut(nn.Module):
 
 
 def readout_extractor(
-    cohort: Cohort, everyone: Sample, *, data: Path, seed: int
+    cohort: Cohort,
+    everyone: Sample,
+    *,
+    data: Path,
+    seed: int,
+    penalties: Sequence[float] = PENALTIES,
+    deals: int = DEALS,
 ) -> tuple[Remembering, Sample, list[dict[str, Any]]]:
     """The chosen regression, the people it has never seen, and a row for each way to make it that was tried.
 
@@ -75,7 +81,7 @@ def readout_extractor(
     split = deal_people(everyone, cohort.preprocess.spacing_mm, seed=seed)
     others = everyone.at(np.sort([subject["place"] for subject in (*split.train, *split.val)]))
     sizes = {name: standard_sizes(data / cohort.name, others, columns) for name, columns in SIZES.items()}
-    recipe, rows = choose_recipe(others, sizes["volume"], seed=seed)
+    recipe, rows = choose_recipe(others, sizes["volume"], seed=seed, penalties=penalties)
     spanned = span(others, recipe.smoothing_voxels)
     tried = {name: read_apart(others, spanned, each, recipe, seed=seed) for name, each in sizes.items()}
     extractors = {
@@ -88,7 +94,7 @@ def readout_extractor(
         for name, read in tried.items()
     }
     ways = classings(cohort, others, data)
-    shares = {name: _mean_share(cohort, ways, extractor) for name, extractor in extractors.items()}
+    shares = {name: _mean_share(cohort, ways, extractor, deals) for name, extractor in extractors.items()}
     best = max(shares, key=lambda name: shares[name])
     rows += [
         _row(name, recipe, tried[name], sizes[name], others, share=share, chosen=name == best)
@@ -103,12 +109,14 @@ def standard_sizes(folder: Path, sample: Sample, columns: Sequence[str]) -> np.n
     return (found - found.mean(axis=0)) / found.std(axis=0)
 
 
-def choose_recipe(others: Sample, sizes: np.ndarray, *, seed: int) -> tuple[Recipe, list[dict[str, Any]]]:
+def choose_recipe(
+    others: Sample, sizes: np.ndarray, *, seed: int, penalties: Sequence[float] = PENALTIES
+) -> tuple[Recipe, list[dict[str, Any]]]:
     """The recipe by which the read volume tells the classes best, and a row for each."""
     recipes, rows = [], []
     for smoothing in SMOOTHING_VOXELS:
         spanned = span(others, smoothing)
-        for penalty, mirrored in product(PENALTIES, (False, True)):
+        for penalty, mirrored in product(penalties, (False, True)):
             recipes.append(Recipe(smoothing, penalty, mirrored))
             read = read_apart(others, spanned, sizes, recipes[-1], seed=seed)
             rows.append(_row("volume", recipes[-1], read, sizes, others))
@@ -151,9 +159,11 @@ def _voxels(sample: Sample, smoothing_voxels: float, *, mirrored: bool) -> np.nd
     return GaussianFilter(3, smoothing_voxels)(volumes).flatten(1).numpy()
 
 
-def _mean_share(cohort: Cohort, ways: dict[str, Sample], extractor: Remembering) -> float:
+def _mean_share(cohort: Cohort, ways: dict[str, Sample], extractor: Remembering, deals: int) -> float:
     """How often the swap moves precision and recall the right way, at the published k, over all ways to class."""
-    found = [swap_often(cohort, part, extractor, classes=name, k=NEIGHBOURS) for name, part in ways.items()]
+    found = [
+        swap_often(cohort, part, extractor, classes=name, k=NEIGHBOURS, deals=deals) for name, part in ways.items()
+    ]
     return float(np.mean([share_of_balls(rows) for rows in found]))
 
 

@@ -17,12 +17,13 @@ WORSE = {"fid": 1, "kid": 1, "mmd": 1, "precision": -1, "recall": -1, "density":
 BALLS = ("precision", "recall", "density", "coverage")
 """Metrics of balls that reach to the k-th neighbour."""
 DEALS = 100
+"""Random halvings of the people."""
 REACHES = (1, 2, 3, 4, 5, 8)
 """Each k that may be chosen; 5 is the published one."""
 
 
 def swap_often(
-    cohort: Cohort, sample: Sample, extractor: Extractor, *, classes: str, k: int | None = None
+    cohort: Cohort, sample: Sample, extractor: Extractor, *, classes: str, k: int | None = None, deals: int = DEALS
 ) -> list[dict[str, Any]]:
     """One row a class and metric: its means, and the share of deals in which swapping moves it the right way.
 
@@ -31,12 +32,12 @@ def swap_often(
     measures = [family.of_rows for family in FAMILIES] if k is None else [partial(manifold_of_rows, k=k)]
     names = WORSE if k is None else BALLS
     features = extractor.features(sample.volumes)
-    deals = [halves(sample.labels, sample.people, seed=seed) for seed in range(DEALS)]
+    dealt = [halves(sample.labels, sample.people, seed=seed) for seed in range(deals)]
     rows = []
     for group in np.unique(sample.labels).tolist():
         inside = sample.labels == group
         # (deals, real to real or swapped, metrics)
-        found = np.array([_both(measures, features, inside, deal) for deal in deals])
+        found = np.array([_both(measures, features, inside, deal) for deal in dealt])
         for name, of_metric in zip(names, np.moveaxis(found, 2, 0), strict=True):
             change = (of_metric[:, 1] - of_metric[:, 0]) * WORSE[name]
             rows.append(
@@ -48,7 +49,7 @@ def swap_often(
                     "group": group,
                     "metric": name,
                     "volumes": int(inside.sum()),
-                    "deals": DEALS,
+                    "deals": deals,
                     "real_real": of_metric[:, 0].mean(),
                     "swapped": of_metric[:, 1].mean(),
                     "expected": "up" if WORSE[name] > 0 else "down",
@@ -64,7 +65,9 @@ def share_of_balls(rows: list[dict[str, Any]]) -> float:
     return float(np.mean([row["share_of_deals"] for row in rows if row["metric"] in ("precision", "recall")]))
 
 
-def try_reaches(cohort: Cohort, others: Sample, extractor: Extractor, *, classes: str) -> list[dict[str, Any]]:
+def try_reaches(
+    cohort: Cohort, others: Sample, extractor: Extractor, *, classes: str, deals: int = DEALS
+) -> list[dict[str, Any]]:
     """One row a k: the mean share of deals in which precision and recall, of both classes, move the right way.
 
     ``others`` are people who are not measured, so that the k with the largest share is fixed before the measured are
@@ -72,7 +75,7 @@ def try_reaches(cohort: Cohort, others: Sample, extractor: Extractor, *, classes
     """
     rows = []
     for k in REACHES:
-        found = swap_often(cohort, others, extractor, classes=classes, k=k)
+        found = swap_often(cohort, others, extractor, classes=classes, k=k, deals=deals)
         share = share_of_balls(found)
         rows.append({key: found[0][key] for key in ("cohort", "extractor", "classes")} | {"k": k, "share": share})
     best = max(rows, key=lambda row: (row["share"], row["k"]))

@@ -29,7 +29,13 @@ CONFIG = ClassifierConfig(
 
 
 def classifier_extractor(
-    cohort: Cohort, everyone: Sample, *, logits: bool, cache: Path, seed: int
+    cohort: Cohort,
+    everyone: Sample,
+    *,
+    logits: bool,
+    cache: Path,
+    seed: int,
+    config: ClassifierConfig = CONFIG,
 ) -> tuple[Extractor, Sample]:
     """What a classifier computes for a volume, and the people it has never seen, neither side of them.
 
@@ -37,10 +43,10 @@ def classifier_extractor(
     """
     split = deal_people(everyone, cohort.preprocess.spacing_mm, seed=seed)
     seen = [*split.train, *split.val]
-    classifier = remembered_classifier(cohort, split, cache=cache, seed=seed)
+    classifier = remembered_classifier(cohort, split, cache=cache, seed=seed, config=config)
     if not logits:
         classifier.network.fc = nn.Identity()
-    name = f"classifier-{CONFIG.network}{' logits' if logits else ''}, trained on {len(seen)} other volumes"
+    name = f"classifier-{config.network}{' logits' if logits else ''}, trained on {len(seen)} other volumes"
     extractor = module_extractor(classifier.network, name, preprocessing=content_hash(cohort.preprocess))
     return extractor, everyone.at([subject["place"] for subject in split.test])
 
@@ -53,29 +59,31 @@ def deal_people(everyone: Sample, spacing_mm: Sequence[float], *, seed: int) -> 
     return split_subjects(subjects, test=MEASURED, val=CHOOSING, group="person", seed=seed)
 
 
-def remembered_classifier(cohort: Cohort, split: Split, *, cache: Path, seed: int) -> SavedClassifier:
+def remembered_classifier(
+    cohort: Cohort, split: Split, *, cache: Path, seed: int, config: ClassifierConfig
+) -> SavedClassifier:
     """The classifier of a split, trained unless ``cache`` holds it."""
     seen = {part: _places(subjects) for part, subjects in split.parts()}
-    recipe = [cohort.name, asdict(cohort.preprocess), asdict(CONFIG), seen, seed]
+    recipe = [cohort.name, asdict(cohort.preprocess), asdict(config), seen, seed]
     file = cache / f"classifier-{cohort.name}-{content_hash(recipe)}.safetensors"
     if not file.is_file():
         cache.mkdir(parents=True, exist_ok=True)
-        save_classifier(file, _train(cohort, split, seed=seed))
+        save_classifier(file, _train(cohort, split, seed=seed, config=config))
     return load_classifier(file)
 
 
-def _train(cohort: Cohort, split: Split, *, seed: int) -> SavedClassifier:
-    sampler = SyntheticSampler(split.train, None, batch_size=CONFIG.training.batch_size, seed=seed)
+def _train(cohort: Cohort, split: Split, *, seed: int, config: ClassifierConfig) -> SavedClassifier:
+    sampler = SyntheticSampler(split.train, None, batch_size=config.training.batch_size, seed=seed)
     trained = train_classifier(
         sampler.loader(transform=classical_augmentation(cohort.preprocess)),
         split.val,
-        CONFIG,
+        config,
         images=IMAGES,
         shape=cohort.preprocess.shape,
         seed=seed,
     )
     classes = len(class_counts(split.train))
-    return SavedClassifier(trained.network, CONFIG, cohort.preprocess, IMAGES, classes, trained.temperature)
+    return SavedClassifier(trained.network, config, cohort.preprocess, IMAGES, classes, trained.temperature)
 
 
 def _places(subjects: Sequence[tio.Subject]) -> list[int]:

@@ -23,7 +23,7 @@ from auditors import audit, auditors, images_from_words
 from detectable import detectable
 from draw import ENCODERS, FOLDS, Draws, config_of, draws_file, load_draws
 from figures import study_plot
-from findings import FINDINGS, difference, judge, probability_of
+from findings import FINDINGS, RESAMPLES, difference, judge, probability_of
 from following import TRAITS, follow_trait, judge_likeness, likeness, rows_of, shares_of_variance, traits_of
 from text_alone import BYTES, read_left_out, readers
 
@@ -35,8 +35,8 @@ from synthaug.study.stages.preparation import Study
 
 HERE = Path(__file__).parent
 IMAGE = "t2w"
-RESAMPLES = 200
-"""Half-samples behind the interval of an image metric."""
+FEWER = 5
+"""Times fewer half-samples behind the interval of an image metric."""
 Row = dict[str, Any]
 
 
@@ -90,6 +90,8 @@ class Everyone:
     """The left-out people of all folds, in one order."""
 
     folds: list[Fold]
+    resamples: int = RESAMPLES
+    """Behind each interval."""
 
     @cached_property
     def extents(self) -> np.ndarray:
@@ -105,7 +107,14 @@ class Everyone:
         """Rows of a reader for each finding, from its class probabilities (n, K) in each fold."""
         joined = np.concatenate(probabilities)
         for finding in FINDINGS:
-            found = judge(probability_of(joined, finding), self.extents, self.numbers, finding, calls=calls)
+            found = judge(
+                probability_of(joined, finding),
+                self.extents,
+                self.numbers,
+                finding,
+                calls=calls,
+                resamples=self.resamples,
+            )
             yield from _long(found, finding=finding, **names)
 
 
@@ -118,11 +127,11 @@ def _long(found: Row, **names: str) -> Iterator[Row]:
         yield {**names, "measure": measure, **counts, "value": found[measure], **ends, **p}
 
 
-def text_rows(everyone: Everyone, max_tokens: int) -> Iterator[Row]:
+def text_rows(everyone: Everyone, max_tokens: int, *, pretrained: bool = True) -> Iterator[Row]:
     """What is told from the left-out reports alone: the networks' class heads and plain readers; encoders compared."""
     told = {f"network, {encoder}": [fold.draws[encoder]["test"].probabilities for fold in everyone.folds]
             for encoder in ENCODERS}  # fmt: skip
-    for name, untrained in readers(max_tokens).items():
+    for name, untrained in readers(max_tokens, pretrained=pretrained).items():
         told[name] = [read_left_out(untrained(), fold.train, fold.test) for fold in everyone.folds]
     for name, probabilities in told.items():
         yield from everyone.judge(probabilities, calls=True, question="text", reader=name)
@@ -141,7 +150,7 @@ def _compared(everyone: Everyone, told: dict[str, list[np.ndarray]], **names: st
     ours, theirs = (np.concatenate(told[encoder]) for encoder in ("minilm", "bytes"))
     for finding in FINDINGS:
         one, other = (probability_of(each, finding) for each in (ours, theirs))
-        gap = difference(one, other, everyone.extents, everyone.numbers, finding)
+        gap = difference(one, other, everyone.extents, everyone.numbers, finding, resamples=everyone.resamples)
         yield from _long(gap, finding=finding, reader="network, minilm - bytes", **names)
 
 
@@ -173,11 +182,12 @@ def likeness_of(fold: Fold, source: str, part: str = "test") -> np.ndarray:
 def person_rows(everyone: Everyone) -> Iterator[Row]:
     """Is a drawn volume nearer to the person whose report it is drawn from than to others?"""
     for source in ("words", *ENCODERS):
-        found = judge_likeness([likeness_of(fold, source) for fold in everyone.folds])
+        found = judge_likeness([likeness_of(fold, source) for fold in everyone.folds], resamples=everyone.resamples)
         for measure, values in found.items():
             yield {"question": "person", "source": source, "measure": measure, "n": len(everyone.extents), **values}
     for encoder in ENCODERS:
-        found = judge_likeness([likeness_of(fold, encoder, "train") for fold in everyone.folds])
+        alike = [likeness_of(fold, encoder, "train") for fold in everyone.folds]
+        found = judge_likeness(alike, resamples=everyone.resamples)
         n = sum(len(fold.train) for fold in everyone.folds)
         for measure, values in found.items():
             yield {"question": "person, seen reports", "source": encoder, "measure": measure, "n": n, **values}
@@ -194,7 +204,9 @@ def trait_rows(everyone: Everyone, spacing_mm: tuple[float, float, float]) -> It
             drawn.append(flat.reshape(*volumes.shape[:2], -1).mean(1))
         joined = np.concatenate(drawn)
         for place, trait in enumerate(TRAITS):
-            found = follow_trait(joined[:, place], real[:, place], everyone.numbers, trait)
+            found = follow_trait(
+                joined[:, place], real[:, place], everyone.numbers, trait, resamples=everyone.resamples
+            )
             yield {"question": "trait", "source": encoder, "measure": trait, "n": len(real), **found}
             means = {"real": real[:, place].mean(), "drawn": joined[:, place].mean()}
             for source, mean in means.items():
@@ -221,9 +233,8 @@ def metric_rows(everyone: Everyone) -> Iterator[Row]:
         for fold in everyone.folds:
             drawn = torch.from_numpy(fold.draws[encoder]["test"].volumes.reshape(-1, 1, *fold.real["test"].shape[1:]))
             held_out = [each[IMAGE].data for each in (*fold.test, *fold.others)]
-            report = compare_images(
-                held_out, list(drawn), training=[each[IMAGE].data for each in fold.train], resamples=RESAMPLES
-            )
+            training = [each[IMAGE].data for each in fold.train]
+            report = compare_images(held_out, list(drawn), training=training, resamples=everyone.resamples // FEWER)
             names = {"source": encoder, "fold": fold.number, "n": len(drawn)}
             for result in report.distances["all"].values():
                 yield {"question": "image metric", **names, "measure": result.metric, "value": result.value,
@@ -261,13 +272,15 @@ def finished_folds(out: Path) -> list[int]:
     return finished
 
 
-def collect(out: Path, *, changes: Sequence[str] = ()) -> tuple[list[Row], Row]:
-    """All rows, and the summary around them."""
+def collect(
+    out: Path, *, changes: Sequence[str] = (), resamples: int = RESAMPLES, pretrained: bool = True
+) -> tuple[list[Row], Row]:
+    """All rows, and the summary around them; ``pretrained`` as in ``text_alone.readers``."""
     config = config_of(ENCODERS[0], 0, changes=changes)
-    everyone = Everyone([Fold.read(number, out, changes=changes) for number in finished_folds(out)])
+    everyone = Everyone([Fold.read(number, out, changes=changes) for number in finished_folds(out)], resamples)
     spacing_mm = tuple(config.preprocess.spacing_mm)
     rows = [
-        *text_rows(everyone, config.generator.text_encoder.max_tokens),
+        *text_rows(everyone, config.generator.text_encoder.max_tokens, pretrained=pretrained),
         *image_rows(everyone, spacing_mm),
         *person_rows(everyone),
         *trait_rows(everyone, spacing_mm),
@@ -308,8 +321,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/real-reports"), help="folder of draw.py")
     parser.add_argument("--to", type=Path, default=HERE, help="folder to write to")
+    parser.add_argument("--resamples", type=int, default=RESAMPLES, help="resamples behind each interval")
+    parser.add_argument("--words-only", action="store_true", help="leave out the reader that needs MiniLM's weights")
     options, changes = parser.parse_known_args(arguments)
-    rows, summary = collect(options.out, changes=changes)
+    rows, summary = collect(
+        options.out, changes=changes, resamples=options.resamples, pretrained=not options.words_only
+    )
     write_json(options.to / "summary.json", summary)
     with atomic_path(options.to / "results.csv") as temporary:
         pd.DataFrame(rows).round(4).to_csv(temporary, index=False)

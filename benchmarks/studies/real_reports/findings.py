@@ -10,7 +10,8 @@ from synthaug.statistics.intervals import Interval, paired_difference, patient_b
 
 FINDINGS = {"EPE": 1, "SVI": 2}
 """Lowest class ``extent`` that has the finding: 0 neither, 1 extraprostatic extension, 2 vesicle invasion too."""
-RESAMPLES, PERMUTATIONS = 1000, 999
+RESAMPLES = 1000
+"""Resamples behind an interval; a p-value has one permutation less."""
 
 
 def probability_of(probabilities: np.ndarray, finding: str) -> np.ndarray:
@@ -62,7 +63,13 @@ def strata_of(extents: np.ndarray, folds: np.ndarray, finding: str) -> np.ndarra
 
 
 def judge(
-    scores: np.ndarray, extents: np.ndarray, folds: np.ndarray, finding: str, *, calls: bool = True
+    scores: np.ndarray,
+    extents: np.ndarray,
+    folds: np.ndarray,
+    finding: str,
+    *,
+    calls: bool = True,
+    resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
     """How well scores (n,), one a person, tell a finding: AUROC with interval and permutation p, accuracies.
 
@@ -72,6 +79,7 @@ def judge(
         folds: Which training each score comes from (n,).
         finding: A name of ``FINDINGS``.
         calls: Whether 0.5 parts the scores into calls.
+        resamples: Behind interval and p.
     """
     strata = strata_of(extents, folds, finding)
     measures = {"auroc": fold_auroc}
@@ -79,31 +87,37 @@ def judge(
         measures |= {"accuracy": _accuracy, "balanced_accuracy": _balanced_accuracy}
     found: dict[str, Any] = {"n": len(scores), "positives": int((strata % 2).sum())}
     for name, measure in measures.items():
-        found |= _written(name, patient_bootstrap(measure, **_rows(strata, scores), resamples=RESAMPLES))
-    return found | {"p": permutation_p(strata, scores)}
+        found |= _written(name, patient_bootstrap(measure, **_rows(strata, scores), resamples=resamples))
+    return found | {"p": permutation_p(strata, scores, resamples - 1)}
 
 
 def difference(
-    ours: np.ndarray, theirs: np.ndarray, extents: np.ndarray, folds: np.ndarray, finding: str
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    extents: np.ndarray,
+    folds: np.ndarray,
+    finding: str,
+    *,
+    resamples: int = RESAMPLES,
 ) -> Mapping[str, Any]:
     """AUROC of one reader minus that of another, on the same resampled people."""
     strata = strata_of(extents, folds, finding)
     rows = _rows(strata, ours)
-    gap = paired_difference(fold_auroc, **rows, baseline=np.asarray(theirs)[:, None], resamples=RESAMPLES)
+    gap = paired_difference(fold_auroc, **rows, baseline=np.asarray(theirs)[:, None], resamples=resamples)
     return {"n": len(ours), "positives": int((strata % 2).sum())} | _written("auroc", gap)
 
 
-def permutation_p(strata: np.ndarray, scores: np.ndarray) -> float:
+def permutation_p(strata: np.ndarray, scores: np.ndarray, permutations: int) -> float:
     """Two-sided: how often classes dealt out anew within each fold lie as far from 0.5."""
     rng, reach, folds = numpy_generator("real reports", "auroc"), 0, np.unique(strata // 2)
     seen = abs(fold_auroc(strata, scores) - 0.5)
-    for _ in range(PERMUTATIONS):
+    for _ in range(permutations):
         dealt = strata.copy()
         for fold in folds:
             inside = strata // 2 == fold
             dealt[inside] = rng.permutation(strata[inside])
         reach += abs(fold_auroc(dealt, scores) - 0.5) >= seen - 1e-12
-    return (reach + 1) / (PERMUTATIONS + 1)
+    return (reach + 1) / (permutations + 1)
 
 
 def _rows(strata: np.ndarray, scores: np.ndarray) -> dict[str, Any]:

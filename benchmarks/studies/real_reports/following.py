@@ -14,7 +14,8 @@ from synthaug.ground.seeding import numpy_generator
 from synthaug.metrics.fidelity import swap_score
 
 SMOOTHING_VOXELS = 1.0
-RESAMPLES, PERMUTATIONS = 1000, 999
+RESAMPLES = 1000
+"""Resamples behind an interval; a p-value has one permutation less."""
 FOREGROUND = 0.1
 """Vesicles are brighter; around them all is 0."""
 TRAITS = ("volume_ml", "brightness", "texture")
@@ -73,7 +74,7 @@ MEASURES: dict[str, Callable[[Sequence[np.ndarray]], float]] = {
 }
 
 
-def judge_likeness(folds: Sequence[np.ndarray]) -> dict[str, dict[str, float]]:
+def judge_likeness(folds: Sequence[np.ndarray], *, resamples: int = RESAMPLES) -> dict[str, dict[str, float]]:
     """Each measure of the matrices of all folds: value, interval over people, permutation p, spread by chance.
 
     The interval is that of half-samples of people (as in :mod:`synthaug.metrics.distances.estimates`): a resample with
@@ -83,15 +84,15 @@ def judge_likeness(folds: Sequence[np.ndarray]) -> dict[str, dict[str, float]]:
     found = {}
     for name, measure in MEASURES.items():
         value, rng = measure(folds), numpy_generator("real reports", name)
-        halves = [measure([_half(alike, rng) for alike in folds]) for _ in range(RESAMPLES)]
-        dealt = [measure([alike[:, rng.permutation(len(alike))] for alike in folds]) for _ in range(PERMUTATIONS)]
+        halves = [measure([_half(alike, rng) for alike in folds]) for _ in range(resamples)]
+        dealt = [measure([alike[:, rng.permutation(len(alike))] for alike in folds]) for _ in range(resamples - 1)]
         reach = sum(abs(by_chance - 0.5) >= abs(value - 0.5) - 1e-12 for by_chance in dealt)
         high, low = value - (np.quantile(halves, [0.025, 0.975]) - np.mean(halves))
         found[name] = {
             "value": value,
             "low": float(max(low, 0.0)),
             "high": float(min(high, 1.0)),
-            "p": (reach + 1) / (PERMUTATIONS + 1),
+            "p": (reach + 1) / resamples,
             "chance_deviation": float(np.std(dealt)),
         }
     return found
@@ -120,7 +121,9 @@ def traits_of(volumes: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     return np.array(found, dtype=float)
 
 
-def follow_trait(drawn: np.ndarray, real: np.ndarray, folds: np.ndarray, name: str) -> dict[str, float]:
+def follow_trait(
+    drawn: np.ndarray, real: np.ndarray, folds: np.ndarray, name: str, *, resamples: int = RESAMPLES
+) -> dict[str, float]:
     """Correlation of ranks within folds between what is drawn from people's reports and their images (n,) each."""
 
     def ranked(values: np.ndarray) -> np.ndarray:
@@ -132,15 +135,15 @@ def follow_trait(drawn: np.ndarray, real: np.ndarray, folds: np.ndarray, name: s
 
     one, two, rng = ranked(drawn), ranked(real), numpy_generator("real reports", "trait", name)
     value = _correlation(one, two)
-    rows = rng.integers(len(one), size=(RESAMPLES, len(one)))
+    rows = rng.integers(len(one), size=(resamples, len(one)))
     low, high = np.quantile([_correlation(one[row], two[row]) for row in rows], [0.025, 0.975])
     reach = 0
-    for _ in range(PERMUTATIONS):
+    for _ in range(resamples - 1):
         dealt = two.copy()
         for fold in np.unique(folds):
             dealt[folds == fold] = rng.permutation(two[folds == fold])
         reach += abs(_correlation(one, dealt)) >= abs(value) - 1e-12
-    return {"value": value, "low": float(low), "high": float(high), "p": (reach + 1) / (PERMUTATIONS + 1)}
+    return {"value": value, "low": float(low), "high": float(high), "p": (reach + 1) / resamples}
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

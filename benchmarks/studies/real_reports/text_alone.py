@@ -58,14 +58,16 @@ def mean_states(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     return lambda reports: np.stack([row(report) for report in reports])
 
 
-def readers(max_tokens: int) -> dict[str, Callable[[], Pipeline]]:
-    """Untrained readers by name."""
-    encode = mean_states(*build_text_encoder(TextEncoderConfig(path="minilm", max_tokens=max_tokens)))
-    return {
+def readers(max_tokens: int, *, pretrained: bool = True) -> dict[str, Callable[[], Pipeline]]:
+    """Untrained readers by name; ``pretrained`` = also one of the hidden states of MiniLM, whose weights are needed."""
+    found: dict[str, Callable[[], Pipeline]] = {
         "words": word_reader,
         f"words, last {BYTES} bytes": lambda: word_reader(tail_bytes=BYTES),
-        "MiniLM, mean state": lambda: state_reader(encode),
     }
+    if pretrained:
+        encode = mean_states(*build_text_encoder(TextEncoderConfig(path="minilm", max_tokens=max_tokens)))
+        found["MiniLM, mean state"] = lambda: state_reader(encode)
+    return found
 
 
 def read_left_out(reader: Pipeline, train: Sequence[tio.Subject], test: Sequence[tio.Subject]) -> np.ndarray:

@@ -184,11 +184,12 @@ def crop_centre(config: PreprocessConfig) -> Callable[[tio.ScalarImage], tuple[f
     return gland_centre_mm
 
 
-def gland_centre_mm(image: tio.ScalarImage) -> tuple[float, float, float]:
+def gland_centre_mm(image: tio.ScalarImage, *, network: SegResNetDS | None = None) -> tuple[float, float, float]:
     """Centre of gravity of the prostate in a T2 image; pass this to ``preprocess`` to crop around the gland.
 
     Args:
         image: (1, X, Y, Z), RAS, as ``tio.ToCanonical`` makes it.
+        network: From :func:`load_taps`; None = that of the installed wheel.
 
     Returns:
         World coordinates in mm.
@@ -196,7 +197,7 @@ def gland_centre_mm(image: tio.ScalarImage) -> tuple[float, float, float]:
     Raises:
         InputError: No gland is seen, or taps is not installed.
     """
-    masks, affine = ProstateNetwork(_shared_network(), image.spacing).glands(image.data[None])
+    masks, affine = ProstateNetwork(network or _shared_network(), image.spacing).glands(image.data[None])
     voxels = np.argwhere(masks[0])
     if not len(voxels):
         raise InputError(f"{image.path or 'A volume'}: taps sees no prostate to crop around; crop around the centre.")

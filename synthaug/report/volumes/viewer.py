@@ -26,16 +26,17 @@ Shown = dict[str, Any]
 """A volume of the viewer: source, label, index, slices; prompt and recipe; nearest, correlation, mirrored, copy."""
 
 
-def volumes_of(samples: Sequence[Samples], images: Sequence[str], *, most: int) -> list[Shown]:
+def volumes_of(samples: Sequence[Samples], images: Sequence[str], *, most: int, budget: int = BUDGET) -> list[Shown]:
     """The first volumes of each class of each generator.
 
     Args:
         samples: A generator each, with the nearest training volumes where they are known.
         images: Image names; the first is shown.
         most: Classes times generators, at most.
+        budget: Bytes of all slices together, at most.
 
     Returns:
-        Volumes whose slices fit ``BUDGET`` together.
+        Volumes whose slices fit ``budget`` together.
     """
     pairs = [(each, label) for each in samples for label in each.pool.classes][:most]
     found: list[tuple[Shown, torch.Tensor, torch.Tensor | None]] = []
@@ -50,7 +51,7 @@ def volumes_of(samples: Sequence[Samples], images: Sequence[str], *, most: int) 
                 original = shown_volume(known[near[index]["nearest_subject"]], images)
                 original = original.flip(LEFT_RIGHT) if near[index]["mirrored"] else original
             found.append((told, shown_volume(subject, images), original))
-    return _within_budget(found, _spacing(pairs[0][0]) if pairs else (1.0, 1.0))
+    return _within_budget(found, _spacing(pairs[0][0]) if pairs else (1.0, 1.0), budget)
 
 
 def split_by_privacy(volumes: Sequence[Shown]) -> tuple[list[Shown], list[Shown]]:
@@ -88,7 +89,7 @@ def _spacing(samples: Samples) -> tuple[float, float]:
 
 
 def _within_budget(
-    found: Sequence[tuple[Shown, torch.Tensor, torch.Tensor | None]], spacing: tuple[float, float]
+    found: Sequence[tuple[Shown, torch.Tensor, torch.Tensor | None]], spacing: tuple[float, float], budget: int
 ) -> list[Shown]:
     size = 1.0
     while True:
@@ -99,7 +100,7 @@ def _within_budget(
                 slices["nearest"] = _slices(original, size, spacing)
             volumes.append(told | slices)
         used = sum(len(each[name]["picture"]) for each in volumes for name in ("slices", "nearest") if name in each)
-        if used <= BUDGET or size < 0.05:
+        if used <= budget or size < 0.05:
             return volumes
         size *= SMALLER
 

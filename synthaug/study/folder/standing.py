@@ -17,19 +17,21 @@ MOST_FILES = 100_000
 PACKAGE = Path(__file__).parents[2]
 
 
-def inputs_of(config: Config, out: Path) -> str | None:
+def inputs_of(config: Config, out: Path, *, package: Path = PACKAGE, most_files: int = MOST_FILES) -> str | None:
     """Hash of all that a study depends on: settings, this package, every file that a setting names or that lies below
     it (names, sizes and times of change), and the tracking server. None where there are too many files to look at.
 
     Args:
         config: The study.
         out: Its folder, which is left out where it lies in one of those.
+        package: Folder of the code.
+        most_files: Files to look at, at most.
     """
     settings = asdict(config)
-    places = [PACKAGE, *sorted({Path(word) for word in _words(settings) if word and os.path.exists(word)})]
+    places = [package, *sorted({Path(word) for word in _words(settings) if word and os.path.exists(word)})]
     files = itertools.chain.from_iterable(_files_in(place, without=out.resolve()) for place in places)
-    seen = list(itertools.islice(files, MOST_FILES + 1))
-    if len(seen) > MOST_FILES:
+    seen = list(itertools.islice(files, most_files + 1))
+    if len(seen) > most_files:
         return None
     return content_hash([settings, os.environ.get("MLFLOW_TRACKING_URI"), [[str(file), _look(file)] for file in seen]])
 

@@ -64,16 +64,16 @@ def _scores(study: Study, pool: SyntheticPool) -> dict[str, float]:
     return read_json(path)
 
 
-def agreement(study: Study, pool: SyntheticPool) -> np.ndarray:
+def agreement(study: Study, pool: SyntheticPool, auditor: ClassifierConfig = AUDITOR) -> np.ndarray:
     """Log-odds of each volume's own class, by a classifier of the real training patients."""
     images = study.config.data.images
     classes = len(class_counts(study.split.train))
-    sampler = SyntheticSampler(study.split.train, None, batch_size=AUDITOR.batch_size(classes), seed=0, rank=0, ranks=1)
-    moves = classical_batches(study.config.preprocess, images, AUDITOR.moves)
+    sampler = SyntheticSampler(study.split.train, None, batch_size=auditor.batch_size(classes), seed=0, rank=0, ranks=1)
+    moves = classical_batches(study.config.preprocess, images, auditor.moves)
     trained = train_classifier(
         sampler.loader(batch_transform=moves),
         study.split.val,
-        AUDITOR,
+        auditor,
         images=images,
         shape=study.config.preprocess.shape,
         seed=0,
