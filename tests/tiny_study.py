@@ -39,6 +39,35 @@ STUDY = {
 }
 """Checkpoints are written at every step, so that what is killed goes on from within."""
 
+PUBLISHED = {
+    "data": {"phantom": {"n": 32, "shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]}},
+    "preprocess": {"shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]},
+    "autoencoder": {
+        "channels": [8],
+        "latent_channels": 4,
+        "norm_groups": 4,
+        "monitor_every": 2,
+        "training": {"steps": 4, "warmup": 0, "batch_size": 4},
+    },
+    "generator": {
+        "latents": "autoencoder",
+        "denoiser": {"channels": [32], "attention": [True], "head_channels": 16},
+        "adapter": {"width": 32, "queries": 4, "heads": 2, "sinusoids": 16, "class_width": 8},
+        "text_encoder": {"width": 16, "layers": 1, "heads": 2, "max_tokens": 64},
+        "monitor_every": 2,
+        "training": {"steps": 4, "warmup": 0, "batch_size": 4},
+    },
+    "pool": {"per_class": 6, "sampling": {"steps": 2, "micro_batch": 4}},
+    "classifier": {
+        "channels": [4, 4, 8, 8],
+        "evaluate_every": 4,
+        "training": {"steps": 8, "warmup": 0, "batch_size": 4},
+    },
+    "metrics": {"bootstrap": 40, "permutations": 40},
+    "study": {"name": "tiny", "seeds": [0, 1]},
+}
+"""The published design at the same size: an autoencoder, and a generator over its latents."""
+
 
 def bench(out: Path, *options: str) -> int:
     """Run the study in this process; returns the exit code."""

@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from mlflow.tracking import MlflowClient
+from tiny_study import PUBLISHED
 
 from synthaug.bench.commands import run_command
 from synthaug.bench.options.parsing import config_of, study_parser
@@ -28,39 +29,12 @@ from synthaug.study.stages.pools import refuse_leaks
 from synthaug.study.stages.preparation import Study
 
 ROOT = Path(__file__).parents[2]
-TINY = {
-    "data": {"phantom": {"n": 32, "shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]}},
-    "preprocess": {"shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]},
-    "autoencoder": {
-        "channels": [8],
-        "latent_channels": 4,
-        "norm_groups": 4,
-        "monitor_every": 2,
-        "training": {"steps": 4, "warmup": 0, "batch_size": 4},
-    },
-    "generator": {
-        "latents": "autoencoder",  # the published design; tiny_study has the cascade
-        "denoiser": {"channels": [32], "attention": [True], "head_channels": 16},
-        "adapter": {"width": 32, "queries": 4, "heads": 2, "sinusoids": 16, "class_width": 8},
-        "text_encoder": {"width": 16, "layers": 1, "heads": 2, "max_tokens": 64},
-        "monitor_every": 2,
-        "training": {"steps": 4, "warmup": 0, "batch_size": 4},
-    },
-    "pool": {"per_class": 6, "sampling": {"steps": 2, "micro_batch": 4}},
-    "classifier": {
-        "channels": [4, 4, 8, 8],
-        "evaluate_every": 4,
-        "training": {"steps": 8, "warmup": 0, "batch_size": 4},
-    },
-    "metrics": {"bootstrap": 40, "permutations": 40},
-    "study": {"name": "tiny", "seeds": [0, 1]},
-}
 
 
 @pytest.fixture(scope="module")
 def config_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    path.write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    path.write_text(yaml.safe_dump(PUBLISHED), encoding="utf-8")
     return path
 
 

@@ -101,6 +101,10 @@ def summary_of(records, **more):
     return replace(summarise(records, [], QUICK), **more)
 
 
+def ids_of(page):
+    return {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+
+
 def page_of(tmp_path, records, *, samples=(), config=CONFIG, costs=None, **more):
     path, summary = tmp_path / "report.html", summary_of(records, **more)
     summary = replace(summary, findings=findings_of(summary, records, config))
@@ -337,8 +341,7 @@ def test_the_page_needs_no_network_and_its_pictures_say_their_numbers(tmp_path, 
     headers = [attrs for tag, attrs in page.tags if tag == "th"]
     assert headers
     assert all(attrs["scope"] in ("col", "row", "rowgroup") for attrs in headers)
-    ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
-    assert {attrs["href"][1:] for tag, attrs in page.tags if tag == "a"} <= ids
+    assert {attrs["href"][1:] for tag, attrs in page.tags if tag == "a"} <= ids_of(page)
     assert row["sentence"][1:] in page.text
     assert captions.copy_verdict(ImageComparison.from_json(row)) in page.text
 
@@ -355,18 +358,18 @@ def test_a_study_of_forty_differences_stays_small_and_tells_all_of_them(tmp_path
     assert [tag for tag, attrs in page.tags if attrs.get("scope") == "rowgroup"] == [
         "th"
     ] * 8  # four panels, two tables
-    assert "Holm: p is corrected over the 34 comparisons of each metric" in page.text
-    assert (
-        page.text.count("No comparison can come out clear: 10 random swaps give no p below") == 3
-    )  # finding, verdict, footnote
-    assert "the 2 trainings (seeds) of an arm" in page.text
-    assert "How much does it help with how many real patients?" in page.text
+    assert re.search(r"Holm\D+\b34\b", page.text)
+    limit = summary_of(records).p_limit
+    assert limit
+    assert page.text.count(limit.rstrip(".")) == 3  # finding, verdict, footnote
+    assert re.search(r"\b2 trainings\b", page.text)
+    assert "learning" in ids_of(page)
 
 
 def test_one_training_an_arm_says_what_its_interval_lacks(tmp_path):
     page = Page(page_of(tmp_path, [record(), record("mixed", fraction=0.5)]))
-    assert "with one seed and one split nothing is known of training again" in page.text
-    assert "How much does it help with how many" not in page.text
+    assert "one seed and one split" in page.text
+    assert "learning" not in ids_of(page)
 
 
 def test_a_study_without_synthetic_data_has_no_pictures_of_any(tmp_path):
@@ -381,7 +384,7 @@ def test_failed_cells_stand_before_the_verdict(tmp_path):
     failed = [{"regime": "mixed", "seed": 1, "settings": {"split.train": 8}, "error": "out of <memory>", "id": "x"}]
     text = page_of(tmp_path, [record(), record("mixed", fraction=0.5)], failed=failed)
     page = Page(text)
-    assert "1 of 3 cells failed and are missing in all that follows" in page.text
+    assert "1 of 3 cells" in page.text
     assert "mixed seed 1, split.train 8: out of <memory>" in page.text
     verdict = summary_of([record(), record("mixed", fraction=0.5)]).verdict.sentence()
     assert page.text.index("out of <memory>") < page.text.index(verdict)
@@ -389,7 +392,7 @@ def test_failed_cells_stand_before_the_verdict(tmp_path):
 
 def test_several_classes_say_what_the_curves_are(tmp_path):
     records = [record(classes=3), record("mixed", fraction=0.5, classes=3)]
-    assert "mean over classes, each against the rest (macro one-vs-rest)" in Page(page_of(tmp_path, records)).text
+    assert "macro one-vs-rest" in Page(page_of(tmp_path, records)).text
 
 
 def test_regimes_not_yet_known_are_drawn(tmp_path):
@@ -410,10 +413,10 @@ def test_subgroups_and_copies_not_looked_for_are_told(tmp_path, samples):
     page = Page(page_of(tmp_path, records, **told))
     assert "one class only" in page.text
     assert "Not measured, copies: 3 held-out patients are too few" in page.text
-    assert "The nearest training volumes are not known: copies were not looked for" in page.text
+    assert "metrics.copies is off" not in page.text
     off = replace(CONFIG, metrics=replace(QUICK, copies=False))
     page = Page(page_of(tmp_path, records, samples=[replace(shown, nearest=())], config=off))
-    assert "Copies were not looked for: metrics.copies is off" in page.text
+    assert "metrics.copies is off" in page.text
 
 
 def test_the_page_tells_costs_and_how_to_make_the_study_again(tmp_path):
@@ -422,8 +425,8 @@ def test_the_page_tells_costs_and_how_to_make_the_study_again(tmp_path):
     )
     page = Page(page_of(tmp_path, [record()], costs=costs))
     assert "generator 7 min" in page.text
-    assert "energy of the processors (whole machine) 1 kWh" in page.text
-    assert "energy of the GPUs not known on this machine" in page.text
+    assert "1 kWh" in costs.energy_words()["processor"]
+    assert all(told in page.text for told in costs.energy_words().values())
     assert f"python -m synthaug.bench --config {tmp_path}/config.yaml --out {tmp_path}" in page.text
     for name in ("synthaug", "torch", "monai", "torchio", "scikit-learn"):
         assert re.search(rf"\b{name} \d+\.\d+", page.text)
@@ -455,9 +458,8 @@ def test_a_text_of_many_values_tells_the_ends_and_of_few_all():
     summary = summary_of(many_records())
     rows = summary.in_metric("auroc")
     text = captions.effect_alt(summary, 0.05)
-    assert text.startswith("34 paired differences in AUROC")
+    assert re.findall(r"\b34\b", text) == ["34", "34"]  # how many there are, and that the tables have all
     assert f"{max(row.difference.value for row in rows):+.3f}" in text
-    assert "all 34 stand in the tables" in text
     assert captions.auroc_alt(summary_of([record(), record("mixed", fraction=0.5)])).count(" to ") == 2
 
 
@@ -511,7 +513,7 @@ def test_costs_of_sessions_add_up_and_a_session_that_did_not_measure_is_told(tmp
     assert costs.seconds == {"pool": 4.0, "stage 0": 1.0, "stage 1": 1.0}
     assert (costs.wall_seconds, costs.joules, costs.measured_seconds) == (20.0, {"gpu": 10.0}, {"gpu": 10.0})
     assert "50 % of the time" in costs.energy_words()["gpu"]
-    assert costs.energy_words()["processor"] == "not known on this machine"
+    assert "not known" in costs.energy_words()["processor"]
 
 
 def test_a_session_that_fails_has_cost_what_it_cost(tmp_path):
@@ -760,7 +762,9 @@ def test_a_report_is_made_again_from_its_folder_alone(tmp_path, samples, capsys)
     assert "1 finding muted" in Page(again).text
     (tmp_path / FILE).unlink()  # as a folder of an earlier version
     assert run_command("report", ["--out", str(tmp_path)]) == 0
-    assert "An earlier version of synthaug wrote this study" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    without = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert summary.verdict.sentence() in Page(without).text
+    assert "data:image/png" not in without  # the pictures were in the file
 
 
 def test_a_folder_without_a_finished_study_is_named(tmp_path, capsys):

@@ -153,7 +153,7 @@ def test_whoever_has_a_claim_is_waited_for_and_that_is_told_once(tmp_path, capfd
     threading.Timer(1.2, release, [held]).start()
     with claimed(tmp_path, record, what="training a generator"):
         assert try_claim(tmp_path, record) is None
-    assert capfd.readouterr().err.count("another bench is training a generator there; this one waits for it") == 1
+    assert capfd.readouterr().err.count("training a generator") == 1
     release(try_claim(tmp_path, record))
     assert not list((tmp_path / "claims").iterdir())
 
@@ -169,7 +169,7 @@ def test_results_of_another_study_in_the_folder_are_kept_and_that_is_told(tmp_pa
     [kept] = (tmp_path / "earlier").iterdir()
     assert (kept / "summary.json").read_text(encoding="utf-8") == "first"
     assert (kept / "config.yaml").read_text(encoding="utf-8") == "seeds:\n- 0\n"
-    assert f"the results of another study there were moved to {kept}" in capfd.readouterr().err
+    assert str(kept) in capfd.readouterr().err
     assert (tmp_path / "config.yaml").read_text(encoding="utf-8") == "seeds:\n- 1\n"
 
 

@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ import pytest
 import torch
 import yaml
 from mlflow.tracking import MlflowClient
+from tiny_study import PUBLISHED, STUDY
 
 from synthaug.bench.commands import run_command
 from synthaug.bench.options.parsing import config_of, study_parser
@@ -34,33 +36,11 @@ from synthaug.tracking import Tracker, cells, connection, trainings
 from synthaug.tracking.notes import note_of
 from synthaug.tracking.studies import MOST_METRICS, metrics_of
 
-TINY = {
-    "data": {"phantom": {"n": 32, "shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]}},
-    "preprocess": {"shape": [16, 16, 8], "spacing_mm": [5.0, 5.0, 8.0]},
-    "autoencoder": {
-        "channels": [8],
-        "latent_channels": 4,
-        "norm_groups": 4,
-        "monitor_every": 2,
-        "training": {"steps": 4, "warmup": 0, "batch_size": 4},
-    },
-    "generator": {
-        "latents": "autoencoder",
-        "denoiser": {"channels": [32], "attention": [True], "head_channels": 16},
-        "adapter": {"width": 32, "queries": 4, "heads": 2, "sinusoids": 16, "class_width": 8},
-        "text_encoder": {"width": 16, "layers": 1, "heads": 2, "max_tokens": 64},
-        "monitor_every": 0,
-        "training": {"steps": 2, "warmup": 0, "batch_size": 4},
-    },
-    "pool": {"per_class": 6, "sampling": {"steps": 2, "micro_batch": 4}},
-    "classifier": {
-        "channels": [4, 4, 8, 8],
-        "evaluate_every": 4,
-        "test_flips": True,
-        "training": {"steps": 8, "warmup": 0, "batch_size": 4},
-    },
+TINY = PUBLISHED | {
+    "generator": PUBLISHED["generator"] | {"monitor_every": 0, "training": STUDY["generator"]["training"]},
+    "classifier": PUBLISHED["classifier"] | {"test_flips": True},
     "metrics": {"bootstrap": 20, "permutations": 20, "copies": False},
-    "study": {"name": "tiny", "seeds": [0], "regimes": ["real", "mixed"]},
+    "study": STUDY["study"],
 }
 
 
@@ -294,7 +274,7 @@ def test_a_note_shows_arms_and_effects_in_short_tables(finished):
     assert f"| {mixed.n_train_real} | {mixed.n_train_synthetic} | {mixed.metrics['auroc'].value:.3f} (" in arm
     many = replace(summary, arms=tuple(replace(mixed, name=f"mixed {place}") for place in range(200)))
     assert len(note_of(many)) < 8000
-    assert "188 more are in the report." in note_of(many)
+    assert re.search(r"\b188\b", note_of(many))  # arms that only the report shows
 
 
 def test_a_study_of_many_arms_has_few_metrics_and_the_gains_first(finished):
@@ -313,7 +293,9 @@ def test_the_address_of_the_runs_is_told_without_a_password(finished, tmp_path, 
     assert str(finished / "mlflow.db") in command
     assert page.endswith(f"/#/experiments/{experiment}/runs?workflowType=machine_learning")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@tracking.example/mlflow")
-    assert tell_place(tmp_path, "tiny") == ["on the server of MLFLOW_TRACKING_URI"]
+    [place] = tell_place(tmp_path, "tiny")
+    assert "MLFLOW_TRACKING_URI" in place
+    assert "secret" not in place
     remember_place(tmp_path, without_password("https://me:secret@tracking.example/mlflow"), "7")
     [page] = tell_place(tmp_path, "tiny")
     assert page == "https://tracking.example/mlflow/#/experiments/7/runs?workflowType=machine_learning"
@@ -343,11 +325,9 @@ def test_a_study_goes_on_without_its_server_and_the_same_command_uploads_later(c
     started = time.monotonic()
     assert rerun(copied) == 0
     assert time.monotonic() - started < 120
-    told = [line for line in capsys.readouterr().err.splitlines() if "MLflow" in line]
-    assert told == [
-        f"warning: MLflow at {server.uri} cannot be reached (connection refused); the study goes on, "
-        "and the same command uploads what is missing."
-    ]
+    [told] = [line for line in capsys.readouterr().err.splitlines() if "MLflow" in line]
+    assert told.startswith("warning: ")
+    assert f"{server.uri} cannot be reached (connection refused)" in told
     assert not (copied / "mlflow.db").exists()
     server.start()
     assert rerun(copied) == 0
