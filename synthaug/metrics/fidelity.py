@@ -20,7 +20,7 @@ Draw = Callable[[Sequence[str], Sequence[int]], torch.Tensor]
 Agreement = Callable[[torch.Tensor, str], float]
 """A volume (C, X, Y, Z) and a report to how well they agree; larger is better, any scale."""
 
-PAIRS_A_CALL = 4
+PAIRS_AT_ONCE = 4
 """Pairs that are drawn together: their eight volumes fill the micro-batch that generators compute at by default."""
 VOLUME = re.compile(
     r"\b(?:gland|prostate|prostatic|volume)\b[^.;\n]{0,60}?(?<![\d.])(\d+(?:\.\d+)?)\s*(?:ml|cc|cm3|cm\^3|cm³)(?![\w/])",
@@ -130,12 +130,7 @@ def swap_score(agreements: np.ndarray, *, confidence: float = 0.95) -> SwapScore
 
 
 def swap_agreements(
-    draw: Draw,
-    pairs: Sequence[tuple[str, str]],
-    agreement: Agreement,
-    *,
-    seed: int = 0,
-    pairs_a_call: int = PAIRS_A_CALL,
+    draw: Draw, pairs: Sequence[tuple[str, str]], agreement: Agreement, *, seed: int = 0, at_once: int = PAIRS_AT_ONCE
 ) -> np.ndarray:
     """Draw each pair of reports from the same noise and score both images against both reports.
 
@@ -144,7 +139,7 @@ def swap_agreements(
         pairs: Reports that say unlike things, from training patients or a writer.
         agreement: The scorer, such as :func:`gland_agreement`.
         seed: Names the noise.
-        pairs_a_call: Pairs drawn together.
+        at_once: Pairs drawn together.
 
     Returns:
         (n, 2, 2): [pair, image, report].
@@ -156,8 +151,8 @@ def swap_agreements(
         if pair[0] == pair[1]:
             raise InputError(f"Pair {place} holds one report twice, so that there is nothing to swap.")
     scores = np.zeros((len(pairs), 2, 2))
-    for start in range(0, len(pairs), pairs_a_call):
-        part = range(start, min(start + pairs_a_call, len(pairs)))
+    for start in range(0, len(pairs), at_once):
+        part = range(start, min(start + at_once, len(pairs)))
         seeds = [derive_seed("swap", seed, place) for place in part for _ in range(2)]
         volumes = draw([report for place in part for report in pairs[place]], seeds)
         for row, volume in enumerate(volumes):

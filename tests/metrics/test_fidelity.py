@@ -128,7 +128,7 @@ def test_both_images_of_a_pair_are_drawn_from_the_same_noise(tiny_pipeline, tiny
 def test_pairs_drawn_together_score_as_each_alone(calls):
     pairs = [(f"{place / 10}", f"{place / 20 + 0.3}") for place in range(5)]
     together = swap_agreements(obedient, pairs, brightness)
-    np.testing.assert_array_equal(swap_agreements(obedient, pairs, brightness, pairs_a_call=calls), together)
+    np.testing.assert_array_equal(swap_agreements(obedient, pairs, brightness, at_once=calls), together)
 
 
 def test_unusable_swaps_are_named():
