@@ -1,6 +1,6 @@
-"""Every setting of a study, typed, each with its meaning underneath.
+"""Settings of a study, typed, each with its meaning below it.
 
-A YAML file in ``configs/`` or ``--section.key value`` on the command line fills these; an unknown key is an error.
+A YAML file (``configs/``) or ``--section.key value`` on the command line sets them. An unknown key is an error.
 """
 
 from dataclasses import dataclass, field
@@ -71,31 +71,31 @@ class Config:
     """A whole study: data, generator, pool, classifiers, statistics."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    """Where the subjects come from."""
+    """Data settings: manifest, columns, reports."""
     split: SplitConfig = field(default_factory=SplitConfig)
-    """Train, validation and test patients."""
+    """Training, validation and test patients."""
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
-    """The one preprocessing."""
+    """Preprocessing of real and synthetic images."""
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
-    """The image autoencoder, where ``generator.latents`` is autoencoder."""
+    """Image autoencoder, used with ``generator.latents: autoencoder``."""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    """The generator."""
+    """Diffusion model that draws the synthetic volumes."""
     pool: PoolConfig = field(default_factory=PoolConfig)
-    """The synthetic volumes."""
+    """Pool of synthetic volumes."""
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
-    """The downstream classifier."""
+    """Downstream classifier."""
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
-    """Statistics."""
+    """Statistics and image metrics."""
     study: StudyConfig = field(default_factory=StudyConfig)
-    """What is compared."""
+    """Arms, repeats and axes of the comparison."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    """What MLflow is told."""
+    """What is logged to MLflow."""
     report: ReportConfig = field(default_factory=ReportConfig)
-    """What the report leaves out."""
+    """Report settings."""
 
     @property
     def private(self) -> bool:
-        """Whether MLflow is told neither ids nor images."""
+        """Whether patient ids and images are kept out of MLflow."""
         return self.data.protected and self.tracking.privacy == "pseudonymous"
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class Config:
             self.require_divisible_shape()
 
     def require_divisible_shape(self) -> None:
-        """InputError if the generator's networks cannot halve the sides of the volumes."""
+        """InputError if a side of the volumes is not divisible by the downsampling of the networks."""
         if self.generator.latents == "cascade" or self.generator.pretrained:
             return
         factor = self.autoencoder.factor * self.generator.denoiser.factor

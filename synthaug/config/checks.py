@@ -1,4 +1,4 @@
-"""What a setting must satisfy."""
+"""Checks of settings."""
 
 import math
 from typing import Any, get_args
@@ -7,18 +7,18 @@ from synthaug.ground.errors import InputError
 
 
 def require(holds: bool, message: str) -> None:
-    """InputError with the message, unless it holds."""
+    """Raise InputError with the message unless the condition holds."""
     if not holds:
         raise InputError(message)
 
 
 def require_ranges(settings: Any, section: str, **ranges: str) -> None:
-    """InputError for the first field of ``settings`` that is empty where it may not be, or lies outside its interval.
+    """InputError for the first field that is None without being optional, or lies outside its interval.
 
     Args:
         settings: A config dataclass.
-        section: Its place in the config, for the message; "" = not known.
-        **ranges: Interval of each field as it is written in mathematics; of a list every element must lie in it.
+        section: Its section of the config, for the message; "" = unknown.
+        **ranges: Interval of each field in mathematical notation. Every element of a list must lie in it.
 
     Example:
         >>> from types import SimpleNamespace as Settings

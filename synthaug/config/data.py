@@ -1,4 +1,4 @@
-"""Settings of the data: where subjects come from."""
+"""Data settings: manifest, columns, reports, phantoms."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,20 +9,20 @@ from synthaug.config.measurements import LabelRule, MeasurementConfig
 
 @dataclass
 class PhantomConfig:
-    """Generated prostates, for trying the product without data."""
+    """Generated prostate phantoms, for a study without data."""
 
     n: int = 96
     """Number of phantom patients."""
     positive_fraction: float = 0.5
-    """Share with a PI-RADS >= 3 lesion, in (0, 1)."""
+    """Prevalence of a PI-RADS >= 3 lesion, in (0, 1)."""
     shape: tuple[int, int, int] = (32, 32, 16)
-    """Voxels."""
+    """Voxels along each axis."""
     spacing_mm: tuple[float, float, float] = (2.5, 2.5, 4.0)
     """Voxel size."""
     difficulty: float = 0.5
-    """0: lesions stand out; 1: lesions are faint and small among benign mimics."""
+    """Difficulty in [0, 1]. 0: conspicuous lesions; 1: small, faint lesions among benign mimics."""
     seed: int = 0
-    """Another seed, other patients."""
+    """Seed of the patients."""
 
     def __post_init__(self) -> None:
         require_ranges(
@@ -52,61 +52,58 @@ ReportStyle = Literal[
     "wordy",
     "hurried",
 ]
-"""How a written report is worded: template: findings in a fixed order, the impression last; any: one of the others,
-drawn for each report."""
+"""Style of a written report. ``template``: findings in a fixed order, then the impression. ``any``: a style drawn for
+each report."""
 
 
 @dataclass
 class DataConfig:
-    """Where the subjects come from."""
+    """Data settings: manifest, columns, reports."""
 
     root: str | None = None
-    """Folder that holds the manifest; none = phantom prostates."""
+    """Folder of the manifest. None: prostate phantoms."""
     manifest: str = "manifest.csv"
-    """CSV with one row a subject; image columns are paths inside ``root``."""
+    """CSV with one row per subject. Image columns are paths inside ``root``."""
     images: list[str] = field(default_factory=lambda: ["t2w"])
     """Image columns, in channel order."""
     label: str = "label"
-    """Column with the class, an integer from 0 or one of ``classes``."""
+    """Column of the class label: an integer from 0, or one of ``classes``."""
     classes: list[str] = field(default_factory=list)
-    """Names of the classes in the order that numbers them from 0: [negative, positive]. ``label`` may hold names or
-    numbers."""
+    """Class names in order, numbered from 0, such as [negative, positive]. ``label`` may hold names or numbers."""
     unlabelled: Literal["refuse", "leave_out"] = "refuse"
-    """What is done about a subject whose class is left empty: the manifest is refused, or the subject is left out."""
+    """Subjects without a class label: refuse the manifest, or leave them out."""
     report: str | None = None
-    """Column with the report text; none = written from ``measurements``, or empty."""
+    """Column of the radiology report. None: written from ``measurements``, or empty."""
     unreported: Literal["refuse", "keep"] = "refuse"
-    """What is done about a subject whose report is left empty: the manifest is refused, or the subject has none."""
+    """Subjects with an empty report: refuse the manifest, or keep them without a report."""
     measurements: dict[str, MeasurementConfig] = field(default_factory=dict)
-    """Columns that the report writer puts into words, when there is no report column."""
+    """Columns from which reports are written where there is no report column."""
     style: ReportStyle = "template"
-    """How reports are worded that are written here, from ``measurements`` or for phantoms."""
+    """Style of written reports (from ``measurements``, or for phantoms)."""
     wordings: int = 1
-    """Wordings of each report that is written here, one of which is drawn whenever a generator's training reads the
-    subject; 1 = always the same. A training sees at most so many texts a subject, times its zooms and mirrorings."""
+    """Number of wordings of each written report. The training of a generator draws one at each reading. 1: one fixed
+    wording."""
     label_rule: LabelRule | None = None
-    """How the class follows from a measured size; none = not known, and volumes are not zoomed where their class has to
-    be right."""
+    """Class as a threshold on a measured size. None: unknown; then labelled augmentation does not zoom."""
     subject: str = "subject_id"
-    """Column that names the subject."""
+    """Column of the subject id."""
     patient: str = "patient_id"
-    """Column that names the patient; where a manifest has no ``patient_id`` each subject is a patient."""
+    """Column of the patient id. Without a column ``patient_id`` each subject is a patient."""
     affine: Literal["sform", "qform"] | None = None
-    """Which matrix of a NIfTI header says where voxels lie where the two are more than a voxel apart; none = such an
-    image is refused."""
+    """Matrix of the NIfTI header to use where sform and qform differ by more than a voxel. None: refuse such images."""
     public: str | None = None
-    """Name of the public data set of the patients: they are remembered by a published key, so that anybody can tell
-    whether a generator has seen them. None = your own patients, whom your institution's key hides."""
+    """Name of the public data set of the patients. Their ids are hashed with a published key, so that anybody can check
+    whether a generator was trained on them. None: own patients, hashed with the key of the institution."""
     phantom: PhantomConfig = field(default_factory=PhantomConfig)
-    """Used when ``root`` is none."""
+    """Phantoms, used where ``root`` is None."""
 
     @property
     def protected(self) -> bool:
-        """Whether the subjects are patients who are not public."""
+        """Whether the subjects are patients outside public data sets."""
         return self.root is not None and self.public is None
 
     def class_names(self, number: int) -> list[str]:
-        """A name for each of so many classes: of ``classes``, of the phantoms, or "class 0".
+        """Names of the classes: from ``classes``, those of the phantoms, or "class 0", "class 1", ...
 
         Example:
             >>> DataConfig(root="x").class_names(2), DataConfig(root="x", classes=["benign", "cancer"]).class_names(2)

@@ -1,4 +1,4 @@
-"""Settings of measured columns: their words in a report, and the class that follows from one."""
+"""Settings of measured columns: their wording in a report, and the class as a threshold on one."""
 
 import math
 from dataclasses import dataclass, field
@@ -12,34 +12,33 @@ UNIT_POWERS = {
     **dict.fromkeys(("mm3", "cm3", "mm³", "cm³", "ml", "cc"), 3),
     **dict.fromkeys(("%", "years", "ng/ml"), 0),
 }
-"""Power of a zoom by which a value in the unit grows."""
+"""Exponent of a zoom factor by unit: 1 length, 2 area, 3 volume, 0 unchanged."""
 
 
 @dataclass
 class MeasurementConfig:
-    """One manifest column that the report writer puts into words."""
+    """A manifest column from which reports are written."""
 
     name: str
-    """What is measured, as a report would say it: "hippocampal volume"."""
+    """Name of the measurement in reports, such as "hippocampal volume"."""
     unit: str = ""
-    """Unit written behind the number."""
+    """Unit, written after the number."""
     bands: dict[str, float] = field(default_factory=dict)
-    """Upper bound of each word, rising: {"small": 2800, "average": 3400}; larger values get ``above``."""
+    """Upper bound of each word in ascending order: {"small": 2800, "average": 3400}. Larger values get ``above``."""
     above: str = "large"
-    """Word for values beyond the last band."""
+    """Word for values above the last band."""
     synonyms: list[str] = field(default_factory=list)
-    """Other names for it, which styles other than the template use too: ["volume", "hippocampal vol."]."""
+    """Other names, used by all styles but ``template``: ["volume", "hippocampal vol."]."""
     several: Literal["refuse", "largest"] = "refuse"
-    """What is done about a cell such as "5,2" (one number a lesion): it is refused, or its largest number counts."""
+    """Cells with several numbers, such as "5,2" (one per lesion): refuse them, or take the largest."""
     missing: Literal["refuse", "leave_out"] = "refuse"
-    """What is done about an empty cell: the manifest is refused, or that report leaves the measurement out."""
+    """Empty cells: refuse the manifest, or leave the measurement out of the report."""
     power: int | None = None
-    """How the value grows with a zoom: 3 = volume, 2 = area, 1 = length, 0 = not at all; none = as its unit says: mm
-    and cm 1, mm2 and cm2 2, mm3, cm3, cc and ml 3, %, years and ng/ml 0. Of another unit it is not known, and volumes
-    so measured are not zoomed."""
+    """Exponent of a zoom factor: 3 volume, 2 area, 1 length, 0 unchanged. None: from the unit (mm and cm 1, mm2 and cm2
+    2, mm3, cm3, cc and ml 3, %, years and ng/ml 0). With another unit it is unknown, and volumes are not zoomed."""
     side: Literal["swaps", "stays"] | None = None
-    """Set where the column holds left or right in place of a number. swaps: a mirrored volume shows the other side, as
-    scans do; stays: a mirrored volume shows the same side, as where all crops were turned to look alike beforehand."""
+    """For a column that holds left or right. ``swaps``: mirroring swaps the side, as in scans. ``stays``: mirroring
+    keeps the side, as in crops that were all flipped to one side."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "data.measurements", power="[0, 3]")
@@ -56,7 +55,7 @@ class MeasurementConfig:
 
     @property
     def scaling(self) -> int | None:
-        """Power of the zoom by which the value grows; None = not known.
+        """Exponent of a zoom factor; None = unknown.
 
         Example:
             >>> MeasurementConfig("gland volume", "ml").scaling, MeasurementConfig("gland volume").scaling
@@ -69,19 +68,19 @@ class MeasurementConfig:
 
 @dataclass
 class LabelRule:
-    """The class as a threshold on a measured column, so that it can follow a volume that is zoomed."""
+    """Class as a threshold on a measured column, so that the class of a zoomed volume is known."""
 
     column: str | None = None
-    """Column of the manifest; none = the class depends on no size: zooms keep it."""
+    """Manifest column. None: the class does not depend on size, and zooms keep it."""
     below: float | Literal["median", "boundary"] | None = None
-    """Class 1 is what lies below: a number, the median of the training subjects, or the boundary between the classes of
-    the training subjects (the limit that contradicts fewest of them). Other subjects are class 0."""
+    """Subjects below the threshold are class 1, others class 0. A number; or ``median`` of the training subjects; or
+    ``boundary``: the threshold that contradicts the fewest training labels."""
     above: float | Literal["median", "boundary"] | None = None
-    """Class 1 is what lies above, in place of ``below``."""
+    """Subjects above the threshold are class 1, in place of ``below``."""
 
     @property
     def limit(self) -> float | Literal["median", "boundary"] | None:
-        """The limit as it is set, on whichever side."""
+        """The threshold, whichever side is class 1."""
         return self.above if self.below is None else self.below
 
     def __post_init__(self) -> None:

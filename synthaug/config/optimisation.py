@@ -1,4 +1,4 @@
-"""Settings of any training."""
+"""Settings of an optimisation loop."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,38 +8,38 @@ from synthaug.config.checks import require, require_ranges
 
 @dataclass
 class TrainingConfig:
-    """An optimisation loop."""
+    """Optimiser, schedule, averaging, precision and checkpoints of a training."""
 
     steps: int = 500
     """Optimiser steps."""
     batch_size: int = 8
-    """Volumes a step, over all processes."""
+    """Volumes per step, over all processes."""
     accumulate: int = 1
-    """Parts in which each process computes its share of the batch, to bound memory; the step is the same."""
+    """Gradient accumulation: parts of the batch computed one after another, to bound memory."""
     learning_rate: float = 1e-4
     """Peak learning rate of AdamW."""
     schedule: Literal["polynomial", "one_cycle", "cosine"] = "polynomial"
-    """Learning-rate schedule: polynomial decay with power 2 (published); one cycle of cosines (Smith & Topin 2019);
-    or constant for half of the steps, then a cosine to 0."""
+    """Learning-rate schedule. ``polynomial``: decay with power 2 (published). ``one_cycle``: Smith & Topin 2019.
+    ``cosine``: constant for half of the steps, then a cosine to 0."""
     warmup: int = 0
-    """Steps of linear rise before the decay; of the cycle's rise, 0 = 30 % of the steps."""
+    """Steps of linear warm-up. With ``one_cycle``: steps of the rise; 0 = 30 % of all."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay rates of AdamW's running moments."""
+    """Decay rates of AdamW's moment estimates."""
     weight_decay: float = 0.01
     """Decoupled weight decay of AdamW."""
     clip_norm: float = 1.0
-    """Gradients are scaled down to this norm."""
+    """Largest norm of the gradients; larger ones are scaled down."""
     ema: float = 0.0
-    """Decay of the averaged weights that are kept; 0 = keep the last weights (published)."""
+    """Decay of the exponential moving average of the weights. 0: none, the last weights are kept (published)."""
     ema_warmup: bool = False
-    """Begin with a short average: the decay of step n is at most 1 - 1 / (1 + n / 10)."""
+    """Start the average with a smaller decay: at step n at most 1 - 1 / (1 + n / 10)."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
-    """Arithmetic of the networks. auto: half precision on a GPU; on a CPU bfloat16 for generators where a timed
-    convolution says that it pays, else float32."""
+    """Precision of the networks. ``auto``: half precision on a GPU; on a CPU bfloat16 for generators where a timed
+    convolution is faster in it, else float32."""
     checkpoint_minutes: float = 2.0
-    """A killed training loses at most this much."""
+    """Minutes between checkpoints: a killed training loses at most this much."""
     seed: int = 0
-    """Names every random draw of the loop."""
+    """Seed of every random draw of the loop."""
 
     def __post_init__(self) -> None:
         require_ranges(

@@ -9,17 +9,17 @@ from synthaug.config.data import ReportStyle
 
 @dataclass
 class SamplingConfig:
-    """How volumes are drawn."""
+    """Sampling of volumes from the generator."""
 
     steps: int = 20
     """Denoising steps."""
     scheduler: Literal["ddpm", "ddim", "dpm_solver", "dpm_solver_sde", "unipc", "flow_euler"] = "dpm_solver_sde"
-    """A diffusers scheduler (published: ddpm with 1,000 steps); flow_euler samples rectified flows only, ddpm and
-    ddim the others only. NV-Generate's flow takes flow_euler (published: 30 steps)."""
+    """Scheduler of diffusers (published: ddpm with 1,000 steps). ``flow_euler`` is for rectified flows only, ``ddpm``
+    and ``ddim`` are for the other models only. NV-Generate takes ``flow_euler`` (published: 30 steps)."""
     guidance: float = 1.0
-    """Classifier-free guidance; 1 = none (published). Needs ``generator.report_dropout`` > 0."""
+    """Scale of classifier-free guidance. 1: none (published). Needs ``generator.report_dropout`` > 0."""
     micro_batch: int = 8
-    """The U-Net always runs at this batch size, padded, so that a volume's bytes do not depend on its neighbours."""
+    """Batch size of the U-Net. Smaller batches are padded, so that a volume does not depend on its neighbours."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "pool.sampling", steps="[1, 1000]", guidance="[0, 100]", micro_batch="[1, 4096]")
@@ -37,45 +37,43 @@ class PoolConfig:
     """The synthetic volumes of a study."""
 
     path: str | None = None
-    """Folder of a pool that was built before, with this preprocessing and from training patients only; the rest of
-    this section, but for ``filter`` and ``keep``, then says nothing. None = built here."""
+    """Folder of a finished pool, made with this preprocessing and from training patients only. Of this section only
+    ``filter`` and ``keep`` then apply. None: built by the study."""
     generator: str | None = None
-    """A ready generator that fills the pool as it is: a folder, builtin/ccella-tiny or a hub id. The sections
-    ``autoencoder`` and ``generator`` then say nothing. None = trained here."""
+    """Pretrained generator, used as it is: a folder, builtin/ccella-tiny or a hub id. The sections ``autoencoder`` and
+    ``generator`` then do not apply. None: trained by the study."""
     per_class: int = 40
-    """Volumes of each class."""
+    """Volumes per class."""
     seed: int = 0
-    """Names the prompts and the noise."""
+    """Seed of prompts and noise."""
     prompts: PromptPolicy = "training"
-    """Where reports come from: training: the training subjects' of the class; writer: the report writer, from
-    structured findings; override: as training, and the requested class takes the place of the one read from the
-    report."""
+    """Source of the prompts. ``training``: reports of training subjects of the class. ``writer``: written from findings.
+    ``override``: as training, with the requested class in place of the one predicted from the report."""
     reports: str | None = None
-    """CSV of reports in place of the training subjects': columns report and label, and, if wanted, spacing (of voxels,
-    the generator's own) and patient_id. ``synthaug pool build`` draws one volume a row; ``per_class`` says nothing."""
+    """CSV of prompts in place of the training reports: columns report and label, optionally spacing and patient_id.
+    ``synthaug pool build`` draws one volume per row, and ``per_class`` does not apply."""
     unusable: UnusableRows = "refuse"
-    """What is done about rows of ``reports`` that cannot be used: the file is refused, or they are left out; both name
-    the rows."""
+    """Unusable rows of ``reports``: refuse the file, or leave them out. Either way they are named."""
     marksheet: str | None = None
-    """CSV with PI-CAI's columns, whose findings the writer words; patients to validate and test by are left out.
-    None = findings are drawn."""
+    """CSV with PI-CAI's columns, from whose findings reports are written. Validation and test patients are left out.
+    None: findings are drawn at random."""
     style: ReportStyle = "template"
-    """How the writer words its reports."""
+    """Style of written reports."""
     labels: LabelPolicy = "requested"
-    """Class that a volume counts as: requested; predicted by the generator from the report; agreed: both are the same,
-    other volumes are turned down and made anew from another report."""
+    """Class label of a volume: the requested class; the class that the generator predicts from the report; or, with
+    ``agreed``, both: where they differ, the volume is rejected and another report is drawn."""
     attempts: int = 4
-    """Volumes made at most for one that is agreed."""
+    """With ``labels: agreed``: attempts per volume."""
     threads: int | None = None
-    """Threads to compute with, on which the bytes of volumes depend; None = those of the pool, or of the machine."""
+    """Threads; the bytes of volumes depend on their number. None: those of the pool so far, or of the machine."""
     filter: PoolFilter = "none"
-    """Which volumes classifiers train on: all; or of each class the share ``keep`` that ranks first by agreement (a
-    classifier of the real training patients sees the class), by realism (told least from real training volumes by
-    texture statistics), or by distance (farthest from the nearest training volume). The pool itself stays whole."""
+    """Volumes that classifiers train on: all, or the share ``keep`` of each class that ranks first. ``agreement``: by
+    the class probability of a classifier of the real training patients. ``realism``: by likeness of texture statistics
+    to training volumes. ``distance``: by distance to the nearest training volume. The pool itself stays whole."""
     keep: float = 0.5
     """Share of each class that ``filter`` keeps, in (0, 1]."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    """How they are drawn."""
+    """Sampling of the volumes."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "pool", per_class="[1, 1e9]", attempts="[1, 1000]", threads="[1, 4096]", keep="(0, 1]")

@@ -1,4 +1,4 @@
-"""Settings of the one preprocessing."""
+"""Settings of the preprocessing."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -8,23 +8,23 @@ from synthaug.config.checks import require, require_ranges
 
 @dataclass
 class PreprocessConfig:
-    """The one preprocessing, for real and synthetic images alike."""
+    """Preprocessing of real and synthetic images: orientation, resampling, cropping, intensities."""
 
     spacing_mm: tuple[float, float, float] = (2.5, 2.5, 4.0)
     """Voxel size after resampling, RAS axes."""
     shape: tuple[int, int, int] = (32, 32, 16)
-    """Voxels after cropping and padding around ``centre``."""
+    """Voxels along each axis after cropping and padding around ``centre``."""
     percentiles: tuple[float, float] = (0.5, 99.5)
-    """These intensity percentiles, of voxels inside the field of view, become 0 and 1; what lies outside is clipped.
-    Published: [0, 99.5], which one dark voxel can move."""
+    """Intensity percentiles that are mapped to 0 and 1; values beyond are clipped. They are taken inside the field of
+    view. Published: [0, 99.5], which a single dark voxel can shift."""
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Images with a physical scale, by name: {"adc": [0, 3000]} becomes [0, 1] in place of percentiles."""
+    """Intensity ranges of quantitative images, in place of percentiles: {"adc": [0, 3000]} is mapped to [0, 1]."""
     centre: Literal["volume", "prostate"] = "volume"
-    """What the crop is centred on: the middle of the first image, or the prostate that the taps network sees there
-    (T2, needs ``synthaug[taps]``)."""
+    """Centre of the crop: the middle of the first image, or the prostate as segmented by taps (T2, needs
+    ``synthaug[taps]``)."""
 
     def recorded(self) -> dict[str, Any]:
-        """As checkpoints and pools keep it: a crop around the middle stands for itself, as before there was a choice.
+        """Settings as checkpoints and pools record them; ``centre`` is left out where it has its default.
 
         Example:
             >>> sorted(PreprocessConfig().recorded())
@@ -41,7 +41,7 @@ class PreprocessConfig:
             0 <= self.percentiles[0] < self.percentiles[1] <= 100,
             f"preprocess.percentiles={self.percentiles} must rise within [0, 100].",
         )
-        # Hashes tell 0 from 0.0.
+        # 0 and 0.0 would hash differently.
         self.percentiles = (float(self.percentiles[0]), float(self.percentiles[1]))
         for name, (low, high) in self.ranges.items():
             require(

@@ -1,4 +1,4 @@
-"""Settings of train, validation and test patients."""
+"""Settings of the split into training, validation and test patients."""
 
 from dataclasses import dataclass
 
@@ -7,29 +7,29 @@ from synthaug.config.checks import require
 
 @dataclass
 class SplitConfig:
-    """Train, validation and test patients."""
+    """Training, validation and test patients."""
 
     test: float = 0.3
-    """Share of patients kept for the test."""
+    """Share of test patients."""
     val: float = 0.15
-    """Share of patients that choose the epoch."""
+    """Share of validation patients, by whom the step of a training is chosen."""
     train: float = 1.0
-    """Training patients that are used: a share in (0, 1], or, above 1, a number; smaller sets lie inside larger ones
-    of the same seed, and the generator is trained on these patients too."""
+    """Training patients to use: a share in (0, 1], or a number above 1. Smaller sets are nested in larger ones of the
+    same seed. The generator is trained on the same patients."""
     seed: int = 0
-    """Another seed, another split."""
+    """Seed of the split."""
     folds: int = 0
-    """Above 0: cross-validation by patient with so many folds, in place of ``test``; the axis {"split.fold": [0, 1,
-    2]} of three folds tests every patient once."""
+    """Folds of a cross-validation by patient, in place of ``test``; 0: none. With three folds the axis {"split.fold":
+    [0, 1, 2]} tests every patient once."""
     fold: int = 0
-    """The fold that is tested, from 0."""
+    """Index of the test fold, from 0."""
     file: str | None = None
-    """A saved split to use instead of drawing one."""
+    """Saved split, in place of a random one."""
     site: str | None = None
-    """Column of the manifest that names the hospital, for leave-one-site-out: the axis {"split.held_out": [A, B, C]}
-    tests every site once, by classifiers of the others."""
+    """Manifest column of the site, for leave-one-site-out. The axis {"split.held_out": [A, B, C]} tests each site once,
+    by classifiers trained on the others."""
     held_out: str | None = None
-    """The site that is tested, in place of ``test``."""
+    """Test site, in place of ``test``."""
 
     def __post_init__(self) -> None:
         tested, name = (1 / self.folds, f"1/split.folds={self.folds}") if self.folds else (self.test, "split.test")

@@ -1,4 +1,4 @@
-"""Settings of classifiers, statistics, what is compared and where it runs."""
+"""Settings of classifiers, statistics, arms, report, tracking and execution."""
 
 import math
 from dataclasses import dataclass, field
@@ -10,54 +10,53 @@ from synthaug.config.optimisation import TrainingConfig
 
 Move = Literal["flip", "rotate", "translate", "zoom"]
 MOVES: tuple[Move, ...] = ("flip", "rotate", "translate", "zoom")
-"""Classical augmentation, as published."""
+"""Published classical augmentation."""
 
 
 @dataclass
 class ClassifierConfig:
-    """The downstream classifier. Equal optimiser steps in every regime, so that more data is not more training."""
+    """Downstream classifier. Every regime makes the same number of optimiser steps."""
 
     network: Literal["resnet10", "resnet18", "resnet50", "densenet121", "efficientnet-b0", "seresnet50"] = "resnet10"
-    """A MONAI network."""
+    """MONAI network."""
     channels: tuple[int, int, int, int] = (8, 16, 32, 64)
-    """Channels of a ResNet's four levels."""
+    """Channels of the four levels of a ResNet."""
     pooling: int = 1
-    """Voxels a side that are averaged before the network. 2 leaves an eighth of the voxels: training is faster, and the
-    fine texture in which synthetic volumes differ most from real ones counts for less."""
+    """Average-pooling factor before the network, per axis. 2 leaves an eighth of the voxels: training is faster, and
+    fine texture, in which synthetic and real volumes differ most, counts less."""
     loss: Literal["cross_entropy", "focal", "logit_adjusted"] = "focal"
-    """Focal has gamma 2 (published). logit_adjusted: cross-entropy of logits plus the log of each class's share of the
-    training set (Menon et al. 2021), where ``balance`` is none."""
+    """Loss. ``focal``: gamma 2 (published). ``logit_adjusted``: cross-entropy of logits plus log class prior (Menon et
+    al. 2021); needs ``balance: none``."""
     balance: Literal["oversampled", "weighted", "none"] = "oversampled"
-    """What is done about rare classes: every batch holds as many of each class, rarer ones repeated; or batches come
-    as the training set is and the loss is weighted; or nothing."""
+    """Class-imbalance strategy. ``oversampled``: every batch holds equally many of each class; rare ones are drawn
+    again. ``weighted``: class weights in the loss. ``none``: no correction."""
     class_weights: list[float] | None = None
-    """Loss weight of each class where ``balance`` is weighted; none = scikit-learn's "balanced", 1 / frequency."""
+    """Class weights with ``balance: weighted``. None: inverse frequency, as scikit-learn's "balanced"."""
     augment: bool | Literal["labelled"] | list[Move] = True
-    """Classical augmentation: true = as published, flip left-right, rotate, translate, zoom; false = none; or a list of
-    those to use, where zoom changes sizes but not the class. labelled: the moves of ``geometry``, after which the class
-    follows from data.label_rule; subjects for which it is not known are not zoomed."""
+    """Classical augmentation. True: left-right flip, rotation, translation, zoom (published). False: none. A list: only
+    those moves; the class stays. ``labelled``: the moves of ``geometry``, with the class from ``data.label_rule``."""
     geometry: GeometryConfig = field(default_factory=GeometryConfig)
-    """Moves where ``augment`` is labelled."""
+    """Moves of ``augment: labelled``."""
     test_flips: bool = False
-    """Average the logits of a volume and of its left-right mirror image when predicting."""
+    """Test-time augmentation: average the logits of a volume and its left-right mirror image."""
     evaluate_every: int = 20
-    """Steps between validations; the step with the lowest validation loss, at its best temperature, is kept."""
+    """Steps between validations. The step with the lowest validation loss after temperature scaling is kept."""
     patience: int = 0
-    """Validations without a lower loss after which the training stops early; 0 = all steps (equal in every regime)."""
+    """Early stopping: validations without a lower loss before the training stops. 0: no early stopping."""
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(steps=120, batch_size=8, learning_rate=1e-3, warmup=10)
     )
-    """Its optimisation. ``batch_size`` is rounded to the nearest multiple of the number of classes, in every arm."""
+    """Optimisation. ``batch_size`` is rounded to the nearest multiple of the number of classes."""
 
     @property
     def moves(self) -> list[Move]:
-        """The classical augmentation that is used; none = []."""
+        """Moves of the classical augmentation; [] = none."""
         if isinstance(self.augment, list):
             return self.augment
         return list(MOVES) if self.augment is True else []
 
     def batch_size(self, classes: int) -> int:
-        """Volumes a step: ``training.batch_size``, or the nearest number that the classes and its parts divide.
+        """Volumes per step: ``training.batch_size``, rounded to a multiple of the classes and of ``accumulate``.
 
         Example:
             >>> [ClassifierConfig().batch_size(classes) for classes in (2, 3, 5, 10)]
@@ -96,21 +95,21 @@ class MetricsConfig:
     """Statistics and image metrics."""
 
     extractor_seed: int = 0
-    """Weights of the seeded extractor."""
+    """Seed of the weights of the random extractor."""
     bootstrap: int = 1000
-    """Resamples behind an interval."""
+    """Bootstrap resamples per interval."""
     permutations: int | None = None
-    """Random swaps of two classifiers' predictions behind a p-value; none = 1999, or more where there are so many
-    comparisons that none could come out clear after Holm's correction."""
+    """Permutations per p-value (swaps of two classifiers' predictions). None: 1999, or as many as Holm's correction
+    needs."""
     confidence: float = 0.95
     """Coverage of the intervals."""
     subgroups: list[str] = field(default_factory=list)
-    """Manifest columns (sex, site, ...) for whose values every metric is told by itself too."""
+    """Manifest columns (sex, site, ...): test metrics by subgroup, one per value."""
     copies: bool = True
-    """Tell the share of synthetic volumes that are copies of training patients (nine held-out patients needed)."""
+    """Measure the share of synthetic volumes that are copies of training patients. Needs nine held-out patients."""
     realism: Literal["statistics", "network", "off"] = "statistics"
-    """What tells synthetic volumes from held-out real ones, from 40 a side on: texture statistics (seconds), a network
-    too (a minute or two), or nothing."""
+    """Real against synthetic volumes, from 40 of each on. ``statistics``: texture statistics. ``network``: a
+    3D network too. ``off``: none."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "metrics", bootstrap="[1, 1e6]", permutations="[1, 1e7]", confidence="(0, 1)")
@@ -125,33 +124,33 @@ Regime = Literal["real", "synthetic", "mixed", "finetuned"]
 
 @dataclass
 class StudyConfig:
-    """What is compared."""
+    """Arms, repeats and axes of the comparison."""
 
     name: str = "quickstart"
     """Name of the MLflow experiment."""
     demonstration: bool = False
-    """End with what a study of generated phantoms has shown and what not, and with the commands for own data."""
+    """End with what a study of phantoms shows and does not show, and with the commands for own data."""
     regimes: list[Regime] = field(default_factory=lambda: ["real", "synthetic", "mixed"])
-    """Which ways to train are compared: on real data, on synthetic data, on both at once, or on both one after the
-    other (finetuned: pre-trained on the pool, then fine-tuned on the real training set)."""
+    """Training regimes to compare: real data; synthetic data; both mixed; or ``finetuned``, pre-trained on the pool and
+    fine-tuned on the real training set."""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    """Classifier seeds; each regime runs once a seed. Repeats over splits or folds train from other first weights and
-    batches each, the same for all arms of a repeat."""
+    """Seeds of the classifiers; each arm is trained once per seed. Splits and folds get their own initial weights and
+    batches, the same for all arms of a repeat."""
     synthetic_fraction: list[float] = field(default_factory=lambda: [0.5])
-    """Synthetic share of the mixed regime's training set, in (0, 1); several = as many mixed regimes."""
+    """Synthetic share of the mixed training set, in (0, 1). One arm per value."""
     pretrain_share: list[float] = field(default_factory=lambda: [0.5])
-    """Share of the optimiser steps, in (0, 1), that the regime finetuned makes on synthetic data before those on real
-    data; several = as many such regimes. All steps together are those of every regime, on one schedule."""
+    """Share of the optimiser steps that ``finetuned`` spends on synthetic data first, in (0, 1). One arm per value. The
+    total number of steps and the schedule are those of every regime."""
     pretrained_on: dict[str, str] = field(default_factory=dict)
-    """Pools by name, each of which the regime finetuned is pre-trained on, beside no pre-training: {synthetic: POOL,
-    real: ADOPTED}. With the axis split.train this is the fine-tuning curve of CCELLA++ (arXiv 2507.06384)."""
+    """Pools for the pre-training of ``finetuned``, by name: {synthetic: POOL, real: ADOPTED}. With the axis split.train
+    this is the fine-tuning curve of CCELLA++ (arXiv 2507.06384)."""
     axes: dict[str, list[Any]] = field(default_factory=dict)
-    """Other settings to compare, in every combination: {"classifier.augment": [true, false], "split.train": [1, 0.5,
-    16], "split.seed": [0, 1]}. Splits and folds are repeats, over which the statistics go as over seeds."""
+    """Full factorial of other settings: {"classifier.augment": [true, false], "split.train": [1, 0.5, 16],
+    "split.seed": [0, 1]}. Splits and folds count as repeats, as seeds do."""
 
     @property
     def all_axes(self) -> dict[str, list[Any]]:
-        """The axes, with the pools that are pre-trained on."""
+        """The axes, including the pools of ``pretrained_on``."""
         return {**self.axes, "pool.path": [*self.pretrained_on.values()]} if self.pretrained_on else self.axes
 
     @property
@@ -218,10 +217,10 @@ FindingCode = Literal[
 
 @dataclass
 class ReportConfig:
-    """The report of a study."""
+    """Report of a study."""
 
     mute: list[FindingCode] = field(default_factory=list)
-    """Codes of findings that are known and need not stand above the verdict any more; the report says how many."""
+    """Codes of known findings to hide; the report states how many are hidden."""
 
     def __post_init__(self) -> None:
         require(len(set(self.mute)) == len(self.mute), f"report.mute={self.mute} holds a code twice.")
@@ -229,23 +228,23 @@ class ReportConfig:
 
 @dataclass
 class TrackingConfig:
-    """What MLflow is told."""
+    """What is logged to MLflow."""
 
     privacy: Literal["pseudonymous", "full"] = "pseudonymous"
-    """pseudonymous: of patients who are not public it gets no ids and no images; full: it gets all."""
+    """``pseudonymous``: no ids and no images of patients outside public data sets. ``full``: everything."""
 
 
 @dataclass
 class ExecutionConfig:
-    """Where the cells of a study run; no result depends on it."""
+    """Where the cells of a study run. Results do not depend on it."""
 
     executor: Literal["local", "ray"] = "local"
-    """local: one after another in this process; ray: as tasks on the cluster of RAY_ADDRESS, or on a local one, each
-    with the threads that this process has (OMP_NUM_THREADS)."""
+    """``local``: one after another in this process. ``ray``: tasks on the cluster of RAY_ADDRESS, or on a local one,
+    each with the threads of this process (OMP_NUM_THREADS)."""
     workers: int = 2
-    """Cells at a time on Ray."""
+    """Cells in parallel on Ray."""
     gpus_per_cell: float | None = None
-    """Share of a GPU for each cell on Ray; none = a quarter. Nothing where the cluster has no GPU."""
+    """GPUs per cell on Ray. None: 0.25, or 0 on a cluster without GPUs."""
 
     def __post_init__(self) -> None:
         require_ranges(self, "", workers="[1, 1e5]", gpus_per_cell="[0, 1024]")
