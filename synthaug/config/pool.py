@@ -47,7 +47,7 @@ class PoolConfig:
     seed: int = 0
     """Seed of prompts and noise."""
     prompts: PromptPolicy = "training"
-    """Source of the prompts. ``training``: reports of training subjects of the class. ``writer``: written from findings.
+    """Source of the prompts. ``training``: reports of training subjects of a class. ``writer``: written from findings.
     ``override``: as training, with the requested class in place of the one predicted from the report."""
     reports: str | None = None
     """CSV of prompts in place of the training reports: columns report and label, optionally spacing and patient_id.
