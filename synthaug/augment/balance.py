@@ -1,6 +1,6 @@
-"""How many synthetic subjects each class gets, and which class a replacement takes: pure functions of class counts.
+"""Synthetic subjects per class, and the class of a replacement: pure functions of class counts.
 
-``sampling_strategy`` means what imbalanced-learn means by it for over-sampling (Lemaître et al. 2017, JMLR 18(17)).
+``sampling_strategy`` is that of imbalanced-learn for over-sampling (Lemaître et al. 2017, JMLR 18(17)).
 """
 
 import itertools
@@ -16,7 +16,7 @@ from synthaug.ground.rationals import exact, is_number
 Strategy = str | float | Mapping[int, int] | Callable[[np.ndarray], Mapping[int, int]]
 """A name, the ratio minority / majority of two classes, each class's total, or a function labels -> totals."""
 Schedule = float | Callable[[int], float] | Sequence[tuple[int, float]]
-"""A number, a function epoch -> number, or points (epoch, number) with straight lines between them."""
+"""A number, a function epoch -> number, or points (epoch, number) with linear interpolation."""
 MODES = ("add", "replace", "synthetic")
 
 
@@ -27,21 +27,19 @@ def synthetic_counts(
     synthetic_fraction: float | None = None,
     mode: str = "add",
 ) -> dict[int, int]:
-    """Synthetic subjects of each class in one epoch.
+    """Number of synthetic subjects of each class in one epoch.
 
     Args:
         real: Real subjects of each class.
-        sampling_strategy: As in imbalanced-learn. "auto" and "not majority" fill every class up to the largest, as
-            "all" does; "minority" fills only the smallest class, "not minority" all but the smallest (of equally
-            small classes the first counts as the smallest). A number in (0, 1], for two classes, is the ratio minority
-            / majority after filling. A dictionary gives each class's total after filling, classes not named stay as
-            they are; a function makes that dictionary of the array of all labels.
-        synthetic_fraction: Share in [0, 1]; None = as the strategy says. In mode "add" the share of the largest class
-            that is synthetic, the other classes being filled to the same total (at 1 there is no room for real
-            subjects: as many synthetic ones as the largest class has real ones). In mode "replace" the share of
-            every class.
-        mode: "add" keeps all real subjects and adds; "replace" puts synthetic subjects in the place of real ones, so
-            that each class's total stays; "synthetic" makes the strategy's totals of synthetic subjects alone.
+        sampling_strategy: As in imbalanced-learn. "auto", "not majority" and "all" fill every class to the largest.
+            "minority" fills the smallest class only, "not minority" all but the smallest; of equally small classes the
+            first counts. A number in (0, 1]: the ratio minority / majority after filling, for two classes. A
+            dictionary: the total of each class after filling; other classes stay. A function: labels -> dictionary.
+        synthetic_fraction: Synthetic share in [0, 1]; None = from the strategy. In mode "add": the share of the largest
+            class, and the others are filled to the same total. At 1 no real subjects remain. In mode "replace": the
+            share of every class.
+        mode: "add": all real subjects stay. "replace": synthetic subjects take the place of real ones, and the total of
+            each class stays. "synthetic": the totals of the strategy, of synthetic subjects alone.
 
     Returns:
         {class: synthetic subjects}; with "auto" and mode "add" real + synthetic is equal for every class.
@@ -83,7 +81,7 @@ def synthetic_counts(
 def kept_counts(
     real: Mapping[int, int], synthetic: Mapping[int, int], *, synthetic_fraction: float | None, mode: str
 ) -> dict[int, int]:
-    """Real subjects of each class in an epoch beside the ``synthetic`` ones of :func:`synthetic_counts`.
+    """Number of real subjects of each class in an epoch, given the counts of :func:`synthetic_counts`.
 
     Example:
         >>> kept_counts({0: 30, 1: 10}, {0: 15, 1: 5}, synthetic_fraction=0.5, mode="replace")
@@ -95,15 +93,15 @@ def kept_counts(
 
 
 def fraction_at(schedule: Schedule | None, epoch: int) -> float | None:
-    """The synthetic fraction of one epoch: curriculum learning from synthetic to real, or the other way round.
+    """Synthetic fraction of an epoch, for curricula from synthetic to real or the reverse.
 
     Args:
-        schedule: A number for all epochs; a function of the epoch; or points (epoch, fraction) in rising order of the
-            epoch, with straight lines between them and the end points' values outside. None = None.
+        schedule: A number; a function of the epoch; or points (epoch, fraction) in ascending order, with linear
+            interpolation and constant extrapolation. None = None.
         epoch: From 0.
 
     Raises:
-        InputError: The points are not pairs in rising order.
+        InputError: The points are no pairs in ascending order.
 
     Example:
         >>> [fraction_at([(0, 1.0), (4, 0.0)], epoch) for epoch in (0, 1, 4, 9)]
@@ -129,7 +127,7 @@ def fraction_at(schedule: Schedule | None, epoch: int) -> float | None:
 def target_weights(
     target: str | Mapping[int, float], class_counts: Mapping[int, int] | None, p: float
 ) -> dict[int, float] | None:
-    """Weights of the classes that a replacement takes; None = the subject's own class.
+    """Class weights of a replacement; None = the class of the subject.
 
     Args:
         target: "same", "balance" (so that, replacing with probability ``p``, the expected share of every class is

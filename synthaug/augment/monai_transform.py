@@ -1,4 +1,4 @@
-"""What ``SyntheticAugment`` is in torchio, as MONAI transforms: of dictionaries, and of arrays."""
+"""``SyntheticAugment`` as MONAI transforms, for dictionaries and for arrays."""
 
 import copy
 import threading
@@ -23,34 +23,34 @@ from synthaug.ground.forks import in_forked_children
 from synthaug.ground.seeding import derive_seed
 
 _DRAWING = threading.Lock()
-"""Held from a draw to its use: workers may be threads that share one transform, as in MONAI's ThreadDataLoader."""
+"""Held from a draw to its use: the threads of MONAI's ThreadDataLoader share one transform."""
 in_forked_children(_DRAWING._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 class SyntheticAugmentd(RandomizableTransform, MapTransform):
-    """Replace a subject, with probability ``prob``, by a synthetic one.
+    """Replace a subject by a synthetic one with probability ``prob``.
 
     The images become ``MetaTensor`` (C, X, Y, Z) with the affine (RAS) of the source; ``label_key``, ``report``,
-    ``subject_id``, ``patient_id``, ``synthetic`` and ``provenance`` follow. A subject that stays real gets the same
-    keys where it lacks them, so that both collate. What is under other keys stays as it is.
+    ``subject_id``, ``patient_id``, ``synthetic`` and ``provenance`` are replaced with them. A real subject gets the
+    keys that it lacks, so that both kinds collate. Other keys keep their values.
 
-    ``Compose.inverse`` takes real and synthetic images back onto the grid that they had before the transforms.
+    ``Compose.inverse`` maps real and synthetic images back onto the grid before the transforms.
 
-    In the workers of any loader each draws for itself, anew in every epoch; MONAI's own loader seeds its workers.
+    Workers of any loader draw independently, and differently in each epoch.
 
     Args:
         keys: Images to replace.
         source: A SyntheticPool, its folder, or a LiveSource.
-        prob: Probability.
+        prob: Probability of replacement.
         target: See :class:`synthaug.augment.transform.SyntheticAugment`.
         class_counts: Subjects of each class in the training set, for "balance".
-        images: The source's names of these images; None = they are called as ``keys``.
-        label_key: Where the class is.
+        images: Names of these images in the source; None = the same as ``keys``.
+        label_key: Key of the class.
         allow_missing_keys: Do not raise where an image is missing.
 
     Raises:
-        InputError: The target cannot be read or reached, or the source lacks a class or an image; when called, also
-            that the images to replace are on another grid or intensity scale.
+        InputError: The target is malformed or needs a larger ``prob``, or the source lacks a class or an image. When
+            called: the images to replace lie on another grid or intensity scale.
 
     Example:
         >>> SyntheticAugmentd("image", "no/such/pool", images=["t2w"])
@@ -84,19 +84,19 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
         require_classes(opened.classes, self.weights)
         self._target, self._index = 0, 0
         self._seeded_for: int | None = None
-        """Seed of the loader's worker that this copy of the random state belongs to."""
+        """Seed of the worker for which the random state was set."""
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Self:
-        """As in every MONAI transform; called in a worker, it decides what that worker draws."""
+        """As in every MONAI transform; in a worker it sets the draws of that worker."""
         super().set_random_state(seed, state)
         self._seeded_for = _worker_seed()
         return self
 
     def randomize(self, data: Any) -> None:
-        """Draw whether, and of which class and index, to replace a subject whose class is ``data``."""
+        """Draw for a subject of class ``data`` whether it is replaced, and by which class and index."""
         worker = _worker_seed()
         if worker not in (None, self._seeded_for):
-            # Workers are copies of one process; only MONAI's own loader tells their transforms apart.
+            # Workers are copies of one process, and only MONAI's own loader seeds their transforms.
             self.set_random_state(derive_seed("worker", worker, int(self.R.randint(2**31))) % 2**32)
         super().randomize(None)
         if not self._do_transform:
@@ -109,11 +109,11 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
             weights = np.array([self.weights[label] for label in labels])
             self._target = int(self.R.choice(labels, p=weights / weights.sum()))
         require_classes(source.classes, {self._target: 1.0})
-        # An index below the count means the same volume after the pool has grown.
+        # Below the count, an index keeps its volume when the pool grows.
         self._index = int(self.R.randint(source.counts[self._target]))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """A new dictionary; the one passed in and its images stay as they are."""
+        """Returns a new dictionary; the input and its images are not modified."""
         result = dict(data)
         if self.label_key not in result:
             raise InputError(f"The subject has no {self.label_key!r}; pass label_key= with the key of its class.")
@@ -138,18 +138,18 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
 
 
 class SyntheticAugmentArray(RandomizableTransform):
-    """Replace an image, with probability ``prob``, by a synthetic one of the same class: the array twin.
+    """Replace an image by a synthetic one of the same class with probability ``prob``: the array transform.
 
-    An array carries no class, so that it is given beside the image and stays as it is; where classes shall change,
-    use :class:`SyntheticAugmentd`, which draws the same volumes from the same random state.
+    The class is passed beside the image and does not change. To change classes, use :class:`SyntheticAugmentd`, which
+    draws the same volumes from the same random state.
 
     Args:
         source: A SyntheticPool, its folder, or a LiveSource.
-        images: The source's name of the image; of several, which are the channels of one array, in their order.
-        prob: Probability.
+        images: Name of the image in the source, or the names of the channels in order.
+        prob: Probability of replacement.
 
     Raises:
-        InputError: The source lacks an image; when called, also the class, or channels or grids differ.
+        InputError: The source lacks an image. When called: it lacks the class, or channels or grids differ.
     """
 
     def __init__(self, source: Source | str, images: str | Sequence[str] = "t2w", prob: float = 0.5) -> None:
@@ -163,7 +163,7 @@ class SyntheticAugmentArray(RandomizableTransform):
         return self
 
     def randomize(self, data: Any = None) -> None:
-        """Draw whether, and which volume of class ``data``."""
+        """Draw whether the image is replaced, and by which volume of class ``data``."""
         self._twin.randomize(data)
 
     def __call__(self, img: torch.Tensor, label: Any) -> torch.Tensor:
@@ -177,7 +177,7 @@ class SyntheticAugmentArray(RandomizableTransform):
 
 
 def _worker_seed() -> int | None:
-    """Another one for each worker of a loader and each epoch; None = not in a worker."""
+    """Seed of this worker in this epoch; None outside workers."""
     info = get_worker_info()
     return None if info is None else info.seed
 
@@ -190,7 +190,7 @@ def _look(image: torch.Tensor) -> Look:
 def _tensor_of(image: Any, replaced: torch.Tensor) -> torch.Tensor:
     """A copy of a torchio image's voxels, with its affine and file where MONAI tracks them.
 
-    It lies on the grid of the image that it replaces, so what led there leads back: ``Compose.inverse`` undoes it.
+    It lies on the grid of the image that it replaces, so that ``Compose.inverse`` can apply that image's operations.
     """
     meta = {"filename_or_obj": str(image.path or ""), "space": SpaceKeys.RAS}
     tensor = MetaTensor(image.data.clone(), affine=torch.as_tensor(image.affine), meta=meta)
@@ -200,7 +200,7 @@ def _tensor_of(image: Any, replaced: torch.Tensor) -> torch.Tensor:
 
 
 def _like(label: Any, target: int) -> Any:
-    """``target`` as what ``label`` is, so that real and synthetic labels collate."""
+    """``target`` in the type of ``label``, so that real and synthetic labels collate."""
     if isinstance(label, torch.Tensor):
         return torch.full_like(label, target)
     if isinstance(label, np.ndarray):

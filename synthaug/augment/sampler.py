@@ -1,4 +1,4 @@
-"""Batches of real and synthetic subjects, exactly balanced, the same for any number of workers and ranks."""
+"""Class-balanced batches of real and synthetic subjects, independent of the number of workers and ranks."""
 
 import contextlib
 import math
@@ -20,33 +20,31 @@ from synthaug.ground.seeding import torch_generator
 
 
 class SyntheticSampler(Sampler[list[Draw]]):
-    """A batch sampler: every batch holds the same number of each class, the last one too.
+    """Batch sampler with the same number of each class in every batch, including the last.
 
-    Each class's set is its real subjects and as many synthetic ones as the strategy says. An epoch passes the
-    largest set once; smaller sets are repeated (oversampled), so that without a source this is plain oversampling.
-    The order is computed place by place, so that opening an epoch costs the same for ten subjects and ten million.
+    The set of a class is its real subjects and as many synthetic ones as the strategy asks for. An epoch passes once
+    over the largest set and repeats the smaller ones; without a source this is plain oversampling. The order is
+    computed position by position, so that the cost of opening an epoch does not depend on the number of subjects.
 
-    Each pass draws the next epoch, whether or not a loop calls :meth:`set_epoch`.
+    Each pass draws the next epoch, whether or not :meth:`set_epoch` is called.
 
     Args:
         subjects: Real training subjects.
         source: Pool, its folder, or a live generator; None = real subjects only.
-        batch_size: Subjects a batch on each rank, a multiple of the number of classes: anything else cannot be
-            balanced in every batch.
+        batch_size: Subjects per batch on each rank, a multiple of the number of classes.
         sampling_strategy: As in imbalanced-learn; see :func:`synthaug.augment.balance.synthetic_counts`.
-        synthetic_fraction: Share in [0, 1]; None = as the strategy says. A number for all epochs, a function of the
-            epoch, or points (epoch, fraction) with straight lines between them, such as ``[(0, 1.0), (20, 0.0)]``
-            for synthetic first and real last. In mode "add" an epoch's length follows the fraction; in mode "replace"
-            all epochs have one length.
-        mode: "add" (all real subjects and synthetic ones beside them), "replace" (synthetic ones in the place of real
-            ones, each epoch of others) or "synthetic" (no real ones).
-        seed: Names every draw.
-        rank: This process; None = as torch.distributed says when a pass begins, else 0.
-        ranks: Number of processes, likewise; each epoch is dealt out among them, disjoint and equal. A loader that
-            went through ``accelerate.prepare`` deals the same batches itself.
+        synthetic_fraction: Synthetic share in [0, 1]; None = from the strategy. A number, a function of the epoch, or
+            points (epoch, fraction) with linear interpolation, such as ``[(0, 1.0), (20, 0.0)]`` for synthetic first
+            and real last. The length of an epoch depends on the fraction in mode "add", and is fixed in "replace".
+        mode: "add": all real subjects, and synthetic ones. "replace": synthetic subjects take the place of real ones,
+            others in each epoch. "synthetic": no real subjects.
+        seed: Seed of every draw.
+        rank: Rank of this process; None = from torch.distributed when a pass begins, else 0.
+        ranks: Number of processes, likewise. They get disjoint parts of equal size of each epoch, also where the loader
+            went through ``accelerate.prepare``.
 
     Raises:
-        InputError: The batch size does not divide, settings contradict each other, or the source lacks a class.
+        InputError: The batch size is no multiple of the classes, settings contradict each other, or a class is missing.
 
     Example:
         >>> subjects = [{"label": label} for label in (0, 0, 0, 1)]
@@ -82,17 +80,17 @@ class SyntheticSampler(Sampler[list[Draw]]):
             )
         self.batch_size = batch_size
         self._first: int
-        """Batches of the epoch that the next pass leaves out, because a resumed training has had them."""
+        """Batches of the epoch that the next pass skips, because a resumed training has had them."""
         self._begun: bool
-        """Whether a pass has drawn from the epoch, so that the next one draws the epoch after it."""
+        """Whether a pass over the epoch has begun, so that the next pass draws the next epoch."""
         self._done: int | None
-        """Batches of the epoch that the training has had; None = not known, another's loader asks ahead."""
+        """Batches of the epoch that the training has had; None = unknown, as another loader prefetches."""
         self._dealing: Dealing | None = None
         """Of the last pass."""
         self._left_out = 0
-        """Batches that the last pass left out."""
+        """Batches that the last pass skipped."""
         self._resumed: Mapping[str, Any] = {}
-        """The state that the next pass goes on from."""
+        """The state from which the next pass continues."""
         self._sets = EpochSets(
             self.counts,
             strategy=sampling_strategy,
@@ -103,28 +101,28 @@ class SyntheticSampler(Sampler[list[Draw]]):
         self._open_epoch(0)
 
     def __len__(self) -> int:
-        """Batches an epoch on this rank."""
+        """Batches per epoch on this rank."""
         dealing = dealing_of(self._place)
         return dealing.batches(self._length(dealing.ranks))
 
     @property
     def rank(self) -> int:
-        """This process, as of now."""
+        """Current rank of this process."""
         return dealing_of(self._place).rank
 
     @property
     def ranks(self) -> int:
-        """Processes that share out an epoch, as of now."""
+        """Current number of processes."""
         return dealing_of(self._place).ranks
 
     @property
     def sampler(self) -> Self:
-        """Where Lightning and accelerate look for ``set_epoch``."""
+        """Lightning and accelerate look here for ``set_epoch``."""
         return self
 
     @property
     def epoch(self) -> int:
-        """The epoch of the pass that was begun last, or that the next pass draws where none was."""
+        """Epoch of the latest pass, or of the first one."""
         return self._plan.epoch
 
     @property
@@ -138,10 +136,10 @@ class SyntheticSampler(Sampler[list[Draw]]):
         return {share.label: share.synthetic for share in self._plan.shares}
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next pass draws; volumes that the source has gained since then take part.
+        """Choose the epoch of the next pass. It includes volumes that the source has gained since.
 
         Raises:
-            InputError: The epoch is negative, its fraction cannot be used, or a saved state goes on in another one.
+            InputError: The epoch is negative, its fraction is unusable, or a loaded state continues another epoch.
         """
         if epoch == self.epoch:
             self._begun = False
@@ -158,7 +156,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
         return self._pass(dealing_of(self._place))
 
     def _pass(self, dealing: Dealing) -> Iterator[list[Draw]]:
-        """One pass. It begins when the first batch is asked for: loaders with workers ask twice for the iterator."""
+        """One pass. It begins with its first batch, because loaders with workers create two iterators."""
         if self._begun:
             self._open_epoch(self.epoch + 1)
         _require_same(self._resumed, {"ranks": dealing.ranks})
@@ -167,15 +165,15 @@ class SyntheticSampler(Sampler[list[Draw]]):
         yield from self._batches(self._plan, dealing.numbers(first, self._length(dealing.ranks)))
 
     def _batches(self, plan: EpochPlan, numbers: range) -> Iterator[list[Draw]]:
-        """The batches of the epoch with these numbers."""
+        """Batches of the epoch by number."""
         return plan.batches(numbers)
 
     def _length(self, ranks: int) -> int:
-        """Batches an epoch on each of so many ranks."""
+        """Batches per epoch on each of ``ranks`` processes."""
         return math.ceil(self._plan.places / (self._plan.per_class * ranks))
 
     def counter(self) -> Callable[[int], None]:
-        """Tells the sampler how many batches of the pass just begun have been handed over."""
+        """A function that tells the sampler how many batches of the current pass the loader has returned."""
         plan, left_out = self._plan, self._left_out
 
         def count(batches: int) -> None:
@@ -186,7 +184,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
 
     @contextlib.contextmanager
     def undivided(self) -> Iterator[None]:
-        """Whole batches in every process, for a training loop that gives each its share of them."""
+        """Give every process whole batches, for a training loop that splits them itself."""
         place, self._place = self._place, Dealing(0, 1)
         try:
             yield
@@ -194,17 +192,15 @@ class SyntheticSampler(Sampler[list[Draw]]):
             self._place = place
 
     def state_dict(self, *, consumed: int | None = None) -> dict[str, Any]:
-        """Where the pass stands, in plain values; the same on every rank.
+        """State of the pass in plain values, the same on every rank.
 
-        A pass through :meth:`loader` counts the batches that the loader has handed over, not those that its workers
-        have begun.
+        :meth:`loader` counts the batches that it has returned, without those that its workers have prefetched.
 
         Args:
-            consumed: Batches of this epoch that the training has had on this rank; None = as :meth:`loader` counted.
+            consumed: Batches of this epoch used by the training on this rank; None = as counted by :meth:`loader`.
 
         Raises:
-            InputError: The pass goes through another loader, which may have asked for batches ahead, and ``consumed``
-                does not say how many the training has had; or there are not so many.
+            InputError: Another loader, which may prefetch, is used without ``consumed``; or ``consumed`` is too large.
         """
         ranks = self._dealing.ranks if self._dealing and self._begun else dealing_of(self._place).ranks
         done = self._done if consumed is None else consumed
@@ -219,10 +215,10 @@ class SyntheticSampler(Sampler[list[Draw]]):
         return {"epoch": self.epoch, "batch": done, "volumes": volumes, "ranks": ranks, **self._identity()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where ``state`` was taken: the next pass yields the batches that were left, later passes whole epochs.
+        """Continue from ``state``: the next pass yields the remaining batches, later passes whole epochs.
 
         Raises:
-            InputError: The state is that of another sampler, or the source has lost volumes since.
+            InputError: The state belongs to another sampler, or the source has lost volumes since.
         """
         missing = {"epoch", "batch", "volumes", "ranks", *self._identity()} - state.keys()
         if missing:
@@ -241,13 +237,13 @@ class SyntheticSampler(Sampler[list[Draw]]):
         batch_transform: BatchTransform | None = None,
         **options: Any,
     ) -> tio.SubjectsLoader:
-        """torchio's own loader over these batches; it tells the sampler what it has handed over.
+        """torchio's loader over these batches; it counts the batches that it returns.
 
         Args:
-            num_workers: Worker processes; the batches do not depend on it.
+            num_workers: Worker processes; batches do not depend on their number.
             transform: Applied to every subject, real or synthetic.
-            batch_transform: Applied to all subjects of a batch together, after ``transform``, such as
-                :class:`synthaug.data.voxels.batched.BatchedAugmentation`, which is many times quicker.
+            batch_transform: Applied to whole batches, after ``transform``, such as
+                :class:`synthaug.data.voxels.batched.BatchedAugmentation`.
             **options: Passed to ``tio.SubjectsLoader``.
 
         Raises:
@@ -256,7 +252,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
         dataset = MixedSubjects(self.subjects, self.source, transform, seed=self.seed, batch_transform=batch_transform)
         if self.mode != "synthetic":
             dataset.require_fit()
-        # Without a generator of its own, a loader moves the global one at each pass.
+        # Without its own generator a loader advances the global one at each pass.
         options = {"generator": torch_generator("loader", self.seed)} | options
         return CountingLoader(dataset, batch_sampler=self, num_workers=num_workers, **options)
 
@@ -269,7 +265,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
         self._first, self._done, self._begun, self._resumed = 0, 0, False, {}
 
     def _found_volumes(self, recorded: Sequence[int] | None) -> dict[int, int]:
-        """Volumes of each class: those of a saved state, so that the same draws follow, or those that there are."""
+        """Volumes per class: as recorded in a saved state, for equal draws, or as in the source now."""
         counts = {} if self.source is None else self.source.counts
         found = {label: counts.get(label, 0) for label in self.counts}
         if recorded is None:
@@ -283,7 +279,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
         return found | wanted
 
     def _identity(self) -> dict[str, Any]:
-        """What must be equal for a saved state to mean the same batches; lists by class outlive JSON."""
+        """Values that a saved state must share to give the same batches; lists by class survive JSON."""
         return {
             "seed": self.seed,
             "batch_size": self.batch_size,
@@ -294,7 +290,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
 
 
 def _require_same(state: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """InputError that names the first value of a saved state that is another one now."""
+    """InputError for the first value in which a saved state differs from the present one."""
     for key, value in now.items():
         if key in state and state[key] != value:
             raise InputError(f"The state was saved with {key}={state[key]}, this sampler has {value}.")

@@ -1,7 +1,7 @@
-"""SyntheticAugment: replace a subject by a synthetic one, as a torchio 1.x transform. Nothing else subclasses them.
+"""``SyntheticAugment``: replace a subject by a synthetic one, as a torchio 1.x transform.
 
-As ``RandomNoise`` draws and calls ``Noise``, ``SyntheticAugment`` draws a class and an index and calls ``Synthesize``,
-whose arguments are plain, so that ``subject.history`` replays to the same bytes.
+It follows torchio's pairs such as ``RandomNoise`` and ``Noise``. ``SyntheticAugment`` draws class and index and calls
+the deterministic ``Synthesize``, so that ``subject.history`` replays to the same bytes.
 """
 
 import copy
@@ -19,20 +19,20 @@ from synthaug.data.reading.manifest import CONVENTION, class_index
 from synthaug.ground.errors import InputError
 
 UNKNOWN: dict[str, Any] = {"subject_id": "", "patient_id": "", "report": "", "synthetic": False, "provenance": ""}
-"""What a real subject has of the convention where its data set does not say more."""
+"""Default values of the convention's keys for a real subject."""
 
 
 class Synthesize(tio.Transform):
     """Replace a subject by volume ``index`` of class ``target`` from the source at ``source``.
 
-    Images are taken from the source with their affine, label, report, identity and provenance; the images left out by
-    ``include`` or ``exclude`` stay as they are. An image or label map that is neither left out nor in the source is
-    refused: it would show another patient than the rest. So is one on another grid or intensity scale.
+    Images come with their affine, label, report, ids and provenance. Images excluded by ``include`` or ``exclude`` stay
+    as they are. Any other image or label map that the source lacks is refused, as it would show another patient. An
+    image on another grid or intensity scale is refused too.
 
     Args:
-        source: Address of a source (a pool's folder).
+        source: Address of a source: the folder of a pool.
         target: Class.
-        index: Which volume of the class.
+        index: Index of the volume within its class.
         **kwargs: See ``torchio.Transform``.
 
     Raises:
@@ -74,19 +74,18 @@ class Synthesize(tio.Transform):
 
 
 class SyntheticAugment(RandomTransform):
-    """Replace a subject, with probability ``p``, by a synthetic one.
+    """Replace a subject by a synthetic one with probability ``p``.
 
     Args:
         source: A SyntheticPool, its folder, or a LiveSource.
-        p: Probability.
-        target: Class of the replacement: "same" as the subject's, "balance" (rarer classes more often, so that the
-            expected share of every class is equal; needs ``class_counts`` and a ``p`` that can reach it), or a
-            distribution {class: weight}.
+        p: Probability of replacement.
+        target: Class of the replacement. "same": the class of the subject. "balance": equal expected shares of all
+            classes; needs ``class_counts`` and a large enough ``p``. Or a distribution {class: weight}.
         class_counts: Subjects of each class in the training set, for "balance".
         **kwargs: See ``torchio.Transform``.
 
     Raises:
-        InputError: The target cannot be read, cannot be reached, or names a class that the source lacks.
+        InputError: The target is malformed, needs a larger ``p``, or names a class that the source lacks.
 
     Example:
         >>> SyntheticAugment("no/such/pool", p=0.5)
@@ -103,7 +102,7 @@ class SyntheticAugment(RandomTransform):
         **kwargs: Any,
     ) -> None:
         super().__init__(p=p, **kwargs)
-        # The address, not the source: plain enough to be written down, and small on its way to a worker.
+        # The address in place of the source: it can be recorded in the history, and is cheap to send to a worker.
         self.source = as_source(source).address
         self.p = p
         self.target = dict(target) if isinstance(target, Mapping) else target
@@ -114,7 +113,7 @@ class SyntheticAugment(RandomTransform):
         require_classes(open_source(self.source).classes, self.weights)
 
     def __call__(self, data: Any) -> Any:
-        """Transform as torchio does; a subject that stays real gets the keys that it lacks, so that both collate."""
+        """Transform as torchio does. A real subject gets the keys that it lacks, so that both kinds collate."""
         result = super().__call__(data)
         if isinstance(result, tio.Subject) and not result.keys() >= UNKNOWN.keys():
             result = copy.copy(result)
@@ -124,7 +123,7 @@ class SyntheticAugment(RandomTransform):
         return result
 
     def apply_transform(self, subject: tio.Subject) -> tio.Subject:
-        """Draw class and index, then apply the deterministic twin."""
+        """Draw class and index, then apply ``Synthesize``."""
         source = open_source(self.source)
         if self.weights is None:
             if "label" not in subject:
@@ -136,10 +135,10 @@ class SyntheticAugment(RandomTransform):
             target = labels[int(drawn)]
         require_classes(source.classes, {target: 1.0})
         require_preprocessing(source.preprocessing, [subject], source=self.source)
-        if not self._scale_seen:  # once, as images may not be read yet
+        if not self._scale_seen:  # loading images is slow: checked once
             subject.load()
             self._scale_seen = True
-        # An index below the count means the same volume after the pool has grown.
+        # Below the count, an index keeps its volume when the pool grows.
         index = self._get_random_seed() % source.counts[target]
         twin = Synthesize(self.source, target, index, **self._get_base_args())
         return twin(subject)

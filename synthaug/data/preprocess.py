@@ -1,4 +1,4 @@
-"""The one preprocessing: what real images go through before any network, and what synthetic ones are born as."""
+"""Preprocessing of real images; synthetic volumes are drawn in its result."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -15,11 +15,11 @@ from synthaug.data.voxels.intensities import ScaleIntensity, name_of
 from synthaug.ground.errors import InputError
 
 Centre = Callable[[tio.ScalarImage], Sequence[float]]
-"""The first image, RAS and resampled, to the world point (3,) in mm that shall lie in the middle of the crop."""
+"""First image (RAS, resampled) -> centre of the crop in world coordinates (3,) in mm."""
 FIELDS = "fields_of_view"
-"""Key of a subject, between two steps, under which its images' fields of view stand."""
+"""Key of a subject that holds the fields of view of its images between two steps."""
 MOST_VOXELS = 2**30
-"""Voxels of a resampled image (4 GiB); a header that asks for more lies."""
+"""Largest image after resampling, in voxels (4 GiB); a header that asks for more is wrong."""
 
 
 def build_preprocessing(
@@ -31,21 +31,21 @@ def build_preprocessing(
 ) -> tio.Compose:
     """RAS orientation, the first image's spacing, all images on its grid, intensities to [0, 1], crop or pad.
 
-    Intensities are scaled before padding and inside each image's field of view, so that neither padding nor what
-    resampling fills in moves the percentiles; both become 0.
+    Percentiles are taken inside the field of view of each image and before padding. Padding and voxels outside the
+    field of view become 0.
 
     Args:
         config: Spacing, shape and intensity windows.
         images: Image names; the others are resampled onto the grid of the first.
-        centre: What the crop is centred on; None = the middle of the first image. For ``centre: prostate``,
+        centre: Finds the centre of the crop; None = the middle of the first image. For ``centre: prostate``,
             :func:`synthaug.models.extractors.taps.gland_centre_mm`.
-        remarks: Collects images whose voxels fill little of [0, 1]; None = they are not looked for.
+        remarks: Collects images whose voxels fill little of [0, 1]; None = no check.
 
     Returns:
         A torchio transform from a subject to one whose images are (1, *config.shape) in [0, 1].
 
     Raises:
-        InputError: ``config.centre`` is "prostate", and no ``centre`` finds it; or ``config.ranges`` names no image.
+        InputError: ``config.centre`` is "prostate" without ``centre``; or ``config.ranges`` names an unknown image.
 
     Example:
         >>> import torch
@@ -54,7 +54,7 @@ def build_preprocessing(
         (1, 8, 8, 8)
     """
     if config.centre == "prostate" and centre is None:
-        # This room stands below the networks, so that whoever calls has to hand one down.
+        # Networks are imported by rooms above this one, so the caller passes them.
         raise InputError(
             "preprocess.centre=prostate needs what finds the prostate; give centre=synthaug.models.extractors.taps."
             "crop_centre(config)."
@@ -73,7 +73,7 @@ def build_preprocessing(
 
 
 def _onto_one_grid(subject: tio.Subject, *, spacing_mm: Sequence[float], images: Sequence[str]) -> tio.Subject:
-    """RAS, the first image at ``spacing_mm`` and the others on its grid; their fields of view are kept beside them."""
+    """RAS; the first image at ``spacing_mm``, the others on its grid; their fields of view under ``FIELDS``."""
     subject = tio.ToCanonical()(subject)
     first, *others = images
     grids = {name: (subject[name].spatial_shape, subject[name].affine) for name in images}
@@ -91,7 +91,7 @@ def _onto_one_grid(subject: tio.Subject, *, spacing_mm: Sequence[float], images:
 
 
 def _refuse_unfit(image: tio.ScalarImage, spacing_mm: Sequence[float], *, where: str) -> None:
-    """InputError if an image has less than two voxels a side at ``spacing_mm``, or too many to hold."""
+    """InputError if a side of an image at ``spacing_mm`` has less than two voxels, or the image has too many."""
     sides = np.floor(np.multiply(image.spatial_shape, image.spacing) / spacing_mm)
     if sides.min() < 2 or sides.prod() > MOST_VOXELS:
         raise InputError(
@@ -101,7 +101,7 @@ def _refuse_unfit(image: tio.ScalarImage, spacing_mm: Sequence[float], *, where:
 
 
 def _shift_to_centre(subject: tio.Subject, *, name: str, centre: Centre) -> tio.Subject:
-    """Pad one side of each axis until the wanted point lies in the middle; no voxel moves in the world."""
+    """Pad one side of each axis until the wanted point is the middle; world coordinates stay."""
     image = subject[name]
     voxel = np.linalg.inv(image.affine) @ [*centre(image), 1.0]
     # A voxel more on one side moves the middle by half a voxel.
@@ -112,18 +112,17 @@ def _shift_to_centre(subject: tio.Subject, *, name: str, centre: Centre) -> tio.
 def preprocess(
     subjects: Iterable[tio.Subject], config: PreprocessConfig, images: Sequence[str], *, centre: Centre | None = None
 ) -> list[tio.Subject]:
-    """Apply the one preprocessing and keep the result in memory, without the torchio history.
+    """Preprocess subjects and keep the result in memory, without the torchio history.
 
     Args:
         subjects: As :func:`~synthaug.data.reading.manifest.load_manifest` gives them.
         config: Spacing, shape and intensity windows.
         images: Image names; the others are resampled onto the grid of the first.
-        centre: As :func:`build_preprocessing` takes it; :func:`synthaug.models.extractors.taps.crop_centre` gives what
-            ``config`` asks for.
+        centre: As in :func:`build_preprocessing`; from :func:`synthaug.models.extractors.taps.crop_centre`.
 
     Raises:
-        InputError: The images of a subject do not show the same place, one becomes constant, as when all its content
-            lies outside the crop, or no ``centre`` finds the prostate that ``config`` asks for.
+        InputError: The images of a subject do not overlap, an image becomes constant (as where all content lies
+            outside the crop), or ``config.centre`` is "prostate" without ``centre``.
     """
     remarks = Remarks()
     transform = build_preprocessing(config, images, centre=centre, remarks=remarks)

@@ -1,4 +1,4 @@
-"""Splits by patient: no patient on two sides, classes in proportion."""
+"""Splits by patient, stratified by class."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -23,14 +23,14 @@ SEAL = "seal"
 
 @dataclass
 class Split:
-    """Subjects to train on, to choose the epoch by, and to test once."""
+    """Training, validation and test subjects."""
 
     train: list[tio.Subject]
     val: list[tio.Subject]
     test: list[tio.Subject]
 
     def parts(self) -> Iterator[tuple[str, list[tio.Subject]]]:
-        """Pairs of part name and its subjects."""
+        """Pairs of part name and subjects."""
         return ((part, getattr(self, part)) for part in PARTS)
 
 
@@ -42,14 +42,14 @@ def split_subjects(
     group: str = "patient_id",
     seed: int = 0,
 ) -> Split:
-    """Split by ``group``, stratified by class (a patient's class is the highest of its subjects').
+    """Split by ``group``, stratified by class. The class of a patient is the highest of its subjects.
 
     Args:
         subjects: Subjects under the convention.
-        test: Share of patients to test on, in (0, 1).
-        val: Share of patients to choose by, in (0, 1).
-        group: Key that must stay on one side.
-        seed: Another seed, another split.
+        test: Share of test patients, in (0, 1).
+        val: Share of validation patients, in (0, 1).
+        group: Key whose values must not be split.
+        seed: Seed of the split.
 
     Raises:
         InputError: A class has too few patients to stand in every part.
@@ -75,18 +75,18 @@ def fold_subjects(
     group: str = "patient_id",
     seed: int = 0,
 ) -> Split:
-    """One split of a cross-validation: over all folds of a seed every patient is tested on exactly once.
+    """One split of a cross-validation: the folds of a seed test every patient once.
 
-    Folds are by ``group`` and stratified by class (scikit-learn's ``StratifiedGroupKFold``); the patients to choose by
-    are drawn anew for each fold, from those that it does not test.
+    Folds are by ``group`` and stratified by class (scikit-learn's ``StratifiedGroupKFold``). Validation patients are
+    drawn for each fold from the patients that it does not test.
 
     Args:
         subjects: Subjects under the convention.
         folds: Number of folds, at least 2.
-        fold: Which of them is tested on, from 0.
-        val: Share of all patients to choose by; with the fold's 1 / folds it must leave patients to train on.
-        group: Key that must stay on one side.
-        seed: Another seed, other folds.
+        fold: Index of the test fold, from 0.
+        val: Share of validation patients among all; val + 1 / folds must be below 1.
+        group: Key whose values must not be split.
+        seed: Seed of the folds.
 
     Raises:
         InputError: There is no such fold, or a class has too few patients to stand in every part.
@@ -125,7 +125,7 @@ def deal_out(
     val: float,
     state: int,
 ) -> Split:
-    """The subjects of the patients ``tested`` and of the ``rest``, of which the share ``val`` chooses."""
+    """Test subjects of the patients ``tested``; of the ``rest`` the share ``val`` is validation, the others train."""
     try:
         trained, chosen = train_test_split(
             rest, test_size=val, stratify=[class_of[patient] for patient in rest], random_state=state

@@ -1,7 +1,7 @@
-"""A manifest CSV becomes torchio subjects under one convention, or one clear error.
+"""Read a manifest CSV into torchio subjects that share one convention.
 
-The convention: images are ``tio.ScalarImage`` under their manifest names; ``label`` int; ``subject_id``, ``patient_id``
-and ``report`` str; ``synthetic`` bool; ``provenance`` str ("" = real). Every subject carries exactly these keys.
+Images are ``tio.ScalarImage`` under their manifest names. The other keys are ``label`` (int), ``subject_id``,
+``patient_id`` and ``report`` (str), ``synthetic`` (bool) and ``provenance`` (str, "" = real).
 """
 
 import logging
@@ -26,10 +26,10 @@ CONVENTION = ("label", "subject_id", "patient_id", "report", "synthetic", "prove
 """Keys that every subject has besides its images."""
 
 PROVENANCE_COLUMN = "synthetic_provenance"
-"""Column of a manifest that says how a synthetic subject was made."""
+"""Manifest column of the provenance of synthetic subjects."""
 
 PATIENT_COLUMN = "patient_id"
-"""Column that names the patient, where the manifest has it."""
+"""Default column of the patient id."""
 
 
 def load_manifest(
@@ -48,35 +48,31 @@ def load_manifest(
     measured: Mapping[str, Literal["refuse", "leave_out"]] = MappingProxyType({}),
     write_report: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> list[tio.Subject]:
-    """Read a manifest: one row a subject, image columns hold paths inside the manifest's folder.
+    """Read a manifest with one row per subject; image columns hold paths inside its folder.
 
-    A column that is asked for must be there under its exact name. Cells are stripped and NFC-normalised. Every image is
-    opened once and refused here, with its row, if a later stage could not use it.
+    Columns must exist under their exact names. Cells are stripped and NFC-normalised. Every image is opened once, and
+    unusable ones are refused with their row.
 
     Args:
         csv: The manifest file.
         images: Image columns, in channel order.
-        label: Column with the class, an integer from 0 or one of ``classes``.
-        classes: Names of the classes in the order that numbers them, from 0; the column may hold names or numbers.
-        report: Column with the report text; None = no reports, or those of ``write_report``.
-        subject: Column that names the subject, without repeats.
-        patient: Column that names the patient; if it is left at its default and the manifest lacks it, each subject is
-            a patient.
-        provenance: Column that says how a synthetic subject was made, empty for a real one; if the manifest lacks it,
-            all are real.
-        unlabelled: What is done about a row whose class is empty: it is refused, or left out.
-        unreported: What is done about a real row whose report is empty: it is refused, or kept without a report.
-        affine: Which matrix says where voxels lie where an image's sform and qform disagree; None = such an image is
-            refused.
-        measured: Columns that ``write_report`` reads, and what is done about their empty cells: the row is refused, or
-            the measurement is left out of its report.
-        write_report: Makes the report from the row when there is no report column.
+        label: Column of the class: an integer from 0, or one of ``classes``.
+        classes: Class names in order, numbered from 0. The column may hold names or numbers.
+        report: Column of the report; None = no reports, or those of ``write_report``.
+        subject: Column of the subject id, without repeats.
+        patient: Column of the patient id. Without the default column each subject is a patient.
+        provenance: Column of the provenance, empty for real subjects. Without it all subjects are real.
+        unlabelled: Rows without a class: refuse them, or leave them out.
+        unreported: Real rows without a report: refuse them, or keep them.
+        affine: Matrix to use where sform and qform differ by more than a voxel; None = refuse such images.
+        measured: Columns that ``write_report`` reads. Empty cells: refuse the row, or leave the measurement out.
+        write_report: Writes the report of a row where there is no report column.
 
     Returns:
-        One subject a row that has a class, in file order, images not yet kept in memory.
+        One subject per row with a class, in file order, images not loaded.
 
     Raises:
-        InputError: A column or file is missing, a value or an image cannot be used.
+        InputError: A column or file is missing, or a value or an image is unusable.
     """
     table = read_manifest(csv)
     table.require(subject, label, *images, *([report] if report else []), *measured)
@@ -134,10 +130,10 @@ def _open_images(
 def read_columns(
     csv: str | Path, columns: Sequence[str], *, subject: str = "subject_id", may_be_empty: bool = False
 ) -> dict[str, dict[str, str]]:
-    """Columns of a manifest as {column: {subject: value}}, values as they are written.
+    """Columns of a manifest as {column: {subject: cell}}.
 
     Raises:
-        InputError: A column is missing, or a cell is empty that may not be.
+        InputError: A column is missing, or a cell is empty without ``may_be_empty``.
     """
     table = read_manifest(csv)
     table.require(subject, *columns)
