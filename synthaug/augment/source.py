@@ -1,4 +1,4 @@
-"""Where synthetic subjects come from: a pool on disk or a live pipeline, behind one interface."""
+"""Sources of synthetic subjects: a pool on disk or a live pipeline, with one interface."""
 
 import os
 import threading
@@ -42,12 +42,12 @@ class Source(Protocol):
 
     @property
     def preprocessing(self) -> Mapping[str, Any] | None:
-        """What the generator's training images went through; None = not known."""
+        """Preprocessing of the generator's training images; None = unknown."""
         ...
 
     @property
     def address(self) -> str:
-        """What :func:`open_source` turns back into this source."""
+        """Address of this source for :func:`open_source`."""
         ...
 
     @property
@@ -55,29 +55,28 @@ class Source(Protocol):
 
     @property
     def counts(self) -> dict[int, int]:
-        """How many volumes of each class differ; an index counts modulo this."""
+        """Distinct volumes per class; an index counts modulo this."""
         ...
 
     def subject(self, label: int, index: int) -> tio.Subject: ...
 
 
 class LiveSource:
-    """Generates when asked, and ahead of being asked. Subject (class, index) is the pool's of the same settings.
+    """A source that generates on demand and ahead. Its subjects are those of a pool with the same settings.
 
-    Subjects come in blocks of the micro-batch. One thread of the main process generates: the block that is asked for
-    and then the next ones of its class, so that training and generating overlap; the blocks kept are bounded, and no
-    subject depends on what was generated ahead.
+    Subjects are generated in blocks of the micro-batch by one thread of the main process: the requested block, then the
+    next ones of its class, so that training and generation overlap. The number of blocks in memory is bounded.
 
-    It lives in one process, because CUDA does not survive a fork: a loader with workers is refused.
+    It belongs to one process, because CUDA does not survive a fork. A loader with workers is refused.
 
     Args:
-        pipe: The generator; no one else may use it meanwhile.
-        reports: Where the prompts come from, or the reports of each class, of training patients only.
+        pipe: The generator, for this source alone.
+        reports: Prompts, or reports by class; from training patients only.
         sampling: Scheduler, steps, guidance.
-        seed: Names the noise.
-        keep: Blocks kept in memory, beside those generated ahead.
-        ahead: Blocks generated ahead of the last one asked for; 0 = none.
-        per_class: Different volumes of each class; the default is without end.
+        seed: Seed of the noise.
+        keep: Blocks kept in memory, without those generated ahead.
+        ahead: Blocks generated ahead of the latest request; 0 = none.
+        per_class: Distinct volumes per class; unlimited by default.
         override_class: Condition on the requested class in place of the one predicted from the report.
 
     Raises:
@@ -124,16 +123,16 @@ class LiveSource:
 
     @property
     def preprocessing(self) -> Mapping[str, Any] | None:
-        """What the generator's training images went through; None = not known."""
+        """Preprocessing of the generator's training images; None = unknown."""
         return self.pipe.record.get("preprocessing")
 
     @property
     def counts(self) -> dict[int, int]:
-        """Different volumes of each class."""
+        """Distinct volumes per class."""
         return dict.fromkeys(self.classes, self.per_class)
 
     def subject(self, label: int, index: int) -> tio.Subject:
-        """Subject ``index`` of a class; the same whenever it is asked for.
+        """Subject ``index`` of a class; the same at every call.
 
         Raises:
             InputError: No report of the class, or called in a worker of a loader.
@@ -153,7 +152,7 @@ class LiveSource:
         return wanted.result()[row]
 
     def close(self) -> None:
-        """Generate nothing more; what is being generated is waited for."""
+        """Stop generating; waits for the block in progress."""
         self._thread.shutdown(wait=True, cancel_futures=True)
         _LIVE.pop(self.address, None)
 
@@ -174,7 +173,7 @@ class LiveSource:
         raise InputError("A live generator stays in the main process: use num_workers=0, or build a SyntheticPool.")
 
     def _ordered(self, label: int, block: int) -> "Future[list[tio.Subject]]":
-        """The block, ordered from the thread if it is not there; the last one used is the last one dropped."""
+        """The block, requested from the thread if missing; the least recently used is dropped first."""
         key = (label, block)
         if key not in self._blocks:
             self._blocks[key] = self._thread.submit(self._generate, label, block)
@@ -215,7 +214,7 @@ _POOLS: dict[str, SyntheticPool] = {}
 
 
 def open_source(address: str) -> Source:
-    """The source behind an address: a pool's folder, or a live generator made in this process."""
+    """Source of an address: the folder of a pool, or a live generator of this process."""
     if address.startswith("live:"):
         if address not in _LIVE:
             raise InputError(f"{address}: this generator is not loaded here; make its LiveSource first, or use a pool.")
@@ -226,7 +225,7 @@ def open_source(address: str) -> Source:
 
 
 def as_source(source: "Source | str | Path") -> Source:
-    """Accept an open source or the folder of a pool, and remember it under its address.
+    """Accept an open source or the folder of a pool, and register it under its address.
 
     Raises:
         InputError: Neither, or no pool in that folder.
@@ -234,7 +233,7 @@ def as_source(source: "Source | str | Path") -> Source:
     if isinstance(source, CCELLAPipeline):
         raise InputError("A pipeline alone has no prompts; pass LiveSource(pipe, reports) or a SyntheticPool.")
     if isinstance(source, str | Path) and not str(source).startswith("live:"):
-        source = SyntheticPool.open(source)  # anew, because a pool on disk may have grown
+        source = SyntheticPool.open(source)  # again, because a pool on disk may have grown
     if isinstance(source, str | Path):
         return open_source(str(source))
     if isinstance(source, SyntheticPool):

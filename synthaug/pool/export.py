@@ -1,4 +1,4 @@
-"""A pool written as others read it: NIfTI with a manifest CSV, or CCELLA's folders with a datalist JSON."""
+"""Export of a pool: NIfTI with a manifest CSV, or CCELLA's folders with a datalist JSON."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ SEQUENCES = {"t2w": ("axt2", 962), "hbv": ("b1600", 117), "b1600": ("b1600", 117
 
 
 def export_pool(pool: SyntheticPool, folder: str | Path, *, layout: Layout = "manifest") -> Path:
-    """Write all volumes of a pool to a new folder, whole or not at all; every volume is checked as it is read.
+    """Write all volumes of a pool to a new folder, atomically; every volume is verified.
 
     Args:
         pool: The pool.

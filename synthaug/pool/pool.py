@@ -1,4 +1,4 @@
-"""Synthetic volumes on disk: NIfTI files that any viewer opens, and one manifest that says how each was made."""
+"""A pool of synthetic volumes on disk: NIfTI files and a manifest with the recipe of each."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -31,17 +31,16 @@ __all__ = ["HEADER", "MANIFEST", "SyntheticPool", "reports_by_class"]
 
 
 class SyntheticPool:
-    """Synthetic subjects of each class, addressed by (class, index).
+    """Synthetic subjects, addressed by (class, index).
 
-    Build one with :meth:`build`, open one with :meth:`open`. Files are written whole and then listed in an append-only
-    manifest, so that a killed build continues where it was and a reader may look in at any time.
+    :meth:`build` makes a pool and :meth:`open` reads one. Volumes are written atomically and then listed in an
+    append-only manifest: a killed build continues, and a pool can be read while it grows.
 
-    What is checked when: opening reads header and manifest, no volume, and refuses what contradicts itself
-    (:mod:`synthaug.pool.consistency`). Reading a subject's data compares the SHA-256 of the bytes read, so a missing,
-    truncated or altered volume is refused with its name. :meth:`verify` reads them all and names every bad one.
+    Opening reads header and manifest and refuses contradictions (:mod:`synthaug.pool.consistency`). Reading a volume
+    verifies its SHA-256, and refuses a missing, truncated or altered file. :meth:`verify` reads all volumes.
 
-    Volumes that ``synthaug pool audit --drop`` found to be copies of training patients stay on disk and are left out
-    here; a pool that has grown since is refused until it is audited again.
+    Copies of training patients found by ``synthaug pool audit --drop`` stay on disk and are excluded here. A pool that
+    has grown since its audit is refused until it is audited again.
     """
 
     def __init__(self, path: Path, header: dict[str, Any], entries: Sequence[Entry], *, whole: bool = False) -> None:
@@ -49,7 +48,7 @@ class SyntheticPool:
         self.header = header
         self._whole = whole
         self._chosen = False
-        """Whether it holds some volumes only, and takes up no others."""
+        """Whether it is a fixed selection of volumes."""
         self._places: set[tuple[int, int, int]] = set()
         self._turned_down: list[Entry] = []
         self._dropped: list[Entry] = []
@@ -57,7 +56,7 @@ class SyntheticPool:
         self._add(entries)
 
     def _add(self, entries: Sequence[Entry]) -> None:
-        """Append what is new, in the order of places, so that what was there before keeps its index."""
+        """Append new entries in canonical order; known ones keep their index."""
         copies = set() if self._whole else dropped_among(self.path, entries)
         for entry in sorted(entries, key=place):
             if place(entry) in self._places:
@@ -71,12 +70,12 @@ class SyntheticPool:
                 self._by_class.setdefault(entry["label"], []).append(entry)
 
     def refresh(self) -> int:
-        """Take up what a builder, in this or another process, has added since; returns the number of new volumes.
+        """Read volumes that builders have added since; returns their number.
 
-        A volume keeps its (class, index) in this object; new ones come after it. Call it between epochs.
+        Known volumes keep their (class, index). To be called between epochs.
 
         Raises:
-            InputError: Copies are left out of the pool, and its audit does not know the new volumes.
+            InputError: The pool excludes copies, and its audit does not cover the new volumes.
         """
         if self._chosen:
             return 0
@@ -91,7 +90,7 @@ class SyntheticPool:
 
     @property
     def preprocessing(self) -> Mapping[str, Any] | None:
-        """What the generator's training images went through; None = not known, as of released generators."""
+        """Preprocessing of the generator's training images; None = unknown, as for released generators."""
         return self.header.get("preprocessing")
 
     @property
@@ -101,17 +100,17 @@ class SyntheticPool:
 
     @property
     def classes(self) -> list[int]:
-        """Classes that the pool has volumes of."""
+        """Classes with volumes."""
         return sorted(self._by_class)
 
     @property
     def dropped(self) -> int:
-        """Volumes that are left out as copies of training patients."""
+        """Number of volumes excluded as copies of training patients."""
         return len(self._dropped)
 
     @property
     def address(self) -> str:
-        """What reopens this source: its folder; chosen volumes are known in this process alone."""
+        """Address of this source: its folder. A selection is known in this process only."""
         return str(self.path.resolve()) + (f"#{self.identity}" if self._chosen else "")
 
     @property
@@ -120,7 +119,7 @@ class SyntheticPool:
         return content_hash([[entry["id"] for entry in self.entries(label)] for label in self.classes])
 
     def summary(self) -> dict[str, dict[int, int]]:
-        """By class: places ``requested``, volumes ``generated`` and ``turned_down``; ``kept`` by final class."""
+        """Counts by class: ``requested``, ``generated``, ``turned_down``; and ``kept`` by final class."""
         every = [
             *self._turned_down,
             *self._dropped,
@@ -133,8 +132,8 @@ class SyntheticPool:
         return {name: dict(sorted(count.items())) for name, count in counts.items()} | {"kept": self.counts}
 
     def doubts(self) -> dict[str, int]:
-        """Volumes whose report was read as another class than the requested one (``contradicts``), and those whose
-        report is unlike those of the generator's training (``unlike``; counted where the generator knows them)."""
+        """Counts of volumes by doubt. ``contradicts``: another class was predicted from the report than requested.
+        ``unlike``: the report is unlike the training reports, where the generator knows them."""
         every = [entry for entries in self._by_class.values() for entry in entries]
         return {
             "contradicts": sum(class_read(entry) not in (None, place(entry)[0]) for entry in every),
@@ -145,11 +144,11 @@ class SyntheticPool:
         return sum(self.counts.values())
 
     def entries(self, label: int) -> list[Entry]:
-        """What the manifest says of each volume of a class."""
+        """Manifest entries of a class."""
         return list(self._by_class.get(label, []))
 
     def subject(self, label: int, index: int) -> tio.Subject:
-        """Volume ``index`` (modulo the class's count) as a subject; the file is read when its data is used."""
+        """Volume ``index`` (modulo the count of the class) as a subject; its file is read when its data is used."""
         entries = self._by_class.get(label)
         if not entries:
             raise InputError(f"{self.path}: the pool has no volume of class {label}; it has {self.counts}.")
@@ -170,18 +169,18 @@ class SyntheticPool:
         return (self.subject(label, index) for label, count in self.counts.items() for index in range(count))
 
     def only(self, ids: Collection[str]) -> Self:
-        """The pool with nothing but the volumes of these ids, in their order; what is added later is not taken up."""
+        """A fixed selection: the volumes of these ids, in the order of the pool."""
         kept = [entry for entries in self._by_class.values() for entry in entries if entry["id"] in ids]
         pool = type(self)(self.path, self.header, kept, whole=True)
         pool._chosen = True
         return pool
 
     def bad_files(self) -> list[Path]:
-        """Every file that is missing, truncated or altered since it was generated."""
+        """Files that are missing, truncated or altered."""
         return altered_files(self.path, [entry for label in self.classes for entry in self._by_class[label]])
 
     def verify(self) -> None:
-        """InputError that names every volume whose bytes or recipe are not those that were written."""
+        """InputError naming every volume whose bytes or recipe have changed."""
         for label in self.classes:
             for entry in self._by_class[label]:
                 require_own_recipe(entry, source=self.path)
@@ -195,16 +194,16 @@ class SyntheticPool:
 
     @classmethod
     def open(cls, path: str | Path, *, preprocessing: PreprocessConfig | None = None, whole: bool = False) -> Self:
-        """Open a pool that was built before, or that is being built.
+        """Open a pool, finished or growing.
 
         Args:
             path: Its folder.
-            preprocessing: What real volumes go through here; a pool born under another one is refused.
-            whole: With the copies that an audit left out, as that audit itself needs it.
+            preprocessing: Preprocessing of the real volumes; a pool of another one is refused.
+            whole: Include the copies that an audit excluded.
 
         Raises:
-            InputError: No pool there, its manifest cannot be used, its preprocessing is another, or copies are left
-                out of it and it has grown since.
+            InputError: There is no pool, its manifest is unusable, its preprocessing differs, or it has grown since the
+                audit that excluded copies.
         """
         folder = Path(path)
         if not (folder / HEADER).is_file():
@@ -232,31 +231,29 @@ class SyntheticPool:
         shard: tuple[int, int] | None = None,
         on_volume: Callable[[], None] | None = None,
     ) -> Self:
-        """Generate what is missing and open the pool.
+        """Generate the missing volumes and open the pool.
 
-        Several builders may work in one folder at once, in several processes or machines that share a file system
-        with ``flock``: each volume is claimed before it is made, and the pool is that of one builder, byte for byte.
+        Several builders may share a folder, also from several machines on a file system with ``flock``. Each volume is
+        claimed before it is generated, and the result equals that of one builder byte for byte.
 
         Args:
             pipe: The generator.
-            path: Folder of the pool, new or begun by the same generator.
-            per_class: Volumes of each class.
-            reports: Where the prompts come from (:mod:`synthaug.pool.prompts`), or the reports of each class as
-                bare texts; from training patients only. The bench refuses bare texts, whose patients are not known.
-            seed: Names the prompts and the noise.
+            path: Folder of the pool: new, or begun with the same generator.
+            per_class: Volumes per class.
+            reports: Prompts (:mod:`synthaug.pool.prompts`), or plain texts by class; from training patients only.
+                Studies refuse plain texts, whose patients are unknown.
+            seed: Seed of prompts and noise.
             sampling: Scheduler, steps, guidance.
             override_class: Condition on the requested class in place of the one predicted from the report.
-            labels: Which class a volume is listed under: the requested one; the one that the generator predicts from
-                its report; or "agreed": the requested one, and a volume with another predicted class is turned down
-                and made anew from another report.
-            attempts: Volumes made at most for a place of an "agreed" pool; then it stays empty (:meth:`summary`).
-            threads: Threads to compute with, on which the bytes depend; None = those of the pool, or of torch.
-            shard: (k, n): only part k of n, k from 0; the parts are disjoint and make up the whole.
+            labels: Class label of a volume: the requested class; the class predicted from its report; or "agreed":
+                both, and volumes on which they differ are rejected and drawn again from another report.
+            attempts: Attempts per volume of an "agreed" pool; then its place stays empty (:meth:`summary`).
+            threads: Threads, on which the bytes depend; None = those of the pool so far, or of torch.
+            shard: (k, n): part k of n only, k from 0. The parts are disjoint and complete.
             on_volume: Called for each volume, new or found.
 
         Raises:
-            InputError: The folder holds a pool made in another way, cannot be written, is full, or a class has no
-                report.
+            InputError: The folder holds another pool, cannot be written, the disk is full, or a class has no report.
         """
         order = Order(
             per_class=dict(per_class),
@@ -280,6 +277,6 @@ class SyntheticPool:
         shard: tuple[int, int] | None = None,
         on_volume: Callable[[], None] | None = None,
     ) -> Self:
-        """As :meth:`build`, with what the pool is to hold as one value."""
+        """As :meth:`build`, with the contents of the pool as one value."""
         fill(pipe, path, order, shard=shard, on_volume=on_volume)
         return cls.open(path)

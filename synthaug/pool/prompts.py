@@ -1,4 +1,4 @@
-"""Where the reports come from that prompt the generator, and whose they are."""
+"""Prompts of the generator: reports, and the patients they belong to."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from synthaug.ground.seeding import derive_seed, numpy_generator
 
 
 class Prompts(Protocol):
-    """A report for every place (class, index) of a pool, as a pure function of the pool's seed."""
+    """A report for every (class, index) of a pool, as a pure function of its seed."""
 
     @property
     def policy(self) -> str:
@@ -25,30 +25,30 @@ class Prompts(Protocol):
 
     @property
     def classes(self) -> list[int]:
-        """Classes that it has reports of."""
+        """Classes with reports."""
         ...
 
     @property
     def patients(self) -> list[str] | None:
-        """Hashes of the patients whose reports or findings it uses; None = not known."""
+        """Hashes of the patients whose reports or findings are used; None = unknown."""
         ...
 
     @property
     def identity(self) -> str:
-        """Hash of all that the reports depend on but the seed."""
+        """Hash of everything that the reports depend on, without the seed."""
         ...
 
     def report(self, label: int, index: int, *, attempt: int = 0, seed: int) -> str:
-        """The report for a place; another one for each ``attempt`` while there are others."""
+        """Report of a volume; each ``attempt`` gives another one while there are others."""
         ...
 
 
 class TextPrompts:
-    """Given reports: each of a class is used once before any is used twice.
+    """Given reports. Each report of a class is used once before any is used twice.
 
     Args:
         texts: Reports of each class.
-        patients: Hashes of the patients whose reports they are; None = not known, and the bench then refuses the pool.
+        patients: Hashes of the patients of the reports; None = unknown, and studies refuse the pool.
 
     Example:
         >>> prompts = TextPrompts({0: ["a", "b"], 1: ["c"]})
@@ -74,7 +74,7 @@ class TextPrompts:
         return content_hash({str(label): reports for label, reports in sorted(self.texts.items())})
 
     def report(self, label: int, index: int, *, attempt: int = 0, seed: int) -> str:
-        """The report for a place; ``attempt`` goes on to the next one in the drawn order."""
+        """Report of a volume; ``attempt`` moves on in the drawn order."""
         if not self.texts.get(label):
             raise InputError(f"No report of class {label} to prompt the generator with; reports has {self.classes}.")
         if (label, seed) not in self._orders:
@@ -85,10 +85,10 @@ class TextPrompts:
 
 
 class TrainingPrompts(TextPrompts):
-    """The reports of the training subjects of the class, the default policy; remembers the patients by hash.
+    """Reports of training subjects of the class (default). Records the hashes of their patients.
 
     Args:
-        subjects: Training subjects only: a prompt from a test report is a leak, and the bench refuses such a pool.
+        subjects: Training subjects only. A prompt from a test report is a leak, and studies refuse such a pool.
 
     Example:
         >>> prompts = TrainingPrompts([{"label": 1, "report": "b", "patient_id": "phantom-1-0001"}])
@@ -104,14 +104,14 @@ class TrainingPrompts(TextPrompts):
 
 
 class WriterPrompts:
-    """Reports that the report writer words from structured findings; no two places need share one.
+    """Reports written from structured findings.
 
     Class 1 is PI-RADS 3 to 5, class 0 PI-RADS 1 or 2, as in :class:`~synthaug.data.reports.writers.ProstateFindings`.
 
     Args:
-        marksheet: Patients whose findings are worded, of training patients only; none = findings are drawn, with
-            place, size, PSA, gland volume and grade.
-        style: How the reports are worded.
+        marksheet: Findings of training patients. None = findings are drawn at random: place, size, PSA, gland volume
+            and grade.
+        style: Style of the reports.
 
     Raises:
         InputError: The marksheet has no patient of a class.
@@ -145,16 +145,16 @@ class WriterPrompts:
         return content_hash(rows if self._style == "template" else [*rows, self._style])
 
     def report(self, label: int, index: int, *, attempt: int = 0, seed: int) -> str:
-        """The report for a place; another ``attempt`` words other findings."""
+        """Report of a volume; each ``attempt`` has other findings."""
         return write_prostate_report(
             self.findings(label, index, attempt=attempt, seed=seed),
             seed=derive_seed("written prompt", seed, label, index, attempt),
             style=self._style,
-            alone=not any(self._rows.values()),  # a marksheet tells the index lesion only
+            alone=not any(self._rows.values()),  # a marksheet holds the index lesion only
         )
 
     def findings(self, label: int, index: int, *, attempt: int = 0, seed: int) -> ProstateFindings:
-        """What the report for a place says."""
+        """Findings in the report of a volume."""
         if label not in self._rows:
             raise InputError(f"The report writer has findings of classes 0 and 1 only, none of class {label}.")
         name = ("written findings", seed, label, index, attempt)
@@ -176,12 +176,12 @@ def reports_by_class(subjects: Sequence[tio.Subject]) -> dict[int, list[str]]:
 
 
 def as_prompts(reports: "Prompts | Mapping[int, Sequence[str]]") -> Prompts:
-    """Accept prompts, or the reports of each class as bare texts."""
+    """Accept prompts, or plain texts by class."""
     return TextPrompts(reports) if isinstance(reports, Mapping) else reports
 
 
 def require_classes(prompts: Prompts, classes: Sequence[int]) -> None:
-    """InputError that names the first class that has no report."""
+    """InputError for the first class without a report."""
     absent = [label for label in classes if label not in prompts.classes]
     if absent:
         raise InputError(
@@ -190,5 +190,5 @@ def require_classes(prompts: Prompts, classes: Sequence[int]) -> None:
 
 
 def describe(prompts: Prompts) -> dict[str, Any]:
-    """What a pool remembers of its prompts."""
+    """Description of the prompts in the header of a pool."""
     return {"policy": prompts.policy, "identity": prompts.identity, "patients": prompts.patients}

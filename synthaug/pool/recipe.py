@@ -1,4 +1,4 @@
-"""What a synthetic volume is a function of, and how that is written down."""
+"""Recipe of a synthetic volume: everything that its bytes depend on."""
 
 import copy
 import json
@@ -21,9 +21,9 @@ from synthaug.pool.prompts import Prompts
 def with_sampling(
     pipe: CCELLAPipeline, sampling: SamplingConfig, *, precision: Precision | None = None
 ) -> CCELLAPipeline:
-    """The same networks under the scheduler and micro-batch of ``sampling``; ``pipe`` itself stays as it is.
+    """The same networks with the scheduler and micro-batch of ``sampling``; ``pipe`` is not modified.
 
-    ``precision`` takes the place of the one that the generator was trained in; None = that.
+    ``precision`` replaces the precision of the training; None = the same.
 
     Raises:
         InputError: The scheduler does not suit the generator, or cannot make so many steps.
@@ -37,7 +37,7 @@ def with_sampling(
 
 
 def common_recipe(pipe: CCELLAPipeline, sampling: SamplingConfig, *, override_class: bool) -> dict[str, Any]:
-    """What a volume's bytes depend on, but for its report, class and seed; the same for all volumes of a pool."""
+    """The part of a recipe that all volumes of a pool share: all but report, class and seed."""
     return {
         "checkpoint": pipe.fingerprint,
         "override_class": override_class,
@@ -54,14 +54,14 @@ def common_recipe(pipe: CCELLAPipeline, sampling: SamplingConfig, *, override_cl
 def plan_volume(
     common: Mapping[str, Any], prompts: Prompts, *, label: int, index: int, attempt: int = 0, seed: int
 ) -> dict[str, Any]:
-    """The volume at a place (class, index): its recipe, and its id, which is the hash of the recipe.
+    """Recipe of the volume at (class, index), and its id, the hash of the recipe.
 
     Args:
         common: Of :func:`common_recipe`.
-        prompts: Where its report comes from.
-        label: Class that is asked for.
-        index: Which of the class.
-        attempt: 0, or how many volumes of this place were turned down.
+        prompts: Source of the report.
+        label: Requested class.
+        index: Index within the class.
+        attempt: Number of rejected volumes of this place.
         seed: Of the pool.
     """
     name = ("volume", seed, label, index, attempt) if attempt else ("volume", seed, label, index)
@@ -71,7 +71,7 @@ def plan_volume(
 
 
 def draw_volumes(drawing: CCELLAPipeline, sampling: SamplingConfig, plans: Sequence[Mapping[str, Any]]) -> CCELLAOutput:
-    """The volumes of some plans of one pool, from a pipeline that :func:`with_sampling` set up."""
+    """Volumes of some recipes, from a pipeline of :func:`with_sampling`."""
     recipes = [plan["recipe"] for plan in plans]
     override = any(recipe["override_class"] for recipe in recipes)
     return drawing(
@@ -89,7 +89,7 @@ def provenance_line(recipe: Mapping[str, Any], class_probabilities: Sequence[flo
 
 
 def rounded_probabilities(output: CCELLAOutput, row: int) -> list[float] | None:
-    """The class probabilities of one volume of a pipeline's output, as they are recorded."""
+    """Class probabilities of one volume of an output, rounded as they are recorded."""
     if output.class_probabilities is None:
         return None
     return [round(probability, 6) for probability in output.class_probabilities[row].tolist()]

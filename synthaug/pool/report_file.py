@@ -1,4 +1,4 @@
-"""Prompts from a CSV of reports: one volume a row, in the rows' order."""
+"""Prompts from a CSV of reports: one volume per row, in order."""
 
 import logging
 import re
@@ -16,7 +16,7 @@ from synthaug.pool.prompts import TextPrompts
 logger = logging.getLogger(__name__)
 
 NAMED = 20
-"""Rows that an error names at most."""
+"""Largest number of rows named in an error."""
 
 
 class ReportFilePrompts(TextPrompts):
@@ -32,11 +32,11 @@ class ReportFilePrompts(TextPrompts):
 
     @property
     def counts(self) -> dict[int, int]:
-        """Rows of each class."""
+        """Rows per class."""
         return {label: len(self.texts[label]) for label in self.classes}
 
     def report(self, label: int, index: int, *, attempt: int = 0, seed: int) -> str:
-        """The report of a row; another attempt draws it from other noise. Beyond the last row it begins anew."""
+        """Report of a row; another attempt uses other noise. After the last row the first follows."""
         if not self.texts.get(label):
             raise InputError(f"No report of class {label} to prompt the generator with; the file has {self.classes}.")
         return self.texts[label][index % len(self.texts[label])]
@@ -49,19 +49,19 @@ def read_report_file(
     spacing_mm: Sequence[float] | None = None,
     unusable: UnusableRows = "refuse",
 ) -> ReportFilePrompts:
-    """Read a CSV with the columns ``report`` and ``label`` and, if there are, ``spacing`` and ``patient_id``.
+    """Read a CSV with the columns ``report`` and ``label``, and optionally ``spacing`` and ``patient_id``.
 
     Args:
-        csv: One row a volume. A spacing is three millimetres such as "1.5 1.5 3", or empty.
-        classes: How many classes the generator has; None = not known.
-        spacing_mm: Voxel size that the generator draws, the only one that a row can ask for; None = not known.
-        unusable: What is done about rows that cannot be used: the file is refused, or they are left out and named.
+        csv: One row per volume. A spacing is three numbers in mm, such as "1.5 1.5 3", or empty.
+        classes: Number of classes of the generator; None = unknown.
+        spacing_mm: Voxel size of the generator, which is the only one that a row may ask for; None = unknown.
+        unusable: Unusable rows: refuse the file, or leave them out. Either way they are named.
 
     Returns:
-        The prompts; whose reports they are is known where every row has a ``patient_id``.
+        The prompts. Their patients are known where every row has a ``patient_id``.
 
     Raises:
-        InputError: No such file, a column is missing, or rows cannot be used; they are named with their reasons.
+        InputError: The file or a column is missing, or rows are unusable; they are named with reasons.
     """
     path = Path(csv)
     table = read_table(path, what="file of reports", mend="give a CSV with the columns report and label")

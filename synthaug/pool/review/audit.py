@@ -1,4 +1,4 @@
-"""Which volumes of a pool are copies of training patients? Found once, written beside the pool, left out on demand."""
+"""Audit of a pool for copies of training patients; its result lies beside the pool."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from synthaug.pool.review.slices import SHOWN, draw_slice
 from synthaug.pool.verdicts import AUDIT, Verdicts
 
 LEAST_HELD_OUT = 9
-"""n held-out patients can promise that at most 3 / (n + 1) of unseen ones are called copies: fewer, a third."""
+"""With n held-out patients the false-alarm rate can be bounded by 3 / (n + 1): with nine, by 0.3."""
 
 
 def audit_pool(
@@ -33,23 +33,22 @@ def audit_pool(
     drop: bool = False,
     pictures: str | Path | None = None,
 ) -> CopyAudit:
-    """Look for each volume of a pool among the generator's training patients and mark the copies in ``audit.json``.
+    """Compare each volume of a pool with the generator's training patients and mark copies in ``audit.json``.
 
-    The file names training patients by hash alone, so that a pool can be handed on with it. Pictures show patients:
-    they are drawn only where a file for them is named. A pool that copies were dropped from stays so when it is
-    audited again.
+    The file names training patients by hash only, so that the pool can be shared with it. Pictures show patients and
+    are drawn on request only. A pool that excludes copies still does after another audit.
 
     Args:
-        pool: Any pool; all its volumes are audited, and stay as they are.
-        training: The patients that the generator was trained on, preprocessed as its volumes are.
-        held_out: Real subjects of other patients, preprocessed alike; they set the limits.
-        extractor: Where feature distances are measured; None = the seeded one.
+        pool: The pool; its volumes are not modified.
+        training: Training patients of the generator, preprocessed as its volumes are.
+        held_out: Real subjects of other patients, preprocessed alike, from which the limits are set.
+        extractor: Features in which distances are measured; None = the seeded extractor.
         false_alarms: Share of unseen real patients that may be called copies, in (0, 1).
-        drop: Leave the copies out whenever the pool is opened from now on.
-        pictures: PNG file to draw each copy beside its original in.
+        drop: Exclude the copies whenever the pool is opened.
+        pictures: PNG file in which each copy is drawn beside its original.
 
     Returns:
-        What was found, in the order of the ``subjects()`` of the whole pool.
+        The audit, in the order of ``subjects()`` of the whole pool.
 
     Raises:
         InputError: As :func:`find_copies`.
@@ -72,10 +71,10 @@ def find_copies(
     extractor: Extractor,
     false_alarms: float = 0.01,
 ) -> CopyAudit:
-    """As :func:`audit_pool`, of the volumes that the pool was opened with, and nothing is written.
+    """As :func:`audit_pool`, of the volumes of the open pool, without writing.
 
     Raises:
-        InputError: Patients on both sides, what :func:`find_obstacle` tells, or what :class:`CopyDetector` refuses.
+        InputError: A patient is on both sides; or as :func:`find_obstacle` and :class:`CopyDetector`.
     """
     shared = {subject["patient_id"] for subject in training} & {subject["patient_id"] for subject in held_out}
     if shared:
@@ -109,7 +108,7 @@ def find_obstacle(pool: SyntheticPool, training: Sequence[tio.Subject], held_out
 def measure_copies(
     pool: SyntheticPool, training: Sequence[tio.Subject], held_out: Sequence[tio.Subject], config: MetricsConfig
 ) -> dict[str, Any]:
-    """The share of copies with its interval, as a row beside the other image metrics, and as a sentence.
+    """Share of copies with its interval, as a row of the image metrics and as a sentence.
 
     Raises:
         InputError: As :func:`find_copies`.
@@ -156,7 +155,7 @@ def _nearest_of_first(pool: SyntheticPool, audit: CopyAudit, training: Sequence[
 def tell_copies(
     pool: SyntheticPool, audit: CopyAudit, training: Sequence[tio.Subject], *, confidence: float = 0.95
 ) -> str:
-    """What an audit found, what it is worth, and what it could not see, in one line for people."""
+    """Result of an audit, its limits and what it could not compare, in one line."""
     share, low, high = audit.share(confidence)
     missing = _count_not_compared(pool, training)
     gap = f"; {missing} other patients that the generator was trained on could not be compared" if missing else ""
@@ -200,7 +199,7 @@ def _hashes(subjects: Sequence[tio.Subject]) -> set[str]:
 
 
 def _count_not_compared(pool: SyntheticPool, training: Sequence[tio.Subject]) -> int:
-    """Patients that the generator remembers and that are not at hand to look for copies of."""
+    """Training patients of the generator whose images are not available to the memorisation check."""
     return len(set(pool.header["trained_on_patients"]) - _hashes(training))
 
 
@@ -239,7 +238,7 @@ def _record(
 
 
 def _draw_pairs(path: Path, pool: SyntheticPool, training: Sequence[tio.Subject], audit: CopyAudit) -> None:
-    """Copy | its original (mirrored if it is copied so), at most sixteen rows, the likest first."""
+    """Copy | original (mirrored if copied so), at most sixteen rows, the most alike first."""
     drawn, known = VolumeSet.of(list(pool.subjects()), pool.images), VolumeSet.of(training, pool.images)
     rows = np.flatnonzero(audit.copies)
     rows = rows[np.argsort(-audit.correlation[rows])][:16]
