@@ -14,6 +14,23 @@ MOST_LINES, MOST_MODULES, MOST_STATEMENTS = 300, 12, 40
 """Lines of a file, modules of a room, and lines of a function below its docstring: a screen."""
 UNIX_ALONE = {"fcntl", "grp", "pwd", "resource", "termios"}
 """Modules of Python that Windows does not have."""
+WORK = {"train_ldm", "train_autoencoder", "train_classifier", "optimise", "make_generator", "make_pool", "run_cell"}
+WORK |= {
+    "open",
+    "read",
+    "read_text",
+    "read_bytes",
+    "read_json",
+    "glob",
+    "iterdir",
+    "is_file",
+    "exists",
+    "sleep",
+    "wait",
+}
+"""What a property does not do."""
+TAKING_APART = {"split", "rsplit", "partition", "rpartition", "startswith", "endswith", "removeprefix", "removesuffix"}
+"""Methods of a text that find out what it says."""
 LONG_FILES: set[str] = set()
 FULL_ROOMS: set[str] = set()
 LONG_FUNCTIONS = {
@@ -79,6 +96,34 @@ def test_functions_fit_a_screen():
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and length_of(node) > MOST_STATEMENTS
     }
     assert long == LONG_FUNCTIONS
+
+
+def test_properties_of_a_study_neither_train_nor_read_files():
+    """Work has a verb: ``make_pool(study)``, ``Study.read(config, ...)``."""
+    for name, text in sources().items():
+        if not name.startswith("study/"):
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and {"property", "cached_property"} & names_in(node.decorator_list):
+                assert not WORK & names_in(node.body), f"{name}: {node.name}"
+
+
+def names_in(nodes) -> set[str]:
+    """Every name and attribute in nodes of a syntax tree."""
+    every = [each for node in nodes for each in ast.walk(node)]
+    return {each.id for each in every if isinstance(each, ast.Name)} | {
+        each.attr for each in every if isinstance(each, ast.Attribute)
+    }
+
+
+def test_labels_and_verdicts_are_not_taken_apart():
+    """Arms and verdicts have fields; only the records of files of the first schema read a label."""
+    for name, text in sources().items():
+        if not name.startswith(("study/", "report/", "tracking/", "bench/")) or name == "study/records/upgrades.py":
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Attribute) and node.attr in TAKING_APART:
+                assert not {"label", "sentence", "headline"} & names_in([node.value]), f"{name}: line {node.lineno}"
 
 
 def test_modules_of_unix_alone_are_imported_where_they_are_used():

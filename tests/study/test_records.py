@@ -1,7 +1,7 @@
 """Records are written and read back unchanged, and files of earlier versions become records too."""
 
 import json
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +59,14 @@ def summary():
     )
     left_out = ({"metric": "copies", "reason": "too few", "source": ""},)
     return replace(found, image_metrics=(image,), subgroups=groups, image_metrics_left_out=left_out)
+
+
+def test_records_cannot_be_changed(summary):
+    parts = [summary, *summary.arms, *summary.contrasts, *summary.image_metrics, *summary.subgroups, summary.verdict]
+    parts += [a_record(), *a_record().predictions, summary.image_metrics[0].estimate]
+    for record in parts:
+        with pytest.raises(FrozenInstanceError):
+            setattr(record, fields(record)[0].name, None)
 
 
 def test_a_summary_is_read_back_as_it_was_written(summary, tmp_path):

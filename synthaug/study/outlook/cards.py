@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from monai.data.utils import dense_patch_slices
@@ -89,7 +89,19 @@ class Networks:
     """The networks of a study that goes on from NV-Generate, without values."""
 
     config: Config
-    folder: Path
+    saved_autoencoder: dict[str, Any]
+    """Settings of the pretrained autoencoder."""
+    saved_denoiser: dict[str, Any]
+    """Settings of the pretrained denoiser."""
+
+    @classmethod
+    def read(cls, config: Config, folder: Path) -> Self:
+        """The networks of a generator's folder.
+
+        Raises:
+            InputError: There is no generator.
+        """
+        return cls(config, _saved(folder / "autoencoder"), _saved(folder / "denoiser"))
 
     @cached_property
     def design(self) -> GeneratorConfig:
@@ -100,14 +112,14 @@ class Networks:
     def autoencoder(self) -> ImageAutoencoder:
         """As saved."""
         with torch.device("meta"):
-            return ImageAutoencoder(**_saved(self.folder / "autoencoder"))
+            return ImageAutoencoder(**self.saved_autoencoder)
 
     @cached_property
     def denoiser(self) -> CCELLADenoiser:
         """As it is trained, in half precision, in which autocast computes."""
-        saved = _saved(self.folder / "denoiser")
+        saved = self.saved_denoiser
         if can_grow(saved):
-            saved |= {"variant": self.design.variant, "adapter_size": asdict(self.design.adapter)}
+            saved = saved | {"variant": self.design.variant, "adapter_size": asdict(self.design.adapter)}
         with torch.device("meta"):
             denoiser = CCELLADenoiser(**saved)
             denoiser.unet.to(torch.bfloat16)
@@ -122,7 +134,7 @@ class Networks:
         denoiser, settings = self.denoiser, self.denoiser.config
         shape = self.autoencoder.latent_shape(0, self.config.preprocess.shape)
         told = VARIANTS[settings.variant]
-        adapter = self.design.adapter if can_grow(_saved(self.folder / "denoiser")) else None
+        adapter = self.design.adapter if can_grow(self.saved_denoiser) else None
         sizes = asdict(adapter) if adapter else settings.adapter_size or {}
         half: dict[str, Any] = {"device": "meta", "dtype": torch.bfloat16}
         return denoiser.unet(
@@ -156,7 +168,7 @@ def demands(config: Config) -> Iterator[Demand]:
     Raises:
         InputError: ``generator.pretrained`` is no generator.
     """
-    networks = Networks(config, locate(str(config.generator.pretrained)))
+    networks = Networks.read(config, locate(str(config.generator.pretrained)))
     training, sampling = networks.design.training, config.pool.sampling
     with FlopCounterMode(display=False) as forward, torch.no_grad():
         networks.answer()

@@ -65,6 +65,8 @@ class Study:
     """The generator that fills the pool as it is, if one is named."""
     given: SyntheticPool | None = None
     """The pool that was built before, if one is named."""
+    file_prompts: Prompts | None = None
+    """Prompts of a file of reports or a marksheet, if one is named."""
     _relabellers: dict[str, Relabeller] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -121,6 +123,8 @@ class Study:
                 _refuse_classes_without_reports(study.design.variant, drawn)
                 study.begun = _open_pretrained(study.design, config, drawn)
         study.split = _prepare(config, drawn)
+        if not study.given and (config.pool.reports or config.pool.marksheet):
+            study.file_prompts = prompts_of(config.pool, study.split)
         if config.data.root is not None:
             study.near_copies = tell_near_copies(study.split, config.data.images)
         return study
@@ -166,8 +170,7 @@ class Study:
 
     @property
     def autoencoder_identity(self) -> Identity:
-        """What the autoencoder depends on; a cascade is fitted to the training volumes, and that of a generator that
-        is gone on from stays as it is."""
+        """What the autoencoder depends on. A cascade is fitted to the training volumes; a pretrained one is fixed."""
         if self.begun:
             return {"pretrained": self.begun.fingerprint}
         if self.design.latents == "cascade":
@@ -190,21 +193,15 @@ class Study:
         causes = {"prompts": content_hash(describe(self.prompts))} if self._prompts_are_named else {}
         return identify(POOL, asdict(self.config.pool), generator=self.generator_identity, **causes)
 
-    @cached_property
+    @property
     def prompts(self) -> Prompts:
-        """Whose reports the pool is prompted with.
-
-        Raises:
-            InputError: The file of reports or the marksheet cannot be read or lacks a class.
-        """
-        return prompts_of(self.config.pool, self.split)
+        """Prompts of the pool: those of a file, of the training subjects, or of the report writer."""
+        return self.file_prompts or prompts_of(self.config.pool, self.split)
 
     @property
     def _prompts_are_named(self) -> bool:
-        """Whether settings and generator leave open what the reports say: a file has them, or, beside a ready
-        generator, the training subjects."""
-        pool = self.config.pool
-        return bool(pool.reports or pool.marksheet or (self.ready and pool.prompts != "writer"))
+        """Whether the reports follow neither from settings nor from the generator's training."""
+        return bool(self.file_prompts or (self.ready and self.config.pool.prompts != "writer"))
 
     @cached_property
     def autoencoder_id(self) -> str:
