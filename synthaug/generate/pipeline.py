@@ -1,4 +1,4 @@
-"""CCELLAPipeline: reports in, volumes out, each volume a pure function of its recipe."""
+"""``CCELLAPipeline``: from reports to volumes; each volume is a pure function of its recipe."""
 
 import functools
 import hashlib
@@ -42,38 +42,38 @@ StepCallback = Callable[["CCELLAPipeline", int, torch.Tensor, dict[str, torch.Te
 
 @dataclass
 class CCELLAOutput(BaseOutput):
-    """What a call returns."""
+    """Output of a call."""
 
     volumes: torch.Tensor
     """(B, C, X, Y, Z) float32 in [0, 1], on the CPU."""
     class_probabilities: torch.Tensor | None
     """(B, K) predicted from the report at the last step; None for variants without class heads."""
     seeds: list[int]
-    """One a volume."""
+    """Seed of each volume."""
     unlike: list[str] | None = None
-    """Why each report is unlike those of the training, "" = it is not; None = the generator does not know them."""
+    """In what each report is unlike the training reports; "" = nothing; None = they are unknown."""
 
 
 class CCELLAPipeline(DiffusionPipeline):
     """Text- and class-conditioned sampler of 3D volumes.
 
-    A volume depends on its report, class, seed, steps, scheduler, guidance, shape, spacing and the pipeline's
-    micro-batch, and on nothing else: the U-Net always runs at ``micro_batch`` rows, padded, each row with its own
-    generator, and each distinct report is read alone. Published: 1,000 ancestral DDPM steps, no guidance.
+    A volume depends only on its report, class, seed, steps, scheduler, guidance, shape, spacing and ``micro_batch``.
+    The U-Net always runs at ``micro_batch`` rows, padded, each with its own generator. Each distinct report is encoded
+    alone. Published: 1,000 ancestral DDPM steps, no guidance.
 
     Args:
-        autoencoder: What is denoised: a cascade's levels, or an autoencoder's latents.
+        autoencoder: Latent space: the levels of a cascade, or an autoencoder.
         denoiser: Predicts noise or velocity.
         text_encoder: A transformers encoder.
         tokenizer: Its tokenizer.
         scheduler: Any diffusers scheduler made from the training scheduler's config.
         images: Names of the channels.
         spacing_mm: Default voxel size.
-        shape: Default voxels.
-        micro_batch: Rows of every network call.
-        latent_deviations: Of the latent channels, in folders of version 0.1 whose denoiser was trained behind a linear
+        shape: Default number of voxels along each axis.
+        micro_batch: Batch size of every network call.
+        latent_deviations: Standard deviations of the latent channels, for folders of version 0.1 with a linear
             predictor (:mod:`synthaug.generate.preconditioning`); empty = as published.
-        precision: Arithmetic of the networks on a CPU: float32 or bf16.
+        precision: Precision of the networks on a CPU: float32 or bf16.
     """
 
     scheduler: SchedulerMixin
@@ -111,7 +111,7 @@ class CCELLAPipeline(DiffusionPipeline):
         )
         self.record: dict[str, Any] = {}
         self.familiarity: Familiarity | None = None
-        """What the reports of the training look like; None = not known."""
+        """Statistics of the training reports; None = unknown."""
         self.doubts = Doubts()
         self._fingerprint: str | None = None
 
@@ -131,26 +131,25 @@ class CCELLAPipeline(DiffusionPipeline):
         levels: int | None = None,
         return_dict: bool = True,
     ) -> CCELLAOutput:
-        """Draw one volume a report.
+        """Draw one volume per report.
 
         Args:
             reports: Free text; "" = none.
-            labels: Classes that override the predicted ones; required by variants conditioned on the true class.
-            seeds: One a report; any integer from 0.
-            generator: In place of ``seeds``: draws them, alone or one a report. ``output.seeds`` tells them.
-            spacing_mm: Voxel size, default that of training.
-            shape: Voxels, default that of training.
+            labels: Classes in place of the predicted ones; required by variants conditioned on the true class.
+            seeds: One per report; integers from 0.
+            generator: Draws the seeds in place of ``seeds``: one generator, or one per report. See ``output.seeds``.
+            spacing_mm: Voxel size; default: that of the training.
+            shape: Voxels along each axis; default: those of the training.
             num_inference_steps: Denoising steps.
-            guidance_scale: > 1 moves away from what "" would give; for generators trained with report dropout.
+            guidance_scale: Classifier-free guidance above 1; for generators trained with report dropout.
             callback_on_step_end: Called as ``callback(pipeline, step, timestep, {"latents": latents})`` after each
                 step of each micro-batch, as in diffusers; latents in the dictionary that it returns replace them.
-            levels: How many levels of a cascade are drawn, coarse to fine; the rest is its mean. None = all.
+            levels: Levels of a cascade to draw, from the coarsest; finer ones are their mean. None = all.
             return_dict: False = a tuple (volumes, class_probabilities, seeds), as in diffusers.
 
         Raises:
-            InputError: Neither or both of seeds and generator are given, lengths differ, the shape does not divide, the
-                variant takes no labels or no guidance, the scheduler cannot sample this network or cannot take that
-                many steps.
+            InputError: Neither or both of seeds and generator are given; lengths differ; the shape is not divisible by
+                the downsampling; or variant, scheduler and steps do not allow what is asked.
         """
         seeds = seeds_of(seeds, generator, len(reports))
         require_equal_lengths(reports, labels, seeds, classes=self.denoiser.config.classes)
@@ -234,9 +233,9 @@ class CCELLAPipeline(DiffusionPipeline):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of every weight, size and the trained noise schedule: with one fingerprint, the same volumes.
+        """Hash of all weights, sizes and the trained noise schedule; equal fingerprints give equal volumes.
 
-        Computed once; the sampler's name and steps are the caller's, so not part of it.
+        Computed once. Sampler and steps are arguments of a call and not part of it.
         """
         if self._fingerprint is None:
             sizes = [self.autoencoder.settings, self.denoiser.settings, self.tokenizer.model_max_length]
@@ -273,14 +272,14 @@ class CCELLAPipeline(DiffusionPipeline):
     ) -> Self:
         """Load a saved pipeline; every weight must fit.
 
-        Autoencoder and denoiser compute in float32 whatever they were saved in (``torch_dtype`` changes that); the text
-        encoder computes in what it was saved in.
+        Autoencoder and denoiser run in float32 unless ``torch_dtype`` is given. The text encoder runs in the precision
+        in which it was saved.
 
         Args:
-            pretrained_model_name_or_path: A folder, ``"builtin/ccella-tiny"``, or, where there is no such folder, a
-                hub id "owner/name", of which JSON, text and safetensors files are fetched.
-            torch_dtype: Arithmetic of all networks, as ``.to(torch_dtype)``; None = as above.
-            variant: Weights saved under another name, such as "fp16"; None = the plain ones.
+            pretrained_model_name_or_path: A folder, a builtin such as ``"builtin/ccella-tiny"``, or a hub id
+                "owner/name", of which JSON, text and safetensors files are fetched.
+            torch_dtype: Precision of all networks, as ``.to(torch_dtype)``; None = as above.
+            variant: Suffix of the weight files, such as "fp16"; None = none.
             revision: Branch, tag or commit on the hub.
 
         Raises:
@@ -295,5 +294,5 @@ class CCELLAPipeline(DiffusionPipeline):
         return pipeline if torch_dtype is None else pipeline.to(torch_dtype)
 
     def require_divisible(self, shapes: Sequence[Sequence[int]]) -> None:
-        """InputError where the networks cannot halve the sides of latents (c, x, y, z), level by level."""
+        """InputError if a side of latents (c, x, y, z) is not divisible by the downsampling, level by level."""
         require_divisible(self.denoiser, shapes)

@@ -1,4 +1,4 @@
-"""Published checkpoints to a saved pipeline of ours."""
+"""Convert published checkpoints to a pipeline folder."""
 
 import warnings
 from collections.abc import Sequence
@@ -21,18 +21,18 @@ from synthaug.models.text_encoder import build_text_encoder
 from synthaug.models.variants import VARIANTS
 
 SEQUENCES = ("t2w", "b1600", "adc")
-"""Default names of the images: the first for CCELLA, all for CCELLA++."""
+"""Default image names: the first for CCELLA, all for CCELLA++."""
 SHAPE, SPACING_MM = (256, 256, 128), (0.5, 0.5, 0.5)
-"""Of CCELLA's volumes."""
+"""Grid of CCELLA's volumes."""
 NV_GENERATE = "nv-generate"
 Source = Literal[Variant, "nv-generate"]
 
 
 def licence_of(unet: str, variant: str, model: str | None) -> str:
-    """The licence of a checkpoint's weights, in one sentence.
+    """Licence of the weights of a checkpoint, in one sentence.
 
     Raises:
-        InputError: It is NV-Generate's, and nothing tells which of the models.
+        InputError: It is one of NV-Generate, and the model is unknown.
     """
     return RELEASED[model_of(unet, model)].licence if variant == NV_GENERATE else LICENCE
 
@@ -56,42 +56,40 @@ def import_released(
     model: ModelName | None = None,
     modality: str | None = None,
 ) -> Path:
-    """Turn a released checkpoint and its autoencoder's file into a folder that CCELLAPipeline.from_pretrained loads.
+    """Convert a released checkpoint and its autoencoder to a folder for ``CCELLAPipeline.from_pretrained``.
 
-    Every size that shapes can tell comes from the files, so any width loads; keys must fit exactly. Nothing is fetched
-    unless ``text_encoder`` names a hub id. Published for CCELLA: noise prediction, 1,000 steps, class and spacing times
-    100, reports of 512 tokens, truncated on the left, padding attended to. NVIDIA's NV-Generate (MAISI-v2) is told
-    modality and spacing, and draws in 30 steps of a rectified flow. A warning says the licence of the weights, and the
-    folder's record keeps it.
+    Sizes are read from the shapes of the weights, and keys must match exactly. Nothing is fetched unless
+    ``text_encoder`` names a hub id. CCELLA predicts noise in 1,000 steps, scales class and spacing by 100, and reads
+    reports of 512 tokens, truncated on the left. NV-Generate (MAISI-v2) is conditioned on modality and spacing and
+    samples a rectified flow in 30 steps. The licence of the weights is shown as a warning and recorded in the folder.
 
     Args:
         unet: Released checkpoint of the denoiser (CCELLA.pt).
-        autoencoder: The autoencoder's file: MAISI's, or the one beside the model.
-        output: Folder to write; must not exist, or be empty.
-        variant: Which row of the comparator table the file is, or nv-generate.
+        autoencoder: Checkpoint of the autoencoder: MAISI's, or the one that comes with the model.
+        output: Folder to write; new or empty.
+        variant: Row of the comparator table, or nv-generate.
         text_encoder: Local folder or hub id of the text encoder (published: google/flan-t5-xxl, about 45 GB).
-        images: Names of the sequences, in the order of the latent stack; t2w for one.
-        shape: Voxels of a drawn volume; none = 256 x 256 x 128, and with rflow-mr-brain 160 x 256 x 256.
-        spacing_mm: Voxel size of a drawn volume; none = 0.5 mm, with rflow-mr that of a prostate of 170 x 170 x 90 mm,
-            with rflow-mr-brain 1 mm. With rflow-ct shape and spacing must be given.
-        micro_batch: Volumes that the networks draw at once.
+        images: Names of the sequences in the order of the latents; t2w for one.
+        shape: Voxels of a volume; none = 256 x 256 x 128, and 160 x 256 x 256 with rflow-mr-brain.
+        spacing_mm: Voxel size; none = 0.5 mm, 1 mm with rflow-mr-brain, and a field of view of 170 x 170 x 90 mm with
+            rflow-mr. With rflow-ct shape and spacing must be given.
+        micro_batch: Volumes drawn together.
         splits: Parts in which the autoencoder computes a convolution, to bound memory.
-        tile: Longest side of a latent that is encoded or decoded at once; 40 keeps a published volume below 12 GiB on a
-            CPU; 0 = any, and exact.
-        classes: Number of classes, for variants whose weights do not tell.
+        tile: Largest side of the latent tiles that are encoded or decoded; 0 = no tiles.
+        classes: Number of classes, for variants whose weights do not contain it.
         heads: Attention heads of the adapter.
         head_channels: Channels of an attention head of the U-Net.
-        norm_groups: Groups of the autoencoder's norms.
-        model: Which of NV-Generate's models the file is, as licence and grid follow from it; none = its name tells.
-        modality: With nv-generate: ct, mri (of any kind), t1, t2, flair, swi, t1-stripped (without skull) and so on, or
-            a label's number; none = t2 with rflow-mr, t1 with rflow-mr-brain.
+        norm_groups: Groups of the group norms of the autoencoder.
+        model: Model of NV-Generate, which sets licence and grid; none = from the name of the file.
+        modality: With nv-generate: ct, mri, t1, t2, flair, swi, t1-stripped (without skull) and so on, or the number of
+            a label; none = t2 with rflow-mr, t1 with rflow-mr-brain.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: A file cannot be read, weights do not fit, the text encoder is missing or of another width, or the
-            output folder is in use.
+        InputError: A file is unreadable, weights do not fit, the text encoder is missing or of another width, or the
+            output folder is not empty.
     """
     folder = Path(output)
     _require_room(folder)

@@ -1,4 +1,4 @@
-"""Real images against synthetic ones in one report: every metric, overall and by class."""
+"""Image metrics of synthetic against real volumes, overall and by class."""
 
 import html
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from synthaug.metrics.realism.judgement import ENOUGH, RealismReport, judge_real
 from synthaug.metrics.volumes import VolumeSet
 
 ALL = "all"
-"""The group of all volumes; the others are named after their class."""
+"""Name of the group of all volumes; other groups are named after their class."""
 
 
 @dataclass(frozen=True)
 class ImageReport:
-    """What :func:`compare_images` found.
+    """Result of :func:`compare_images`.
 
     Example:
         >>> draw = torch.Generator().manual_seed(0)
@@ -36,19 +36,19 @@ class ImageReport:
     """
 
     extractor: str
-    """What the features are of."""
+    """Name of the feature extractor."""
     fingerprint: str
-    """Of the extractor."""
+    """Fingerprint of the extractor."""
     distances: dict[str, dict[str, DistanceResult]]
     """By group, then by metric."""
     similarities: dict[str, dict[str, Similarity]]
     """By group: mean MS-SSIM of pairs within "real", within "synthetic", and from "real to synthetic"."""
     left_out: dict[str, list[str]]
-    """Metrics that a group has too few volumes for."""
+    """Metrics of each group that need more volumes."""
     copies: CopyAudit | None = None
-    """Which synthetic volumes are copies of training volumes, where these were given."""
+    """Copies of training volumes, where these were given."""
     realism: RealismReport | None = None
-    """How easily the synthetic volumes are told from real ones, where this was asked for."""
+    """AUROC of synthetic against real volumes, where asked for."""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
@@ -155,28 +155,28 @@ def compare_images(
 ) -> ImageReport:
     """Compare preprocessed real and synthetic volumes: distances, coverage, diversity, copies; overall and by class.
 
-    Volumes are read one batch at a time, so memory does not grow with their number. Give real volumes that the
-    generator never saw, one a patient: a generator that copies its training volumes is close to those.
+    Volumes are read batch by batch. Pass real volumes that the generator was not trained on, one per patient, because a
+    generator that copies its training volumes is close to those.
 
     Args:
-        real: Subjects under the convention, or volumes (C, X, Y, Z) in [0, 1]; any sequence that is read lazily.
+        real: Subjects, or volumes (C, X, Y, Z) in [0, 1]; any lazily read sequence.
         synthetic: Likewise, preprocessed alike.
-        extractor: Where distances are measured: an extractor, or the name of one (see
-            :func:`~synthaug.metrics.extractors.build_extractor`); None = the seeded one.
-        weights: File of the published weights, for an extractor by name that needs one.
+        extractor: Feature extractor or its name (:func:`~synthaug.metrics.extractors.build_extractor`); None =
+            the seeded random network.
+        weights: File of published weights, for extractors that need one.
         images: Image names in channel order, for subjects; None = all images of the first.
-        seed: Names halves, floors and pairs.
-        resamples: Half-samples behind an interval.
+        seed: Seed of halves, floors and pairs.
+        resamples: Half-samples per interval.
         confidence: Coverage of the intervals, in (0, 1).
-        pairs: Pairs of volumes behind a similarity.
-        training: The generator's training volumes: synthetic volumes that copy one are named.
+        pairs: Pairs of volumes per similarity.
+        training: Training volumes of the generator, to find copies.
         false_alarms: Share of unseen real patients that may be called copies.
-        realism: Whether real volumes are told from synthetic ones by texture statistics (seconds), by a network too
-            (a minute or two), or not at all; from 40 volumes a side on.
+        realism: Classifier of real against synthetic volumes: texture statistics, a 3D network too, or none. From 40
+            volumes of each on.
 
     Raises:
-        InputError: Too few volumes, unlike shapes or voxel sizes, constant volumes, values outside [0, 1], features
-            that are not finite, a set compared with itself, an extractor that cannot be had.
+        InputError: Too few volumes, different shapes or voxel sizes, constant volumes, values outside [0, 1], features
+            that are not finite, a set compared with itself, or an extractor without weights.
     """
     real_set, synthetic_set = (VolumeSet.of(each, images) for each in (real, synthetic))
     spacing_mm = _common_spacing(real_set, synthetic_set)

@@ -39,28 +39,28 @@ def compare_folders(
     false_alarms: float = 0.01,
     realism: Literal["statistics", "network", "off"] = "statistics",
 ) -> ImageReport:
-    """Compare real with synthetic volumes, both put through the same preprocessing.
+    """Compare real with synthetic volumes after the same preprocessing.
 
-    A folder holds a ``manifest.csv`` (see ``load_manifest``; classes are compared one by one too), is a pool, or holds
-    NIfTI files of one sequence.
+    A folder holds a ``manifest.csv`` (see ``load_manifest``; then also by class), a pool, or NIfTI files of one
+    sequence.
 
     Args:
-        real: Folder of real volumes that the generator never saw, one a patient.
+        real: Folder of real volumes that the generator was not trained on, one per patient.
         synthetic: Folder of synthetic volumes, or a pool.
-        shape: Voxels that volumes are cropped or padded to.
-        spacing_mm: Voxel size that volumes are resampled to.
-        images: Image columns, in channel order; t2w if not given.
-        training: Folder of the generator's training volumes: look for copies of them.
-        extractor: Network whose features are compared; seeded has random weights, taps is for T2 of the prostate.
-        weights: File of the published weights of medicalnet (or its hub id) or radimagenet.
-        centre: What volumes are cropped around; the prostate is found by taps.
-        out: Folder to write metrics.json and metrics.html to.
-        seed: Names halves, floors, pairs and the extractor's weights.
-        resamples: Half-samples behind an interval.
+        shape: Voxels after cropping and padding.
+        spacing_mm: Voxel size after resampling.
+        images: Image columns in channel order; default: t2w.
+        training: Folder of the generator's training volumes, to find copies.
+        extractor: Feature network: seeded has random weights, taps is for T2 of the prostate.
+        weights: File of published weights of medicalnet (or its hub id) or radimagenet.
+        centre: Centre of the crop: the middle, or the prostate as segmented by taps.
+        out: Folder for metrics.json and metrics.html.
+        seed: Seed of halves, floors, pairs and random weights.
+        resamples: Half-samples per interval.
         confidence: Coverage of the intervals, in (0, 1).
         false_alarms: Share of unseen real patients that may be called copies.
-        realism: What tells synthetic volumes from real ones, from 40 a side on: texture statistics (seconds), a
-            network too (a minute or two), or nothing.
+        realism: Classifier of real against synthetic volumes, from 40 of each on: texture statistics, a 3D network too,
+            or none.
     """
     names = images or ["t2w"]
     if out is not None:

@@ -23,12 +23,11 @@ def card(
 
     Args:
         pool: Folder of the pool.
-        split: The training part is looked for copies of; the others are compared with.
-        data: The subjects that its generator was trained on, and others; none = what needs them is not measured.
-        generator: Folder, builtin name or hub id of the generator that drew it; none = licence, card and cut reports
-            are not told.
-        classifier: A classifier's .safetensors, of a study's real arm, that judges the class; none = nobody judges it.
-        out: Folder to write card.html and card.json to; none = the pool's own.
+        split: Copies are searched in the training part; the other parts are the reference of image metrics.
+        data: Subjects of the generator's training, and others; none = entries that need them are not measured.
+        generator: Folder, builtin name or hub id of the generator; none = without licence, card and cut reports.
+        classifier: A .safetensors file of a study's real arm, which predicts the class; none = class not checked.
+        out: Folder for card.html and card.json; none = that of the pool.
     """
     from synthaug.classify.weights import load_classifier
     from synthaug.generate.pipeline import CCELLAPipeline

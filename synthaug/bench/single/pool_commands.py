@@ -33,23 +33,22 @@ def build(
     shard: tuple[int, int] | None = None,
     measured: bool = False,
 ) -> None:
-    """Fill a pool from a generator and the training patients' reports, or from a file of reports.
+    """Fill a pool from a generator and the reports of training patients, or from a file of reports.
 
-    The same pool, byte for byte, whatever the executor; several may fill it at once, and one that was killed goes on
-    when it is run again.
+    The pool is byte for byte the same with every executor. Several builders may fill it at once, and a killed one
+    continues when it is run again.
 
     Args:
         out: Folder of the pool.
-        data: Where the subjects come from, whose reports prompt the generator; not read where pool.reports is set.
-        split: Only its training part prompts.
-        pool: What the pool holds.
-        generator: Folder, builtin name or hub id; where a study's config says how a generator is made, its
-            ``pretrained``.
+        data: Subjects whose reports are the prompts; not read where pool.reports is set.
+        split: Only its training part is used.
+        pool: Contents of the pool.
+        generator: Folder, builtin name or hub id; in the config of a study, ``generator.pretrained``.
         executor: local: this process; ray: tasks on the cluster of RAY_ADDRESS, or on a local one.
-        workers: Ray tasks at a time.
-        gpus_per_worker: Share of a GPU for each Ray task; 0 = CPU.
-        shard: Only part k of n, as [k, n], k from 0; local only.
-        measured: Guide as the generator's card was measured; the command does so where no guidance is typed.
+        workers: Ray tasks in parallel.
+        gpus_per_worker: GPUs per Ray task; 0 = CPU.
+        shard: Part k of n only, as [k, n], k from 0; local only.
+        measured: Use the guidance with which the generator's card was measured; so does the command by default.
     """
     if pool.path:
         raise InputError("pool.path names a pool that is there already; give the folder to fill as --out.")
@@ -147,18 +146,18 @@ def adopt(
     report: str | None = None,
     data: DataConfig | None = None,
 ) -> None:
-    """Take volumes that another system drew over into a pool, checked and on a study's grid.
+    """Convert volumes of another system to a pool, checked and on the grid of a study.
 
     Args:
-        folder: Where the volumes lie.
-        labels: CSV with one row a volume: its file (or one of each sequence) inside the folder, and its class.
+        folder: Folder of the volumes.
+        labels: CSV with one row per volume: its file (or one per sequence) inside the folder, and its class.
         out: Folder of the pool.
-        preprocess: What the real volumes of the study go through; its --config says it too.
-        images: Columns of the files, in channel order, named as the study names them; none = those that name images.
+        preprocess: Preprocessing of the study, also from its --config.
+        images: Columns of the files in channel order, named as in the study; none = columns that hold image files.
         label: Column of the class.
-        classes: Names of the classes in the order that numbers them; none = sorted.
-        report: Column of the reports; none = report, where there is one.
-        data: A study's, whose images and classes count where they are not given.
+        classes: Class names in order, numbered from 0; none = sorted.
+        report: Column of the reports; none = report, if present.
+        data: Data settings of the study: defaults for images and classes.
     """
     images, classes = images or (data.images if data else None), classes or (data.classes if data else None)
     rows = len(read_table(Path(labels), what="table of labels", mend="give --labels").rows)
@@ -182,7 +181,7 @@ def adopt(
 
 
 def verify(pool: str) -> None:
-    """Read every volume of a pool and name all that are missing or altered.
+    """Verify every volume of a pool and name missing or altered ones.
 
     Args:
         pool: Folder of the pool.
@@ -202,15 +201,15 @@ def audit(
     false_alarms: float = 0.01,
     pictures: str | None = None,
 ) -> None:
-    """Look for copies of training patients in a pool and write audit.json beside its files.
+    """Find copies of training patients in a pool and write audit.json beside its files.
 
     Args:
         pool: Folder of the pool.
-        data: The subjects that its generator was trained on, and others.
-        split: The training part is what may have been copied; the others set the limits.
-        drop: Leave the copies out whenever the pool is opened from now on; delete audit.json to take them in again.
+        data: Subjects of the generator's training, and others.
+        split: Copies are searched in the training part; the other parts set the limits.
+        drop: Exclude the copies whenever the pool is opened; deleting audit.json includes them again.
         false_alarms: Share of unseen real patients that may be called copies, in (0, 1).
-        pictures: PNG to draw each copy beside its original in; it shows patients.
+        pictures: PNG with each copy beside its original; it shows patients.
     """
     from synthaug.data.preprocess import preprocess
     from synthaug.models.extractors.taps import crop_centre
@@ -240,7 +239,7 @@ def export(pool: str, out: str, layout: Layout = "manifest") -> None:
     Args:
         pool: Folder of the pool.
         out: New folder.
-        layout: manifest: float32 volumes and manifest.csv; ccella: a folder a case, int16, and datalist.json.
+        layout: manifest: float32 volumes and manifest.csv; ccella: one folder per case, int16, and datalist.json.
     """
     from synthaug.pool.export import export_pool
     from synthaug.pool.pool import SyntheticPool
@@ -254,7 +253,7 @@ def montage(pool: str, out: str, columns: int = 8) -> None:
     Args:
         pool: Folder of the pool.
         out: PNG to write.
-        columns: Volumes of each class.
+        columns: Volumes per class.
     """
     from synthaug.pool.pool import SyntheticPool
     from synthaug.pool.review.montage import save_montage
@@ -272,5 +271,5 @@ POOL_COMMANDS: dict[str, Callable[..., None]] = {
     "montage": montage,
 }
 
-FLAGS = {"audit": {"drop": "leave the copies out whenever the pool is opened from now on"}}
+FLAGS = {"audit": {"drop": "exclude the copies whenever the pool is opened from now on"}}
 """Options without a value, by command."""

@@ -32,18 +32,17 @@ def make(
     part: Literal["test", "all"] = "test",
     seed: int = 0,
 ) -> None:
-    """Write a reader study: real and synthetic volumes shuffled in one page, what they are in another file.
+    """Write a reader study: a page of shuffled real and synthetic volumes, and a key file.
 
     Args:
-        pools: Folders of pools; of several, each is a generator of its own in the scores.
-        out: The page to write, .html; give it to the readers.
-        data: Where the real subjects come from.
-        split: Of the study; its test patients are shown.
-        key: The key to write, .json; keep it from the readers. None = beside the page, with .key.json in place of
-            .html.
-        per_class: Real volumes of each class, and as many synthetic ones, dealt evenly over the pools.
-        part: Patients that are shown: test, whom no generator saw; or all, from whom a generator may have learnt.
-        seed: Another seed, other volumes.
+        pools: Folders of pools; each is a generator of its own in the scores.
+        out: Page for the readers, .html.
+        data: Data settings of the real subjects.
+        split: Split of the study; its test patients are shown.
+        key: Key file, .json, not for the readers. None = beside the page, as .key.json.
+        per_class: Real volumes per class, and as many synthetic ones, spread evenly over the pools.
+        part: Patients to show: test, or all, which includes training patients of a generator.
+        seed: Seed of the choice of volumes.
     """
     page = Path(out)
     if page.suffix != ".html" or (key and not key.endswith(".json")):
@@ -102,12 +101,12 @@ def score(
     """Score the answers of a reader study: real or synthetic, class, agreement, each with its interval.
 
     Args:
-        answers: Files that the readers saved.
-        key: The study's key.
-        out: JSON to write everything to, with each case.
+        answers: Answer files of the readers.
+        key: Key file of the study.
+        out: JSON with all scores and every case.
         confidence: Coverage of the intervals, in (0, 1).
         resamples: Bootstrap resamples of cases and readers.
-        seed: Names them.
+        seed: Seed of the resamples.
     """
     if not 0 < confidence < 1 or resamples < 1:
         raise InputError(f"confidence={confidence} must lie in (0, 1), and resamples={resamples} be at least 1.")

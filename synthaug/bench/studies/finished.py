@@ -1,4 +1,4 @@
-"""A study from Python: ``run_study(config)`` does what ``synthaug bench`` does, and gives what it found."""
+"""Studies from Python: ``run_study(config)`` runs what ``synthaug bench`` runs and returns the results."""
 
 import html
 import warnings
@@ -16,40 +16,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Study:
-    """A study that was run: its folder and what it found."""
+    """A finished study: its folder and its results."""
 
     folder: Path
     summary: Summary
-    """Arms, contrasts, image metrics, the verdict."""
+    """Arms, contrasts, image metrics and verdict."""
 
     @classmethod
     def read(cls, folder: str | Path) -> Self:
-        """The study of a folder, run before.
+        """Read a finished study from its folder.
 
         Raises:
-            InputError: There is none.
+            InputError: The folder holds none.
         """
         return cls(Path(folder), read_summary(folder))
 
     @property
     def report(self) -> Path:
-        """``report.html``, one file for any browser."""
+        """Path of ``report.html``, a self-contained page."""
         return self.folder / "report.html"
 
     @property
     def verdict(self) -> str:
-        """The answer in a sentence, behind what is to be known first."""
+        """Verdict in a sentence, after the warnings."""
         return " ".join(filter(None, (self.summary.warning(), self.summary.verdict.sentence())))
 
     def to_frame(self, rows: Literal["arms", "contrasts", "images"] = "arms") -> "pd.DataFrame":
-        """A table: a row an arm and metric, a paired difference, or an image metric."""
+        """A table with one row per arm and metric, per paired difference, or per image metric."""
         return self.summary.to_frame(rows)
 
     def __str__(self) -> str:
         return f"{self.verdict}\nreport: {self.report}"
 
     def _repr_html_(self) -> str:
-        """In a notebook: the verdict over a table of the arms' AUROC."""
+        """Display in a notebook: verdict and a table of AUROC by arm."""
         shown = self.to_frame()
         shown = shown[shown["metric"] == "auroc"] if len(shown) else shown
         columns = [name for name in ("arm", "value", "ci_low", "ci_high", "n_train", "n_test") if name in shown]
@@ -59,14 +59,14 @@ class Study:
 
 
 def load_config(*files: str | Path, preset: str | None = None) -> Config:
-    """The settings of YAML files, later ones over earlier ones, on a preset where one is named.
+    """Settings from YAML files, where later files override earlier ones and a preset.
 
     Args:
-        *files: YAML files, as ``--config`` takes them.
-        preset: cpu, small-gpu, published or published++.
+        *files: YAML files, as for ``--config``.
+        preset: Name of a preset, such as cpu, small-gpu or published.
 
     Raises:
-        InputError: A file cannot be read, or a setting is unknown or cannot be.
+        InputError: A file is unreadable, or a setting is unknown or out of range.
     """
     from synthaug.bench.options.parsing import read_config
 
@@ -77,24 +77,24 @@ def load_config(*files: str | Path, preset: str | None = None) -> Config:
 def run_study(
     config: Config | str | Path, out: str | Path = "runs/quickstart", *, execution: ExecutionConfig | None = None
 ) -> Study:
-    """Run a study, or what is missing of it; on a finished one nothing is done.
+    """Run a study, continue an unfinished one, or read a finished one.
 
     Args:
-        config: The study, or the YAML file that says it.
-        out: Its folder; one that was stopped goes on.
-        execution: Where its cells run; None = here.
+        config: The study, or its YAML file.
+        out: Output folder.
+        execution: Where the cells run; None = in this process.
 
     Raises:
-        InputError: The input cannot be used.
-        EveryCellFailed: There is nothing to compare.
+        InputError: The input is unusable.
+        EveryCellFailed: No cell finished.
     """
     settings = config if isinstance(config, Config) else load_config(config)
     folder = Path(out)
     summary = finished_summary(settings, folder)
     if summary is None:
-        from synthaug.bench.studies import run  # late: a finished study is told without torch
+        from synthaug.bench.studies import run  # late: reading a finished study needs no torch
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of libraries, for things that are as they should be
+            warnings.simplefilter("ignore")  # harmless ones of libraries
             summary = run.run_study(settings, folder, execution)
     return Study(folder, summary)

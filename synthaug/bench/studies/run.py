@@ -51,30 +51,30 @@ PROTOCOLS = {
     "among them",
 }
 POOL_FILES = (HEADER, MANIFEST, AUDIT)
-"""What tells whether a pool is as it was."""
+"""Files by which a changed pool is noticed."""
 
 
 class EveryCellFailed(RuntimeError):
-    """A study has nothing to compare; the message is one line."""
+    """No cell of a study finished; the message is one line."""
 
 
 def run_study(config: Config, out: Path, execution: ExecutionConfig | None = None) -> Summary:
-    """Run what is missing of a study and write config.yaml, results.csv, summary.json, report.html, MLflow runs.
+    """Run what is missing of a study and write config.yaml, results.csv, summary.json, report.html and MLflow runs.
 
-    Several benches may run in one folder at once: they share the cells, and each writes the same results. Of several
-    processes that train together (``torchrun``) the main one writes.
+    Several benches may share a folder: they share the cells and write the same results. Under ``torchrun`` the main
+    process writes.
 
     Args:
         config: The study.
-        out: Its folder; a study that was killed continues there.
-        execution: Where its cells run; None = here.
+        out: Output folder; a killed study continues there.
+        execution: Where the cells run; None = in this process.
 
     Returns:
-        The summary. In a process that is not the main one it has nothing but the cells that failed.
+        The summary; outside the main process only the failed cells.
 
     Raises:
-        InputError: The input cannot be used.
-        EveryCellFailed: There is nothing to compare.
+        InputError: The input is unusable.
+        EveryCellFailed: No cell finished.
     """
     require_address()
     bars, inputs, groups = Bars(stages_of(config)), inputs_of(config, out), subgroups_of(config)
@@ -125,7 +125,7 @@ def _report(
     summary: Summary,
     tracker: Tracker | None,
 ) -> tuple[list[Path], bool]:
-    """Write the results and track them; returns the files, and whether tracking has everything."""
+    """Write the results and log them; returns the files, and whether MLflow has everything."""
     with placed(studies.out, asdict(config)), tempfile.TemporaryDirectory() as plots:
         files, pictures = _write_results(config, studies, cells, records, summary)
         save_pictures([each for each in pictures if not (config.private and each.patients)], Path(plots))
@@ -143,7 +143,7 @@ def _mark_finished(studies: Studies, cells: Sequence[Cell], files: Sequence[Path
 
 
 def _begin(config: Config, studies: Studies, cells: Sequence[Cell]) -> Tracker:
-    """Take the folder's place for results, and MLflow's parent run."""
+    """Claim the folder for the results of this study, and begin its MLflow run."""
     tell_earlier_cells(studies.out, cells)
     settings = asdict(config)
     with placed(studies.out, settings):
@@ -159,7 +159,7 @@ def _begin(config: Config, studies: Studies, cells: Sequence[Cell]) -> Tracker:
 def _run_classifiers(
     cells: Sequence[Cell], studies: Studies, tracker: Tracker | None, bars: Bars, *, execution: ExecutionConfig
 ) -> tuple[list[CellRecord], list[dict[str, Any]]]:
-    """Records of the cells that finished, and what is to be told of those that failed."""
+    """Records of the finished cells, and descriptions of the failed ones."""
     on_step = bars.stage("classifiers", sum(cell.config.classifier.training.steps for cell in cells))
     behind = 0
 
@@ -187,7 +187,7 @@ def _write_results(
     records: Sequence[CellRecord],
     summary: Summary,
 ) -> tuple[list[Path], list[Picture]]:
-    """Write the study's files; returns them, and the report's pictures."""
+    """Write the files of the study; returns them and the figures of the report."""
     out, sources = studies.out, studies.with_synthetic(cells)
     studies.write_splits()  # another study may have had the folder's place meanwhile
     write_json(out / "summary.json", summary.to_json())
@@ -226,7 +226,7 @@ def _measure_sources(studies: Studies, cells: Sequence[Cell]) -> tuple[list[Imag
 
 
 def measure_images(study: Study, pool: SyntheticPool) -> tuple[list[ImageComparison], list[dict[str, Any]]]:
-    """Each image metric of a study's pool, and a row with the reason for each that says nothing here."""
+    """Image metrics of the pool, and the reason for each metric that could not be measured."""
     split, config = study.split, study.config
     held_out = [*split.val, *split.test]
     rows, left_out = [], []
