@@ -207,7 +207,6 @@ def compare_images(
         )
         for group, rows in groups.items()
     }
-    missing = {group: [name for name in METRICS if name not in found] for group, found in metrics.items()}
     known = None if training is None else VolumeSet.of(training, images)
     detector = None if known is None else CopyDetector(known, real_set, extractor, false_alarms=false_alarms)
     return ImageReport(
@@ -215,7 +214,7 @@ def compare_images(
         fingerprint=extractor.fingerprint,
         distances=distances,
         similarities={group: found for group, found in similar.items() if found},
-        left_out={group: names for group, names in missing.items() if names},
+        left_out={group: few for group, found in metrics.items() if (few := [n for n in METRICS if n not in found])},
         copies=detector.audit(synthetic_set) if detector else None,
         realism=_realism(real_set, synthetic_set, known, judge=realism, seed=seed, confidence=confidence),
     )

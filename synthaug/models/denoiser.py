@@ -99,11 +99,8 @@ class CCELLADenoiser(PretrainedModel):
                 classes=classes,
             )
         if layout_shape is not None:
-            self.layout = nn.Sequential(
-                nn.Linear(size.queries * size.width, LAYOUT_WIDTH),
-                nn.SiLU(),
-                nn.Linear(LAYOUT_WIDTH, layout_components),
-            )
+            reading = [nn.Linear(size.queries * size.width, LAYOUT_WIDTH), nn.SiLU()]
+            self.layout = nn.Sequential(*reading, nn.Linear(LAYOUT_WIDTH, layout_components))
             self.register_buffer("layout_basis", torch.zeros(layout_components, latent_channels, *layout_shape))
         if self.conditioning.heads in ("each", "shared"):
             self.classifier: nn.Module = nn.Linear(size.blocks * classes, classes)
