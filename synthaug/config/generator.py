@@ -1,4 +1,4 @@
-"""Settings of the latent diffusion model."""
+"""Settings of the diffusion model."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,51 +13,50 @@ Variant = Literal["maisi", "radmaisi", "ellamaisi", "decoupled", "ccella", "l1on
 
 @dataclass
 class GeneratorConfig:
-    """The latent diffusion model."""
+    """Diffusion model that draws volumes from reports and classes."""
 
     variant: Variant = "ccella"
     """CCELLA or one of its published comparators."""
     latents: Literal["cascade", "autoencoder"] = "cascade"
-    """What is denoised: the volume level by level, coarse to fine (ours); or the latents of the image autoencoder
-    (published)."""
+    """Latent space. ``cascade``: the volume itself, level by level from coarse to fine (ours). ``autoencoder``: latents
+    of the image autoencoder (published)."""
     levels: list[LevelConfig] = field(default_factory=list)
-    """Levels of the cascade, coarse to fine; empty = they follow from the volume's shape."""
+    """Levels of the cascade from coarse to fine. Empty: from the shape of the volumes."""
     pretrained: str | None = None
-    """Folder, builtin name or hub id of a generator that the training goes on from (ours). Variant, latents,
-    prediction, levels, sizes, autoencoder and text encoder are its own. ``variant``, ``latents`` and ``prediction`` are
-    refused where they are set otherwise; ``autoencoder``, ``denoiser``, ``adapter`` and ``text_encoder`` say nothing,
-    but for ``text_encoder.trainable``. NV-Generate as it was imported has neither variant, adapter nor text encoder:
-    these are added as they are set here, and change nothing before they are trained."""
+    """Folder, builtin name or hub id of a pretrained generator to fine-tune (ours). Its variant, latents, prediction,
+    levels, sizes, autoencoder and text encoder are kept. A different ``variant``, ``latents`` or ``prediction`` is
+    refused. Of the other sections only ``text_encoder.trainable`` applies. To an imported NV-Generate, variant, adapter
+    and text encoder are added as set here; they have no effect before they are trained."""
     unet: Literal["free", "lora", "frozen"] = "free"
-    """With ``pretrained``, how its U-Net is trained: free = all weights; lora = low-rank additions to its linear layers
-    and convolutions (arXiv 2106.09685; needs ``synthaug[lora]``), which are merged at the end; frozen = none. What is
-    added to NV-Generate's, the adapter and a trainable text encoder are trained in any case."""
+    """Fine-tuning of the pretrained U-Net. ``free``: all weights. ``lora``: low-rank adaptation of linear layers and
+    convolutions (arXiv 2106.09685; needs ``synthaug[lora]``), merged at the end. ``frozen``: none. Parts added to
+    NV-Generate, the adapter and a trainable text encoder are always trained."""
     lora_rank: int = 16
-    """Rank of the additions of ``unet: lora``."""
+    """Rank of ``unet: lora``."""
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
-    """The U-Net."""
+    """U-Net."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
-    """The text adapter."""
+    """Text adapter."""
     text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
-    """The text encoder."""
+    """Text encoder."""
     class_loss_weight: float = 0.1
-    """Weight of the focal class loss (published: 1e-4, over 400 epochs); variants without heads ignore it."""
+    """Weight of the focal class loss (published: 1e-4, over 400 epochs). Not used by variants without class heads."""
     prediction: Literal["edm", "epsilon", "v_prediction", "flow_prediction", "maisi_flow"] | None = None
-    """Training process: EDM (arXiv 2206.00364), or what the U-Net predicts under the published noise schedule: noise
-    (published), velocity, or the velocity of a rectified flow; maisi_flow = the rectified flow of MAISI-v2 (arXiv
-    2508.05772). None = edm for a cascade, epsilon for an autoencoder."""
+    """Training process. ``edm``: arXiv 2206.00364. Under the published noise schedule: noise (``epsilon``, published),
+    velocity, or the velocity of a rectified flow. ``maisi_flow``: the rectified flow of MAISI-v2 (arXiv 2508.05772).
+    None: edm for a cascade, epsilon for an autoencoder."""
     distance: Literal["l1", "mse"] | None = None
-    """Distance between prediction and target; none = mse for edm, l1 otherwise (published). The squared error draws
-    what is rare at a place, such as a lesion, as often as it is there; the L1 draws it too seldom."""
+    """Loss between prediction and target. None: mse for edm, l1 otherwise (published). The squared error fits the mean,
+    the L1 the median, which leaves out what is rare at a place, such as a lesion."""
     geometry: GeometryConfig = field(default_factory=GeometryConfig)
-    """Augmentation that the network is told of (ours); for a cascade."""
+    """Augmentation on which the network is conditioned (ours); for a cascade."""
     guide_noise: float = 0.15
-    """Largest noise on what a finer level is shown of the coarser ones, in units of their deviation."""
+    """Noise augmentation of the coarser level as input of a finer one: largest level, in standard deviations."""
     report_dropout: float = 0.1
-    """Share of training reports replaced by "", so that guidance can be used (published: 0)."""
+    """Share of training reports replaced by "", for classifier-free guidance (published: 0)."""
     monitor_every: int = 200
-    """Steps between looks at the validation patients (loss, pictures, FID), logged to MLflow; the weights with the
-    lowest validation loss are kept. 0 = no looks, the last weights are kept."""
+    """Steps between validations (loss, pictures, FID), logged to MLflow. The weights of the lowest validation loss are
+    kept. 0: no validation, the last weights are kept."""
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(
             steps=300,
@@ -71,7 +70,7 @@ class GeneratorConfig:
             ema_warmup=True,
         )
     )
-    """Its optimisation."""
+    """Optimisation."""
 
     def __post_init__(self) -> None:
         require(
@@ -94,5 +93,5 @@ class GeneratorConfig:
 
     @property
     def process(self) -> Literal["edm", "epsilon", "v_prediction", "flow_prediction", "maisi_flow"]:
-        """``prediction``, or what it stands for where it is none."""
+        """``prediction``, with None resolved."""
         return self.prediction or ("edm" if self.latents == "cascade" else "epsilon")

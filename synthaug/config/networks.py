@@ -8,26 +8,25 @@ from synthaug.config.optimisation import TrainingConfig
 
 @dataclass
 class AutoencoderConfig:
-    """The image autoencoder (MAISI VAE), for ``generator.latents: autoencoder``. Published: patch 1, channels
+    """Image autoencoder (MAISI VAE), for ``generator.latents: autoencoder``. Published: patch 1, channels
     64/128/256, 4 latent channels, 2 blocks."""
 
     channels: tuple[int, ...] = (64,)
-    """Channels of each level; each level but the first halves the sides."""
+    """Channels of each level. Each level but the first halves the resolution."""
     latent_channels: int = 8
-    """Latent channels a sequence."""
+    """Latent channels per sequence."""
     residual_blocks: int = 1
-    """Residual blocks a level."""
+    """Residual blocks per level."""
     norm_groups: int = 8
     """Groups of the group norm."""
     patch: int = 4
     """Space-to-depth factor before the first convolution (ours; 1 = published)."""
     splits: int = 1
-    """Parts in which a convolution is computed, to bound memory at full size (MAISI: 16)."""
+    """Parts in which a convolution is computed, to bound memory (MAISI: 16)."""
     kl_weight: float = 1e-6
     """Weight of the Kullback-Leibler term."""
     monitor_every: int = 100
-    """Steps between looks at the validation patients (loss, pictures), logged to MLflow; 0 = none. No result depends
-    on it."""
+    """Steps between validations (loss, pictures), logged to MLflow; 0: none. Results do not depend on it."""
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(steps=300, batch_size=8, learning_rate=1e-3, warmup=20)
     )
@@ -53,27 +52,27 @@ class AutoencoderConfig:
 
     @property
     def factor(self) -> int:
-        """How much each side shrinks."""
+        """Downsampling factor per axis."""
         return self.patch * 2 ** (len(self.channels) - 1)
 
 
 @dataclass
 class DenoiserConfig:
-    """The conditioned U-Net. Published: channels 64/128/256/512, attention on the two deepest levels."""
+    """Conditioned U-Net. Published: channels 64/128/256/512, attention on the two deepest levels."""
 
     channels: tuple[int, ...] = (64, 128)
     """Channels of each level; multiples of ``norm_groups``."""
     attention: tuple[bool, ...] = (False, True)
-    """Which levels attend to the text (to themselves where a variant has no text)."""
+    """Levels with cross-attention to the text, or with self-attention in variants without text."""
     head_channels: int = 32
-    """Channels of an attention head."""
+    """Channels per attention head."""
     residual_blocks: int = 1
-    """Residual blocks a level (published: 2)."""
+    """Residual blocks per level (published: 2)."""
     norm_groups: int = 32
     """Groups of the group norm."""
     condition_scale: float = 1.0
-    """Factor on class vector and spacing in mm before their embeddings. Published: 100, which drowns a young network's
-    signal in constants; a short training ends much further with 1 (ours)."""
+    """Factor on class vector and spacing in mm before their embeddings. Published: 100; short trainings converge better
+    with 1 (ours)."""
 
     def __post_init__(self) -> None:
         require_ranges(
@@ -99,37 +98,36 @@ class DenoiserConfig:
 
     @property
     def factor(self) -> int:
-        """What the sides of a latent must be divisible by."""
+        """Downsampling factor per axis, by which the sides of a latent must be divisible."""
         return 2 ** (len(self.channels) - 1)
 
 
 @dataclass
 class LevelConfig:
-    """One level of the cascade: its resolution, its network, its training."""
+    """Level of a cascade: resolution, network, training."""
 
     pooling: int = 1
     """Average-pooling factor of the level, per axis."""
     patch: int = 1
     """Space-to-depth factor before the network."""
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
-    """Its U-Net."""
+    """U-Net."""
     steps: int = 0
     """Optimiser steps; 0 = ``generator.training.steps``."""
     batch_size: int = 0
-    """Volumes a step; 0 = ``generator.training.batch_size``."""
+    """Volumes per step; 0 = ``generator.training.batch_size``."""
     sigma_mean: float = -0.8
     """Mean of the log noise level in training (EDM's P_mean)."""
     sigma_deviation: float = 1.2
     """Standard deviation of the log noise level in training (EDM's P_std)."""
     sigma_max: float = 10.0
-    """First noise level of sampling, where the data's deviation is 0.5. The coarsest level needs a higher one, which
-    drowns the brightness that all voxels share."""
+    """First noise level of sampling, for data with standard deviation 0.5. The coarsest level needs a higher one, which
+    exceeds the brightness that all voxels share."""
     linear_components: int = 0
-    """Principal components of the best linear denoiser, which the network of the coarsest level only corrects; 0 =
-    none. Group norms hide brightness and contrast from a network; this filter shows it both."""
+    """Principal components of a linear denoiser that the network of the coarsest level corrects; 0: none. Group norms
+    remove brightness and contrast, which this filter keeps."""
     fine_channels: int = 0
-    """Channels of two last convolutions at the resolution before ``patch``, so that no border between patches shows;
-    0 = none."""
+    """Channels of two final convolutions at the resolution before ``patch``, against patch borders; 0: none."""
 
     def __post_init__(self) -> None:
         require_ranges(
@@ -149,7 +147,7 @@ class LevelConfig:
 
 @dataclass
 class AdapterConfig:
-    """The CCELLA adapter. Published: width 768, 256 queries, 6 blocks, 8 heads, 320 sinusoids, head width 256."""
+    """CCELLA adapter. Published: width 768, 256 queries, 6 blocks, 8 heads, 320 sinusoids, head width 256."""
 
     width: int = 96
     """Width of the queries and of the context that the U-Net attends to."""
@@ -160,7 +158,7 @@ class AdapterConfig:
     heads: int = 4
     """Attention heads."""
     sinusoids: int = 64
-    """Size of the timestep's sinusoidal embedding."""
+    """Size of the sinusoidal embedding of the timestep."""
     class_width: int = 64
     """Hidden width of a class head."""
 
@@ -182,7 +180,7 @@ class AdapterConfig:
 
 
 LONGEST_BYTES = 4096
-"""Bytes of a report that a byte-level encoder reads at most unless a setting says otherwise."""
+"""Default limit of the byte-level encoder in bytes per report."""
 
 
 @dataclass
@@ -209,7 +207,7 @@ class TextEncoderConfig:
 
     @property
     def longest(self) -> int:
-        """Tokens of a report that are read at most."""
+        """Largest number of tokens per report."""
         follows_data = self.path is None and self.max_tokens == TextEncoderConfig.max_tokens
         return LONGEST_BYTES if follows_data else self.max_tokens
 

@@ -175,10 +175,9 @@ def settings_of(config: Config) -> list[tuple[dict[str, Any], Config]]:
 
 
 def _training_seed(seed: int, settings: dict[str, Any], axes: dict[str, list[Any]]) -> int:
-    """A seed of its own for each repeat, since splits that trained from the same first weights would not tell how much
-    training again changes: an arm that trains on the pool alone would be one training, told several times.
+    """Seed of a repeat. Each split has its own, so that repeats also differ in initial weights and batches.
 
-    The first split of the axes keeps the study's seed, so that a study that gets more splits keeps its cells.
+    The first split of the axes keeps the seed of the study, so that a study that gets more splits keeps its cells.
 
     Example:
         >>> axes = {"split.seed": [4, 5], "split.train": [0.5, 1]}

@@ -1,7 +1,7 @@
-"""The only package that speaks to MLflow: a parent run for the study, one flat child for each cell.
+"""The only package that imports MLflow: a parent run per study, and a child run per cell.
 
-What is logged comes from the files of the study's folder, and what MLflow already holds is not logged again: tracking
-can be cut off at any moment and repeated, and a server that was away gets everything when the command runs again.
+Runs are logged from the files of the study's folder, and nothing is logged twice. Tracking can therefore be interrupted
+and repeated, and a server that was away gets everything when the command runs again.
 """
 
 import os

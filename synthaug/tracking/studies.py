@@ -25,7 +25,7 @@ MOST_METRICS = 40
 class Tracker:
     """Logs one study. Metric names group by what is before the slash, as the interface's chart sections do.
 
-    A server that cannot be reached costs the study nothing but a warning: what it lacks is sent at the study's end, or
+    A server that cannot be reached costs one warning: what it lacks is sent at the study's end, or
     when the same command runs again.
 
     Args:

@@ -1,4 +1,4 @@
-"""What ``--help`` shows: the commands by task, and the ten options that people use; ``--help-all`` shows all."""
+"""``--help``: the commands by task and the ten most used options. ``--help-all`` shows all."""
 
 import difflib
 import re
@@ -13,22 +13,22 @@ TASKS = {
     "Generators from elsewhere": ("import",),
     "Readers": ("reader-study",),
 }
-"""The commands, in the order in which people need them."""
+"""Commands in the order in which they are needed."""
 OPTIONS = {
-    "--preset": ("NAME", "begin with the settings of demo, cpu, small-gpu, published, published++ or external"),
-    "--config": ("FILE", "YAML file with any settings; what stands later on the line wins"),
+    "--preset": ("NAME", "base settings: demo, cpu, small-gpu, published, published++ or external"),
+    "--config": ("FILE", "YAML file of settings; later options override earlier ones"),
     "--out": ("FOLDER", "output folder, runs/quickstart by default; a killed run continues there"),
-    "--dry-run": ("", "list the cells, estimate the time on this machine, and stop"),
-    "--data.root": ("FOLDER", "folder with manifest.csv, one row a subject; none = generated phantoms"),
+    "--dry-run": ("", "list the cells, check the data, estimate time and memory, and stop"),
+    "--data.root": ("FOLDER", "folder with manifest.csv, one row per subject; none = generated phantoms"),
     "--data.report": ("COLUMN", "column with the report text"),
     "--preprocess.shape": ("[X,Y,Z]", "voxels after cropping and padding"),
     "--preprocess.spacing_mm": ("[X,Y,Z]", "voxel size after resampling"),
     "--generator.variant": ("NAME", "ccella, or a comparator; radmaisi needs no reports"),
     "--study.seeds": ("[0,1,2]", "repeats; fewer than three give no verdict"),
 }
-"""The options that people use, each with its value and meaning."""
+"""The most used options with value and meaning."""
 ALSO = ("--generator", "--pool.per_class", "--pool.prompts", "--split.file", "--data.images")
-"""Settings of pools that people use."""
+"""The most used settings of pools."""
 LINE = 100
 MORE = {
     "pool": "synthaug pool ACTION --help: build, adopt, verify, audit, card, export, montage; pools without a study.",
@@ -46,24 +46,24 @@ def overview(commands: Mapping[str, str]) -> str:
         [
             *lines,
             "",
-            "synthaug COMMAND --help: the options that people use. --help-all: every setting. --version: the version.",
+            "synthaug COMMAND --help: the most used options. --help-all: every setting. --version: the version.",
             "All but check and import share one config and one output folder.",
         ]
     )
 
 
 def brief_help(program: str, meaning: str, command: str) -> str:
-    """The options that people use with a command of a study."""
+    """The most used options of a command of a study."""
     width = max(len(f"{name} {value}") for name, (value, _) in OPTIONS.items())
     lines = [f"usage: {program} [options]", "", meaning, ""]
     lines += [f"  {f'{name} {value}':<{width}}  {told}" for name, (value, told) in OPTIONS.items()]
-    lines += ["", "Every other setting is typed as --section.key VALUE: --help-all tells them all, --print_config"]
+    lines += ["", "Every other setting is --section.key VALUE: --help-all lists them all, --print_config"]
     lines += ["writes them as YAML for --config."]
     return "\n".join([*lines, *([MORE[command]] if command in MORE else [])])
 
 
 def brief_options(parser: ArgumentParser) -> str:
-    """A parser's own options, one a line; of settings in sections those that people use."""
+    """The options of a parser, one per line, and the most used settings in sections."""
     actions = [action for action in parser._actions if action.help != SUPPRESS and action.dest != "help"]
     sections = {action.dest.partition(".")[0] for action in actions if "." in action.dest}
     rows = []

@@ -1,4 +1,4 @@
-"""Options of the commands: what words and YAML files give, typed and checked; what is wrong with them, in words."""
+"""Options of the commands, from words and YAML files, typed and checked."""
 
 import re
 from collections.abc import Container, Sequence
@@ -15,18 +15,18 @@ from synthaug.config.files.yaml_keys import refusing_repeated_keys
 from synthaug.ground.errors import InputError
 
 COMMANDS = {
-    "check": "read a folder or CSV of your own, tell its problems, propose a config",
+    "check": "read a folder or CSV of your own, list its problems, propose a config",
     "bench": "run a whole study: data, generator, pool, classifiers, comparison",
     "train-autoencoder": "train the image autoencoder of a study",
     "train-ldm": "train the generator of a study (and its autoencoder where missing)",
     "pool": "fill the synthetic pool of a study (and train its generator where missing); "
-    "pool build | adopt | verify | audit | card | export | montage: pools by themselves",
-    "classify": "train and test the classifiers of a study (and make what they need)",
-    "report": "make the report of a finished study again; --shareable: and a copy without images, reports and ids of "
+    "pool build | adopt | verify | audit | card | export | montage: pools without a study",
+    "classify": "train and test the classifiers of a study (and train generator and pool where missing)",
+    "report": "make the report of a finished study again; --shareable: also a copy without images, reports and ids of "
     "patients",
-    "import": "turn a released checkpoint (CCELLA, NV-Generate) and its autoencoder into a generator folder",
+    "import": "convert a released checkpoint (CCELLA, NV-Generate) and its autoencoder to a generator folder",
     "metrics": "compare images: a study's pool with its held-out real volumes, or --real FOLDER --synthetic FOLDER",
-    "reader-study": "real and synthetic volumes shuffled in a page for radiologists; reader-study score: answers",
+    "reader-study": "a page of shuffled real and synthetic volumes for radiologists; reader-study score: the answers",
 }
 STUDIES = ("bench", "classify")
 """Commands that run a whole study."""
@@ -35,9 +35,9 @@ FAULTS_OF_SETTINGS = (
     *(ArgumentError, InputError, ValueError, TypeError, AttributeError),
     *(KeyError, RecursionError, OverflowError),
 )
-"""What jsonargparse and yaml raise, or pass on, for settings that cannot be."""
+"""Exceptions of jsonargparse and yaml for unusable settings."""
 LONGEST_LINE = 2000
-"""Characters of an error that are shown; values in files can be of any length."""
+"""Longest error message in characters, as values in files can be of any length."""
 KINDS = {
     "float": "a number",
     "int": "a whole number",

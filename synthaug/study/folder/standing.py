@@ -18,12 +18,14 @@ PACKAGE = Path(__file__).parents[2]
 
 
 def inputs_of(config: Config, out: Path, *, package: Path = PACKAGE, most_files: int = MOST_FILES) -> str | None:
-    """Hash of all that a study depends on: settings, this package, every file that a setting names or that lies below
-    it (names, sizes and times of change), and the tracking server. None where there are too many files to look at.
+    """Hash of everything that a study depends on; None where there are more than ``most_files`` files.
+
+    These are the settings, the tracking server, and names, sizes and modification times of files: those of the package
+    and those that settings name, with all files below them.
 
     Args:
         config: The study.
-        out: Its folder, which is left out where it lies in one of those.
+        out: Its folder, which is excluded.
         package: Folder of the code.
         most_files: Files to look at, at most.
     """

@@ -69,8 +69,8 @@ class Costs:
 class StageClock:
     """Wall and processor seconds and peak resident memory of each stage of this process.
 
-    The peak is the system's own high-water mark, which is set back when a stage begins: what is asked for it from
-    outside (``/usr/bin/time``) is then the peak since that.
+    The peak is the high-water mark of the system, reset when a stage begins. Other tools, such as ``/usr/bin/time``,
+    then see the peak since that reset.
 
     Example:
         >>> clock = StageClock()

@@ -37,10 +37,9 @@ CLASSES = 2
 
 
 def describe_time(cells: Sequence[Cell]) -> str:
-    """One line: the time that the stages and the cells of a study would take on this machine, if nothing is there yet,
-    and the memory of this process by the end of each.
+    """Estimated time of a whole study on this machine and peak memory of each stage, in one line.
 
-    Trainings of a generator that goes on from another, or with a text encoder from elsewhere, are not counted.
+    Fine-tuned generators, and generators with a pretrained text encoder, are not counted.
     """
     peaks = _Peaks()
     seconds = {"autoencoder": 0.0, "generator": 0.0, "pool": 0.0, "classifiers": 0.0}
