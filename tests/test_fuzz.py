@@ -1,8 +1,7 @@
 """Damaged input is used, or refused in one line that names the file or key; nothing is written, and it is quick.
 
-Samples run with the suite. ``pytest -m slow tests/test_fuzz.py`` makes 1,490 accidents, and 40 through the command
-line; ``SYNTHAUG_FUZZ=3`` begins elsewhere. What once ended otherwise has a test of its own, without chance, where its
-root is.
+``SYNTHAUG_FUZZ_TIMES=20`` makes twenty times as many accidents, ``SYNTHAUG_FUZZ=3`` begins elsewhere. What once ended
+otherwise has a test of its own, without chance, where its root is.
 """
 
 import contextlib
@@ -54,8 +53,10 @@ from synthaug.study.summary.aggregate import summarise
 SECONDS = 5.0
 MOST_MEMORY = 8 * 2**30
 """Bytes that the process may take beyond those it has: damaged sizes must not fill a machine."""
-MANY = {"manifest": 260, "image": 260, "settings": 200, "pool": 260, "study": 260, "generator": 250}
-"""Accidents of each kind in the slow tests; with the suite a tenth of them."""
+MANY = {"manifest": 52, "image": 52, "settings": 20, "pool": 52, "study": 52, "generator": 12}
+"""Accidents of each kind."""
+TIMES = int(os.environ.get("SYNTHAUG_FUZZ_TIMES", "1"))
+"""So many times as many accidents."""
 BEGIN = 10**6 * int(os.environ.get("SYNTHAUG_FUZZ", "0"))
 SPLIT = Split([{"patient_id": "phantom-0-0000"}], [{"patient_id": "v"}], [{"patient_id": "t"}])
 
@@ -257,22 +258,11 @@ KINDS = [
 
 @pytest.mark.parametrize(("kind", "given"), KINDS[:-1], ids=[kind.__name__ for kind, _ in KINDS[:-1]])
 def test_a_sample_of_damaged_input_is_used_or_refused(kind, given, request):
-    kind(request.getfixturevalue(given), MANY[kind.__name__.removeprefix("fuzz_")] // 10)
+    kind(request.getfixturevalue(given), TIMES * MANY[kind.__name__.removeprefix("fuzz_")])
 
 
 def test_a_sample_of_damaged_generators_is_used_or_refused(generator):
-    fuzz_generator(generator, MANY["generator"] // 20)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "given"), KINDS[:-1], ids=[kind.__name__ for kind, _ in KINDS[:-1]])
-def test_much_damaged_input_is_used_or_refused(kind, given, request):
-    kind(request.getfixturevalue(given), MANY[kind.__name__.removeprefix("fuzz_")])
-
-
-@pytest.mark.slow
-def test_many_damaged_generators_are_used_or_refused(generator):
-    fuzz_generator(generator, MANY["generator"] // 2)
+    fuzz_generator(generator, TIMES * MANY["generator"])
 
 
 def run_bench(folder: Path, said: Path) -> int:
@@ -313,11 +303,5 @@ def through_the_command_line(data: Path, tmp_path: Path, seed: int) -> None:
 
 
 def test_a_sample_through_the_command_line(data, tmp_path):
-    for seed in (-1, 1, 2):
-        through_the_command_line(data, tmp_path, seed)
-
-
-@pytest.mark.slow
-def test_forty_accidents_through_the_command_line(data, tmp_path):
-    for seed in range(40):
+    for seed in (-1, *range(1, 1 + 2 * TIMES)):
         through_the_command_line(data, tmp_path, seed)

@@ -33,7 +33,7 @@ from sklearn.metrics import roc_auc_score
 
 import synthaug as sa
 from synthaug.bench.commands import run_command
-from synthaug.classify.augmentation import classical_augmentation
+from synthaug.classify.augmentation import classical_batches
 from synthaug.classify.prediction import predict_logits
 from synthaug.classify.training import train_classifier
 from synthaug.config import (
@@ -199,7 +199,7 @@ def run_classifiers(config: Config, pool: sa.SyntheticPool, *, train: list, val:
                 seed=seed,
             )
             trained = train_classifier(
-                sampler.loader(transform=classical_augmentation(config.preprocess)),
+                sampler.loader(batch_transform=classical_batches(config.preprocess, IMAGES, config.classifier.moves)),
                 val,
                 config.classifier,
                 images=IMAGES,

@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -49,21 +50,41 @@ def train(seconds: float) -> float:
     return steps / (time.perf_counter() - start)
 
 
-def in_process(spins: str | None, *, threads: int, seconds: float) -> float:
-    """The same in a process of its own whose idle threads look for work so often; None = the default."""
-    kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
-    own = {"OMP_NUM_THREADS": str(threads)} | ({"GOMP_SPINCOUNT": spins} if spins else {})
-    command = [sys.executable, __file__, "--train", str(seconds)]
-    return float(subprocess.run(command, env=kept | own, check=True, capture_output=True, text=True).stdout)
+class Trainer:
+    """A process of its own whose idle threads look for work so often; None = the default. It is started once, as the
+    imports take longer than the trainings."""
+
+    def __init__(self, spins: str | None, *, threads: int) -> None:
+        kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+        own = {"OMP_NUM_THREADS": str(threads)} | ({"GOMP_SPINCOUNT": spins} if spins else {})
+        command = [sys.executable, __file__, "--serve"]
+        self._process = subprocess.Popen(
+            command, env=kept | own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+
+    def steps_a_second(self, seconds: float) -> float:
+        """Of so many seconds of training."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(f"{seconds}\n")
+        return float(self._process.stdout.readline())
+
+    def end(self) -> None:
+        """Close its input, at which it ends."""
+        self._process.communicate()
 
 
-def compare(others: int, *, threads: int, seconds: float, rounds: int) -> dict[str, float]:
-    """Median steps a second of both, in turn, beside so many processes that only count."""
+def serve() -> None:
+    """Train for as many seconds as each line of the input says; print steps a second."""
+    for line in sys.stdin:
+        print(train(float(line)), flush=True)
+
+
+def compare(others: int, trainers: Sequence[Trainer], *, seconds: float, rounds: int) -> dict[str, float]:
+    """Median steps a second of ours and the reference, in turn, beside so many processes that only count."""
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True) for _ in range(others)]
     try:
-        pairs = [
-            [in_process(spins, threads=threads, seconds=seconds) for spins in (SPINS, None)] for _ in range(rounds)
-        ]
+        pairs = [[trainer.steps_a_second(seconds) for trainer in trainers] for _ in range(rounds)]
     finally:
         for process in busy:
             process.kill()
@@ -74,19 +95,23 @@ def compare(others: int, *, threads: int, seconds: float, rounds: int) -> dict[s
 def main(arguments: list[str] | None = None) -> None:
     """Print both comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one second, once, in place of six seconds, three times")
-    parser.add_argument("--train", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help="half a second, once, not six seconds three times")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.train:
-        print(train(options.train))
+    if options.serve:
+        serve()
         return
     cores = os.cpu_count() or 2
-    how: dict[str, Any] = {
-        "threads": max(2, cores),
-        "seconds": 1.0 if options.quick else 6.0,
-        "rounds": 1 if options.quick else 3,
-    }
-    alone, beside = compare(0, **how), compare(cores, **how)
+    threads = max(2, cores)
+    how: dict[str, Any] = {"seconds": 0.5, "rounds": 1} if options.quick else {"seconds": 6.0, "rounds": 3}
+    trainers = [Trainer(spins, threads=threads) for spins in (SPINS, None)]
+    try:
+        for trainer in trainers:
+            trainer.steps_a_second(0.1)  # imported and warm
+        alone, beside = compare(0, trainers, **how), compare(cores, trainers, **how)
+    finally:
+        for trainer in trainers:
+            trainer.end()
     for name, found in (("alone", alone), (f"beside {cores} busy processes", beside)):
         print(f"{name}: {found['ours']:.2f} steps/s, default {found['reference']:.2f}, ratio {found['ratio']:.2f}")
     print(
@@ -97,7 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
                 "target": BUSY_TARGET,
                 "holds": bool(beside["ratio"] >= BUSY_TARGET and alone["ratio"] >= ALONE_TARGET),
                 "alone": alone | {"target": ALONE_TARGET},
-                "threads": how["threads"],
+                "threads": threads,
                 "machine": machine(),
             }
         )

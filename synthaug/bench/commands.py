@@ -16,6 +16,7 @@ from synthaug.bench.options.parsing import (
     config_of,
     one_line,
     parsed,
+    program_of,
     study_parser,
 )
 from synthaug.bench.quiet import quiet
@@ -104,12 +105,13 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     if command == "metrics" and any(word.split("=")[0] == "--real" for word in arguments):
         with quiet():
             return run_metrics(arguments)
+    # Before the parser, which takes longest to make.
+    if {"-h", "--help"} & {*arguments} and "--help-all" not in arguments:
+        print(brief_help(program_of(command), COMMANDS[command], command))
+        return 0
     parser = study_parser(command)
     if "--help-all" in arguments:
         parser.print_help()
-        return 0
-    if {"-h", "--help"} & {*arguments}:
-        print(brief_help(parser.prog, COMMANDS[command], command))
         return 0
     made = parsed(parser, arguments)
     config, out = config_of(made), Path(made.out)

@@ -3,19 +3,14 @@
 import csv
 import html
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from mlflow.tracking import MlflowClient
-from tiny_study import PUBLISHED
+from tiny_study import PUBLISHED, forked, kill_when
+from two_processes import in_two_processes
 
 from synthaug.bench.commands import run_command
 from synthaug.bench.options.parsing import config_of, study_parser
@@ -27,8 +22,6 @@ from synthaug.pool.pool import SyntheticPool
 from synthaug.study.stages.making import make_pool
 from synthaug.study.stages.pools import refuse_leaks
 from synthaug.study.stages.preparation import Study
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -150,16 +143,10 @@ def test_a_rerun_launches_nothing_and_changes_nothing(finished, config_file):
 
 
 def test_a_killed_study_continues_to_the_same_results(finished, config_file, tmp_path):
-    command = [sys.executable, "-m", "synthaug.bench", "--config", str(config_file), "--out", str(tmp_path / "out")]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("out/cells/*.json")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    words = ["--config", str(config_file), "--out", str(tmp_path / "out")]
+    kill_when(forked(run_command, "bench", words), tmp_path, "out/cells/*.json")
     assert 1 <= len(list(tmp_path.glob("out/cells/*.json"))) < 6
-    assert run_command("bench", ["--config", str(config_file), "--out", str(tmp_path / "out")]) == 0
+    assert run_command("bench", words) == 0
     assert results(tmp_path / "out") == results(finished)
 
 
@@ -255,15 +242,11 @@ def test_a_study_goes_on_from_a_generator_that_saw_none_of_its_own_held_out_pati
     assert "brings its own autoencoder" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_two_processes_train_the_generator_that_one_trains(finished, config_file, tmp_path):
     shutil.copytree(finished, tmp_path / "out", ignore=shutil.ignore_patterns("generator-*", "cache", "mlflow.db"))
     [alone] = finished.glob("generator-*[0-9a-f]")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["-m", "synthaug", "train-ldm", "--config", str(config_file), "--out", str(tmp_path / "out")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-2000:]
+    words = ["--config", str(config_file), "--out", str(tmp_path / "out")]
+    assert in_two_processes(lambda rank: run_command("train-ldm", words)) == [0, 0]
     together = CCELLAPipeline.from_pretrained(tmp_path / "out" / alone.name)
     alone = CCELLAPipeline.from_pretrained(alone)
     for one, other in zip(together.denoiser.parameters(), alone.denoiser.parameters(), strict=True):

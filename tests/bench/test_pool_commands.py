@@ -1,18 +1,12 @@
 """``synthaug pool build | verify | export | montage`` and the pools that a study refuses."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import pytest
 from conftest import TINY_PREPROCESSING
 from small_pool import build_pool, tree
-from tiny_study import descendants
 
 from synthaug.bench.commands import main
 from synthaug.bench.studies.run import PROTOCOLS
@@ -144,30 +138,6 @@ def test_unusable_input_ends_with_one_line_and_exit_code_2(tmp_path, capsys, wor
     assert len(errors) == 1
     assert message in errors[0]
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_two_ray_workers_one_of_them_killed_make_the_pool_of_one_process(arguments, tmp_path):
-    pool, many = tmp_path / "ray", ["--pool.per_class", "24", "--pool.sampling.steps", "4"]
-    words = [*arguments, *many, "--out", str(pool), "--executor", "ray", "--workers", "2"]
-    with (tmp_path / "log").open("w") as log:
-        driver = subprocess.Popen([sys.executable, "-m", "synthaug", *words], stdout=log, stderr=log)
-    try:
-        deadline, killed = time.monotonic() + 600, None
-        while driver.poll() is None and killed is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-            manifest = pool / "manifest.jsonl"
-            if manifest.is_file() and manifest.stat().st_size:  # in the midst of it
-                busy = [pid for pid, title in descendants(driver.pid).items() if "build_shard" in title]
-                if busy:
-                    os.kill(busy[0], signal.SIGKILL)
-                    killed = busy[0]
-        assert driver.wait(timeout=300) == 0, (tmp_path / "log").read_text(encoding="utf-8")
-    finally:
-        driver.kill()
-    assert killed
-    assert main([*arguments, *many, "--out", str(tmp_path / "one")]) == 0
-    assert tree(pool) == tree(tmp_path / "one")
 
 
 def given(path, **changes):

@@ -3,22 +3,25 @@
 import copy
 import csv
 import json
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from test_bench import TINY, results
-from two_processes import run_two
+from two_processes import in_two_processes
 
 from synthaug.augment.sampler import SyntheticSampler
 from synthaug.bench.commands import run_command
+from synthaug.bench.options.parsing import config_of, study_parser
 from synthaug.data.phantom import make_subjects
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.record import patient_hash
+from synthaug.models.training.processes import processes
 from synthaug.pool.pool import SyntheticPool
-
-ROOT = Path(__file__).parents[2]
+from synthaug.study.grid import cells_of
+from synthaug.study.running.cell import run_cell
+from synthaug.study.stages.making import make_pool
+from synthaug.study.stages.preparation import Study
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,7 @@ def tiny(tmp_path_factory):
     settings = copy.deepcopy(TINY)
     settings["data"]["phantom"] |= {"n": 24, "seed": 5}
     for stage in ("autoencoder", "generator"):
-        settings[stage]["monitor_every"] = 0
+        settings[stage] |= {"monitor_every": 0, "training": settings[stage]["training"] | {"precision": "float32"}}
     settings["metrics"] = {"bootstrap": 20, "permutations": 20, "copies": False}
     settings["study"] = {"seeds": [0]}
     config = tmp_path_factory.mktemp("config") / "tiny.yaml"
@@ -250,40 +253,22 @@ def test_fine_tuning_on_half_of_the_real_patients_takes_a_pool_of_others_and_say
 # --- several processes
 
 
-TOGETHER = """
-import json, sys
-sys.path[:0] = {paths!r}
-import torch
-torch.set_num_threads(1)
-from pathlib import Path
-from accelerate import PartialState
-from synthaug.study.running.cell import run_cell
-from synthaug.bench.options.parsing import config_of, study_parser
-from synthaug.study.grid import cells_of
-from synthaug.study.stages.preparation import Study
-from synthaug.study.stages.making import make_pool
-from synthaug.models.training.processes import processes
-
-out = Path({out!r})
-parser = study_parser("bench")
-config = config_of(parser.instantiate_classes(parser.parse_args({words!r})))
-rank = processes().process_index  # from here on the ranks know of each other
-study = Study.read(config, out, lambda name, total: lambda *_: None)
-cells = cells_of(config, lambda each: (study.data_id, study.identify_pool()))
-pool = make_pool(study)
-records = [[run_cell(cell, study, pool) for cell in cells] for _ in range(2)]
-assert records[0] == records[1] or rank
-(out / f"rank{{rank}}.json").write_text(json.dumps([[record.to_json() for record in each] for each in records]))
-"""
+def cells_of_a_rank(rank, words, out):
+    """What a rank finds of the study's cells, run and then read."""
+    parser = study_parser("bench")
+    config = config_of(parser.instantiate_classes(parser.parse_args(words)))
+    processes()  # from here on the ranks know of each other
+    study = Study.read(config, out, lambda name, total: lambda *_: None)
+    cells = cells_of(config, lambda each: (study.data_id, study.identify_pool()))
+    pool = make_pool(study)
+    records = [[run_cell(cell, study, pool) for cell in cells] for _ in range(2)]
+    assert records[0] == records[1] or rank
+    return [[record.to_json() for record in each] for each in records]
 
 
-@pytest.mark.slow
 def test_two_processes_train_one_cell_together_and_the_main_one_writes(pool_folder, tiny, tmp_path):
     words = [*tiny.words, "--study.regimes", "[real, finetuned]", "--pool.path", str(pool_folder)]
-    script = tmp_path / "script.py"
-    script.write_text(TOGETHER.format(paths=[str(ROOT)], out=str(tmp_path), words=words), encoding="utf-8")
-    run_two(script)
-    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text(encoding="utf-8")) for rank in range(2))
+    first, second = in_two_processes(cells_of_a_rank, words, tmp_path)
     assert len(list(tmp_path.glob("cells/*.json"))) == 2
     assert not list(tmp_path.glob("cells/*.checkpoint"))
     assert first[1] == second[1]  # found by both

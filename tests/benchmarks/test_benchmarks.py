@@ -153,7 +153,6 @@ def test_augmentation_prints_its_claims(import_script, pipeline_folder, capsys):
     assert record["plan"]["batches_an_epoch"] == 2250
 
 
-@pytest.mark.slow
 def test_threads_print_their_claim(import_script, capsys):
     import_script("speed", "threads").main(["--quick"])
     record = last_json(capsys.readouterr().out)
@@ -163,7 +162,6 @@ def test_threads_print_their_claim(import_script, capsys):
     assert record["holds"] == (record["ratio"] >= 1.3 and record["alone"]["ratio"] >= 0.95)
 
 
-@pytest.mark.slow
 def test_training_prints_its_claim(import_script, capsys):
     import_script("speed", "training").main(["--quick"])
     record = last_json(capsys.readouterr().out)
@@ -172,7 +170,6 @@ def test_training_prints_its_claim(import_script, capsys):
     assert record["ratio"] > record["ratio_with_encoding_spread_over_400_epochs"] > 1
 
 
-@pytest.mark.slow
 def test_the_harness_prints_what_it_costs_over_loops_that_find_the_same(import_script, tiny_pipeline, tmp_path, capsys):
     tiny_pipeline.save_pretrained(tmp_path / "tiny")
     harness = import_script("speed", "harness")

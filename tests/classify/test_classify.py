@@ -1,19 +1,18 @@
-import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torchio as tio
+from accelerate import PartialState
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn.metrics import log_loss, roc_auc_score
-from two_processes import paths_of, run_two
+from two_processes import in_two_processes
 
 from synthaug.augment.sampler import SyntheticSampler
 from synthaug.classify.augmentation import classical_augmentation
@@ -564,52 +563,34 @@ def test_a_killed_training_resumes_to_the_same_classifier(kill_at, changes, tmp_
     assert torch.equal(one, other)
 
 
-ONE_OF_TWO = """
-import json, os, signal, sys
-sys.path[:0] = {paths!r}
-import torch
-torch.set_num_threads(1)
-from test_classify import SHORT, bright_or_not, predict_logits, replace, train
-from accelerate import PartialState
-from pathlib import Path
+def train_here(rank, folder, kill_at=None):
+    """Train with a checkpoint at every step; what was found, unless this process is killed before."""
 
-folder = Path({folder!r})
-def kill(step, values):
-    if step == 4 and not (folder / "killed").exists() and PartialState().num_processes == 1:
-        (folder / "killed").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-training = replace(SHORT.training, checkpoint_minutes=0.0)
-trained = train(replace(SHORT, training=training), checkpoint=folder / "c.checkpoint", on_step=kill)
-logits = predict_logits(trained.network, bright_or_not(4, name="test"), ["t2w"]).tolist()
-rank = PartialState().process_index
-record = dict(processes=PartialState().num_processes, logits=logits, history=trained.history, steps=trained.steps)
-(folder / f"{{rank}}.json").write_text(json.dumps(record))
-"""
+    def kill(step, values):
+        if step == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    training = replace(SHORT.training, checkpoint_minutes=0.0)
+    trained = train(replace(SHORT, training=training), checkpoint=folder / "c.checkpoint", on_step=kill)
+    logits = predict_logits(trained.network, bright_or_not(4, name="test"), ["t2w"]).tolist()
+    found = {"logits": logits, "history": trained.history, "steps": trained.steps}
+    return {"processes": PartialState().num_processes, **found}
 
 
-@pytest.fixture
-def script(tmp_path):
-    path = tmp_path / "script.py"
-    path.write_text(ONE_OF_TWO.format(paths=paths_of(__file__), folder=str(tmp_path)), encoding="utf-8")
-    return path
-
-
-@pytest.mark.slow
-def test_kill_9_and_resume_end_with_the_same_predictions(script, tmp_path):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    codes = [subprocess.run([sys.executable, str(script)], env=environment, timeout=300).returncode for _ in range(2)]
-    assert codes == [-signal.SIGKILL, 0]
-    record = json.loads((tmp_path / "0.json").read_text(encoding="utf-8"))
-    unbroken = train(SHORT)
+def test_kill_9_and_resume_end_with_the_same_predictions(tmp_path):
+    child = multiprocessing.get_context("fork").Process(target=train_here, args=(0, tmp_path, 4))
+    child.start()
+    child.join(timeout=300)
+    assert child.exitcode == -signal.SIGKILL
+    assert (tmp_path / "c.checkpoint").is_file()
+    record, unbroken = train_here(0, tmp_path), train(SHORT)
     assert record["history"] == unbroken.history
     expected = predict_logits(unbroken.network, bright_or_not(4, name="test"), ["t2w"])
     assert record["logits"] == expected.tolist()
 
 
-@pytest.mark.slow
-def test_two_processes_end_with_one_classifier(script, tmp_path):
-    run_two(script)
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(2))
+def test_two_processes_end_with_one_classifier(tmp_path):
+    first, second = in_two_processes(train_here, tmp_path)
     assert first["processes"] == 2
     assert first == second
 

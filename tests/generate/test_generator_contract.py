@@ -36,7 +36,7 @@ def generator(request, tiny_subjects, tiny_autoencoder, tiny_cascade):
     make, space = tiny_generator_config, tiny_autoencoder
     if objective == "edm":
         make, space = tiny_cascade_config, tiny_cascade.autoencoder
-    training = TrainingConfig(steps=2 if objective == "edm" else 1, batch_size=4)
+    training = TrainingConfig(steps=2 if objective == "edm" else 1, batch_size=4, precision="float32")
     pipeline = train_ldm(
         tiny_subjects,
         space,

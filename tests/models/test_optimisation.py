@@ -1,13 +1,13 @@
 """The one optimisation loop: killed and resumed it ends with the same bits, and several processes are as one."""
 
-import json
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
+from accelerate import PartialState
 from torch import nn
-from two_processes import paths_of, run_two
+from two_processes import in_two_processes
 
 from synthaug.config import TrainingConfig
 from synthaug.ground.errors import InputError
@@ -314,30 +314,15 @@ def test_a_look_sees_the_averaged_weights_and_changes_nothing(ema):
     assert torch.equal(seen[config.steps], expected)  # what the look saw at the end is what the training left
 
 
-TWO_PROCESSES = """
-import json, sys
-sys.path[:0] = {paths!r}
-import torch
-torch.set_num_threads(1)
-from test_optimisation import LOOP, Regression, batch_of, weights
-from synthaug.models.training.optimisation import optimise
-from accelerate import PartialState
-
-losses, objective = [], Regression()
-optimise(objective, batch_of, LOOP, on_step=lambda step, values: losses.append(values["loss"]))
-state = PartialState()
-record = dict(processes=state.num_processes, losses=losses, weights=weights(objective).tolist())
-with open({folder!r} + "/%d.json" % state.process_index, "w") as stream:
-    json.dump(record, stream)
-"""
+def train_as_a_rank(rank):
+    """What one of several processes makes of the whole loop."""
+    found, losses = train()
+    return {"processes": PartialState().num_processes, "losses": list(losses.values()), "weights": found.tolist()}
 
 
-def test_two_processes_train_as_one_at_the_same_global_batch(tmp_path):
+def test_two_processes_train_as_one_at_the_same_global_batch():
     expected, losses = train()
-    script = tmp_path / "script.py"
-    script.write_text(TWO_PROCESSES.format(paths=paths_of(__file__), folder=str(tmp_path)), encoding="utf-8")
-    run_two(script)
-    ranks = [json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(2)]
+    ranks = in_two_processes(train_as_a_rank)
     assert [rank["processes"] for rank in ranks] == [2, 2]
     assert ranks[0]["weights"] == ranks[1]["weights"]
     torch.testing.assert_close(torch.tensor(ranks[0]["weights"]), expected, rtol=0, atol=1e-5)

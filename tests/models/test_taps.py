@@ -153,7 +153,6 @@ def test_the_setting_goes_through_study_generator_and_pool(monkeypatch, tiny_aut
 
 
 @needs_taps
-@pytest.mark.slow
 def test_measures_real_glands_near_their_records():
     folder = real_data("prostatex")
     rows = pd.read_csv(folder / "manifest.csv").iloc[:4]

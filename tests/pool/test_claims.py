@@ -4,9 +4,9 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from two_processes import paths_of
 
 from synthaug.ground import heartbeats
 from synthaug.pool.ledger import CLAIMS, claim, release
@@ -96,7 +96,7 @@ def test_a_system_without_fork_and_fcntl_builds_a_pool(tiny_pipeline, tmp_path):
     tiny_pipeline.save_pretrained(tmp_path / "generator")
     script = tmp_path / "script.py"
     script.write_text(WITHOUT_FORK.format(folder=str(tmp_path)), encoding="utf-8")
-    paths = os.pathsep.join(paths_of(__file__))
+    paths = os.pathsep.join(str(Path(__file__).parents[up]) for up in (1, 2))  # of the tests' helpers and the package
     done = subprocess.run([sys.executable, str(script)], env=os.environ | {"PYTHONPATH": paths}, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     assert len(SyntheticPool.open(tmp_path / "pool")) == 8

@@ -1,23 +1,21 @@
 """Cells run here, by two benches or by Ray, killed or not: each is run once, and the study finds the same."""
 
-import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
-from tiny_study import STUDY, bench, descendants, forked, found, without_cells
+from tiny_study import STUDY, TOO_FAST, bench, forked, found, kill_when, without_cells
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from two_processes import in_two_processes
 
+from synthaug.bench.commands import run_command
 from synthaug.config import Config, DataConfig, ExecutionConfig, StudyConfig
 from synthaug.ground.errors import InputError
-from synthaug.ground.seeding import numpy_generator
 from synthaug.pool.ledger import release
 from synthaug.study.folder.claims import claimed, try_claim
 from synthaug.study.folder.results import placed
@@ -25,16 +23,14 @@ from synthaug.study.folder.standing import finished_summary, inputs_of, mark_fin
 from synthaug.study.records import read_summary
 
 ROOT = Path(__file__).parents[2]
-TOO_FAST = ["--study.axes", '{"classifier.training.learning_rate": [0.001, 1.0e+30]}']
-"""Cells with the second rate fail: their loss stops being finite."""
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
-    """The folder of a study that one bench ran without a break, and the seconds that it took."""
-    out, begun = tmp_path_factory.mktemp("unbroken") / "out", time.monotonic()
+    """The folder of a study that one bench ran without a break."""
+    out = tmp_path_factory.mktemp("unbroken") / "out"
     assert bench(out) == 0
-    return out, time.monotonic() - begun
+    return out
 
 
 def test_two_benches_on_one_folder_make_everything_once_and_find_the_same(unbroken, tmp_path):
@@ -46,75 +42,31 @@ def test_two_benches_on_one_folder_make_everything_once_and_find_the_same(unbrok
             stream.write("step\n")
 
     hook = register_optimizer_step_post_hook(note)
-    pair = [forked(tmp_path / "out"), forked(tmp_path / "out")]
+    pair = [forked(bench, tmp_path / "out") for _ in range(2)]
     for child in pair:
         child.join(timeout=300)
     assert [child.exitcode for child in pair] == [0, 0]
     hook.remove()
     classifier, generator = (STUDY[stage]["training"]["steps"] for stage in ("classifier", "generator"))
     assert len(log.read_text(encoding="utf-8").split()) == 2 * classifier + 2 * generator  # two cells, two levels
-    assert found(tmp_path / "out") == found(unbroken[0])
+    assert found(tmp_path / "out") == found(unbroken)
     assert (tmp_path / "out/finished.json").is_file()
 
 
-def kill_and_rerun(unbroken, tmp_path, moments):
-    """Kill a bench of its own at each moment and run it again; returns how many cells each kill had left."""
-    (expected, seconds), left = unbroken, []
-    for number, share in enumerate(numpy_generator("bench kills", moments).uniform(0, 1, moments)):
-        out = tmp_path / str(number)
-        child = forked(out)
-        time.sleep(share * seconds)
-        os.kill(child.pid, signal.SIGKILL)
-        child.join(timeout=60)
-        left.append(len(list(out.glob("cells/*.json"))))
-        assert bench(out) == 0
-        assert found(out) == found(expected)
-        assert not list(out.rglob(".*.json"))
-        assert not list(out.rglob("*.checkpoint"))
-    return left
-
-
-@pytest.mark.slow
-def test_a_bench_killed_at_any_moment_ends_as_an_unbroken_one(unbroken, tmp_path):
-    kill_and_rerun(unbroken, tmp_path, 4)
-
-
-@pytest.mark.slow
-def test_a_bench_killed_at_twenty_moments_ends_as_an_unbroken_one(unbroken, tmp_path):
-    assert len(set(kill_and_rerun(unbroken, tmp_path, 20))) > 1
-
-
-def kill_a_busy_worker(out, killed, ended):
-    """Kill the first of this process's Ray workers that is in the midst of a cell's training."""
-    while not killed and not ended.wait(0.005):
-        if list(out.glob("cells/*.checkpoint")):
-            for pid, title in descendants(os.getpid()).items():
-                if "run_remote_cell" in title:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                        killed.append(pid)
-                    break
-
-
-@pytest.mark.slow
-def test_ray_with_a_killed_worker_and_failing_cells_finds_what_one_process_finds(
-    unbroken, tmp_path, capfd, monkeypatch
-):
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # its workers would wait long on a busy machine
-    here, there = (without_cells(unbroken[0], tmp_path / name) for name in ("here", "there"))
-    more = [*TOO_FAST, "--classifier.training.steps", "60"]
-    assert bench(here, *more) == 1
-    assert capfd.readouterr().err.count("the loss is nan") == 2
-    killed, ended = [], threading.Event()
-    killer = threading.Thread(target=kill_a_busy_worker, args=(there, killed, ended), daemon=True)
-    killer.start()
-    assert bench(there, *more, "--executor", "ray", "--workers", "2") == 1
-    ended.set()
-    killer.join(timeout=10)
-    assert killed
-    assert capfd.readouterr().err.count("the loss is nan") == 2
-    assert found(there) == found(here)
-    assert len(found(there)["records"]) == 2
+@pytest.mark.parametrize(
+    ("sign", "cells"),
+    [("generator-*.checkpoint", 0), ("pool-*/volumes/*", 0), ("cells/*.json", 1), ("summary.json", 2)],
+    ids=["in the generator", "in the pool", "between cells", "in the report"],
+)
+def test_a_bench_killed_at_any_stage_ends_as_an_unbroken_one(unbroken, tmp_path, sign, cells):
+    out = tmp_path / "out"
+    kill_when(forked(bench, out), out, sign)
+    assert len(list(out.glob("cells/*.json"))) >= cells
+    assert not (out / "finished.json").exists()
+    assert bench(out) == 0
+    assert found(out) == found(unbroken)
+    assert not list(out.rglob(".*.json"))
+    assert not list(out.rglob("*.checkpoint"))
 
 
 def test_failed_cells_are_reported_and_the_rest_goes_on(tmp_path, capfd):
@@ -174,7 +126,7 @@ def test_results_of_another_study_in_the_folder_are_kept_and_that_is_told(tmp_pa
 
 
 def test_a_rerun_of_a_finished_study_imports_no_torch_and_changes_no_file(unbroken):
-    out, _ = unbroken
+    out = unbroken
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     code = (
         "import sys; from synthaug.bench.commands import main\n"
@@ -196,7 +148,7 @@ def finished(unbroken, tmp_path):
     out.mkdir(parents=True)
     for path in (data / "manifest.csv", data / "01.nii", out / "summary.json", out / "cell.json"):
         path.write_text("{}", encoding="utf-8")
-    shutil.copy(unbroken[0] / "summary.json", out)
+    shutil.copy(unbroken / "summary.json", out)
     config = Config(data=DataConfig(root=str(data)))
     (out / "mlflow.db").touch()
     files = [out / "summary.json", out / "cell.json", out / "audit.json"]
@@ -256,16 +208,19 @@ def test_executions_that_cannot_be_are_refused(settings):
         ExecutionConfig(**settings)
 
 
-@pytest.mark.slow
-def test_two_ranks_classify_together_and_the_main_one_writes(unbroken, tmp_path):
-    out = without_cells(unbroken[0], tmp_path / "out")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "synthaug"]
-    command += ["classify", "--config", str(unbroken[0].with_suffix(".yaml")), "--out", str(out)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("report: ") == 1
-    together, alone = found(out)["records"], found(unbroken[0])["records"]
+def as_a_rank(rank, command, words):
+    """A command's exit code in a process of several that train together."""
+    code = run_command(command, words)
+    sys.stdout.flush()
+    return code
+
+
+def test_two_ranks_classify_together_and_the_main_one_writes(unbroken, tmp_path, capfd):
+    out = without_cells(unbroken, tmp_path / "out")
+    words = ["--config", str(unbroken.with_suffix(".yaml")), "--out", str(out)]
+    assert in_two_processes(as_a_rank, "classify", words) == [0, 0]
+    assert capfd.readouterr().out.count("report: ") == 1
+    together, alone = found(out)["records"], found(unbroken)["records"]
     assert together.keys() == alone.keys()
     for name, record in together.items():
         ours, theirs = record["predictions"], alone[name]["predictions"]

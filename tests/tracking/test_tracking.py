@@ -3,13 +3,11 @@
 import contextlib
 import http.server
 import json
+import multiprocessing
 import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -20,7 +18,9 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+import uvicorn
 import yaml
+from mlflow.server import handlers
 from mlflow.tracking import MlflowClient
 from tiny_study import PUBLISHED, STUDY
 
@@ -104,6 +104,19 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def serve(folder, port):
+    """What ``mlflow server`` starts, without its launcher: MLflow is imported here already."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    os.environ |= {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that nothing here needs
+        handlers.BACKEND_STORE_URI_ENV_VAR: f"sqlite:///{folder / 'server.db'}",
+        handlers.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
+        handlers.ARTIFACTS_DESTINATION_ENV_VAR: str(folder / "artifacts"),
+        handlers.SERVE_ARTIFACTS_ENV_VAR: "true",
+    }
+    uvicorn.run("mlflow.server.fastapi_app:app", host="127.0.0.1", port=port, log_level="critical")
+
+
 class Server:
     """An MLflow server in a process of its own, which can be killed and started again on the same store."""
 
@@ -112,14 +125,11 @@ class Server:
         self.process = None
 
     def start(self):
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-        environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # eight processes that nothing here needs
-        self.process = subprocess.Popen(
-            command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        store = self.folder / "server.db"
+        if not store.exists():
+            store.write_bytes(connection._empty_store())
+        self.process = multiprocessing.get_context("fork").Process(target=serve, args=(self.folder, self.port))
+        self.process.start()
         deadline = time.monotonic() + 600  # seconds on an idle machine
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=2):
@@ -129,8 +139,8 @@ class Server:
 
     def kill(self):
         if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            self.process.kill()
+            self.process.join()
             self.process = None
 
 

@@ -115,10 +115,14 @@ def _reason(error: Exception) -> str:
     return f"a setting holds what it cannot be ({type(error).__name__}: {words})."
 
 
+def program_of(command: str) -> str:
+    """What is typed for a command that has a study's settings."""
+    return "python -m synthaug.bench" if command == "bench" else f"synthaug {command}"
+
+
 def study_parser(command: str) -> ArgumentParser:
     """The parser of a command that has a study's settings."""
-    name = "python -m synthaug.bench" if command == "bench" else f"synthaug {command}"
-    parser = config_parser(prog=name, description=COMMANDS[command], exit_on_error=False)
+    parser = config_parser(prog=program_of(command), description=COMMANDS[command], exit_on_error=False)
     parser.add_argument("--out", default="runs/quickstart", help="output folder; a killed run continues there")
     parser.add_argument("--dry-run", action="store_true", help="print the cells of the study and stop")
     parser.add_class_arguments(Config)
