@@ -30,7 +30,7 @@ def tiny(tmp_path_factory):
     settings = copy.deepcopy(TINY)
     settings["data"]["phantom"] |= {"n": 24, "seed": 5}
     for stage in ("autoencoder", "generator"):
-        settings[stage] |= {"monitor_every": 0, "training": settings[stage]["training"] | {"precision": "float32"}}
+        settings[stage]["monitor_every"] = 0
     settings["metrics"] = {"bootstrap": 20, "permutations": 20, "copies": False}
     settings["study"] = {"seeds": [0]}
     config = tmp_path_factory.mktemp("config") / "tiny.yaml"

@@ -159,6 +159,13 @@ def test_cells_of_another_revision_are_told_and_not_taken_up(tmp_path, capsys):
         arms_of([kept, replace(ours, seed=1)])
 
 
+def test_a_record_that_was_not_written_to_its_end_is_passed_over(tmp_path):
+    _, cells = a_study()
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / ".999-a.0123456789abcdef.json").write_text("", encoding="utf-8")  # whose bench was killed
+    assert earlier_cells(tmp_path, cells) == {}
+
+
 @pytest.mark.parametrize(("network", "matched"), [("resnet10", True), ("resnet18", False)])
 def test_cells_without_a_recorded_identity_are_matched_by_the_recorded_config(tmp_path, network, matched):
     config, cells = a_study()

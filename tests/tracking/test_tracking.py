@@ -20,7 +20,7 @@ import pytest
 import torch
 import uvicorn
 import yaml
-from mlflow.server import handlers
+from mlflow.server import constants
 from mlflow.tracking import MlflowClient
 from tiny_study import PUBLISHED, STUDY
 
@@ -109,10 +109,10 @@ def serve(folder, port):
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     os.environ |= {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that nothing here needs
-        handlers.BACKEND_STORE_URI_ENV_VAR: f"sqlite:///{folder / 'server.db'}",
-        handlers.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
-        handlers.ARTIFACTS_DESTINATION_ENV_VAR: str(folder / "artifacts"),
-        handlers.SERVE_ARTIFACTS_ENV_VAR: "true",
+        constants.BACKEND_STORE_URI_ENV_VAR: f"sqlite:///{folder / 'server.db'}",
+        constants.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
+        constants.ARTIFACTS_DESTINATION_ENV_VAR: str(folder / "artifacts"),
+        constants.SERVE_ARTIFACTS_ENV_VAR: "true",
     }
     uvicorn.run("mlflow.server.fastapi_app:app", host="127.0.0.1", port=port, log_level="critical")
 
@@ -134,6 +134,7 @@ class Server:
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=2):
                 return
+            assert self.process.is_alive()
             time.sleep(0.2)
         raise AssertionError("the server did not start")
 
