@@ -7,7 +7,8 @@ import json
 import pytest
 import torch
 import yaml
-from test_bench import TINY, results
+from test_bench import results
+from tiny_study import PUBLISHED
 from two_processes import in_two_processes
 
 from synthaug.augment.sampler import SyntheticSampler
@@ -27,7 +28,7 @@ from synthaug.study.stages.preparation import Study
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """Runs the tiny study with changes and gives its folder."""
-    settings = copy.deepcopy(TINY)
+    settings = copy.deepcopy(PUBLISHED)
     settings["data"]["phantom"] |= {"n": 24, "seed": 5}
     for stage in ("autoencoder", "generator"):
         settings[stage]["monitor_every"] = 0
