@@ -2,8 +2,9 @@
 
     python benchmarks/scale/pools.py [--entries 1000000] [--card NAME SECONDS_PER_VOLUME PRICE_PER_HOUR ...]
 
-Measured, by turns: the manifest of JSON lines as ``Ledger`` reads it, against the same entries in an SQLite file with
-an index over class and place, opened and asked for single volumes. Simulated: 10^8 volumes as Ray tasks
+Measured, one after the other: the manifest of JSON lines as ``Ledger`` reads it; the index of its lines by which
+large pools are opened (``synthaug.pool.index``); and the same entries in an SQLite file with an index over class and
+place. Each is opened and asked for single volumes. Simulated: 10^8 volumes as Ray tasks
 (``SHARDS_PER_WORKER`` a worker) whose workers die now and then and whose shard goes on elsewhere. Of cards nothing is
 assumed: each ``--card`` brings its seconds a volume (as ``benchmarks/gpu/run.py`` measures them) and its price; without
 any, hours stand for one second a volume. The last line printed is JSON.
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from synthaug.pool.cluster import SHARDS_PER_WORKER
+from synthaug.pool.index import INDEX, read_index, write_index
 from synthaug.pool.ledger import Entry, Ledger, entry_line
 
 MOST_SECONDS = 2.0
@@ -67,7 +69,7 @@ def write_lines(folder: Path, entries: int) -> Path:
     return path
 
 
-def write_index(lines: Path, path: Path) -> float:
+def write_sqlite(lines: Path, path: Path) -> float:
     """The same entries in SQLite; returns the seconds that it took."""
     started = time.process_time()
     with contextlib.closing(sqlite3.connect(path)) as connection, connection, lines.open(encoding="utf-8") as stream:
@@ -95,7 +97,7 @@ def read_lines(folder: Path, wanted: Sequence[int]) -> dict[str, float]:
     }
 
 
-def read_index(path: Path, wanted: Sequence[int]) -> dict[str, float]:
+def read_sqlite(path: Path, wanted: Sequence[int]) -> dict[str, float]:
     """The same of the SQLite file: counted by class when it is opened, an entry read when it is asked for."""
     before, started = _resident_mb(), time.process_time()
     with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -108,6 +110,29 @@ def read_index(path: Path, wanted: Sequence[int]) -> dict[str, float]:
             ).fetchone()
             _ = json.loads(line)["recipe"]
         spent = time.process_time() - started
+    return {"open_s": opened, "lookup_us": spent / len(wanted) * 1e6, "memory_mb": _resident_mb() - before}
+
+
+def write_own(folder: Path, entries: int) -> float:
+    """The index of the manifest's lines; returns the seconds that it took."""
+    lists: dict[int | None, Sequence[Entry]] = {
+        label: [{"id": f"{number:016x}"} for number in range(label, entries, 2)] for label in (0, 1)
+    }
+    started = time.process_time()
+    write_index(folder, {**lists, None: []}, "identity")
+    return time.process_time() - started
+
+
+def read_own(folder: Path, wanted: Sequence[int]) -> dict[str, float]:
+    """The same of that index, whose manifest is hashed when it is opened."""
+    before, started = _resident_mb(), time.process_time()
+    index = read_index(folder)
+    assert index is not None
+    opened = time.process_time() - started
+    started = time.process_time()
+    for number in wanted:
+        _ = index.by_class[number % 2][number // 2]["recipe"]
+    spent = time.process_time() - started
     return {"open_s": opened, "lookup_us": spent / len(wanted) * 1e6, "memory_mb": _resident_mb() - before}
 
 
@@ -151,9 +176,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         lines, index = write_lines(folder, asked.entries), folder / "index.sqlite"
-        building = write_index(lines, index)
-        bytes_of = {"lines": lines.stat().st_size / asked.entries, "index": index.stat().st_size / asked.entries}
-        found = {"index": read_index(index, wanted), "lines": read_lines(folder, wanted)}  # memory: the small one first
+        building = {"sqlite": write_sqlite(lines, index), "index": write_own(folder, asked.entries)}
+        files = {"lines": lines, "index": folder / INDEX, "sqlite": index}
+        bytes_of = {kind: path.stat().st_size / asked.entries for kind, path in files.items()}
+        # Memory: the largest last. The index needs the manifest beside it.
+        found = {"sqlite": read_sqlite(index, wanted), "index": read_own(folder, wanted)}
+        found["lines"] = read_lines(folder, wanted)
     plans: dict[str, Any] = {}
     for name, seconds, price in cards:
         plans[name] = {str(workers): simulate(VOLUMES, workers, seconds=seconds) for workers in WORKERS}

@@ -114,8 +114,8 @@ FULL = Sizes(
     text=TextEncoderConfig(width=256, layers=4, heads=8, max_tokens=128, trainable=False),
     steps=8,
 )
-QUICK = replace(FULL, steps=2, subjects=4, batch_size=4)
-"""The same networks and volumes, so the same proportions, but fewer steps of half the batch."""
+QUICK = replace(FULL, scale=8, steps=2, subjects=4, batch_size=4)
+"""Half of the channels, and fewer steps of half the batch."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -63,7 +63,9 @@ def build_on_ray(
     order = replace(order, threads=order.threads or threads_of(folder) or torch.get_num_threads())
     with connected(workers * (order.threads or 1)) as ray:
         _run_shards(ray, _address(generator), folder, order, workers=workers, gpus=gpus_per_worker, on_volume=on_volume)
-    return SyntheticPool.open(folder)
+    pool = SyntheticPool.open(folder)
+    pool.write_index()
+    return pool
 
 
 @contextlib.contextmanager

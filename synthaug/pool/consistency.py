@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from synthaug.generate.stored.record import preprocessing_of_record
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, file_hash, inside, read_json
 from synthaug.pool.building.order import final_label
-from synthaug.pool.ledger import HEADER, Entry, Ledger, place
+from synthaug.pool.ledger import HEADER, Entry, Ledger, class_read, place
 
 SHA256 = re.compile("[0-9a-f]{64}")
 DEFAULTS: dict[str, Any] = {"labels": "requested", "override_class": False, "prompts": {}}
@@ -126,6 +127,28 @@ def _fault(entry: Entry, header: Mapping[str, Any]) -> str:
     if not all(isinstance(value, str) and SHA256.fullmatch(value) for value in hashes.values()):
         return "has what is no SHA-256"
     return ""
+
+
+def counts_among(made: Sequence[Entry], turned_down: Sequence[Entry]) -> dict[str, dict[int, int]]:
+    """By class: places ``requested``, volumes ``generated``, and those ``turned_down``.
+
+    Args:
+        made: Volumes of a class.
+        turned_down: Volumes of none.
+    """
+    every = [*turned_down, *made]
+    requested = Counter(label for label, _ in {place(entry)[:2] for entry in every})
+    generated, refused = (Counter(place(entry)[0] for entry in entries) for entries in (every, turned_down))
+    counts = {"requested": requested, "generated": generated, "turned_down": refused}
+    return {name: dict(sorted(count.items())) for name, count in counts.items()}
+
+
+def doubts_among(entries: Sequence[Entry]) -> dict[str, int]:
+    """Numbers of volumes whose report was read as another class than requested, or is unlike the training reports."""
+    return {
+        "contradicts": sum(class_read(entry) not in (None, place(entry)[0]) for entry in entries),
+        "unlike": sum(bool(entry.get("unlike")) for entry in entries),
+    }
 
 
 def altered_files(folder: Path, entries: Sequence[Entry]) -> list[Path]:

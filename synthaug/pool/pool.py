@@ -1,6 +1,5 @@
 """A pool of synthetic volumes on disk: NIfTI files and a manifest with the recipe of each."""
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -16,16 +15,19 @@ from synthaug.pool.building.builder import fill
 from synthaug.pool.building.order import Order
 from synthaug.pool.consistency import (
     altered_files,
+    counts_among,
+    doubts_among,
     read_entries,
     read_header,
     require_own_recipe,
     require_preprocessing,
 )
-from synthaug.pool.ledger import HEADER, MANIFEST, Entry, checked_image, class_read, place
+from synthaug.pool.index import LEAST, Index, read_index, write_index
+from synthaug.pool.ledger import HEADER, MANIFEST, Entry, checked_image, place
 from synthaug.pool.prompts import Prompts, as_prompts
 from synthaug.pool.prompts import reports_by_class as reports_by_class
 from synthaug.pool.recipe import provenance_line
-from synthaug.pool.verdicts import dropped_among
+from synthaug.pool.verdicts import AUDIT, dropped_among
 
 __all__ = ["HEADER", "MANIFEST", "SyntheticPool", "reports_by_class"]
 
@@ -53,6 +55,8 @@ class SyntheticPool:
         self._turned_down: list[Entry] = []
         self._dropped: list[Entry] = []
         self._by_class: dict[int, list[Entry]] = {}
+        self._index: Index | None = None
+        """Where the lists above are read entry by entry."""
         self._add(entries)
 
     def _add(self, entries: Sequence[Entry]) -> None:
@@ -77,11 +81,26 @@ class SyntheticPool:
         Raises:
             InputError: The pool excludes copies, and its audit does not cover the new volumes.
         """
-        if self._chosen:
+        if self._chosen or (self._index and self._index.is_current()):
             return 0
         before = len(self)
+        self._read_whole()
         self._add(read_entries(self.path, self.header))
         return len(self) - before
+
+    def _read_whole(self) -> None:
+        """Hold every entry after all, in the order that the index gave them."""
+        if self._index is None:
+            return
+        self._index = None
+        self._by_class = {label: list(entries) for label, entries in self._by_class.items()}
+        self._turned_down = list(self._turned_down)
+        self._places = {place(entry) for entry in (*self._kept, *self._turned_down)}
+
+    def write_index(self) -> None:
+        """Make a large pool open quickly from now on; a small one, or one that lacks dropped copies, stays as it is."""
+        if self._index is None and not self._dropped and len(self) >= LEAST:
+            write_index(self.path, {**self._by_class, None: self._turned_down}, self.identity)
 
     @property
     def images(self) -> list[str]:
@@ -116,29 +135,22 @@ class SyntheticPool:
     @property
     def identity(self) -> str:
         """Hash of the ids of all volumes."""
+        if self._index:
+            return self._index.identity
         return content_hash([[entry["id"] for entry in self.entries(label)] for label in self.classes])
 
     def summary(self) -> dict[str, dict[int, int]]:
         """Counts by class: ``requested``, ``generated``, ``turned_down``; and ``kept`` by final class."""
-        every = [
-            *self._turned_down,
-            *self._dropped,
-            *(entry for entries in self._by_class.values() for entry in entries),
-        ]
-        requested = Counter(label for label, _ in {place(entry)[:2] for entry in every})
-        generated = Counter(place(entry)[0] for entry in every)
-        turned_down = Counter(place(entry)[0] for entry in self._turned_down)
-        counts = {"requested": requested, "generated": generated, "turned_down": turned_down}
-        return {name: dict(sorted(count.items())) for name, count in counts.items()} | {"kept": self.counts}
+        return {**counts_among([*self._dropped, *self._kept], self._turned_down), "kept": self.counts}
 
     def doubts(self) -> dict[str, int]:
         """Counts of volumes by doubt. ``contradicts``: another class was predicted from the report than requested.
         ``unlike``: the report is unlike the training reports, where the generator knows them."""
-        every = [entry for entries in self._by_class.values() for entry in entries]
-        return {
-            "contradicts": sum(class_read(entry) not in (None, place(entry)[0]) for entry in every),
-            "unlike": sum(bool(entry.get("unlike")) for entry in every),
-        }
+        return doubts_among([*self._kept])
+
+    @property
+    def _kept(self) -> Iterator[Entry]:
+        return (entry for label in self.classes for entry in self._by_class[label])
 
     def __len__(self) -> int:
         return sum(self.counts.values())
@@ -170,20 +182,21 @@ class SyntheticPool:
 
     def only(self, ids: Collection[str]) -> Self:
         """A fixed selection: the volumes of these ids, in the order of the pool."""
-        kept = [entry for entries in self._by_class.values() for entry in entries if entry["id"] in ids]
+        kept = [entry for entry in self._kept if entry["id"] in ids]
         pool = type(self)(self.path, self.header, kept, whole=True)
         pool._chosen = True
         return pool
 
     def bad_files(self) -> list[Path]:
         """Files that are missing, truncated or altered."""
-        return altered_files(self.path, [entry for label in self.classes for entry in self._by_class[label]])
+        return altered_files(self.path, [*self._kept])
 
     def verify(self) -> None:
         """InputError naming every volume whose bytes or recipe have changed."""
-        for label in self.classes:
-            for entry in self._by_class[label]:
-                require_own_recipe(entry, source=self.path)
+        if self._index:
+            read_entries(self.path, self.header)  # for what contradicts itself, which an index passes over
+        for entry in self._kept:
+            require_own_recipe(entry, source=self.path)
         bad = self.bad_files()
         if bad:
             names = ", ".join(path.name for path in bad)
@@ -209,7 +222,10 @@ class SyntheticPool:
         if not (folder / HEADER).is_file():
             raise InputError(f"{folder}: no synthetic pool there ({HEADER} is missing).")
         header = read_header(folder)
-        pool = cls(folder, header, read_entries(folder, header), whole=whole)
+        index = None if (folder / AUDIT).is_file() else read_index(folder)
+        pool = cls(folder, header, [] if index else read_entries(folder, header), whole=whole)
+        if index:  # whose sequences read an entry when it is asked for
+            pool._index, pool._by_class, pool._turned_down = index, {**index.by_class}, index.turned_down  # type: ignore
         if preprocessing is not None:
             require_preprocessing(pool.header, preprocessing, source=str(pool.path))
         return pool
@@ -279,4 +295,6 @@ class SyntheticPool:
     ) -> Self:
         """As :meth:`build`, with the contents of the pool as one value."""
         fill(pipe, path, order, shard=shard, on_volume=on_volume)
-        return cls.open(path)
+        pool = cls.open(path)
+        pool.write_index()
+        return pool
