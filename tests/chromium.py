@@ -99,8 +99,12 @@ class Chromium:
 
     def open(self, path: Path, *, ready: str) -> None:
         """Show a file and wait until ``ready`` is true there."""
-        self.send("Page.navigate", url=path.resolve().as_uri())
+        self.visit(path.resolve().as_uri())
         self.wait_for(ready)
+
+    def visit(self, address: str) -> None:
+        """Go to an address; what it shows is there later."""
+        self.send("Page.navigate", url=address)
 
     def evaluate(self, script: str) -> Any:
         """The value of JavaScript in the page; promises are waited for."""

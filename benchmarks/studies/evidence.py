@@ -1,0 +1,164 @@
+"""Write docs/evidence.md: every figure of the page comes from the committed JSON of a study.
+
+    python benchmarks/studies/evidence.py
+
+The words stand in evidence.md.j2, without figures. A study whose folder holds no results is named as not run, by itself.
+``tests/benchmarks/test_evidence.py`` holds the page to what this script writes.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+PAGE = ROOT / "docs" / "evidence.md"
+GOALS = {
+    "fid": 1.1,
+    "statistics": 0.65,
+    "network": 0.85,
+    "size": 0.9,
+    "side": 0.05,
+    "gain": 0.05,
+    "of_maisi": 0.36,
+    "gland": 0.6,
+    "copies": 0.01,
+}
+"""What was asked before a study was run: of a generator, of classifiers (AUROC), of the comparison on prostates."""
+PLANNED = {
+    "imbalance": "gain by imbalance, size and difficulty",
+    "filtering": "filtered pools, and how many synthetic volumes a real one",
+    "privacy": "membership inference",
+    "generator/prostate-t2": "T2 prostate on the cascade, five folds",
+    "hippocampus/new-generator": "hippocampus, same and other cohort, with the present generator",
+}
+"""Studies that are configured, by where their results will stand."""
+
+
+def read(path: str) -> Any:
+    """A committed JSON file of a study."""
+    return json.loads((HERE / path).read_text(encoding="utf-8"))
+
+
+def number(value: float, digits: int = 2, *, sign: bool = False) -> str:
+    """A figure as the page prints it.
+
+    Example:
+        >>> number(0.98765), number(-0.035, 3, sign=True)
+        ('0.99', '−0.035')
+    """
+    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def interval(row: Mapping[str, float], digits: int = 2, *, sign: bool = False) -> str:
+    """Value and 95 % interval of a record, whatever it calls them."""
+    value = next(row[name] for name in ("value", "difference", "ratio", "pearson") if name in row)
+    low, high = (row[name] if name in row else row[f"ci_{name}"] for name in ("low", "high"))
+    ends = f"{number(low, digits, sign=sign)} to {number(high, digits, sign=sign)}"
+    return f"{number(value, digits, sign=sign)} ({ends})"
+
+
+def goal_of(summary: Mapping[str, Any], goal: str, size: int) -> Mapping[str, Any]:
+    """The row of a goal at a number of training people."""
+    [row] = [
+        each
+        for each in summary["goals"]
+        if each["goal"].startswith(goal) and f"train {size} - " in each["contrast"]
+    ]
+    return row
+
+
+def kept(summary: Mapping[str, Any]) -> str:
+    """How many goals of a study hold."""
+    held = sum(bool(row["holds"]) for row in summary["goals"])
+    return f"{held} of {len(summary['goals'])}"
+
+
+def tested(summary: Mapping[str, Any]) -> str:
+    """On how many people, in how many splits."""
+    row = summary["contrasts"][0]
+    return f"{row['n_test']} people, {row['repeats']} splits"
+
+
+def cell(summary: Mapping[str, Any], difficulty: float, positives: float) -> dict[str, float]:
+    """What mixed data adds in a cohort of the phantom study, to the treatment of real data that validation chose."""
+    [row] = [
+        each
+        for each in summary["grid"]
+        if (each["arm"], each["difficulty"], each["positive_fraction"]) == ("mixed", difficulty, positives)
+    ]
+    return {"value": row["difference"], "low": row["difference_low"], "high": row["difference_high"]}
+
+
+def pays(summary: Mapping[str, Any]) -> int:
+    """In how many cohorts of the phantom study mixed data clearly helps."""
+    return sum(each["arm"] == "mixed" and each["verdict"] == "pays" for each in summary["grid"])
+
+
+def not_run(folder: Path = HERE) -> list[str]:
+    """The planned studies that have left no results."""
+    return [words for place, words in PLANNED.items() if not has_results(folder / place)]
+
+
+def has_results(place: Path) -> bool:
+    """Whether a folder, or files of that beginning, hold figures."""
+    found = [*place.parent.glob(f"{place.name}*.json"), *place.glob("*.json"), *place.glob("*.csv")]
+    return bool(found)
+
+
+def seeds_of(quickstart: Mapping[str, Any]) -> dict[str, Any]:
+    """What the demonstration found over its seeds."""
+    gains = [run["gains"]["mixed"]["difference"] for run in quickstart["runs"]]
+    helped = sum(run["verdict"] == "helped" for run in quickstart["runs"])
+    return {"runs": len(gains), "helped": helped, "least": min(gains), "most": max(gains), "date": quickstart["date"]}
+
+
+def person(rows: Sequence[Mapping[str, Any]], question: str) -> Mapping[str, Any]:
+    """How often the reports' own people are drawn before others."""
+    [row] = [
+        each
+        for each in rows
+        if (each["question"], each.get("source"), each["measure"]) == (question, "minilm", "own_before_others")
+    ]
+    return row
+
+
+def render() -> str:
+    """The page."""
+    page = Environment(
+        loader=FileSystemLoader(HERE),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    page.filters |= {"number": number, "interval": interval}
+    return page.get_template("evidence.md.j2").render(
+        goals=GOALS,
+        generator=read("generator/ccella-hippocampus.json"),
+        written=read("handwritten/hippocampus.json"),
+        other=read("hippocampus/summary.json"),
+        same=read("hippocampus/same-cohort/summary.json"),
+        longer=read("hippocampus/same-cohort/longer/summary.json"),
+        labelled=read("hippocampus/labelled.json"),
+        phantom=read("phantom/summary.json"),
+        prostate=read("prostate_t2/summary.json"),
+        reports=read("real_reports/summary.json"),
+        full=read("full_size/summary.json"),
+        metrics=read("metrics/summary.json"),
+        seeds=seeds_of(json.loads((ROOT / "benchmarks" / "quickstart.json").read_text(encoding="utf-8"))),
+        goal_of=goal_of,
+        kept=kept,
+        tested=tested,
+        cell=cell,
+        pays=pays,
+        person=person,
+        not_run=not_run(),
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8")
