@@ -16,6 +16,13 @@ from tornado.websocket import websocket_connect
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FOUND = next(filter(None, map(shutil.which, NAMES)), None)
 needs_chromium = pytest.mark.skipif(FOUND is None, reason=f"none of {', '.join(NAMES)} is installed")
+ROOT = Path(__file__).parents[1]
+AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+"""The accessibility checker, from `npm install --no-save axe-core@4.14.1`."""
+needs_axe = pytest.mark.skipif(
+    FOUND is None or not AXE.is_file(), reason="no Chromium, or no axe-core: npm install --no-save axe-core@4.14.1"
+)
+SERIOUS = ("serious", "critical")
 SECONDS = 180
 """How long anything may take."""
 
@@ -162,6 +169,18 @@ class Chromium:
     def download_to(self, folder: Path) -> None:
         """Where files are saved that pages offer."""
         self.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+
+    def faults(self) -> list[str]:
+        """What axe-core calls serious or critical in the page: rule, and the first element that breaks it."""
+        self.send("Runtime.evaluate", expression=AXE.read_text(encoding="utf-8"))
+        script = "axe.run().then(found => found.violations.map(each => [each.impact, each.id, each.nodes[0].html]))"
+        return [f"{rule}: {html}" for impact, rule, html in self.evaluate(script) if impact in SERIOUS]
+
+    def resize(self, width: int, height: int) -> None:
+        """The window as one of another size has it, pixels."""
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
 
     def picture(self, path: Path) -> None:
         """A PNG of the window."""

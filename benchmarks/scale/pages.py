@@ -28,8 +28,9 @@ from chromium import Chromium  # noqa: E402
 
 LINKS = "new Set([...document.querySelectorAll('a[href*=\"/runs/\"]')].map(each => each.href)).size"
 """JavaScript: how many runs a page links to."""
-EXPAND = ".ag-group-contracted, [data-testid='expander-icon'], [aria-label='Expand rows']"
-"""What opens a row of runs with others below it."""
+EXPAND, MORE = (f"[data-component-id*='{part}']" for part in ("runnamecellrenderer", "loadmorerowrenderer"))
+"""What opens a row of runs with others below it, and what loads the next hundred."""
+MATCHING = "document.body.innerText.match(/(\\d+) matching/)"
 FILTER = "tags.n_train = '64' and tags.seed = '3'"
 SETTLES_S = 3.0
 """Between a page's showing what was waited for and its picture."""
@@ -74,6 +75,14 @@ def study_run(store: Path) -> str:
     return str(found)
 
 
+def load_all(browser: Chromium) -> None:
+    """Press the table's button until it is gone: 100 runs at a time."""
+    while browser.evaluate(f"!!document.querySelector({json.dumps(MORE)})"):
+        before = browser.evaluate(f"{MATCHING}[1]")
+        browser.click(MORE)
+        browser.wait_for(f"{MATCHING} && {MATCHING}[1] !== '{before}'")
+
+
 def look(out: Path, experiment: str, *, pictures: Path | None = None) -> dict[str, Page]:
     """Seconds of each page that a reader opens, and how many runs it shows.
 
@@ -104,6 +113,8 @@ def look(out: Path, experiment: str, *, pictures: Path | None = None) -> dict[st
         whole = (out / "report.html").resolve().as_uri()
         show("report", lambda: browser.visit(whole), "document.readyState === 'complete'")
         visit("runs page", runs, saying("study:"))
+        show("all loaded", lambda: load_all(browser), MATCHING)
+        found["all loaded"]["runs"] = browser.evaluate(f"Number({MATCHING}[1])")
         show("row opened", lambda: browser.click(EXPAND), saying("seed 0"))
         visit("filtered", f"{runs}&searchFilter={quote(FILTER)}", saying("seed 03"))
         visit("charts", f"{runs}&compareRunsMode=CHART", "document.querySelector('.js-plotly-plot, svg.main-svg')")

@@ -3,6 +3,7 @@
 import ast
 import base64
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ("first_steps", "your_own_data", "training_loop", "reading_a_study")
 LONGEST = 60
 """Lines of an output that are shown."""
+PICTURE = re.compile(r"\]\(\.\./benchmarks/studies/([\w./-]+\.(?:svg|png))\)")
+"""A picture of a study, as pages of the repository show it."""
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -22,8 +25,32 @@ def on_files(files: Files, config: Any) -> Files:
         files.append(File.generated(config, f"notebooks/{name}.md", content=page))
         for picture, content in pictures.items():
             files.append(File.generated(config, f"notebooks/{picture}", content=content))
+    for picture in pictures_of_studies(ROOT / "docs"):
+        content = (ROOT / "benchmarks" / "studies" / picture).read_bytes()
+        files.append(File.generated(config, site_place(picture), content=content))
     files.append(File.generated(config, "api.md", content=reference_page(ROOT / "synthaug" / "__init__.py")))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Point a page at the site's copies of the studies' pictures; mkdocs calls this."""
+    return PICTURE.sub(lambda found: f"]({site_place(found[1])})", markdown)
+
+
+def pictures_of_studies(docs: Path) -> list[str]:
+    """Pictures that pages show from the folders of studies."""
+    found = (PICTURE.findall(page.read_text(encoding="utf-8")) for page in sorted(docs.glob("*.md")))
+    return list(dict.fromkeys(picture for pictures in found for picture in pictures))
+
+
+def site_place(picture: str) -> str:
+    """Where the site has a study's picture.
+
+    Example:
+        >>> site_place("phantom/gains.png")
+        'studies/phantom/gains.png'
+    """
+    return f"studies/{picture}"
 
 
 def notebook_page(path: Path) -> tuple[str, dict[str, bytes]]:
