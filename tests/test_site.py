@@ -1,4 +1,4 @@
-"""Every page of the documentation as a reader has it: nothing that axe-core calls serious, no page that scrolls sideways."""
+"""Every page of the documentation as a reader has it: nothing that axe-core calls serious, nothing too wide."""
 
 import os
 import subprocess

@@ -2,11 +2,11 @@
 
     python benchmarks/scale/grid.py --out runs/grid [--seeds 10] [--pictures FOLDER] [--unseen]
 
-Nothing is trained: predictions are drawn at random, for the cells that a study of five training sets, five sizes, two
-augmentations and ten seeds has. All else is the product's own: statistics, findings, the page, the MLflow runs with a
-classifier each. Then MLflow's interface is started and driven in headless Chromium: the page that a study prints, its row
-opened, a filter, the study's run, its report. Seconds are seconds on the clock, with what else the machine did. The last
-line printed is JSON.
+Nothing is trained: predictions are drawn at random, for the cells of a study of five training sets, five sizes, two
+augmentations and ten seeds. All else is the product's own: statistics, findings, the page, the MLflow runs with a
+classifier each. Then MLflow's interface is driven in headless Chromium (pages.py): the page that a study prints, all its
+runs, its row opened, a filter, the charts, the study's run, its report. Seconds are seconds on the clock, with what else
+the machine did. The last line printed is JSON.
 """
 
 import argparse

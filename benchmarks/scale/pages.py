@@ -24,7 +24,7 @@ from synthaug.study.folder.tracked import STORE, tell_place
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
 
-from chromium import Chromium  # noqa: E402
+from chromium import Chromium
 
 LINKS = "new Set([...document.querySelectorAll('a[href*=\"/runs/\"]')].map(each => each.href)).size"
 """JavaScript: how many runs a page links to."""
@@ -119,7 +119,11 @@ def look(out: Path, experiment: str, *, pictures: Path | None = None) -> dict[st
         visit("filtered", f"{runs}&searchFilter={quote(FILTER)}", saying("seed 03"))
         visit("charts", f"{runs}&compareRunsMode=CHART", "document.querySelector('.js-plotly-plot, svg.main-svg')")
         visit("run of the study", f"/experiments/{number}/runs/{run_id}", saying("Open the report"))
-        visit("its report", f"/experiments/{number}/runs/{run_id}/artifacts/report.html", "document.querySelector('iframe')")
+        visit(
+            "its report",
+            f"/experiments/{number}/runs/{run_id}/artifacts/report.html",
+            "document.querySelector('iframe')",
+        )
     return found
 
 

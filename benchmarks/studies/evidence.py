@@ -2,7 +2,7 @@
 
     python benchmarks/studies/evidence.py
 
-The words stand in evidence.md.j2, without figures. A study whose folder holds no results is named as not run, by itself.
+The words stand in evidence.md.j2, without figures. A study whose folder holds no results is named as not run.
 ``tests/benchmarks/test_evidence.py`` holds the page to what this script writes.
 """
 
@@ -64,9 +64,7 @@ def interval(row: Mapping[str, float], digits: int = 2, *, sign: bool = False) -
 def goal_of(summary: Mapping[str, Any], goal: str, size: int) -> Mapping[str, Any]:
     """The row of a goal at a number of training people."""
     [row] = [
-        each
-        for each in summary["goals"]
-        if each["goal"].startswith(goal) and f"train {size} - " in each["contrast"]
+        each for each in summary["goals"] if each["goal"].startswith(goal) and f"train {size} - " in each["contrast"]
     ]
     return row
 

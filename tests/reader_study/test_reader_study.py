@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torchio as tio
-from chromium import Chromium, needs_chromium
+from chromium import Chromium, needs_axe, needs_chromium
 from conftest import IMAGES
 from small_pool import build_pool
 
@@ -352,6 +352,23 @@ def answer_all(browser, key, *, wrong=()):
         browser.press("4")
         browser.click(f"input[name='class'][value='{truth.label}']")
         browser.click("#next" if place + 1 < len(key.cases) else "#overview button:first-child")
+
+
+@needs_axe
+def test_the_page_has_no_serious_fault_before_and_while_reading(made, tmp_path):
+    with Chromium(tmp_path / "profile") as browser:
+        browser.open(made[0], ready="document.body.dataset.ready")
+        for width in (1280, 390):
+            browser.resize(width, 844)
+            assert browser.faults() == []
+        browser.click("#reader")
+        browser.type("A B")
+        browser.click("#sign button")
+        browser.wait_for("!document.getElementById('reading').hidden")
+        for width in (1280, 390):
+            browser.resize(width, 844)
+            assert browser.faults() == []
+            assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @needs_chromium
