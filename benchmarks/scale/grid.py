@@ -4,9 +4,9 @@
 
 Nothing is trained: predictions are drawn at random, for the cells of a study of five training sets, five sizes, two
 augmentations and ten seeds. All else is the product's own: statistics, findings, the page, the MLflow runs with a
-classifier each. Then MLflow's interface is driven in headless Chromium (pages.py): the page that a study prints, all its
-runs, its row opened, a filter, the charts, the study's run, its report. Seconds are seconds on the clock, with what else
-the machine did. The last line printed is JSON.
+classifier each. Then MLflow's interface is driven in headless Chromium (pages.py): the page that a study prints, all
+its runs, its row opened, a filter, the charts, the study's run, its report. Seconds are seconds on the clock, with
+what else the machine did. The last line printed is JSON.
 """
 
 import argparse

@@ -13,7 +13,7 @@ from typing import Any, Self
 from synthaug.config import Config
 from synthaug.data.splits import Split
 from synthaug.ground.files import read_record, write_json
-from synthaug.report.figures.pictures import Picture, raster
+from synthaug.report.figures.pictures import SLICE_DPI, Picture, raster
 from synthaug.report.text import captions
 from synthaug.report.text.provenance import tell_provenance
 from synthaug.report.volumes.slices import Samples, slice_plot
@@ -22,7 +22,9 @@ from synthaug.study.records import Summary
 
 FILE = "report-data.json"
 MOST_SLICES = 10
-"""Classes times generators of which slices are shown; they are most of the file's size."""
+"""Classes times generators of which slices are shown."""
+SLICES_BUDGET = 600_000
+"""Bytes of the pictures of slices together, before base64; larger ones are drawn with fewer pixels."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,17 @@ def _part(name: str, subjects: Sequence[Any]) -> Part:
 def _slices(samples: Sequence[Samples], config: Config) -> list[Picture]:
     names = config.data.class_names(1 + max((label for each in samples for label in each.pool.classes), default=0))
     pairs = [(each, label) for each in samples for label in each.pool.classes][:MOST_SLICES]
+    figures = [slice_plot(each, label, config.data.images) for each, label in pairs]
+    for dpi in SLICE_DPI:
+        drawn = [raster(figure, dpi=dpi) for figure in figures]
+        if sum(len(content) for _, content, _ in drawn) <= SLICES_BUDGET:
+            break
     return [
         Picture(
-            *raster(slice_plot(each, label, config.data.images)),
+            *picture,
             captions.slices_alt(each, label, names[label]),
             f"{names[label].capitalize()}{', ' + each.source if each.source else ''}.",
             patients=True,
         )
-        for each, label in pairs
+        for picture, (each, label) in zip(drawn, pairs, strict=True)
     ]

@@ -8,17 +8,20 @@ import shutil
 import subprocess
 from dataclasses import replace
 from itertools import combinations
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from chromium import Chromium, needs_axe, needs_chromium
 from matplotlib.colors import to_rgb
 from PIL import Image
-from test_report import ALIKE, CONFIG, many_records, page_of, record, samples  # noqa: F401
+from test_report import ALIKE, CONFIG, many_records, page_of, record, samples, summary_of  # noqa: F401
 
 from synthaug.config import DataConfig
-from synthaug.report.plots import roc_plot
-from synthaug.report.styles import REGIMES, styles_of
+from synthaug.report.figures.pictures import draw_pictures
+from synthaug.report.figures.plots import roc_plot
+from synthaug.report.figures.styles import REGIMES, styles_of
+from synthaug.report.figures.svg import compact
 from synthaug.study.folder.shareable import make_shareable
 from synthaug.study.records import ImageComparison
 
@@ -159,3 +162,27 @@ def test_what_is_shared_holds_no_slice_prompt_or_id_whatever_the_page_tells(tmp_
 def embedded_volumes(page):
     """What only the page of the folder holds of the viewer's volumes."""
     return json.loads(re.search(r'id="patient-volumes">(.*?)</script>', page, flags=re.DOTALL)[1])
+
+
+def test_a_smaller_svg_has_the_same_strokes_and_glyphs():
+    figure = roc_plot([record(), record("mixed", fraction=0.5)])
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg")
+    whole, smaller = stream.getvalue(), compact(stream.getvalue())
+    assert len(smaller) < 0.75 * len(whole)
+    trees = [ElementTree.fromstring(each) for each in (whole, smaller)]
+    for kind in ("path", "use"):
+        before, after = ([*tree.iter(f"{{http://www.w3.org/2000/svg}}{kind}")] for tree in trees)
+        assert len(before) == len(after) > 20
+        assert [each.get("style") for each in before] == [each.get("style") for each in after]
+    numbers = [re.findall(r"-?\d+\.?\d*", [*tree.iter()][-1].get("d") or "") for tree in trees]
+    assert np.allclose(*(np.array(each, dtype=float) for each in numbers), atol=0.01)
+    assert re.findall(r"scale\([^)]*\)", whole) == re.findall(r"scale\([^)]*\)", smaller)
+
+
+def test_figures_of_very_many_arms_are_cut_and_that_is_told(monkeypatch):
+    monkeypatch.setattr("synthaug.report.figures.pictures.MOST_FORESTS", 2)
+    records = many_records()
+    pictures = draw_pictures(summary_of(records), records, 0.05)["effect"]
+    assert len(pictures) == 2
+    assert "The first 2 of 6 figures" in pictures[0].caption

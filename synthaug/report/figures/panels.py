@@ -8,8 +8,8 @@ from synthaug.study.summary.arms import ArmRecords, arms_of
 
 Panels = dict[str, dict[str, ArmRecords]]
 """By panel ("" where the study has no axes), then by series."""
-MOST_SHOWN = 12
-"""Panels of a figure: more would not fit a page."""
+MOST_SHOWN = 6
+"""Combinations of settings whose curves are drawn: with more a page would weigh over 8 MB."""
 
 
 def panels_of(records: Sequence[CellRecord]) -> Panels:

@@ -25,11 +25,15 @@ from synthaug.report.figures.plots import (
     roc_plot,
 )
 from synthaug.report.figures.styles import PAPER, styles_of
+from synthaug.report.figures.svg import compact
 from synthaug.report.text import captions
 from synthaug.study.records import CellRecord, Summary
 from synthaug.study.summary.arms import ArmRecords, arms_of
 
-SLICE_DPI = 140
+SLICE_DPI = (140, 100, 70, 50)
+"""Of slices: the first at which all of them together weigh little enough."""
+MOST_FORESTS = 6
+"""Figures of differences, and of arms, that are drawn: 54 rows. With more a page would weigh over 8 MB."""
 MARKS = (
     "Bars: intervals. Filled markers: clear differences; hollow: not clear. Dots: the single trainings. Beside each "
     "its interval and its p, corrected by Holm."
@@ -158,7 +162,9 @@ def _differences(ours: Mapping[str, float], theirs: Mapping[str, float]) -> list
 
 
 def _both(layouts: Sequence[Sequence[Figure]], alt: str, caption: str) -> list[Picture]:
-    wide, narrow = layouts
+    wide, narrow = (layout[:MOST_FORESTS] for layout in layouts)
+    if len(layouts[0]) > MOST_FORESTS:
+        caption += f" The first {MOST_FORESTS} of {len(layouts[0])} figures are drawn; the tables tell all."
     return [
         Picture(*vector(figure), alt, caption, narrow=vector(other)[1])
         for figure, other in zip(wide, narrow, strict=True)
@@ -179,12 +185,12 @@ def vector(figure: Figure) -> tuple[str, bytes, float]:
     stream = io.BytesIO()
     with matplotlib.rc_context(PAPER):
         figure.savefig(stream, format="svg", metadata={"Date": None})
-    return "svg", stream.getvalue(), figure.get_figwidth()
+    return "svg", compact(stream.getvalue().decode()).encode(), figure.get_figwidth()
 
 
-def raster(figure: Figure) -> tuple[str, bytes, float]:
+def raster(figure: Figure, *, dpi: int = SLICE_DPI[0]) -> tuple[str, bytes, float]:
     """Kind, content and width of a figure in shades of grey."""
     stream, grey = io.BytesIO(), io.BytesIO()
-    figure.savefig(stream, format="png", dpi=SLICE_DPI)
+    figure.savefig(stream, format="png", dpi=dpi)
     Image.open(stream).convert("L").save(grey, format="png", optimize=True)
     return "png", grey.getvalue(), figure.get_figwidth()

@@ -13,7 +13,7 @@ from PIL import Image
 from synthaug.pool.review.slices import LEFT_RIGHT, SHOWN
 from synthaug.report.volumes.slices import Samples, nearest_shown, shown_volume
 
-BUDGET = 4_000_000
+BUDGET = 3_500_000
 """Bytes of all slices in the page, base64 included."""
 SMALLER = 0.75
 """Side of a volume against the last try, where slices do not fit the budget."""
