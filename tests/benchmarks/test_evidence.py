@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from synthaug.study.records import CellRecord
+
 ROOT = Path(__file__).parents[2]
 STUDIES = ROOT / "benchmarks" / "studies"
 PAGE = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
@@ -53,3 +55,12 @@ def test_a_planned_study_is_not_run_until_it_leaves_results(evidence, tmp_path):
     (tmp_path / "imbalance").mkdir()
     (tmp_path / "imbalance" / "summary.json").write_text("{}", encoding="utf-8")
     assert evidence.PLANNED["imbalance"] not in evidence.not_run(tmp_path)
+
+
+def test_the_large_grid_has_fifty_cells_a_seed_that_pass_as_trained(import_script):
+    grid = import_script("scale", "grid")
+    cells = grid.describe_cells(grid.config_of(2))
+    assert len(cells) == len({cell.id for cell in cells}) == 100
+    record = grid.record_of(cells[-1])
+    assert record == grid.record_of(cells[-1])
+    assert CellRecord.from_json(json.loads(json.dumps(record.to_json()))).metrics == record.metrics

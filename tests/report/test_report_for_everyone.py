@@ -18,6 +18,7 @@ from PIL import Image
 from test_report import ALIKE, CONFIG, many_records, page_of, record, samples, summary_of  # noqa: F401
 
 from synthaug.config import DataConfig
+from synthaug.report.figures.forest import effect_plots
 from synthaug.report.figures.pictures import draw_pictures
 from synthaug.report.figures.plots import roc_plot
 from synthaug.report.figures.styles import REGIMES, styles_of
@@ -162,6 +163,12 @@ def test_what_is_shared_holds_no_slice_prompt_or_id_whatever_the_page_tells(tmp_
 def embedded_volumes(page):
     """What only the page of the folder holds of the viewer's volumes."""
     return json.loads(re.search(r'id="patient-volumes">(.*?)</script>', page, flags=re.DOTALL)[1])
+
+
+def test_no_row_stands_alone_where_a_panel_needs_two_figures():
+    records = [record(), *(record("mixed", fraction=place / 20) for place in range(1, 11))]
+    figures = [*effect_plots(summary_of(records))]
+    assert [len(figure.axes[0].get_yticks()) for figure in figures] == [5, 5]
 
 
 def test_a_smaller_svg_has_the_same_strokes_and_glyphs():

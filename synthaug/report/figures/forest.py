@@ -1,5 +1,6 @@
 """Values with their intervals, one row each: AUROC of every arm, and every paired difference to real data."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -144,16 +145,23 @@ def _pages(rows: Sequence[Row]) -> Iterator[list[Row]]:
         if row.value is None or not blocks:
             blocks.append([])
         blocks[-1].append(row)
-    for block in blocks:
-        if page and len(page) + len(block) > ROWS:
+    for part in (part for block in blocks for part in _parts(block)):
+        if page and len(page) + len(part) > ROWS:
             yield page
             page = []
-        page += block
-        while len(page) > ROWS:
-            yield page[:ROWS]
-            page = page[ROWS:]
+        page += part
     if page:
         yield page
+
+
+def _parts(block: Sequence[Row]) -> Iterator[list[Row]]:
+    """A panel's rows in parts of nearly equal length that fit a figure, each under the panel's heading."""
+    head = [row for row in block if row.value is None]
+    rows = block[len(head) :]
+    parts = max(math.ceil(len(rows) / (ROWS - len(head))), 1)
+    size = max(math.ceil(len(rows) / parts), 1)
+    for start in range(0, max(len(rows), 1), size):
+        yield [*head, *rows[start : start + size]]
 
 
 def _limits(rows: Sequence[Row], scale: Scale) -> tuple[float, float]:
@@ -216,6 +224,7 @@ def _name_rows(axes: Axes, rows: Sequence[Row], *, narrow: bool) -> None:
     for place, row in enumerate(rows):
         weight = "bold" if row.value is None else "normal"
         look: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8.5}
+        look["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # over the line of the reference
         axes.text(0, place - 0.36, row.label, fontweight=weight, **look)
         axes.text(0, place - 0.1, row.told, **{**look, "fontsize": 8})
 
