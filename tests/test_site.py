@@ -21,7 +21,6 @@ def site(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 @needs_axe
 def test_no_page_has_a_serious_fault_at_either_width(site, tmp_path):
     found = {}
