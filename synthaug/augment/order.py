@@ -13,8 +13,8 @@ def shuffled_members(places: np.ndarray, *, size: int, seed: int) -> np.ndarray:
 
     Places 0 .. size - 1 hold each member once, so do the next ``size`` places, in another order, and so on. What a
     place costs depends neither on ``size`` nor on the place. It is a Feistel cipher with modular addition on a
-    rectangle of a few more than ``size`` cells; what falls on the surplus is enciphered again (Black and Rogaway 2002,
-    Ciphers with arbitrary finite domains).
+    rectangle of slightly more than ``size`` cells. Results outside ``size`` are enciphered again (Black and Rogaway
+    2002, Ciphers with arbitrary finite domains).
 
     Args:
         places: Integers from 0, any shape.

@@ -65,7 +65,7 @@ class LiveSource:
     """A source that generates on demand and ahead. Its subjects are those of a pool with the same settings.
 
     Subjects are generated in blocks of the micro-batch by one thread of the main process: the requested block, then the
-    next ones of its class, so that training and generation overlap. The number of blocks in memory is bounded.
+    next ones of its class. Training and generation overlap. The number of blocks in memory is bounded.
 
     It belongs to one process, because CUDA does not survive a fork. A loader with workers is refused.
 

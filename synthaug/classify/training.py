@@ -67,13 +67,12 @@ def train_classifier(
     """Train on the loader's batches and keep the weights with the lowest validation loss, at its best temperature.
 
     With ``pretraining`` the first of ``config.training.steps`` are made on its batches and only the others are
-    validated and chosen from. Rate, moments and average go on from one part to the other: the fine-tuning then has a
-    lower rate than what came before, as is usual, and all regimes share one schedule, so that they differ in their data
-    alone.
+    validated and chosen from. Learning rate, moments and average continue from pre-training to fine-tuning. All regimes
+    share one schedule and differ in their data only.
 
-    In several processes (``accelerate launch``, ``torchrun``) each passes the same loader and takes its share of each
-    batch; batch norms then see the share only, so that the result is near to, not equal to, that of one process. A
-    ``SyntheticSampler`` deals nothing out meanwhile.
+    Several processes (``accelerate launch``, ``torchrun``) pass the same loader and take a share of each batch. Batch
+    norms see that share only, so that results differ slightly from those of one process. A ``SyntheticSampler`` deals
+    nothing out meanwhile.
 
     Args:
         loader: Batches of preprocessed training subjects, as from ``SyntheticSampler.loader``.

@@ -1,8 +1,8 @@
 """Where everything lies in a phantom patient, in millimetres; :mod:`synthaug.data.phantom` paints it.
 
 Axes are RAS+: the first index rises towards the patient's right, the second towards anterior, the third towards
-superior. So a finding on the patient's left lies at low x, the peripheral zone (posterior) at low y, the base of the
-gland at high z and its apex at low z. Coordinates are millimetres from the centre of the volume.
+superior. The patient's left lies at low x, the peripheral zone (posterior) at low y, the base of the gland at high z,
+its apex at low z. Coordinates are millimetres from the centre of the volume.
 
 The *frame* is the gland's own millimetre coordinates. The patient's pose and a smooth, volume-preserving deformation
 lead from there to the volume's coordinates.

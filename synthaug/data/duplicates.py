@@ -28,9 +28,9 @@ def image_hash(volume: torch.Tensor) -> str:
 def refuse_duplicate_images(split: Split, images: Sequence[str]) -> None:
     """InputError if two patients of different parts have an image in common, voxel by voxel.
 
-    Files are not compared: one volume as .nii and as .nii.gz, or in another orientation, has other bytes and, after
-    the one preprocessing, the same voxels. Two patients of one part are told of in one line of the log, because they
-    leak nothing but count one patient twice. Images that are alike but not equal are not found.
+    Preprocessed voxels are compared, not files: one volume as .nii and .nii.gz, or in two orientations, differs in
+    bytes only. Two patients of one part are told of in one line of the log, because they leak nothing but count one
+    patient twice. Images that are alike but not equal are not found.
 
     Args:
         split: Preprocessed subjects.

@@ -156,8 +156,8 @@ def find_near_copies(subjects: Sequence[tio.Subject], images: Sequence[str]) -> 
 def tell_near_copies(split: Split, images: Sequence[str]) -> list[Alike]:
     """Log two patients whose images are nearly one, in one line, and those with one report on two sides, in another.
 
-    Both are told and not refused: they are likely one person under two names, or one file that was edited, and only
-    who has the originals can say.
+    Both are reported and not refused. They are likely one person under two names or one edited file, which only the
+    owner of the originals can tell.
 
     Args:
         split: Preprocessed subjects.

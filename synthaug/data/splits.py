@@ -155,8 +155,8 @@ def _unsplittable(class_of: dict[str, int], parts: str, reason: object) -> Input
 def keep_training(split: Split, size: float, *, group: str = "patient_id", seed: int = 0) -> Split:
     """The split with fewer training patients; validation and test stay.
 
-    Patients are taken from one order in which every beginning holds the classes in proportion, and each class at
-    least once, so that a smaller set lies inside a larger one.
+    Patients are taken in one order whose every prefix is stratified by class, so that smaller sets are nested in larger
+    ones.
 
     Args:
         split: The whole split.
@@ -211,8 +211,8 @@ def load_split(path: str | Path, subjects: Sequence[tio.Subject]) -> Split:
     """Read a saved split and deal the subjects out by it.
 
     Raises:
-        InputError: The file cannot be read, it and the subjects do not name the same subjects and patients, a part is
-            unknown, or a patient stands in two parts.
+        InputError: The file is unreadable, its subjects or patients differ from the manifest's, a part is unknown, or a
+            patient is in two parts.
     """
     table = read_table(Path(path), what="split file", mend="set split.file")
     table.require("subject_id", "part")

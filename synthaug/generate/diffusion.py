@@ -28,8 +28,8 @@ class SDESolverScheduler(DPMSolverMultistepScheduler):
     """SDE-DPM-Solver++ (Lu et al. 2022) over the noise levels of Karras et al. (2022), for diffusion and for flows.
 
     Fresh noise at every step lets later steps mend the errors of earlier ones, as the published ancestral sampler does.
-    Ours: flows get these levels too, as far as the published noise schedule reaches; diffusers would space their steps
-    evenly in time, where most of them change nothing.
+    Ours: flows get these levels too, as far as the published noise schedule reaches. The even spacing in time of
+    diffusers spends most steps where little changes.
 
     Example:
         >>> flow = swap_scheduler(training_scheduler("flow_prediction"), "dpm_solver_sde")
@@ -219,8 +219,8 @@ def first_shares(scheduler: SchedulerMixin) -> tuple[float, float]:
 def swap_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
     """The scheduler called ``name`` for the same trained network, with ``SETTINGS`` and diffusers' other defaults.
 
-    Only what belongs to the network is carried over: diffusers would hand on a setting of the sampler before (the
-    spacing of its steps, say) once it has been saved, and one name would then mean two samplers.
+    Only settings of the network are carried over. diffusers would also carry over saved settings of the previous
+    sampler, and one name would then mean two samplers.
 
     Raises:
         InputError: Unknown, or it cannot sample what the network was trained on.

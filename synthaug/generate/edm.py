@@ -65,8 +65,8 @@ class EDMScheduler(SchedulerMixin, ConfigMixin):
             ``euler_ode``: DDIM; ``multistep`` and ``multistep_sde``: DPM-Solver++(2M) (arXiv 2211.01095),
             deterministic or with fresh noise.
         sigma_min: Last noise level.
-        sigma_max: First noise level. It must drown what all voxels share, such as the brightness, whose deviation is
-            that of one voxel times the root of their number; a level above it wastes steps.
+        sigma_max: First noise level. It must exceed what all voxels share, such as the brightness, whose standard
+            deviation is that of one voxel times the root of their number. A higher level wastes steps.
         rho: Larger values put more levels at low noise.
         churn: S_churn; noise is added anew between ``churn_range`` (heun); 0 = deterministic.
         churn_range: S_min and S_max.

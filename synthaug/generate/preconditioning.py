@@ -50,8 +50,8 @@ def told_time(scheduler: SchedulerMixin, deviations: Sequence[float], time: torc
     """What the network, and the adapter, is told of the time (B,).
 
     The time itself; behind a linear predictor of a flow, the published schedule's timestep of equal signal-to-noise
-    ratio, continued in a straight line where that schedule has no ratio so high or low. What the network sees and has
-    to answer is then the same whether it is trained by velocity or by flow, and either can go on from the other.
+    ratio, continued in a straight line where that schedule has no ratio so high or low. Input and target of the network
+    are then the same for velocity and flow, and either can be fine-tuned from the other.
 
     Example:
         Image and noise weigh alike at half of a flow's time.
@@ -82,9 +82,9 @@ def coefficients(
     The preconditioning of Karras et al. (2022), channel by channel and for any target. Noisy latents are
     ``a x + s e`` with x of variance v and unit noise e; the target is ``p x + q e``. Of all multiples of the noisy
     latents ``(p a v + q s) / (a^2 v + s^2)`` is nearest to the target, and what it misses has the variance
-    ``p^2 v + q^2 - (p a v + q s)^2 / (a^2 v + s^2) = v (p s - q a)^2 / (a^2 v + s^2)``. So the network sees inputs of
-    unit variance and has to answer with unit variance, at every time and in every channel; an answer of zero draws
-    Gaussian noise with the channel's own spread.
+    ``p^2 v + q^2 - (p a v + q s)^2 / (a^2 v + s^2) = v (p s - q a)^2 / (a^2 v + s^2)``. Input and target of the network
+    have unit variance at every time and in every channel. A zero prediction gives Gaussian noise with the standard
+    deviation of the channel.
 
     Example:
         Channels of unit variance need nothing when the velocity is predicted.

@@ -138,10 +138,10 @@ class LatentSampler:
     ) -> torch.Tensor:
         """Noise to start from (B, *shape), float32.
 
-        Published: noise alone. But the published schedule ends before the image is gone (at the last of its timesteps
-        a hundredth of it is left, and of what all voxels share that is more than the noise), so the network takes the
-        noise's own mean for the image's. Ours, where the denoiser has a layout: that rest is drawn too, from a
-        Gaussian over the layout's components about what the report lets expect.
+        Published: noise alone. But at the last timestep of the published schedule part of the image is left. Of what
+        all voxels share, this exceeds the noise, so that the network takes the mean of the noise for that of the image.
+        Ours, with a layout: this rest is drawn from a Gaussian over the components of the layout, around the prediction
+        from the report.
         """
         latents = torch.stack([torch.randn(*shape, generator=g) for g in generators]).to(self.device)
         if is_edm(self.scheduler):

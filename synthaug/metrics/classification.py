@@ -32,8 +32,8 @@ def classification_metrics(
     Returns:
         ``accuracy``, ``auroc``, ``average_precision``, ``sensitivity``, ``specificity``, ``f1``, ``brier`` (mean
         squared error of the probability, 0 to 1) and ``ece`` (:func:`calibration_error`). With more than two classes
-        the likeliest is called; accuracy is over all, the others but ece are means over classes, each against the
-        rest.
+        the most probable one is predicted. Accuracy and ece are over all rows; the other metrics are macro averages,
+        one class against the rest.
 
     Raises:
         InputError: Labels that lack a class, or probabilities of the wrong shape, range or sum.

@@ -22,10 +22,10 @@ class ImageAutoencoder(PretrainedModel):
     As in CCELLA++, each of the C sequences passes the same one-channel VAE and the latents are stacked. Published
     latents are multiplied by ``scale_factor`` = 1 / their standard deviation on the training set.
 
-    Ours, off in published checkpoints: with ``patch`` > 1 a space-to-depth step comes first, since on a CPU the
-    full-resolution layers are most of the cost. Folders written by version 0.1 may also have a linear path around the
-    VAE (``shortcut``), a mean latent (``centre_shape``) and noise that is added to what is decoded
-    (``residual_deviation``); they are loaded and drawn from, and no longer trained.
+    With ``patch`` > 1 (ours) a space-to-depth step comes first, because the full-resolution layers are most of the cost
+    on a CPU. Folders of version 0.1 may have a linear path around the VAE (``shortcut``), a mean latent
+    (``centre_shape``) and noise added after decoding (``residual_deviation``). They are loaded and sampled, and no
+    longer trained.
 
     Args:
         channels: Channels of each level; each level but the first halves the sides.
@@ -36,8 +36,8 @@ class ImageAutoencoder(PretrainedModel):
         shortcut: Whether the linear path is there.
         splits: Parts in which a convolution is computed, to bound memory.
         tile: Longest side of a latent that is decoded or encoded at once, to bound memory further; 0 = any. Larger ones
-            pass tile by tile and are blended, as in MAISI's own scripts; norms then see one tile at a time, so values
-            differ a little from those of one piece.
+            are computed tile by tile and blended, as in MAISI's scripts. Norms then see one tile at a time, so that
+            values differ slightly.
         sequences: C, the number of sequences.
         scale_factor: Set when trained.
         centre_shape: Sides of the mean latent; None = none.

@@ -26,10 +26,10 @@ LAYOUT_WIDTH = 128
 class CCELLADenoiser(PretrainedModel):
     """U-Net, adapter and class heads of one variant.
 
-    Ours, and off in published checkpoints: the levels of a cascade and told moves. Folders written by version 0.1 may
-    also have a layout, which is drawn from and no longer trained: a small network reads off the adapter's output which
-    latents the report lets expect, place by place, in principal components of the training latents, each in units of
-    its deviation, and the U-Net sees them beside the noisy ones.
+    Ours, and off in published checkpoints: the levels of a cascade and told moves. Folders of version 0.1 may have a
+    layout, which is sampled and no longer trained. A small network predicts the expected latents from the adapter's
+    output, in principal components of the training latents, each in units of its standard deviation. They are a further
+    input of the U-Net.
 
     Args:
         latent_channels: Channels of the latent (4 a sequence).

@@ -175,9 +175,9 @@ def with_places(ids: Sequence[int]) -> list[int]:
 def encode_tokens(encoder: PreTrainedModel, token_ids: torch.Tensor) -> torch.Tensor:
     """Last hidden states (B, L, width).
 
-    Padding is attended to, as published, and has states of its own. The byte-level encoder (ours) masks it: states of
-    padding are 0, which the adapter passes over, and reports of like length are encoded together, unpadded but for the
-    longest of them. Attention costs the square of the length, so that a training step is several times as fast.
+    Padding is attended to, as published, and has states of its own. The byte-level encoder (ours) masks padding: its
+    states are 0, which the adapter ignores. Reports of similar length are encoded together. Attention costs the square
+    of the length, so that a training step is several times as fast.
     """
     if not getattr(encoder.config, "masks_padding", False):
         return encoder(input_ids=token_ids, attention_mask=torch.ones_like(token_ids)).last_hidden_state

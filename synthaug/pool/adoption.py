@@ -42,8 +42,8 @@ def adopt_pool(
 ) -> SyntheticPool:
     """Take volumes of any system over into a pool.
 
-    Nobody knows whom that system was trained on, so that studies call its cohort unknown; its copies of training
-    patients are looked for as in any pool.
+    The training patients of that system are unknown, so that studies report an unknown cohort. Copies of training
+    patients are searched as in any pool.
 
     Args:
         folder: Where the volumes lie.

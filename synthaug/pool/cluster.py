@@ -40,8 +40,8 @@ def build_on_ray(
     """Fill a pool by Ray tasks and open it.
 
     Connects to the cluster of the environment variable ``RAY_ADDRESS``, or to the one that this process has begun, or
-    starts a local one. Each task loads the generator and builds one shard; a task whose worker is killed is begun again
-    and goes on with what its shard lacks.
+    starts a local one. Each task loads the generator and builds one shard. A task whose worker is killed is restarted
+    and continues its shard.
 
     Args:
         generator: Folder, builtin name or hub id.

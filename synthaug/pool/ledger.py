@@ -1,8 +1,8 @@
 """A pool's files: the header, the append-only manifest, the claims of builders, the checked volumes.
 
 Several builders may write one folder at once, on file systems that lock files. A line of the manifest is
-written after its volume, under one lock; a volume is claimed by id before it is made. A claim ends with its process;
-where the lock of a machine that died is left, it is taken over once no sign of life has come for ten minutes.
+written after its volume, under one lock; a volume is claimed by id before it is made. A claim ends with its process.
+The lock of a machine that died is taken over after ten minutes without a heartbeat.
 """
 
 import contextlib

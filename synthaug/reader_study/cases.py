@@ -98,8 +98,8 @@ def choose_synthetic(
 
 
 def arranged(cases: Sequence[Case], *, seed: int) -> list[Case]:
-    """The cases as they are shown: slices that are empty in one of them are left out of all, what is left is put on one
-    scale of grey levels, and the order is one of voxels and seed alone, so that no place depends on what a case is.
+    """Cases as shown. Slices that are empty in one case are left out of all, and all share one grey scale. The order
+    depends on voxels and seed only, not on whether a case is real.
 
     Raises:
         InputError: The cases differ in shape, or no slice shows something in all.

@@ -42,8 +42,8 @@ def patient_bootstrap(
 ) -> Interval:
     """Percentile interval of a statistic over resampled patients (cluster bootstrap; Davison & Hinkley 1997, 3.8).
 
-    Each resample draws patients with replacement, with all their rows, among the patients with the same classes, so
-    that every resample holds every class; and as many training seeds, with replacement, as there are.
+    Each resample draws patients with replacement, with all their rows, stratified by class. Training seeds are drawn
+    with replacement too.
 
     Args:
         statistic: Called as ``statistic(labels, probabilities)``.

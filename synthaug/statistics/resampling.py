@@ -1,7 +1,7 @@
 """What resampled patients say of classifiers: intervals, p-values of paired differences, Holm's correction.
 
-A resample is a weighting of the rows (:mod:`synthaug.statistics.weighted`), so that a thousand of them cost one sort;
-what is tested on the same patients is measured on the same resamples.
+A resample is a weighting of the rows (:mod:`synthaug.statistics.weighted`), so that all resamples share one sort. Arms
+tested on the same patients share their resamples.
 """
 
 import math
@@ -30,8 +30,7 @@ SPARE = 5
 class Resamples:
     """The statistics of trainings on resampled patients.
 
-    All that is tested on the same rows is measured on the same resamples, and a training once: of each training
-    ``resamples`` times eight numbers are kept.
+    Trainings tested on the same rows share their resamples, and each training is measured once.
 
     Args:
         resamples: Bootstrap resamples.
@@ -226,7 +225,7 @@ def tell_limit(comparisons: int, *, swaps: int, patients: int, alpha: float) -> 
 
 
 def correct_holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's (1979) step-down correction: p-values whose threshold may be asked of all at once.
+    """p-values adjusted by Holm's (1979) step-down method.
 
     Example:
         >>> correct_holm([0.01, 0.04, 0.03])

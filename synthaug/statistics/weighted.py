@@ -1,8 +1,7 @@
 """The classification metrics with a weight a row, for thousands of weightings at once.
 
-They are scikit-learn's (``metrics.classification``) with its ``sample_weight``. What the weightings share, the order of
-the rows and what each adds to a sum, is worked out once; a weighting then costs one matrix product and two running
-sums.
+They are scikit-learn's (``metrics.classification``) with its ``sample_weight``. Order and contribution of the rows are
+computed once for all weightings. A weighting then costs one matrix product and two cumulative sums.
 """
 
 from dataclasses import dataclass

@@ -37,8 +37,7 @@ def draft_manifest(folder: Path) -> Path:
     """Write ``manifest.csv`` into a folder of images that has none: one row a subject, one column a sequence.
 
     Where subjects' folders hold the same names (``p01/t2w``, ``p01/adc``), these are the columns; else each image is a
-    row. Where the first folders are few and hold several subjects each, they are the classes; else the column ``label``
-    is left empty for whoever knows them.
+    row. Few top folders with several subjects each are taken as classes; else the column ``label`` is left empty.
 
     Raises:
         InputError: There is no image, or the folder cannot be written to.

@@ -63,8 +63,8 @@ def open_image(
         The image, which reads its values by :func:`read_volume` when they are used, and its grid.
 
     Raises:
-        InputError: Missing, unreadable, not one 3D volume of real numbers, empty, constant, with values that are not
-            finite or beyond float32's, or nowhere in the world.
+        InputError: Missing, unreadable, no 3D volume of real numbers, empty, constant, without finite float32 values,
+            or without a position in the world.
     """
     prefix = f"{where}: {path.name}" if where else str(path)
     values, placed, told = _read(path, prefix=prefix, affine=affine)

@@ -1,8 +1,8 @@
 """Report and class of a volume that was moved: rewritten together, or the move is left out for that subject.
 
 A mirrored volume shows the other side; a zoomed one shows larger or smaller organs. The report is written again by the
-writer that wrote it, from the changed measurements; the class follows from ``data.label_rule``. Where a report or class
-could then be wrong (free text that names a side, a size of unknown unit, no rule), that subject does not get the move.
+writer that wrote it, from the changed measurements; the class follows from ``data.label_rule``. A subject does not get
+a move that could make report or class wrong: free text that names a side, a size of unknown unit, no rule.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Report writers: findings or measurements become a radiology report, worded by a seed in a style.
 
-The template's conclusion stands last, because text encoders truncate reports on the left, and it stays near 250 bytes,
-so that a byte-level encoder with 256 tokens reads it whole. The other styles are those of the report grammar
+The conclusion of the template comes last, because text encoders truncate reports on the left. It has about 250 bytes,
+which a byte-level encoder with 256 tokens reads whole. The other styles are those of the report grammar
 (:mod:`synthaug.data.reports.wording`), of up to 480 bytes.
 """
 

@@ -54,10 +54,10 @@ class Moves:
 class BatchedAugmentation:
     """Flip, affine, bias field, blur, noise and gamma of all volumes of a batch at once, on their device.
 
-    Every kind is drawn for every subject with ``probability``; a range of 0 leaves it out. The parameters are drawn as
-    torchio's ``RandomFlip``, ``RandomAffine``, ``RandomBiasField``, ``RandomBlur``, ``RandomNoise`` and ``RandomGamma``
-    draw them; all images of a subject share flip and affine, and get intensities of their own. The defaults are the
-    published classical augmentation, without intensities.
+    Every kind is drawn for every subject with ``probability``; a range of 0 leaves it out. Parameters have the
+    distributions of torchio's ``RandomFlip``, ``RandomAffine``, ``RandomBiasField``, ``RandomBlur``, ``RandomNoise``
+    and ``RandomGamma``. All images of a subject share flip and affine; intensities are drawn per image. The defaults
+    are the published classical augmentation, without intensities.
 
     Example:
         >>> augment = BatchedAugmentation(["t2w"], spacing_mm=(1, 1, 1), noise=0.1)

@@ -1,8 +1,8 @@
 """Geometric augmentation that is told: drawn, applied, and handed on as numbers.
 
-A network that is told what was done to a training volume is not taught that such volumes are how real ones look (Karras
-et al., 2022, "non-leaking augmentation", after Karras et al., 2020); when sampling it is told :data:`NEUTRAL`. What the
-geometry does to report and class is the business of :mod:`synthaug.data.relabel.relabeller`.
+A network that is conditioned on the moves of a training volume does not learn moved volumes as real ones ("non-leaking
+augmentation", Karras et al. 2020, 2022). Sampling is conditioned on :data:`NEUTRAL`. What the geometry does to report
+and class is the business of :mod:`synthaug.data.relabel.relabeller`.
 """
 
 import math
@@ -114,8 +114,8 @@ def draw_geometry(
 def apply_geometry(volume: torch.Tensor, geometry: Geometry, *, spacing_mm: Triple = (1.0, 1.0, 1.0)) -> torch.Tensor:
     """Move a volume; all its channels alike.
 
-    Beyond the border the nearest voxel is repeated. Zoom and rotation are one cubic-spline interpolation, the shift
-    included, with each channel's values kept within its former range; without either no value is computed anew.
+    Beyond the border the nearest voxel is repeated. Zoom, rotation and shift are one cubic-spline interpolation,
+    clipped to the range of each channel. Without zoom and rotation nothing is interpolated.
 
     Args:
         volume: (C, X, Y, Z), left-right axis first, floating point.

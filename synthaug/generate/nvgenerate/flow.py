@@ -1,7 +1,7 @@
 """MAISI-v2's rectified flow (arXiv 2508.05772): its training times and its Euler sampler, both MONAI's.
 
-Beside other rectified flows: the velocity is image - noise; time is continuous, 0 at the image and 1,000 at the noise,
-and the larger the latents, the more of it lies near the noise.
+Differences from other rectified flows: the velocity is image - noise. Time is continuous, 0 at the image and 1,000 at
+the noise. The larger the latents, the more of it lies near the noise.
 """
 
 import math
@@ -20,8 +20,8 @@ BASE_PLACES = 32**3
 class MaisiFlowScheduler(SchedulerMixin, ConfigMixin):
     """MONAI's RFlowScheduler as a diffusers scheduler, as NV-Generate's scripts set it up.
 
-    Quirks that belong to the published procedure: timesteps are rounded to half precision, and each step goes to the
-    next timestep cut to an integer, so that the steps overlap a little.
+    As published, timesteps are rounded to half precision, and each step ends at the next timestep truncated to an
+    integer. The steps therefore overlap slightly.
 
     Args:
         num_train_timesteps: The time at which there is noise alone.

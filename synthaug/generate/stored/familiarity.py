@@ -39,9 +39,9 @@ NOVEL = 0.2
 class Familiarity:
     """What reports of a training look like, as far as it is kept with the generator.
 
-    Two scores, each over its limit: the Mahalanobis distance of a report's mean text state from those of training
-    reports, and the share of its sequences of four letters that no training report has. The limits are those that
-    training reports which took no part in the fit exceed with probability ``FALSE_ALARMS``.
+    Two scores with a limit each: the Mahalanobis distance of the mean text state from those of training reports, and
+    the share of letter 4-grams that no training report has. The limits are those that training reports which took no
+    part in the fit exceed with probability ``FALSE_ALARMS``.
     """
 
     centre: torch.Tensor

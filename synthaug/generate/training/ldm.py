@@ -63,8 +63,8 @@ def train_ldm(
 ) -> CCELLAPipeline:
     """Train a generator on preprocessed training subjects and return a pipeline that samples it.
 
-    The levels of a cascade are trained one after another, coarse to fine, by the same loop; the coarsest trains the
-    text encoder and the adapter too.
+    The levels of a cascade are trained one after another, from coarse to fine. The coarsest also trains text encoder
+    and adapter.
 
     Args:
         subjects: Training subjects, preprocessed; their patients are recorded in the pipeline, hashed.

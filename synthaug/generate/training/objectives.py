@@ -34,9 +34,9 @@ class AutoencoderObjective(nn.Module):
 class DiffusionObjective(nn.Module):
     """CCELLA's joint loss: L1 of the predicted noise, velocity or flow + weight * focal loss of the class logits.
 
-    The focal loss (alpha 0.75, gamma 2, softmax) is averaged over the cases that have a report. Ours: the squared
-    error in place of the L1, whose minimum is the median and leaves out what is rare at a place; EDM's loss; and the
-    finer levels of a cascade, whose report is read beforehand, once, by the adapter that the coarsest level trained.
+    The focal loss (alpha 0.75, gamma 2, softmax) is averaged over the cases that have a report. Ours: the squared error
+    in place of the L1, whose minimum is the median and leaves out what is rare at a place; EDM's loss; and the finer
+    levels of a cascade. Their reports are encoded once, by the adapter of the coarsest level.
 
     Args:
         denoiser: What is trained.

@@ -17,8 +17,8 @@ VALIDATION_SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 def validation_losses(objective: DiffusionObjective, watched: Examples) -> dict[str, float]:
     """The joint loss and its parts on every subject at fixed noise levels: the same draws at every look.
 
-    The loss at low noise rises while that at high noise falls when a network learns its patients by heart, so each
-    noise level is told too.
+    When a network memorises its patients, the loss rises at low noise and falls at high noise, so each noise level is
+    reported.
     """
     device = next(objective.parameters()).device
     total: dict[str, float] = {}

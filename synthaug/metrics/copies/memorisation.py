@@ -1,8 +1,8 @@
 """Did the generator copy a training patient? Nearest training volumes, against a threshold from real held-out ones.
 
-A volume is looked for in three ways, because each misses copies that another finds: by its voxels, which see a copy
-through noise and changed contrast; by an extractor's features; and by its detail wherever it lies, which sees a copy
-that was shifted, cut or rescaled (:mod:`synthaug.metrics.copies.moved`).
+Three measures are used, because each misses copies that another finds. Voxel correlation finds copies with noise or
+changed contrast. Feature distance uses an extractor. Correlation of detail over moves finds copies that were shifted,
+cropped or rescaled (:mod:`synthaug.metrics.copies.moved`).
 """
 
 import itertools
@@ -98,9 +98,8 @@ class CopyDetector:
 
     Args:
         training: The generator's training volumes (C, X, Y, Z) in [0, 1], preprocessed.
-        held_out: Real volumes of other patients, preprocessed alike, that set the limits. n of them cannot promise,
-            however patients are spread, that fewer than 3 / (n + 1) of others are called copies; the limits of fewer
-            are read off their tail (:func:`tail_limit`).
+        held_out: Real volumes of other patients, preprocessed alike, that set the limits. With n of them the guaranteed
+            false-alarm rate is at least 3 / (n + 1). Lower rates are extrapolated from the tail (:func:`tail_limit`).
         extractor: Where feature distances are measured.
         false_alarms: Share of unseen real patients that may be called copies, in (0, 1).
         mirror: Whether left-right mirror images of training volumes are looked for too.
@@ -216,9 +215,9 @@ class CopyDetector:
 def tail_limit(values: np.ndarray, share: float) -> float:
     """The value that a further draw exceeds with a probability of ``share``, read off the largest draws.
 
-    Peaks over a threshold (Pickands 1975) with an exponential tail, to which the largest of many likenesses tends: the
-    excess of a further draw over the threshold, divided by the mean of the k known ones, follows F(2, 2k). The fewer
-    there are, the farther out the limit. Where the tail is lighter, as a Gaussian's is, fewer exceed it.
+    Peaks over a threshold (Pickands 1975) with an exponential tail. The excess of a further draw over the threshold,
+    divided by the mean of the k known ones, follows F(2, 2k). The fewer there are, the farther out the limit. Where the
+    tail is lighter, as a Gaussian's is, fewer exceed it.
 
     Args:
         values: (n,), n >= 2; the largest quarter make up the tail.

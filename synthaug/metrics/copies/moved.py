@@ -1,7 +1,7 @@
 """Is a volume a training volume that was shifted, cut or rescaled? The likest of them over such moves.
 
-A training volume is kept at several zooms. Of these templates those with the nearest spectrum, which shifts and flips
-leave nearly as it is, are compared by their cross-correlation (:mod:`synthaug.data.near_copies`).
+A training volume is kept at several zooms. The templates with the nearest amplitude spectrum, which shifts and flips
+hardly change, are compared by cross-correlation (:mod:`synthaug.data.near_copies`).
 """
 
 from collections.abc import Sequence

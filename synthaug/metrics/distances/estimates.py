@@ -1,7 +1,7 @@
 """Distances between real and synthetic features, each with its real-real floor and its interval.
 
-No value means much alone: estimates depend on the number of rows, so beside each stand the same metric between real
-rows and other real rows (the floor) and an interval, and values of unlike sizes or extractors are never compared.
+Estimates depend on the number of rows. Each is therefore reported with an interval and with its floor, the same metric
+between two sets of real rows. Values of different sizes or extractors are never compared.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -95,14 +95,14 @@ def distance_report(
 ) -> dict[str, DistanceResult]:
     """Image metrics with real-real floors and half-sampling intervals.
 
-    Why not the bootstrap: rows drawn with replacement add the bias of the estimate a second time, so that bootstrap
-    distances lie above the value, often all of them. Halves drawn WITHOUT replacement instead have just the spread
-    around their own mean that the full estimate has around its expectation (half-sampling, McCarthy 1969; the
-    delete-d jackknife with d = n / 2, Shao & Wu 1989), and the bias leaves with that mean. The interval is
-    ``value - (quantiles of the half-sample distances - their mean)``, wider than need be where both sets are alike.
+    The bootstrap is not used: rows drawn with replacement add the bias of the estimate a second time, so that bootstrap
+    distances lie above the value. Halves drawn without replacement have the spread of the full estimate (half-sampling,
+    McCarthy 1969; the delete-d jackknife with d = n / 2, Shao & Wu 1989). Their bias is removed with their mean. The
+    interval is ``value - (quantiles of the half-sample distances - their mean)``, wider than need be where both sets
+    are alike.
 
-    It covers the EXPECTED value at these sample sizes, not the value at infinite size: the bias stays in it,
-    as it stays in ``floor``. Rows count as independent: pass one volume a patient.
+    It covers the expected value at these sample sizes, with its bias, as ``floor`` does. It does not cover the value at
+    infinite size. Rows count as independent: pass one volume a patient.
 
     Args:
         real: Features (n, d), at least twice the rows that the metric itself needs.

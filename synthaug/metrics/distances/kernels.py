@@ -1,7 +1,7 @@
 """Kernel distances between sets of features: unbiased squared maximum mean discrepancies (Gretton et al. 2012, eq. 3).
 
-Unlike the Fréchet distance they have no bias that shrinks with the number of volumes, so small sets can be compared;
-the price is that equal distributions give values around zero, negative ones among them.
+Unlike the Fréchet distance they are unbiased, so that small sets can be compared. Equal distributions give values
+around zero, including negative ones.
 """
 
 from collections.abc import Callable
@@ -23,8 +23,8 @@ def kid(a: np.ndarray, b: np.ndarray, *, subsets: int = 0, subset_size: int = 10
     Args:
         a: Features (n, d), n >= 2.
         b: Features (m, d), m >= 2.
-        subsets: Mean over so many random subsets of both, as published; 0 = all rows at once, which is the mean over
-            all subsets and varies least.
+        subsets: Number of random subsets to average over, as published. 0 = all rows at once, which has the smallest
+            variance.
         subset_size: Rows a side of each subset, at most n and m.
         seed: Names the subsets.
 

@@ -16,9 +16,9 @@ def precision_recall_density_coverage(real: np.ndarray, synthetic: np.ndarray, *
     """The four figures of two sets of features.
 
     Precision: share of synthetic rows inside the real manifold; are they realistic? Recall: share of real rows inside
-    the synthetic manifold. Density: mean number of real balls around a synthetic row, over k: as precision, but not
-    fooled by one outlier with a wide ball; may exceed 1. Coverage: share of real balls that hold a synthetic row; are
-    all kinds of patients there?
+    the synthetic manifold. Density: mean number of real balls around a synthetic row, divided by k. Robust to outliers
+    with wide balls, unlike precision; may exceed 1. Coverage: share of real balls that hold a synthetic row; are all
+    kinds of patients there?
 
     Args:
         real: Features (n, d), n > k.

@@ -70,8 +70,8 @@ def load_taps(path: Path | None = None) -> SegResNetDS:
 def _read_onnx(path: Path, network: nn.Module) -> dict[str, Tensor]:
     """Weights by MONAI's names.
 
-    The exporter kept the names of all but the group norms: their weights and biases stand, in the order in which they
-    are used, as inputs ``onnx::Mul_*`` and ``onnx::Add_*``.
+    The exporter kept all names but those of the group norms. Their weights and biases are the inputs ``onnx::Mul_*``
+    and ``onnx::Add_*``, in order of use.
     """
     import onnx  # only needed here
 

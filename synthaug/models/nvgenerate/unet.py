@@ -1,8 +1,7 @@
 """NV-Generate's U-Net, told of modality and voxel spacing, with room for report and class (MAISI-v2, arXiv 2508.05772).
 
-Names and shapes of the weights are MONAI's. What CCELLA adds stands beside them and changes nothing before it is
-trained: a cross-attention to the report after each self-attention, whose output begins as zero, and the class vector,
-added to the timestep embedding by a layer that begins as zero.
+Names and shapes of the weights are MONAI's. CCELLA adds a cross-attention to the report after each self-attention, and
+the class vector in the timestep embedding. Both begin with zero output and have no effect before they are trained.
 """
 
 from collections.abc import Sequence

@@ -37,8 +37,8 @@ class FineHead(nn.Module):
 class ConditionedUNet(DiffusionModelUNetMaisi):
     """MAISI's U-Net with a class vector where MAISI has its region inputs: [timestep ; class ; spacing].
 
-    Ours, and off in published checkpoints: coordinate channels, a guide beside the noisy latents, the whole context
-    and the told moves in the embedding, last layers at the resolution before space-to-depth.
+    Ours, and off in published checkpoints: coordinate channels; a guide beside the noisy latents; context and moves in
+    the embedding; final layers at the resolution before space-to-depth.
 
     Args:
         classes: Number of classes; None = no class vector.

@@ -1,7 +1,7 @@
 """One optimisation loop for every network: AdamW, decaying rate, clipped gradients, averaged weights, resume.
 
-Each step's batch and noise are functions of (seed, step), so a killed loop that resumes sees what it would have seen,
-and several processes (``accelerate launch``) share one global batch: each takes its slice of the same draw.
+Batch and noise of a step are functions of (seed, step), so that a killed loop resumes exactly. Several processes
+(``accelerate launch``) take slices of the same global batch.
 """
 
 import time
@@ -49,9 +49,8 @@ def optimise(
         checkpoint: File that a killed loop resumes from; removed at the end.
         on_step: Called after each step with the step's number from 1 and the values.
         every: Steps between calls of ``on_interval``; 0 = none.
-        on_interval: Called by the main process every so many steps and at the end, with the step's number, while the
-            objective holds the averaged weights and is in evaluation mode. Whatever it draws, the training goes on
-            as without it.
+        on_interval: Called by the main process at intervals and at the end with the number of the step. The objective
+            then holds the averaged weights in evaluation mode. Whatever it draws, the training goes on as without it.
         until: Asked after each interval, and if the main process says True the training ends there. Every process
             must pass it, or none.
         companion: Saved and restored with the loop, as of the same step.

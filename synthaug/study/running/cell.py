@@ -208,8 +208,8 @@ def describe_inputs(study: Study, pool: SyntheticPool | None, *, real: bool, poo
         pool_id: Names the pool.
 
     Returns:
-        The digest is the content hash that the study knows the set by; the source is a path (that of a pool made here
-        is relative to the study's folder), None for phantoms; classes count the volumes by label.
+        The digest is the content hash of the set. The source is a path, relative for a pool in the study's folder, and
+        None for phantoms. Classes count the volumes by label.
     """
     config = study.config
     rows = [

@@ -1,8 +1,8 @@
 """Running the cells of a study: one after another here, or as Ray tasks; records and bytes are the same.
 
-A cell's result is a function of its config, its data and the number of threads, so every Ray worker computes with as
-many threads as this process would. Each cell is claimed before it is run (:mod:`synthaug.study.folder.claims`): several
-benches on one folder share its cells.
+The result of a cell depends on config, data and number of threads. Every Ray worker therefore uses as many threads as
+this process. Each cell is claimed before it is run (:mod:`synthaug.study.folder.claims`): several benches on one folder
+share its cells.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Which volumes of a pool classifiers train on: those that rank first in their class by a measure.
 
-Measures look at the real training patients alone (and, to choose a classifier's step, at those of the validation);
-test patients are never looked at.
+Measures use the training patients, and validation patients to choose the step of a classifier. Test patients are not
+used.
 """
 
 import math

@@ -109,8 +109,8 @@ def baselines_of(ours: ArmRecords, arms: Sequence[ArmRecords]) -> list[ArmRecord
 
 
 def stack_scores(records: Sequence[CellRecord]) -> tuple[list[str], np.ndarray, list[np.ndarray]]:
-    """The test subjects of all records as rows: patients (n,), labels (n,), and each record's probabilities (n, K),
-    NaN where its split did not test the subject.
+    """Test subjects of all records as rows: patients (n,), labels (n,), and probabilities (n, K) per record. NaN where
+    a split did not test the subject.
 
     Raises:
         InputError: Two records give one subject two labels.

@@ -56,8 +56,8 @@ def mute(findings: Sequence[Finding], codes: Sequence[str]) -> tuple[Finding, ..
 
 
 def look_at_pool(study: Study, pool: SyntheticPool) -> dict[str, int]:
-    """Counts of what may be wrong with a pool: volumes, reports that contradict their class, are unlike the training's
-    or were cut, and volumes off the generator's field of view. What is not known is left out."""
+    """Counts of possible problems of a pool: reports that contradict their class, are unlike the training reports or
+    were cut, and volumes outside the generator's field of view. What is not known is left out."""
     entries = [entry for label in pool.classes for entry in pool.entries(label)]
     counts = {"volumes": len(entries), **pool.doubts(), "off": sum(_is_off(entry, pool.header) for entry in entries)}
     tokenizer = _tokenizer_of(study)
