@@ -32,9 +32,8 @@ from synthaug.study.folder.tracked import tell_place
 from synthaug.study.grid import describe_cells
 
 SPINS = "30000"
-"""How often an idle thread of torch looks for work before it sleeps, a tenth of what GNU OpenMP takes by itself. Beside
-other busy processes its threads wait for one that has no core; the longer, the slower. With fewer still, a training
-that has the cores to itself slows down (``benchmarks/speed/threads.py``)."""
+"""Spins of an idle OpenMP thread before it sleeps; GNU's default is ten times as many. Long spins slow trainings beside
+other busy processes, and short ones slow a training that has the cores to itself (``benchmarks/speed/threads.py``)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -201,7 +201,7 @@ def _numbers(
     between = family.of_rows(real, synthetic)
     value = between(np.arange(n), np.arange(m))
     rng = numpy_generator("frechet interval", seed)
-    # Many small computations: threads wait for each other longer than they work, 4 to 90 times on busy cores.
+    # Many small computations, in which threads would wait for each other longer than they work.
     with threadpool_limits(1, user_api="blas"):
         halves = np.stack([between(_draw(rng, n, n // 2), _draw(rng, m, m // 2)) for _ in range(resamples)])
         floor, value_at_floor_n = np.mean(list(_floor_pairs(family, real, synthetic, between, seed=seed)), axis=0)

@@ -170,7 +170,7 @@ def cosine_share(config: TrainingConfig, step: int) -> float:
 def _half_precision(setting: str) -> torch.dtype | None:
     """The half precision to compute in; None = float32.
 
-    auto: bfloat16 or else float16 on CUDA; on a CPU without native support they are 100 times slower.
+    auto: bfloat16 or else float16 on CUDA; float32 on a CPU, where they may be emulated.
     """
     if setting == "auto" and torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
