@@ -1,19 +1,11 @@
-"""Classification metrics from class probabilities, computed by scikit-learn."""
-
-from collections.abc import Callable
-from typing import Any
+"""Classification metrics from class probabilities; areas and Brier score are scikit-learn's."""
 
 import numpy as np
-from sklearn.metrics import (
-    average_precision_score,
-    brier_score_loss,
-    f1_score,
-    recall_score,
-    roc_auc_score,
-)
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from synthaug.ground.errors import InputError
 from synthaug.statistics.bins import BINS, bin_of
+from synthaug.statistics.weighted import OF_COUNTS, Counts
 
 SUM_TOLERANCE = 1e-3
 """How far from 1 the probabilities of a row may sum: float16 softmax rounds."""
@@ -55,17 +47,15 @@ def classification_metrics(
         called = np.eye(probabilities.shape[1], dtype=int)[probabilities.argmax(axis=1)]
         right = (called * truth).any(axis=1)
 
-    def against_rest(metric: Callable[..., float], **options: Any) -> float:
-        return float(np.mean([metric(truth[:, c], called[:, c], **options) for c in range(truth.shape[1])]))
-
+    positives, hits, calls = truth.sum(axis=0), (truth * called).sum(axis=0), called.sum(axis=0)
+    errors = np.square(probabilities[:, -truth.shape[1] :] - truth).sum(axis=0)
+    counts = Counts(positives, len(truth) - positives, hits, calls - hits, errors, len(truth))
     return {
         "accuracy": float(right.mean()),
         "auroc": auroc(labels, probabilities),
         "average_precision": average_precision(labels, probabilities),
-        "sensitivity": against_rest(recall_score, pos_label=1),
-        "specificity": against_rest(recall_score, pos_label=0),
         # Nothing called positive is F1 = 0, not undefined: 2 TP / (2 TP + FP + FN) with FN > 0.
-        "f1": against_rest(f1_score, zero_division=0),
+        **{name: float(np.mean(statistic(counts))) for name, statistic in OF_COUNTS.items()},
         "brier": brier(labels, probabilities),
         "ece": calibration_error(labels, probabilities),
     }

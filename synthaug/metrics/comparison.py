@@ -208,14 +208,13 @@ def compare_images(
         for group, rows in groups.items()
     }
     known = None if training is None else VolumeSet.of(training, images)
-    detector = None if known is None else CopyDetector(known, real_set, extractor, false_alarms=false_alarms)
     return ImageReport(
         extractor=extractor.name,
         fingerprint=extractor.fingerprint,
         distances=distances,
         similarities={group: found for group, found in similar.items() if found},
         left_out={group: few for group, found in metrics.items() if (few := [n for n in METRICS if n not in found])},
-        copies=detector.audit(synthetic_set) if detector else None,
+        copies=_copies(known, real_set, synthetic_set, extractor, false_alarms=false_alarms),
         realism=_realism(real_set, synthetic_set, known, judge=realism, seed=seed, confidence=confidence),
     )
 
@@ -225,6 +224,14 @@ def _groups(real: VolumeSet, synthetic: VolumeSet) -> dict[str, list[Any]]:
     classes = sorted(set(real.groups) & set(synthetic.groups) - {""})
     sets = (real, synthetic)
     return {group: [each.of_group(None if group == ALL else group) for each in sets] for group in (ALL, *classes)}
+
+
+def _copies(
+    training: VolumeSet | None, real: VolumeSet, synthetic: VolumeSet, extractor: Extractor, *, false_alarms: float
+) -> CopyAudit | None:
+    if training is None:
+        return None
+    return CopyDetector(training, real, extractor, false_alarms=false_alarms).audit(synthetic)
 
 
 def _realism(

@@ -87,17 +87,7 @@ class CCELLADenoiser(PretrainedModel):
         if finer:
             self.finer = nn.ModuleList(finer)
         if self.conditioning.text:
-            self.ella = Adapter(
-                sinusoids=size.sinusoids,
-                width=size.width,
-                text_width=text_width,
-                queries=size.queries,
-                blocks=size.blocks,
-                heads=size.heads,
-                class_heads=self.conditioning.heads,
-                class_width=size.class_width,
-                classes=classes,
-            )
+            self.ella = self._adapter(size, text_width, classes)
         if layout_shape is not None:
             reading = [nn.Linear(size.queries * size.width, LAYOUT_WIDTH), nn.SiLU()]
             self.layout = nn.Sequential(*reading, nn.Linear(LAYOUT_WIDTH, layout_components))
@@ -106,6 +96,19 @@ class CCELLADenoiser(PretrainedModel):
             self.classifier: nn.Module = nn.Linear(size.blocks * classes, classes)
         elif self.conditioning.heads == "last":
             self.classifier = ClassHead(size.queries * size.width, size.class_width, classes)
+
+    def _adapter(self, size: AdapterConfig, text_width: int, classes: int) -> Adapter:
+        return Adapter(
+            sinusoids=size.sinusoids,
+            width=size.width,
+            text_width=text_width,
+            queries=size.queries,
+            blocks=size.blocks,
+            heads=size.heads,
+            class_heads=self.conditioning.heads,
+            class_width=size.class_width,
+            classes=classes,
+        )
 
     def _unet(
         self, level: dict, adapter: AdapterConfig, classes: int, *, moves: int, cascade: bool, layout: bool

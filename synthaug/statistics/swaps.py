@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from synthaug.statistics.bins import BINS
-from synthaug.statistics.weighted import STATISTICS, calibration_gaps, called_classes
+from synthaug.statistics.weighted import OF_COUNTS, STATISTICS, Counts, calibration_gaps, called_classes
 
 MOST_AT_ONCE, BITS_AT_ONCE = 2048, 2**22
 """Swaps, and swaps times patients, gone through at a time: a count of as many stays in a core's cache."""
@@ -136,18 +136,18 @@ def _differences(
     ours, theirs = linear.ours[:, None] + change, linear.theirs[:, None] - change
     total, split = len(patient_of), 3 * len(classes)
     of_classes = [each[:split].reshape(len(classes), 3, -1) for each in (ours, theirs)]
-    (hits, alarms, errors), (their_hits, their_alarms, their_errors) = (each.swapaxes(0, 1) for each in of_classes)
     positives, negatives = (
         np.array([[getattr(pair, name)] for pair in classes]) for name in ("positives", "negatives")
+    )
+    first, second = (
+        Counts(positives, negatives, hits, alarms, errors, total)
+        for hits, alarms, errors in (each.swapaxes(0, 1) for each in of_classes)
     )
     swapped = bits if np.array_equal(patient_of, np.arange(len(bits))) else bits[patient_of]
     of_class = {
         "auroc": ours[split + 1 + BINS :],
         "average_precision": np.stack([pair.ordered.differences(swapped) for pair in classes]),
-        "sensitivity": (hits - their_hits) / positives,
-        "specificity": (their_alarms - alarms) / negatives,
-        "f1": 2 * hits / (hits + alarms + positives) - 2 * their_hits / (their_hits + their_alarms + positives),
-        "brier": (errors - their_errors) / total,
+        **{name: statistic(first) - statistic(second) for name, statistic in OF_COUNTS.items()},
     }
     found = {name: values.mean(axis=0) for name, values in of_class.items()}
     found["accuracy"] = (ours[split] - theirs[split]) / total

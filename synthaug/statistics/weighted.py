@@ -4,13 +4,41 @@ They are scikit-learn's (``metrics.classification``) with its ``sample_weight``.
 computed once for all weightings. A weighting then costs one matrix product and two cumulative sums.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from synthaug.statistics.bins import BINS, bin_of
 
-STATISTICS = ("accuracy", "auroc", "average_precision", "sensitivity", "specificity", "f1", "brier", "ece")
+
+@dataclass(frozen=True)
+class Counts:
+    """Sums over rows for each class against the rest: (K, R) under R weightings, or what broadcasts to it."""
+
+    positives: np.ndarray
+    """Rows of the class."""
+    negatives: np.ndarray
+    """Other rows."""
+    hits: np.ndarray
+    """Rows of the class that are called so."""
+    alarms: np.ndarray
+    """Other rows that are called so."""
+    errors: np.ndarray
+    """Squared errors of the class's probability."""
+    total: np.ndarray | int
+    """Rows."""
+
+
+OF_COUNTS: dict[str, Callable[[Counts], np.ndarray]] = {
+    "sensitivity": lambda counts: counts.hits / counts.positives,
+    "specificity": lambda counts: (counts.negatives - counts.alarms) / counts.negatives,
+    "f1": lambda counts: 2 * counts.hits / (counts.hits + counts.alarms + counts.positives),
+    "brier": lambda counts: counts.errors / counts.total,
+}
+"""Statistics of a class, averaged over classes. A new one is a line here: cells, intervals, p-values, report and
+tracking take it from this list."""
+STATISTICS = ("accuracy", "auroc", "average_precision", *OF_COUNTS, "ece")
 """In the order of tables."""
 BLOCK = 2**17
 """Weights gone through at a time: as many as a core's cache holds."""
@@ -124,16 +152,11 @@ class ScoredRows:
         gaps, of_classes = np.stack(rest[:BINS]), np.stack(rest[BINS:]).reshape(len(self.orders), 4, -1)
         positives, hits, alarms, errors = of_classes.swapaxes(0, 1)
         negatives = total - positives
+        counts = Counts(positives, negatives, hits, alarms, errors, total)
         with np.errstate(invalid="ignore", divide="ignore"):
             areas, precisions = np.stack([order.areas(columns) for order in self.orders]).swapaxes(0, 1)
-            of_class = {
-                "auroc": areas,
-                "average_precision": precisions,
-                "sensitivity": hits / positives,
-                "specificity": 1 - alarms / negatives,
-                "f1": 2 * hits / (hits + alarms + positives),
-                "brier": errors / total,
-            }
+            of_class = {"auroc": areas, "average_precision": precisions}
+            of_class |= {name: statistic(counts) for name, statistic in OF_COUNTS.items()}
             found = {name: values.mean(axis=0) for name, values in of_class.items()}
             found |= {"accuracy": right / total, "ece": np.abs(gaps).sum(axis=0) / total}
         whole = (positives > 0).all(axis=0) & (negatives > 0).all(axis=0)

@@ -12,14 +12,13 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import derive_seed
 from synthaug.study.identity import CELL, Identity, classifier_settings, id_of, identify
+from synthaug.study.records.arm_fields import arm_fields_of
 from synthaug.study.records.fields import STAGES
 
 DATA = ("data", "split", "preprocess")
 """Sections that say which volumes train, choose and test."""
 REPEATS = ("split.seed", "split.fold", "split.file", "split.held_out")
 """Axes that repeat a comparison, as seeds do, instead of being compared."""
-TREATMENTS = ("classifier.augment", "classifier.balance", "classifier.class_weights")
-"""Axes that are ways of getting more out of real data: synthetic data is compared with each of them."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +55,8 @@ class Cell:
     def describe(self) -> dict[str, Any]:
         """What a record says of the cell."""
         names = ("name", "regime", "seed", "training_seed", "synthetic_fraction", "settings", "id", "identity")
-        classifier, pool = self.config.classifier, self.config.pool
         drawn = self.synthetic_fraction is not None
-        generator = pool.path or pool.generator or self.config.generator.pretrained or self.config.generator.variant
-        return {
-            **{name: getattr(self, name) for name in names},
-            "classifier": classifier.network,
-            "treatment": {key.split(".")[-1]: getattr(classifier, key.split(".")[-1]) for key in TREATMENTS},
-            "generator": str(generator) if drawn else "",
-            "labels": str(pool.labels) if drawn else "",
-        }
+        return {**{name: getattr(self, name) for name in names}, **arm_fields_of(self.config, drawn=drawn)}
 
     def line(self) -> str:
         """The cell in a listing of the study.

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 import synthaug as sa
-from synthaug.config import MetricsConfig
+from synthaug.config import Config, MetricsConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import write_json
 from synthaug.metrics.realism.judgement import RealismReport
 from synthaug.statistics.intervals import Interval
 from synthaug.study.records import SCHEMA, Arm, CellRecord, ImageComparison, Prediction, Subgroup, Summary, read_summary
+from synthaug.study.records.arm_fields import ArmFields, arm_fields_of
 from synthaug.study.summary.aggregate import summarise
+from synthaug.study.summary.arms import arms_of
 from synthaug.tracking.notes import note_of
 from synthaug.tracking.studies import metrics_of
 
@@ -122,6 +124,18 @@ def test_a_summary_of_an_earlier_version_becomes_records_with_the_same_labels(st
         row for row in found.in_metric("auroc") if row.is_clear(0.05) and row.arm.regime not in ("real", "synthetic")
     ]
     assert found.verdict.helped + found.verdict.hurt == len(clear)
+
+
+def test_what_tells_arms_apart_is_in_a_cell_its_record_its_arm_and_the_file():
+    names = {each.name for each in fields(ArmFields)}
+    told = arm_fields_of(Config(), drawn=True)
+    assert set(told) == names
+    assert {
+        name: getattr(CellRecord.from_json(CellRecord("mixed", 0, **told).to_json()), name) for name in names
+    } == told
+    [arm] = [each.arm for each in arms_of([CellRecord("mixed", 0, synthetic_fraction=0.5, **told)])]
+    again = Arm.from_json(json.loads(json.dumps(arm.to_json())))
+    assert all(getattr(again, name) == getattr(arm, name) == told[name] for name in names)
 
 
 def test_a_cell_is_read_back_as_it_was_written_and_one_of_an_earlier_version_too():

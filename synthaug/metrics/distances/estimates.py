@@ -4,7 +4,7 @@ Estimates depend on the number of rows. Each is therefore reported with an inter
 between two sets of real rows. Values of different sizes or extractors are never compared.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +25,8 @@ FLOOR_SPLITS = 20
 class Family:
     """Metrics that are computed together."""
 
-    names: tuple[str, ...]
-    """Of its values, in order."""
+    meanings: Mapping[str, str]
+    """Name and meaning of each of its values, in order."""
     of_rows: Callable[[np.ndarray, np.ndarray], Measure]
     """Real and synthetic features to the metrics as a function of rows."""
     least: int
@@ -37,13 +37,38 @@ class Family:
     """Largest value there is, of all or of each."""
     larger_is_better: bool = False
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its values, in order."""
+        return tuple(self.meanings)
+
 
 FAMILIES = (
-    Family(("fid",), frechet_of_rows, least=2, low=0.0),
-    Family(("kid",), kid_of_rows, least=2, low=-np.inf),
-    Family(("mmd",), mmd_of_rows, least=2, low=-np.inf),
     Family(
-        ("precision", "recall", "density", "coverage"),
+        {"fid": "Fréchet distance between the Gaussians through both sets of features; biased upwards by few volumes"},
+        frechet_of_rows,
+        least=2,
+        low=0.0,
+    ),
+    Family(
+        {"kid": "kernel distance between both sets of features; not biased by few volumes, may fall below 0"},
+        kid_of_rows,
+        least=2,
+        low=-np.inf,
+    ),
+    Family(
+        {"mmd": "kernel distance (maximum mean discrepancy) between both sets of features"},
+        mmd_of_rows,
+        least=2,
+        low=-np.inf,
+    ),
+    Family(
+        {
+            "precision": "share of synthetic volumes that lie among the real ones: do they look real?",
+            "recall": "share of real volumes that lie among the synthetic ones: are all kinds of patients there?",
+            "density": "how densely real volumes lie around the synthetic ones; may exceed 1",
+            "coverage": "share of real volumes with a synthetic one nearby: are all kinds of patients there?",
+        },
         manifold_of_rows,
         least=NEIGHBOURS + 1,
         low=0.0,
@@ -51,6 +76,7 @@ FAMILIES = (
         larger_is_better=True,
     ),
 )
+"""A new metric of features is a family here; tables, report and tracking take it from this list."""
 METRICS = tuple(name for family in FAMILIES for name in family.names)
 """Every metric there is."""
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from synthaug.config import MetricsConfig
+from synthaug.metrics.distances.estimates import FAMILIES
 from synthaug.report.figures.curves import reliability
 from synthaug.report.volumes.slices import Samples, nearest_shown
 from synthaug.study.records import CellRecord, ImageComparison, Summary
@@ -15,14 +16,8 @@ MOST_TOLD = 12
 MEANINGS = {
     "realism_statistics": "by spectrum, histogram, neighbourhoods and steps of each volume",
     "realism_cnn": "by a small network",
-    "fid": "Fréchet distance between the Gaussians through both sets of features; biased upwards by few volumes",
-    "kid": "kernel distance between both sets of features; not biased by few volumes, may fall below 0",
-    "mmd": "kernel distance (maximum mean discrepancy) between both sets of features",
-    "precision": "share of synthetic volumes that lie among the real ones: do they look real?",
-    "recall": "share of real volumes that lie among the synthetic ones: are all kinds of patients there?",
-    "density": "how densely real volumes lie around the synthetic ones; may exceed 1",
     "ms_ssim": "likeness of pairs of volumes of one set (1 = all alike): are they as varied as real ones?",
-    "coverage": "share of real volumes with a synthetic one nearby: are all kinds of patients there?",
+    **{name: meaning for family in FAMILIES for name, meaning in family.meanings.items()},
 }
 """A short word on each image metric."""
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from synthaug.statistics.detectable import seen_difference
+from synthaug.study.records.arm_fields import ArmFields
 from synthaug.study.records.fields import STAGES, Estimate, Settings, known, require_kinds, setting_words
 from synthaug.study.records.upgrades import fields_of_old_arm, labels_of_old_contrast
 
@@ -13,7 +14,7 @@ LEAST_REPEATS = 3
 
 
 @dataclass(frozen=True)
-class Arm:
+class Arm(ArmFields):
     """What is compared: one way to train, repeated over seeds and splits."""
 
     regime: str
@@ -26,14 +27,6 @@ class Arm:
     """Values of the study's axes that touch the arm, but for those that repeat it."""
     name: str = ""
     """Words in place of regime and share, where whoever reads the study has better ones."""
-    treatment: Settings = field(default_factory=dict)
-    """How the real data is used: augment, balance, class_weights."""
-    generator: str = ""
-    """Variant, or path of a given pool or generator; "" = none or not recorded."""
-    labels: str = ""
-    """Where the labels of synthetic volumes come from; "" = none or not recorded."""
-    classifier: str = ""
-    """Network; "" = not recorded."""
     protocol: str = ""
     """Whom the generator has seen."""
     n_train: int = 0

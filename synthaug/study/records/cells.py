@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_record
+from synthaug.study.records.arm_fields import ArmFields
 from synthaug.study.records.fields import SCHEMA, Settings, known, library_versions, require_kinds
 
 
@@ -33,7 +34,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class CellRecord:
+class CellRecord(ArmFields):
     """A finished cell; a file of ``cells``."""
 
     regime: str
@@ -48,11 +49,6 @@ class CellRecord:
     """Value of each axis of the study that touches the cell."""
     name: str = ""
     """Words in place of regime and share in its arm's label, where whoever reads the study has better ones."""
-    treatment: Settings = field(default_factory=dict)
-    """How the real data is used: augment, balance, class_weights."""
-    generator: str = ""
-    labels: str = ""
-    classifier: str = ""
     protocol: str = ""
     n_train: int = 0
     n_train_real: int = 0

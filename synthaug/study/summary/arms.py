@@ -1,16 +1,17 @@
 """Arms of a study: records that differ in nothing but seed and split, and which real arms each is compared with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from synthaug.ground.errors import InputError
-from synthaug.study.grid import REPEATS, TREATMENTS
+from synthaug.study.grid import REPEATS
 from synthaug.study.identity import revisions_of
 from synthaug.study.records import Arm, CellRecord
+from synthaug.study.records.arm_fields import TREATMENTS, ArmFields
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _refuse_mixed_revisions(groups: Mapping[str, Sequence[CellRecord]]) -> None:
 def _arm_of(records: Sequence[CellRecord], *, tells_fraction: bool) -> Arm:
     """The arm of records that differ in nothing but seed and split, without its metrics."""
     first = records[0]
-    same = ("regime", "name", "treatment", "generator", "labels", "classifier", "protocol")
+    same = ("regime", "name", "protocol", *(each.name for each in fields(ArmFields)))
     counts = ("n_train", "n_train_real", "n_train_synthetic")
     return Arm(
         **{name: getattr(first, name) for name in (*same, *counts)},
