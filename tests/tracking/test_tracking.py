@@ -273,7 +273,7 @@ def test_the_study_s_run_answers_at_a_glance(finished):
     assert autoencoder.info.status == "FINISHED"
     assert autoencoder.data.tags["mlflow.parentRunId"] == parent.info.run_id
     report = f"#/experiments/{parent.info.experiment_id}/runs/{parent.info.run_id}/artifacts/report.html"
-    assert report in parent.data.tags["mlflow.note.content"]
+    assert f"{report}?workflowType=machine_learning" in parent.data.tags["mlflow.note.content"]
     assert not {"*", "`", "<"} & set(parent.data.tags["mlflow.note.content"])
 
 

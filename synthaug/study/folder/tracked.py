@@ -12,6 +12,8 @@ STORE = "mlflow.db"
 """MLflow's SQLite file in a study's folder."""
 PLACES = "mlflow.json"
 """Of a study's folder: the id of its experiment on each server."""
+TRAINING = "workflowType=machine_learning"
+"""With it MLflow 3.17 shows its pages for trainings of models, without it those for language models."""
 LOCAL = "http://127.0.0.1:5000"
 """Where ``mlflow ui`` shows what it shows, unless told otherwise."""
 
@@ -23,7 +25,7 @@ def runs_page(experiment: str) -> str:
         >>> runs_page("3")
         '#/experiments/3/runs?workflowType=machine_learning'
     """
-    return f"#/experiments/{experiment}/runs?workflowType=machine_learning"
+    return f"#/experiments/{experiment}/runs?{TRAINING}"
 
 
 def artifact_link(experiment: str, run_id: str, path: str) -> str:
@@ -31,9 +33,9 @@ def artifact_link(experiment: str, run_id: str, path: str) -> str:
 
     Example:
         >>> artifact_link("3", "ab", "report.html")
-        '#/experiments/3/runs/ab/artifacts/report.html'
+        '#/experiments/3/runs/ab/artifacts/report.html?workflowType=machine_learning'
     """
-    return f"#/experiments/{experiment}/runs/{run_id}/artifacts/{path}"
+    return f"#/experiments/{experiment}/runs/{run_id}/artifacts/{path}?{TRAINING}"
 
 
 def remember_place(out: Path, server: str, experiment: str) -> None:
