@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -150,11 +150,8 @@ def settings_of(config: Config) -> list[tuple[dict[str, Any], Config]]:
         >>> [config.classifier.network for _, config in settings_of(Config(study=study))]
         ['resnet10', 'resnet10', 'resnet18', 'resnet18']
     """
-    parser = ArgumentParser(exit_on_error=False)
     axes = config.study.all_axes
-    if axes:
-        parser.add_class_arguments(Config)
-    typed = {key: [_typed(config, key, value, parser) for value in values] for key, values in axes.items()}
+    typed = {key: [_typed(config, key, value) for value in values] for key, values in axes.items()}
     combinations: list[tuple[dict[str, Any], Config]] = [({}, config)]
     for key, values in axes.items():
         combinations = [
@@ -180,7 +177,14 @@ def _training_seed(seed: int, settings: dict[str, Any], axes: dict[str, list[Any
     return derive_seed("repeat", seed, places) if any(places.values()) else seed
 
 
-def _typed(config: Config, key: str, value: Any, parser: ArgumentParser) -> Any:
+@cache
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Config)
+    return parser
+
+
+def _typed(config: Config, key: str, value: Any) -> Any:
     """A value of an axis, checked as one from a file is."""
     values = asdict(config)
     *sections, name = key.split(".")
@@ -191,7 +195,7 @@ def _typed(config: Config, key: str, value: Any, parser: ArgumentParser) -> Any:
         raise InputError(f"study.axes: there is no setting {key!r}; see --help-all for the settings.")
     place[name] = value
     try:
-        made = parser.instantiate_classes(parser.parse_object(values))
+        made = _parser().instantiate_classes(_parser().parse_object(values))
     except (ArgumentError, InputError) as error:
         raise InputError(f"study.axes: {key}={value} cannot be: {' '.join(str(error).split())}") from error
     for part in (*sections, name):

@@ -1,5 +1,6 @@
 """Options of the commands, from words and YAML files, typed and checked."""
 
+import functools
 import re
 from collections.abc import Container, Sequence
 from dataclasses import fields
@@ -120,8 +121,9 @@ def program_of(command: str) -> str:
     return "python -m synthaug.bench" if command == "bench" else f"synthaug {command}"
 
 
+@functools.cache
 def study_parser(command: str) -> ArgumentParser:
-    """The parser of a command that has a study's settings."""
+    """The parser of a command that has a study's settings; made once a process, as that takes half a second."""
     parser = config_parser(prog=program_of(command), description=COMMANDS[command], exit_on_error=False)
     parser.add_argument("--out", default="runs/quickstart", help="output folder; a killed run continues there")
     parser.add_argument("--dry-run", action="store_true", help="print the cells of the study and stop")
@@ -151,9 +153,14 @@ def read_config(words: Sequence[str], *, exits: bool = True) -> Config:
         >>> read_config(["--study.seeds", "[3, 4]"]).study.seeds
         [3, 4]
     """
+    return config_of(parsed(_settings_parser(exits), with_presets(words)))
+
+
+@functools.cache
+def _settings_parser(exits: bool) -> ArgumentParser:
     parser = config_parser(exit_on_error=exits)
     parser.add_class_arguments(Config)
-    return config_of(parsed(parser, with_presets(words)))
+    return parser
 
 
 def config_of(options: Any) -> Config:
