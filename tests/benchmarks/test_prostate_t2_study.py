@@ -42,9 +42,7 @@ def subjects(count: int, *, seed: int, name: str) -> list[tio.Subject]:
 
 def a_study(tmp_path: Path) -> Study:
     parts = [subjects(n, seed=n, name=f"part-{n}") for n in (16, 2, 12)]
-    return Study(
-        Config(), tmp_path, lambda name, total: lambda *_: None, [*parts[0], *parts[1], *parts[2]], Split(*parts)
-    )
+    return Study(Config(), tmp_path, lambda name, total: lambda *_: None, {0: 15, 1: 15}, Split(*parts))
 
 
 def test_a_report_states_coil_sharpness_and_the_gland_that_is_read_back(script):

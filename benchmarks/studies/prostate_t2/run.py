@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     features = taps_features(config, out)
     for arm in options.arms:
         varied = replace(config, generator=generator_of(config.generator, arm))
-        study = Study(varied, out, bars.stage, first.subjects, first.split)
+        study = Study(varied, out, bars.stage, first.classes, first.split)
         sampling = sampling_of(config.pool.sampling, arm)
         pool = draw_pool(study, out / f"pool-{file_name(arm)}", sampling, volumes=options.volumes)
         print(arm, study.generator_id, pool.counts, flush=True)

@@ -262,7 +262,7 @@ def _ids(study: Study, cells: Sequence[Cell]) -> str:
 def _facts(study: Study, pool: SyntheticPool | None, ids: str) -> dict[str, Any]:
     config = study.config
     sizes = "; ".join(f"{part} {len(group)} {class_counts(group)}" for part, group in study.split.parts())
-    batch_size = config.classifier.batch_size(len(class_counts(study.subjects)))
+    batch_size = config.classifier.batch_size(len(study.classes))
     return {
         "data": config.data.root or f"{config.data.phantom.n} generated prostate phantoms",
         "subjects and classes": sizes,

@@ -4,8 +4,6 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import torchio as tio
-
 from synthaug.classify.objective import loss_weights
 from synthaug.config import ClassifierConfig, Config, GeneratorConfig
 from synthaug.data.duplicates import refuse_duplicate_images
@@ -51,7 +49,8 @@ class Study:
     config: Config
     out: Path
     progress: Progress
-    subjects: list[tio.Subject]
+    classes: dict[int, int]
+    """Subjects of each class. The images as they came are not kept: they weigh as much as the preprocessed ones."""
     split: Split
     """Preprocessed."""
     listener: Listener = field(default_factory=Silent)
@@ -110,7 +109,7 @@ class Study:
             say_once(line)
         subjects = load_subjects(config.data)
         refuse_synthetic_subjects(subjects)
-        study = cls(config, out, progress, subjects, Split([], [], []), listener or Silent())
+        study = cls(config, out, progress, class_counts(subjects), Split([], [], []), listener or Silent())
         study.refuse_classifier(config.classifier)
         drawn = draw_split(config.split, subjects, config.data)
         if config.study.synthetic if generates is None else generates:
@@ -131,8 +130,8 @@ class Study:
 
     def refuse_classifier(self, config: ClassifierConfig) -> None:
         """InputError if a classifier cannot take the volumes: not to be found out after a generator's training."""
-        classes, channels = len(class_counts(self.subjects)), len(self.config.data.images)
-        loss_weights(config, classes=classes, class_counts=class_counts(self.subjects))
+        classes, channels = len(self.classes), len(self.config.data.images)
+        loss_weights(config, classes=classes, class_counts=self.classes)
         build_classifier(config, in_channels=channels, classes=classes, shape=self.config.preprocess.shape, seed=0)
         if config.augment == "labelled" and self.split.train:
             self.relabeller(config)
