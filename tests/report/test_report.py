@@ -444,8 +444,8 @@ def test_the_same_study_draws_the_same_page(tmp_path):
     ("value", "low", "answer"),
     [
         (0.0, 0.0, "No copies were found"),
-        (0.04, 0.0, "No more copies than chance"),
-        (0.2, 0.03, "the interval allows for chance"),
+        (0.04, 0.0, "within the false-alarm rate"),
+        (0.2, 0.03, "its interval includes it"),
         (0.2, 0.1, "The generator copies training patients"),
     ],
 )
@@ -695,7 +695,7 @@ def test_class_names_single_trainings_and_the_cohort_are_told(tmp_path):
     config = replace(CONFIG, data=DataConfig(classes=["benign", "cancer"]))
     page = Page(page_of(tmp_path, [record(), record("mixed", fraction=0.5)], config=config))
     assert "training 6 3 (50 %) 3 (50 %) 6 4" in page.text  # patients, of each class, volumes, reports
-    assert "is, called benign cancer" in page.text
+    assert "true, predicted benign cancer" in page.text
     assert "class 1" not in page.text
     assert "detectable difference in AUROC" in page.text
 

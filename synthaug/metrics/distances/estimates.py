@@ -45,29 +45,29 @@ class Family:
 
 FAMILIES = (
     Family(
-        {"fid": "Fréchet distance between the Gaussians through both sets of features; biased upwards by few volumes"},
+        {"fid": "Fréchet distance between Gaussians fitted to both feature sets; biased upwards for few volumes"},
         frechet_of_rows,
         least=2,
         low=0.0,
     ),
     Family(
-        {"kid": "kernel distance between both sets of features; not biased by few volumes, may fall below 0"},
+        {"kid": "kernel distance between both feature sets; unbiased, may be negative"},
         kid_of_rows,
         least=2,
         low=-np.inf,
     ),
     Family(
-        {"mmd": "kernel distance (maximum mean discrepancy) between both sets of features"},
+        {"mmd": "maximum mean discrepancy between both feature sets"},
         mmd_of_rows,
         least=2,
         low=-np.inf,
     ),
     Family(
         {
-            "precision": "share of synthetic volumes that lie among the real ones: do they look real?",
-            "recall": "share of real volumes that lie among the synthetic ones: are all kinds of patients there?",
-            "density": "how densely real volumes lie around the synthetic ones; may exceed 1",
-            "coverage": "share of real volumes with a synthetic one nearby: are all kinds of patients there?",
+            "precision": "share of synthetic volumes within the manifold of the real ones: fidelity",
+            "recall": "share of real volumes within the manifold of the synthetic ones: diversity",
+            "density": "density of real volumes around the synthetic ones; may exceed 1",
+            "coverage": "share of real volumes with a synthetic one among their neighbours: diversity",
         },
         manifold_of_rows,
         least=NEIGHBOURS + 1,

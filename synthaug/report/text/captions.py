@@ -1,4 +1,4 @@
-"""The words of the report: what figures show, said in numbers, and what its statistics do and do not say."""
+"""Texts of the report: alternative texts of figures, meanings of metrics, and notes on the statistics."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,14 @@ from synthaug.study.records import CellRecord, ImageComparison, Summary
 from synthaug.study.summary.arms import arms_of
 
 MOST_TOLD = 12
-"""Values that a figure's text lists; of more it gives the ends and the number."""
+"""Largest number of values that an alternative text lists; of more it gives the extremes and the number."""
 MEANINGS = {
-    "realism_statistics": "by spectrum, histogram, neighbourhoods and steps of each volume",
-    "realism_cnn": "by a small network",
-    "ms_ssim": "likeness of pairs of volumes of one set (1 = all alike): are they as varied as real ones?",
+    "realism_statistics": "by texture statistics (spectrum, histogram, neighbourhoods, steps)",
+    "realism_cnn": "by a 3D network",
+    "ms_ssim": "structural similarity of pairs within a set (1 = identical)",
     **{name: meaning for family in FAMILIES for name, meaning in family.meanings.items()},
 }
-"""A short word on each image metric."""
+"""Short description of each image metric."""
 
 
 def effect_alt(summary: Summary, alpha: float) -> str:
@@ -94,21 +94,21 @@ def slices_alt(samples: Samples, label: int, name: str) -> str:
 
 
 def copy_verdict(copies: ImageComparison) -> str:
-    """What the share of copies says, no bolder than its interval.
+    """Conclusion from the share of copies and its interval.
 
     Example:
         >>> from synthaug.study.records import Estimate
         >>> copy_verdict(ImageComparison("copies", Estimate(0.02, 0.0, 0.08), more={"false_alarms": 0.05}))
-        'No more copies than chance would call among unseen patients.'
+        'The share of copies is within the false-alarm rate.'
     """
     share, chance = copies.estimate, copies.more["false_alarms"]
     if share.low > chance:
-        return "The generator copies training patients: more of its volumes are called copies than chance explains."
+        return "The generator copies training patients: the share of copies exceeds the false-alarm rate."
     if share.value > chance:
-        return "More volumes are called copies than unseen patients would be, but the interval allows for chance."
+        return "The share of copies is above the false-alarm rate, but its interval includes it."
     if share.value == 0:
         return "No copies were found."
-    return "No more copies than chance would call among unseen patients."
+    return "The share of copies is within the false-alarm rate."
 
 
 def footnotes(summary: Summary, records: Sequence[CellRecord], config: MetricsConfig) -> list[str]:
@@ -116,49 +116,47 @@ def footnotes(summary: Summary, records: Sequence[CellRecord], config: MetricsCo
     percent = f"{100 * config.confidence:g} %"
     notes = [
         f"Intervals: {percent} percentile intervals of {config.bootstrap} bootstrap resamples. {_resampled(summary)}",
-        "The intervals of two arms do not tell whether these differ, because both were tested on the same patients: "
-        "read the paired differences.",
+        "The intervals of two arms do not show whether they differ, because both were tested on the same patients. "
+        "The paired differences do.",
     ]
     if any(arm.n_train_synthetic for arm in summary.arms):
         notes.append(
-            "A generator is trained once for each training set, so that no interval covers what another training of "
-            "it, or another draw of its volumes, would have given."
+            "A generator is trained once per training set. Intervals do not include the variation of training it again "
+            "or of drawing other volumes."
         )
     family = len(summary.in_metric("auroc"))
     if family:
         notes.append(
-            f"p: share of {summary.permutations} random swaps of two classifiers' predictions, patient by patient, "
-            "that give a difference as large (all swaps, where there are few patients). It takes the trainings as they "
-            "are."
+            f"p: two-sided permutation test with {summary.permutations} random swaps of the two classifiers' "
+            "predictions per patient (all swaps for few patients). Trainings are taken as fixed."
         )
         notes.append(
-            f"Holm: p is corrected over the {family} comparison{'s' * (family > 1)} of each metric: without any true "
-            f"difference, a corrected p ≤ {1 - config.confidence:.2g} appears anywhere among them in at most "
-            f"{100 - 100 * config.confidence:.2g} % of studies. Metrics are not corrected for one another: AUROC is "
-            f"the one that the verdict is about. Intervals are not corrected. {summary.p_limit}".rstrip()
+            f"Holm: p-values are adjusted over the {family} comparison{'s' * (family > 1)} of each metric, at a "
+            f"family-wise error rate of {100 - 100 * config.confidence:.2g} %. Metrics are not adjusted for one "
+            f"another: AUROC is that of the verdict. Intervals are not adjusted. {summary.p_limit}".rstrip()
         )
         notes.append(
-            f"Clear: the interval leaves out zero and the corrected p is at most {1 - config.confidence:.2g}; its "
-            "marker is filled."
+            f"Clear: the interval excludes zero and the adjusted p is at most {1 - config.confidence:.2g}; its marker "
+            "is filled."
         )
     classes = records[0].classes
     if classes > 2:
         notes.append(
-            f"{classes} classes: accuracy and ece are over all; every other metric, and every curve, is the mean over "
-            "classes, each against the rest (macro one-vs-rest)."
+            f"{classes} classes: accuracy and ece are over all patients. Other metrics and curves are macro averages of "
+            "one class against the rest (macro one-vs-rest)."
         )
     return notes
 
 
 def _resampled(summary: Summary) -> str:
-    """What the resamples vary, and what they could not."""
+    """Sources of variation that the resamples cover."""
     seeds = max(len(arm.seeds) for arm in summary.arms)
     repeats = max(arm.repeats for arm in summary.arms)
     if repeats == 1:
-        return "They vary the test patients only: with one seed and one split nothing is known of training again."
+        return "They cover the test patients only: with one seed and one split the variation of training is unknown."
     splits = " and splits" if repeats > seeds else ""
     return (
-        "They vary the test patients, whole patients within their classes, and the "
+        "They cover the test patients, resampled as wholes and stratified by class, and the "
         f"{repeats} trainings (seeds{splits}) of an arm."
     )
 
@@ -168,4 +166,4 @@ def _listed(told: Sequence[str], values: Sequence[float]) -> str:
     if len(told) <= MOST_TOLD:
         return "; ".join(told) + "."
     low, high = int(np.argmin(values)), int(np.argmax(values))
-    return f"From {told[low]} to {told[high]}; all {len(told)} stand in the tables."
+    return f"From {told[low]} to {told[high]}; all {len(told)} are in the tables."
