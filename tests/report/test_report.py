@@ -588,7 +588,7 @@ def test_a_page_of_patients_says_so_in_its_header_and_its_shareable_copy_shows_n
     records = [record(), record("mixed", fraction=0.5)]
     own = replace(CONFIG, data=DataConfig(root="x"))
     page, public = (page_of(tmp_path, records, samples=[samples[0]], config=config) for config in (own, CONFIG))
-    said = "This page holds images of patients."
+    said = "images of patients."
     assert said in page[: page.index("<main>")]
     assert said not in public
     assert "data:image/png" in page

@@ -142,8 +142,8 @@ def footnotes(summary: Summary, records: Sequence[CellRecord], config: MetricsCo
     classes = records[0].classes
     if classes > 2:
         notes.append(
-            f"{classes} classes: accuracy and ece are over all patients. Other metrics and curves are macro averages of "
-            "one class against the rest (macro one-vs-rest)."
+            f"{classes} classes: accuracy and ece are over all patients. Other metrics and curves are averages over "
+            "classes against the rest (macro one-vs-rest)."
         )
     return notes
 
