@@ -32,7 +32,7 @@ PLANNED = {
     "imbalance": "gain by imbalance, size and difficulty",
     "filtering": "filtered pools, and how many synthetic volumes a real one",
     "privacy": "membership inference",
-    "generator/prostate-t2": "T2 prostate on the cascade, five folds",
+    "generator/prostate-t2-4": "T2 prostate on the cascade, five folds",
     "hippocampus/new-generator": "hippocampus, same and other cohort, with the present generator",
 }
 """Studies that are configured, by where their results will stand."""
