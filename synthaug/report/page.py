@@ -71,7 +71,7 @@ def write_report(
             summary=summary,
             material=material,
             classes=config.data.class_names(records[0].classes),
-            headlines=headlines(summary, records, config),
+            headlines=headlines(summary, records, config.data, confidence=config.metrics.confidence),
             findings=[each for each in summary.findings if not each.muted],
             muted=[each for each in summary.findings if each.muted],
             meanings_of_findings={code: MEANINGS[code] for code in dict.fromkeys(f.code for f in summary.findings)},
@@ -82,7 +82,7 @@ def write_report(
             several_panels=len(panels_of(records)) > 1,
             pictures=pictures,
             confusions=confusions_of(records),
-            **_images(summary, config),
+            **_images(summary, copies_wanted=config.metrics.copies),
             **_viewer(material),
             methods=methods,
             costs=cost_rows(costs, records),
@@ -92,7 +92,7 @@ def write_report(
     return [*(picture for section in pictures.values() for picture in section), *material.slices]
 
 
-def _images(summary: Summary, config: Config) -> dict[str, Any]:
+def _images(summary: Summary, *, copies_wanted: bool) -> dict[str, Any]:
     """What the page says of the images."""
     copies = [row for row in summary.image_metrics if row.metric == "copies"]
     return {
@@ -101,7 +101,7 @@ def _images(summary: Summary, config: Config) -> dict[str, Any]:
         "realism": [row for row in summary.image_metrics if "told_apart" in row.more],
         "meanings": captions.MEANINGS,
         "copies": [(row, captions.copy_verdict(row)) for row in copies],
-        "copies_wanted": config.metrics.copies,
+        "copies_wanted": copies_wanted,
     }
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from synthaug.config import Config
+from synthaug.config import DataConfig
 from synthaug.report.figures.forest import compared
 from synthaug.statistics.detectable import POWER
 from synthaug.study.outlook.costs import Costs
@@ -39,14 +39,16 @@ def contrast_groups(summary: Summary) -> dict[str, list[dict[str, Any]]]:
     return groups
 
 
-def headlines(summary: Summary, records: Sequence[CellRecord], config: Config) -> list[tuple[str, str]]:
+def headlines(
+    summary: Summary, records: Sequence[CellRecord], data: DataConfig, *, confidence: float
+) -> list[tuple[str, str]]:
     """Name and value of what a reader wants to know beside the verdict."""
     labels = {row.patient_id: row.label for record in records for row in record.predictions}
-    names, counts = config.data.class_names(records[0].classes), Counter(labels.values())
+    names, counts = data.class_names(records[0].classes), Counter(labels.values())
     told = [("test patients", f"{len(labels)}: {', '.join(f'{counts[n]} {name}' for n, name in enumerate(names))}")]
     compared = [each for each in summary.in_metric("auroc") if each.arm.regime != "real"]
     if compared:
-        seen = sorted(each.seen(config.metrics.confidence) for each in compared)
+        seen = sorted(each.seen(confidence) for each in compared)
         size = f"{seen[0]:.2f}" if f"{seen[0]:.2f}" == f"{seen[-1]:.2f}" else f"{seen[0]:.2f} to {seen[-1]:.2f}"
         told.append((f"detectable difference in AUROC ({100 * POWER:.0f} % power)", size))
     return [*told, ("trainings of an arm", str(max((arm.repeats for arm in summary.arms), default=0)))]

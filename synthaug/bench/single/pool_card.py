@@ -40,7 +40,7 @@ def card(
     folder = usable_folder(Path(out)) if out else opened.path
     made = score_pool(
         opened,
-        real=None if data is None else _real_side(opened, data, split),
+        real=None if data is None else real_side(opened, data, split),
         generator=None if generator is None else CCELLAPipeline.from_pretrained(generator),
         auditor=None if classifier is None else load_classifier(classifier),
     )
@@ -50,7 +50,7 @@ def card(
     print(f"card: {folder / 'card.html'}, {measured} of {len(made.entries)} entries measured")
 
 
-def _real_side(pool: "SyntheticPool", data: DataConfig, split: SplitConfig) -> "RealSide":
+def real_side(pool: "SyntheticPool", data: DataConfig, split: SplitConfig) -> "RealSide":
     """The subjects, preprocessed as the pool's volumes were born; InputError if the generator saw a held-out one."""
     from synthaug.data.preprocess import preprocess
     from synthaug.models.extractors.taps import crop_centre

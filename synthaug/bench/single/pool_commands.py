@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from synthaug.bench.single.pool_card import card
+from synthaug.bench.single.pool_card import card, real_side
 from synthaug.config import DataConfig, GeneratorConfig, PoolConfig, PreprocessConfig, SplitConfig
 from synthaug.config.pool import Layout
 from synthaug.data.reading.tables import read_table
@@ -211,26 +211,15 @@ def audit(
         false_alarms: Share of unseen real patients that may be called copies, in (0, 1).
         pictures: PNG with each copy beside its original; it shows patients.
     """
-    from synthaug.data.preprocess import preprocess
-    from synthaug.models.extractors.taps import crop_centre
     from synthaug.pool.pool import SyntheticPool
     from synthaug.pool.review.audit import audit_pool, tell_copies
-    from synthaug.study.stages.cohort import draw_split, load_subjects
-    from synthaug.study.stages.pools import preprocessing_of, refuse_generator_leaks, require_images
 
     opened = SyntheticPool.open(pool, whole=True)
-    require_images(opened, data.images)
-    drawn = draw_split(split, load_subjects(data), data)
-    refuse_generator_leaks(opened, drawn)
-    born = preprocessing_of(opened)
-    training, held_out = (
-        preprocess(part, born, opened.images, centre=crop_centre(born))
-        for part in (drawn.train, [*drawn.val, *drawn.test])
-    )
-    found = audit_pool(opened, training, held_out, false_alarms=false_alarms, drop=drop, pictures=pictures)
+    real = real_side(opened, data, split)
+    found = audit_pool(opened, real.training, real.held_out, false_alarms=false_alarms, drop=drop, pictures=pictures)
     left_out = SyntheticPool.open(pool).dropped
     ending = f"; {left_out} are left out when the pool is opened" if left_out else ""
-    print(f"{pool}: {tell_copies(opened, found, training)}{ending}")
+    print(f"{pool}: {tell_copies(opened, found, real.training)}{ending}")
 
 
 def export(pool: str, out: str, layout: Layout = "manifest") -> None:

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synthaug import __version__
-from synthaug.config import Config
+from synthaug.config import (
+    ClassifierConfig,
+    Config,
+    DataConfig,
+    GeneratorConfig,
+    MetricsConfig,
+    PoolConfig,
+    PreprocessConfig,
+)
 from synthaug.report.material import Material
 from synthaug.study.records import CellRecord, Summary
 
@@ -76,11 +84,11 @@ def describe_methods(config: Config, summary: Summary, records: Sequence[CellRec
         material: Its cohort.
     """
     text = _Text()
-    sentences = [_cohort(text, config, material), _preprocessing(text, config)]
+    sentences = [_cohort(text, config.data, material), _preprocessing(text, config.preprocess)]
     if any(arm.n_train_synthetic for arm in summary.arms):
-        sentences += _generator(text, config)
-    sentences += _classifiers(text, config, summary, records)
-    sentences += _statistics(text, config, summary)
+        sentences += _generator(text, config.pool, config.generator)
+    sentences += _classifiers(text, config.classifier, summary, records)
+    sentences += _statistics(text, config.metrics, summary)
     sentences += _images(text, summary)
     return Methods(" ".join(sentences), tuple(text.references))
 
@@ -104,9 +112,9 @@ class _Text:
         return [REFERENCES[key] for key in self._keys]
 
 
-def _cohort(text: _Text, config: Config, material: Material) -> str:
-    what = "generated prostate phantoms" if config.data.root is None else "patients"
-    images = ", ".join(config.data.images)
+def _cohort(text: _Text, data: DataConfig, material: Material) -> str:
+    what = "generated prostate phantoms" if data.root is None else "patients"
+    images = ", ".join(data.images)
     if not material.cohort:
         return f"Classifiers of {images} volumes were compared with synthaug{text.cite('synthaug')}."
     total = sum(part.patients for part in material.cohort)
@@ -117,8 +125,7 @@ def _cohort(text: _Text, config: Config, material: Material) -> str:
     )
 
 
-def _preprocessing(text: _Text, config: Config) -> str:
-    settings = config.preprocess
+def _preprocessing(text: _Text, settings: PreprocessConfig) -> str:
     spacing, shape = (" × ".join(f"{each:g}" for each in sides) for sides in (settings.spacing_mm, settings.shape))
     low, high = settings.percentiles
     return (
@@ -127,21 +134,19 @@ def _preprocessing(text: _Text, config: Config) -> str:
     )
 
 
-def _generator(text: _Text, config: Config) -> list[str]:
-    pool, generator = config.pool, config.generator
+def _generator(text: _Text, pool: PoolConfig, generator: GeneratorConfig) -> list[str]:
     if pool.path:
         return [f"Synthetic volumes came from an existing pool{text.cite('ccella')}."]
     if pool.generator:
         made = f"A ready report-conditioned diffusion model ({pool.generator}) was used as it is{text.cite('ccella')}."
-        return [made, _sampling(text, config)]
+        return [made, _sampling(text, pool)]
     design = "a cascade of diffusion models" if generator.latents == "cascade" else "a latent diffusion model"
     model = f"As generator, {design}{text.cite('edm' if generator.latents == 'cascade' else 'ldm')}"
     conditioned = f"conditioned on radiology report and class (variant {generator.variant}){text.cite('ccella')}"
-    return [f"{model} {conditioned} was trained on the training patients.", _sampling(text, config)]
+    return [f"{model} {conditioned} was trained on the training patients.", _sampling(text, pool)]
 
 
-def _sampling(text: _Text, config: Config) -> str:
-    pool = config.pool
+def _sampling(text: _Text, pool: PoolConfig) -> str:
     sampler, key = SCHEDULERS[pool.sampling.scheduler]
     drawn = f"{pool.per_class} synthetic volumes of each class were drawn by {sampler}{text.cite(key)}"
     if pool.sampling.guidance == 1:
@@ -150,10 +155,9 @@ def _sampling(text: _Text, config: Config) -> str:
     return f"{drawn} of {pool.sampling.steps} steps and {guided}."
 
 
-def _classifiers(text: _Text, config: Config, summary: Summary, records: Sequence[CellRecord]) -> list[str]:
+def _classifiers(text: _Text, settings: ClassifierConfig, summary: Summary, records: Sequence[CellRecord]) -> list[str]:
     arms = ", ".join(dict.fromkeys(arm.regime for arm in summary.arms))
     repeats = max((arm.repeats for arm in summary.arms), default=0)
-    settings = config.classifier
     augmented = " with classical augmentation" if settings.augment is True else ""
     network = {"resnet10": "ResNet-10", "resnet18": "ResNet-18"}.get(settings.network, settings.network)
     steps = max((record.steps for record in records), default=settings.training.steps)
@@ -165,10 +169,10 @@ def _classifiers(text: _Text, config: Config, summary: Summary, records: Sequenc
     ]
 
 
-def _statistics(text: _Text, config: Config, summary: Summary) -> list[str]:
-    percent, family = f"{100 * config.metrics.confidence:g} %", len(summary.in_metric("auroc"))
+def _statistics(text: _Text, settings: MetricsConfig, summary: Summary) -> list[str]:
+    percent, family = f"{100 * settings.confidence:g} %", len(summary.in_metric("auroc"))
     told = [
-        f"Values have {percent} percentile intervals of {config.metrics.bootstrap} bootstrap "
+        f"Values have {percent} percentile intervals of {settings.bootstrap} bootstrap "
         f"resamples{text.cite('bootstrap')} over patients and trainings."
     ]
     if family:

@@ -8,7 +8,7 @@ from typing import Any, Self
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_record
 from synthaug.study.records.arm_fields import ArmFields
-from synthaug.study.records.fields import SCHEMA, Settings, known, library_versions, require_kinds
+from synthaug.study.records.fields import SCHEMA, Settings, known, library_versions, require_kinds, require_schema
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,7 @@ class CellRecord(ArmFields):
         Raises:
             InputError: A later version wrote it.
         """
-        if told.get("schema", 1) > SCHEMA:
-            raise InputError(
-                f"Cell {told.get('id')} has schema {told['schema']}, this synthaug reads up to {SCHEMA}: upgrade it."
-            )
+        require_schema(told, f"Cell {told.get('id')}")
         made = {"schema": 1, "versions": {}, **known(cls, told)}
         if not made.get("treatment") and "augment" in told:
             made["treatment"] = {"augment": told["augment"]}

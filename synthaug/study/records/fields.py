@@ -80,6 +80,12 @@ def setting_words(key: str, value: Any) -> str:
     return re.sub(r"[^\w.+-]+", " ", f"{key.split('.')[-1]} {value}").strip()
 
 
+def require_schema(told: Settings, name: str) -> None:
+    """InputError if a later version wrote the file ``name``."""
+    if told.get("schema", 1) > SCHEMA:
+        raise InputError(f"{name} has schema {told['schema']}, this synthaug reads up to {SCHEMA}: upgrade it.")
+
+
 def require_kinds(cls: type, made: Settings) -> None:
     """InputError for a text, number or mapping of a record that is of another kind in a file."""
     for each in fields(cls):

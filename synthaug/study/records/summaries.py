@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_record
 from synthaug.study.records.arms import Arm, Contrast
-from synthaug.study.records.fields import SCHEMA, Estimate, Settings, known, library_versions, require_kinds
+from synthaug.study.records.fields import (
+    SCHEMA,
+    Estimate,
+    Settings,
+    known,
+    library_versions,
+    require_kinds,
+    require_schema,
+)
 from synthaug.study.records.findings import Finding
 from synthaug.study.records.verdicts import Verdict, judge
 
@@ -156,10 +164,7 @@ class Summary:
         Raises:
             InputError: A later version wrote it.
         """
-        if told.get("schema", 1) > SCHEMA:
-            raise InputError(
-                f"summary.json has schema {told['schema']}, this synthaug reads up to {SCHEMA}: upgrade it."
-            )
+        require_schema(told, "summary.json")
         arms = tuple(Arm.from_json(row) for row in told["regimes"])
         by_label = {arm.label: arm for arm in arms}
         contrasts = tuple(Contrast.from_json(row, by_label) for row in told["contrasts"])

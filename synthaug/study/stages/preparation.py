@@ -1,11 +1,12 @@
 """Whom a study is of: subjects, split and one preprocessing, read and checked before anything is written."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from synthaug.classify.objective import loss_weights
-from synthaug.config import ClassifierConfig, Config, GeneratorConfig
+from synthaug.config import ClassifierConfig, Config, GeneratorConfig, PreprocessConfig
 from synthaug.data.duplicates import refuse_duplicate_images
 from synthaug.data.near_copies import Alike, tell_near_copies
 from synthaug.data.preprocess import preprocess
@@ -121,7 +122,7 @@ class Study:
                 study.design = with_own_design(config.generator)
                 _refuse_classes_without_reports(study.design.variant, drawn)
                 study.begun = _open_pretrained(study.design, config, drawn)
-        study.split = _prepare(config, drawn)
+        study.split = _prepare(drawn, config.preprocess, config.data.images)
         if not study.given and (config.pool.reports or config.pool.marksheet):
             study.file_prompts = prompts_of(config.pool, study.split)
         if config.data.root is not None:
@@ -273,10 +274,10 @@ def _open_pretrained(design: GeneratorConfig, config: Config, split: Split) -> C
     return begun
 
 
-def _prepare(config: Config, drawn: Split) -> Split:
+def _prepare(drawn: Split, settings: PreprocessConfig, images: Sequence[str]) -> Split:
     """The split, preprocessed; no image stands on two sides of it."""
-    images, centre = config.data.images, crop_centre(config.preprocess)
-    split = Split(*(preprocess(part, config.preprocess, images, centre=centre) for _, part in drawn.parts()))
+    centre = crop_centre(settings)
+    split = Split(*(preprocess(part, settings, images, centre=centre) for _, part in drawn.parts()))
     refuse_duplicate_images(split, images)
     return split
 

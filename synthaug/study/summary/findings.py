@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from transformers import PreTrainedTokenizerBase
 
-from synthaug.config import Config
+from synthaug.config import Config, DataConfig
 from synthaug.generate.stored.told import cut_reports
 from synthaug.models.text_encoder import load_tokenizer
 from synthaug.pool.pool import SyntheticPool
@@ -40,7 +40,8 @@ def findings_of(
         pools: Counts of each pool by its source (:func:`look_at_pool`); None = not known.
     """
     found = [
-        *_of_cells(summary, records, config),
+        *_of_cells(summary),
+        *_of_test(records, config.data, confidence=config.metrics.confidence),
         *_of_images(summary),
         *(each for source, counts in (pools or {}).items() for each in _of_pool(source, counts)),
     ]
@@ -67,7 +68,7 @@ def look_at_pool(study: Study, pool: SyntheticPool) -> dict[str, int]:
     return counts
 
 
-def _of_cells(summary: Summary, records: Sequence[CellRecord], config: Config) -> Iterator[Finding]:
+def _of_cells(summary: Summary) -> Iterator[Finding]:
     if summary.failed:
         total = len(summary.failed) + summary.cells
         yield Finding("cells-failed", "error", f"{len(summary.failed)} of {total} cells failed and are missing.")
@@ -76,7 +77,6 @@ def _of_cells(summary: Summary, records: Sequence[CellRecord], config: Config) -
         told = f"{leaks} of them in different parts of the split" if leaks else "none in different parts of the split"
         pairs = f"{len(summary.near_copies)} pairs of patients have nearly the same image or report, {told}."
         yield Finding("near-copies", "error" if leaks else "warning", pairs)
-    yield from _of_test(records, config)
     compared = [each for each in summary.in_metric("auroc") if each.arm.regime != "real"]
     few = [each for each in compared if each.abstains]
     if few:
@@ -89,7 +89,7 @@ def _of_cells(summary: Summary, records: Sequence[CellRecord], config: Config) -
         yield Finding("unknown-provenance", "warning", UNKNOWN_PROVENANCE)
 
 
-def _of_test(records: Sequence[CellRecord], config: Config) -> Iterator[Finding]:
+def _of_test(records: Sequence[CellRecord], data: DataConfig, *, confidence: float) -> Iterator[Finding]:
     """Few test patients, and what they can show."""
     labels = {row.patient_id: row.label for record in records for row in record.predictions}
     if not labels:
@@ -99,8 +99,8 @@ def _of_test(records: Sequence[CellRecord], config: Config) -> Iterator[Finding]
     rest = len(labels) - number
     if number >= FEW or not rest:
         return
-    names = config.data.class_names(records[0].classes)
-    size = planned_difference(number, rest, confidence=config.metrics.confidence)
+    names = data.class_names(records[0].classes)
+    size = planned_difference(number, rest, confidence=confidence)
     told = f"{len(labels)} test patients, {number} of class {names[rare]}"
     yield Finding("few-test-patients", "warning", f"{told}: differences in AUROC below {size:.2f} rarely show.")
 
