@@ -1,4 +1,4 @@
-"""Temperature scaling: one number that makes confidence honest and changes no decision."""
+"""Temperature scaling: one parameter that calibrates confidence and changes no decision."""
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -7,9 +7,9 @@ from scipy.special import log_softmax, softmax
 from synthaug.ground.errors import InputError
 
 LIMITS = (0.1, 10.0)
-"""Where the temperature is looked for: a few validation patients that are all right would ask for 0."""
+"""Bounds of the temperature: few validation patients, all predicted correctly, would give 0."""
 SMALLEST = 1e-12
-"""Probabilities below this count as this, so that they have a logarithm."""
+"""Lower bound of probabilities before the logarithm."""
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -20,7 +20,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         labels: Classes (n,), integers from 0.
 
     Returns:
-        T in ``LIMITS``; above 1 the classifier was too sure of itself.
+        T in ``LIMITS``; above 1 for an overconfident classifier.
 
     Raises:
         InputError: Unlike lengths, no rows, or values that are not finite.
@@ -46,11 +46,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def calibrated_loss(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Cross-entropy at the temperature that fits the logits best: how well they rank and part the classes, not how sure
-    they are. Not finite where a logit is not.
+    """Cross-entropy at the best temperature, which measures discrimination without calibration.
 
-    A classifier of synthetic volumes is soon too sure of itself on real ones; its plain loss rises while its ranking
-    still gets better.
+    A classifier of synthetic volumes becomes overconfident on real ones: its plain loss rises while its ranking still
+    improves. Not finite where a logit is not.
 
     Args:
         logits: (n, K).

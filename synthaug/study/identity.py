@@ -1,11 +1,11 @@
-"""What names a stage: a list of the settings that change its result, and a revision.
+"""Identity of a stage: the settings that change its result, and a revision.
 
-A setting stands here with the value it was introduced with, and is left out of the id where it has that value. So a new
-setting, introduced with the value that stands for what was done before it, keeps every id. The values below never
-change, whatever becomes of a default.
+A setting is listed with the value it was introduced with and left out of the id where it has that value. A new setting
+whose value stands for the behaviour before it therefore keeps every id. The values below never change, even where a
+default does.
 
-A revision is raised when the same settings come to mean another result. Ids of two revisions differ, and cells of two
-are never gathered into one arm.
+A revision is raised when the same settings come to give another result. Ids of two revisions differ, and cells of two
+revisions are never pooled in one arm.
 """
 
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ from synthaug.ground.files import canonical, content_hash
 Fields = Mapping[str, Any]
 """Settings by name with the value each was introduced with; a section of settings has ``Fields`` of its own."""
 Identity = dict[str, Any]
-"""What an id is the hash of."""
+"""Content of which an id is the hash."""
 ALWAYS = object()
-"""In place of a value: the setting had none before somebody set it, and is never left out."""
+"""In place of a value: the setting is never left out."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ DATA: Fields = {
     "style": "template",
     "wordings": 1,
 }
-"""What reports and classes of moved volumes follow. All else of the data is named by the preprocessed subjects."""
+"""Data settings behind reports and classes of moved volumes. The rest of the data is hashed with the subjects."""
 WITHOUT_RESULT = (
     "autoencoder.monitor_every",
     "autoencoder.training.checkpoint_minutes",

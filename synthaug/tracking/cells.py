@@ -1,4 +1,4 @@
-"""The run of one cell: parameters, curves, test metrics, data sets, model, predictions, and tags to filter by."""
+"""MLflow run of a cell: parameters, curves, test metrics, data sets, model, predictions and tags."""
 
 import json
 import re
@@ -18,26 +18,26 @@ from synthaug.tracking.entries import PARENT, SOURCE, as_key, as_params, flatten
 from synthaug.tracking.pyfunc_model import write_model
 
 SHOWN = ("regime", "seed", "synthetic_fraction", "n_train_real", "n_train_synthetic", "steps")
-"""Of a record, among the parameters."""
+"""Fields of a record that are logged as parameters."""
 CHOSEN = ("chosen_step", "temperature")
-"""Of a record, among the metrics: what the validation patients decided."""
+"""Fields of a record that are logged as metrics: choices made on validation patients."""
 PREDICTIONS = "predictions.json"
 """A table, as MLflow's interface and ``mlflow.load_table`` show it."""
 
 
 @dataclass(frozen=True)
 class FinishedCell:
-    """A cell that is to be logged."""
+    """A finished cell, to be logged."""
 
     record: CellRecord
     config: Config
-    """The study's, with the cell's values."""
+    """Config of the cell."""
     weights: Path
-    """Its classifier; passed over where a cell of an earlier version left none."""
+    """File of its classifier; skipped if missing, as in earlier versions."""
 
 
 def name_of(record: CellRecord) -> str:
-    """What tells a cell from its neighbours, in an order that sorts.
+    """Name of a run, sortable: regime, fraction, axes, seed.
 
     Example:
         >>> name_of(CellRecord("mixed", 2, synthetic_fraction=0.5, settings={"split.train": 16}))
@@ -50,7 +50,7 @@ def name_of(record: CellRecord) -> str:
 
 
 def tags_of(record: CellRecord, config: Config) -> dict[str, str]:
-    """What runs are filtered by.
+    """Tags to filter runs by.
 
     Example:
         >>> tags_of(CellRecord("real", 0, id="a", n_train=17, protocol="same cohort"), Config())["generator"]
@@ -71,7 +71,7 @@ def tags_of(record: CellRecord, config: Config) -> dict[str, str]:
 
 
 def log_cell(connection: Connection, cell: FinishedCell, *, parent: str, study_id: str) -> None:
-    """Log a cell as a child run, the whole of it; the run ends as FINISHED or is made anew by the next bench.
+    """Log a cell as a child run. A run that was interrupted is deleted and logged again by the next bench.
 
     Args:
         connection: To be called within its :meth:`~Connection.attempt`.
@@ -99,7 +99,7 @@ def log_cell(connection: Connection, cell: FinishedCell, *, parent: str, study_i
 def metrics_of(
     record: CellRecord, time_ms: int, model_id: str | None = None, tested: Dataset | None = None
 ) -> list[Metric]:
-    """Test metrics, those of the model and of the data set it was tested on; the choice; a curve for all in history."""
+    """Test metrics (linked to model and data set), choices, costs and training curves."""
     on = {} if tested is None else {"dataset_name": tested.name, "dataset_digest": tested.digest}
     metrics = [
         Metric(f"test/{name}", value, time_ms, 0, model_id=model_id, **on) for name, value in record.metrics.items()
@@ -115,7 +115,7 @@ def metrics_of(
 
 
 def delete_cell(connection: Connection, run: Run) -> None:
-    """Delete a run that was cut off, with its model."""
+    """Delete an interrupted run with its model."""
     for model in connection.client.search_logged_models(
         [connection.experiment], filter_string=f"source_run_id = '{run.info.run_id}'"
     ):
@@ -124,7 +124,7 @@ def delete_cell(connection: Connection, run: Run) -> None:
 
 
 def _params_of(cell: FinishedCell) -> dict[str, Any]:
-    """What every cell has and cells differ in: others would drown it in the comparison; the study's run has all."""
+    """Parameters in which cells differ; the run of the study has all settings."""
     flat = flatten({"classifier": asdict(cell.config.classifier)})
     return {**flat, **cell.record.settings, **{key: getattr(cell.record, key) for key in SHOWN}}
 
@@ -151,7 +151,7 @@ def _log_model(connection: Connection, cell: FinishedCell, run_id: str, tags: Ma
 
 
 def _dataset_input(told: Mapping[str, Any], out: Path) -> DatasetInput:
-    """A data set of a record as MLflow knows it: by name and content hash; its voxels stay where they are."""
+    """MLflow data set by name and content hash, without voxels."""
     kind, source = "code", json.dumps({"tags": {"mlflow.source.name": "synthaug.data.phantom"}})
     if told["source"] is not None:
         kind, source = "local", json.dumps({"uri": str(out / told["source"])})

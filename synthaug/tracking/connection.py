@@ -1,4 +1,4 @@
-"""Where MLflow is: a server, or SQLite in the study's folder; and what happens while it cannot be reached."""
+"""Connection to MLflow: a server, or SQLite in the study's folder. It tolerates outages."""
 
 import contextlib
 import functools
@@ -43,9 +43,9 @@ class Connection:
         self.out, self.name, self.server = out.resolve(), name, server
         self.uri = server or sqlite_address(self.out / STORE)
         self.lost = False
-        """Whether MLflow was found away; nothing more is tried then until :meth:`renew`."""
+        """Whether MLflow was unreachable; nothing is tried again until :meth:`renew`."""
         self.parent: str | None = None
-        """Id of the study's run, once it is known: runs of trainings stand below it."""
+        """Id of the study's run, once known: the parent of runs of trainings."""
         self._told = False
         self._experiment: str | None = None
 

@@ -1,4 +1,4 @@
-"""Autoencoder, generator and pool of a study: each made once, by one bench, and found again by its id."""
+"""Autoencoder, generator and pool of a study. Each is made once, by one bench, and found again by its id."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -33,9 +33,9 @@ COMPLETE = "complete.json"
 
 
 def make_autoencoder(study: Study) -> LatentSpace:
-    """What is denoised, fitted to the training patients only; that of the pretrained generator, where there is one.
+    """Latent space, fitted to the training patients only, or that of the pretrained generator.
 
-    A cascade is fitted in a moment. An autoencoder is trained where it is missing, by one process; others wait.
+    A missing autoencoder is trained by one process, while others wait.
 
     Raises:
         InputError: It cannot be trained.
@@ -47,12 +47,10 @@ def make_autoencoder(study: Study) -> LatentSpace:
 
 
 def make_generator(study: Study) -> CCELLAPipeline:
-    """The pipeline, trained on the training patients only: where it is missing, by one process; others wait.
-
-    Where a ready generator is named, it is that one.
+    """Generator, trained on the training patients only by one process while others wait, or the ready one.
 
     Raises:
-        InputError: It cannot be trained, or has seen somebody who is chosen or tested by.
+        InputError: It cannot be trained, or was trained on a validation or test patient.
     """
     if study.ready:
         return study.ready
@@ -66,17 +64,17 @@ def make_generator(study: Study) -> CCELLAPipeline:
 
 
 def has_pool(study: Study) -> bool:
-    """Whether the study's pool is complete, so that its generator is not needed."""
+    """Whether the pool of the study is complete, so that no generator is needed."""
     return study.given is not None or (study.pool_folder / COMPLETE).is_file()
 
 
 def make_pool(study: Study) -> SyntheticPool:
-    """The synthetic volumes: the given ones, or those made here; prompted by nobody who is chosen or tested by.
+    """Synthetic volumes: a given pool, or one made here from reports of training patients.
 
-    Benches that share the folder fill a pool together. A pool that is complete needs no generator.
+    Benches that share the folder fill a pool together. A complete pool needs no generator.
 
     Raises:
-        InputError: Generator or pool cannot be made, or come from somebody who is chosen or tested by.
+        InputError: Generator or pool cannot be made, or come from a validation or test patient.
     """
     if study.given:
         return filtered(study, study.given)
