@@ -114,6 +114,23 @@ def test_the_page_has_no_serious_fault_and_scrolls_one_way_only(pages, width, tm
         assert browser.messages == []
 
 
+BROKEN = r"""[...document.querySelectorAll("td")].filter(each => {
+  const range = document.createRange();
+  range.selectNodeContents(each);
+  return /^[+-]?[\d.]+(e-\d+)?$/.test(each.textContent.trim()) && range.getClientRects().length > 1;
+}).map(each => each.textContent)"""
+"""JavaScript: numbers in tables that are broken over two lines."""
+
+
+@needs_chromium
+def test_no_number_is_broken_on_a_telephone(pages, tmp_path):
+    with Chromium(tmp_path) as browser:
+        browser.resize(390, 844)
+        for page in pages.values():
+            browser.open(page, ready="document.readyState === 'complete'")
+            assert browser.evaluate(BROKEN) == []
+
+
 def blank_below(page):
     """Share of a printed page (H, W) in grey, within its margins, that is empty below the last ink."""
     margin = round(page.shape[0] * 14 / 297)
