@@ -170,6 +170,30 @@ def test_training_prints_its_claim(import_script, capsys):
     assert record["ratio"] > record["ratio_with_encoding_spread_over_400_epochs"] > 1
 
 
+def test_classifier_steps_print_their_claim(import_script, capsys):
+    import_script("speed", "classifier").main(["--quick"])
+    record = last_json(capsys.readouterr().out)
+    assert set(record) >= CLAIM
+    assert record["ratio"] == pytest.approx(record["ours"] / record["reference"])
+    assert set(record["cases"][0]["cpu_seconds_a_step"]) == {"reference", "float32", "bf16"}
+
+
+def test_the_auroc_of_both_ways_to_augment_is_compared_on_the_same_patients(import_script, capsys):
+    import_script("speed", "classifier").main(["--quick", "--auroc", "1"])
+    record = last_json(capsys.readouterr().out)
+    assert (record["seeds"], record["test_phantoms"]) == (1, 40)
+    assert record["difference"]["low"] <= record["difference"]["value"] <= record["difference"]["high"]
+    assert record["difference"]["value"] == pytest.approx(record["auroc"]["ours"] - record["auroc"]["torchio"])
+
+
+def test_the_memory_of_a_study_is_told_beside_that_with_the_images_as_they_came(import_script, capsys):
+    import_script("scale", "memory").main(["--cohorts", "2", "--patients", "24", "--side", "16", "16", "8"])
+    record = last_json(capsys.readouterr().out)
+    assert record["volumes_mb"] == 2 * 24 * 16 * 16 * 8 * 4 / 2**20
+    assert record["peak"].keys() == {"ours", "reference"}
+    assert record["holds"] is None  # that is told of nine cohorts of 1,000
+
+
 def test_the_harness_prints_what_it_costs_over_loops_that_find_the_same(import_script, tiny_pipeline, tmp_path, capsys):
     tiny_pipeline.save_pretrained(tmp_path / "tiny")
     harness = import_script("speed", "harness")
