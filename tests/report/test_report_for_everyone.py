@@ -204,9 +204,8 @@ def test_a_smaller_svg_has_the_same_strokes_and_glyphs():
     assert re.findall(r"scale\([^)]*\)", whole) == re.findall(r"scale\([^)]*\)", smaller)
 
 
-def test_figures_of_very_many_arms_are_cut_and_that_is_told(monkeypatch):
-    monkeypatch.setattr("synthaug.report.figures.pictures.MOST_FORESTS", 2)
+def test_figures_of_very_many_arms_are_cut_and_that_is_told():
     records = many_records()
-    pictures = draw_pictures(summary_of(records), records, 0.05)["effect"]
+    pictures = draw_pictures(summary_of(records), records, 0.05, most=2)["effect"]
     assert len(pictures) == 2
-    assert "The first 2 of 6 figures" in pictures[0].caption
+    assert "2 of 6 figures" in pictures[0].caption

@@ -91,13 +91,16 @@ def save_pictures(pictures: Sequence[Picture], folder: Path) -> None:
         (folder / f"{number:02d}-{words or 'plot'}.{picture.kind}").write_bytes(picture.content)
 
 
-def draw_pictures(summary: Summary, records: Sequence[CellRecord], alpha: float) -> dict[str, list[Picture]]:
+def draw_pictures(
+    summary: Summary, records: Sequence[CellRecord], alpha: float, *, most: int = MOST_FORESTS
+) -> dict[str, list[Picture]]:
     """By section; a section without figures has an empty list.
 
     Args:
         summary: Of the study.
         records: Finished cells.
         alpha: Corrected p up to which a difference is clear.
+        most: Forest plots of a section, at most.
     """
     arms = {arm.label: arm for arm in arms_of(records)}
     own = {label: _repeats(arm) for label, arm in arms.items()}
@@ -108,11 +111,11 @@ def draw_pictures(summary: Summary, records: Sequence[CellRecord], alpha: float)
             for each in summary.in_metric("auroc")
         }
         layouts = [list(effect_plots(summary, alpha=alpha, dots=dots, narrow=narrow)) for narrow in (False, True)]
-        found["effect"] = _both(layouts, captions.effect_alt(summary, alpha), MARKS)
+        found["effect"] = _both(layouts, captions.effect_alt(summary, alpha), MARKS, most)
     values = {label: list(repeats.values()) for label, repeats in own.items()}
     layouts = [list(auroc_plots(summary, dots=values, narrow=narrow)) for narrow in (False, True)]
     caption = "Test AUROC of each arm; 0.5 is chance. Dots: the single trainings."
-    found["auroc"] = _both(layouts, captions.auroc_alt(summary), caption)
+    found["auroc"] = _both(layouts, captions.auroc_alt(summary), caption, most)
     if has_sizes(summary):
         caption = "Test AUROC by number of real training patients (logarithmic), with intervals."
         found["learning"] = [_wide_and_narrow(learning_plot, captions.learning_alt(summary), caption, summary)]
@@ -161,10 +164,10 @@ def _differences(ours: Mapping[str, float], theirs: Mapping[str, float]) -> list
     return [ours[repeat] - theirs[repeat] for repeat in ours if repeat in theirs]
 
 
-def _both(layouts: Sequence[Sequence[Figure]], alt: str, caption: str) -> list[Picture]:
-    wide, narrow = (layout[:MOST_FORESTS] for layout in layouts)
-    if len(layouts[0]) > MOST_FORESTS:
-        caption += f" The first {MOST_FORESTS} of {len(layouts[0])} figures are drawn; the tables tell all."
+def _both(layouts: Sequence[Sequence[Figure]], alt: str, caption: str, most: int) -> list[Picture]:
+    wide, narrow = (layout[:most] for layout in layouts)
+    if len(layouts[0]) > most:
+        caption += f" The first {most} of {len(layouts[0])} figures are drawn; the tables list all."
     return [
         Picture(*vector(figure), alt, caption, narrow=vector(other)[1])
         for figure, other in zip(wide, narrow, strict=True)
