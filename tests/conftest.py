@@ -59,7 +59,10 @@ def tiny_generator_config(**changes) -> GeneratorConfig:
 def tiny_cascade_config(**changes) -> GeneratorConfig:
     """The same over a cascade of two levels, 4 x 4 x 2 and 16 x 16 x 8 voxels."""
     level = {"denoiser": DenoiserConfig(channels=(32,), attention=(True,), head_channels=16)}
-    levels = [LevelConfig(pooling=4, linear_components=16, **level), LevelConfig(patch=2, fine_channels=2, **level)]
+    levels = [
+        LevelConfig(pooling=4, linear_components=16, **level),
+        LevelConfig(patch=2, fine_channels=2, low_frequencies=2, **level),
+    ]
     return tiny_generator_config(**({"latents": "cascade", "prediction": None, "levels": levels} | changes))
 
 

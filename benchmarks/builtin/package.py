@@ -5,11 +5,13 @@
 
 Run it once without figures, evaluate ``builtin/NAME`` with ``evaluate.py`` (phantoms) or with
 ``benchmarks/studies/generator/evaluate.py`` (people), and run it again with them: the figures are then of the weights
-that are shipped. Facts are what the weights cannot tell: license, source, notes, the notice that stands beside them.
+that are shipped. Facts are what the weights cannot tell: license, source, notes, the notice that stands beside
+them, and ``also_reads``: styles of reports that are read as well as those of the training, as the figures show.
 """
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from evaluate import summary
 import synthaug
 from synthaug.bench.options.parsing import read_config
 from synthaug.config import Config, DataConfig
+from synthaug.config.data import ReportStyle
 from synthaug.data.phantom import findings_of
 from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.data.reports.writers import write_prostate_report
@@ -39,7 +42,7 @@ def main() -> None:
     parser.add_argument("--pipeline", type=Path, required=True, help="folder of the trained generator")
     parser.add_argument("--name", required=True, help="what follows builtin/")
     parser.add_argument("--config", type=Path, required=True, help="config that it was trained with: its recipe")
-    parser.add_argument("--facts", type=Path, help="YAML with license, source, notes, notice, limit_mb")
+    parser.add_argument("--facts", type=Path, help="YAML with license, source, notes, notice, also_reads, limit_mb")
     parser.add_argument("--evaluation", type=Path, help="JSON that an evaluate.py wrote for the packaged weights")
     options = parser.parse_args()
     folder = Path(synthaug.__file__).parent / "builtin" / options.name
@@ -47,15 +50,15 @@ def main() -> None:
     # The byte-level text encoder is small; it stays as it is.
     pipeline.autoencoder.half()
     pipeline.denoiser.half()
-    if pipeline.familiarity is None:  # trained by a version that did not keep what its reports look like
-        reports = training_reports(read_config(["--config", str(options.config)]))
-        pipeline.familiarity = Familiarity.fit(pipeline.text_encoder, pipeline.tokenizer, reports)
     pipeline.record["recipe"] = options.config.read_text(encoding="utf-8")
     config = read_config(["--config", str(options.config)])
     if config.data.public:
         pipeline.record["patients"] = public_patients(config, len(pipeline.record["patients"]))
     facts: dict[str, Any] = yaml.safe_load(options.facts.read_text(encoding="utf-8")) if options.facts else {}
     pipeline.record |= {name: facts[name] for name in ("license", "source", "notes", "git_commit") if name in facts}
+    if styles := facts.get("also_reads", []):
+        reports = [report for style in [config.data.style, *styles] for report in training_reports(config, style)]
+        pipeline.familiarity = Familiarity.fit(pipeline.text_encoder, pipeline.tokenizer, reports)
     figures = json.loads(options.evaluation.read_text(encoding="utf-8")) if options.evaluation else None
     with atomic_folder(folder) as temporary:
         pipeline.save_pretrained(temporary)
@@ -122,9 +125,9 @@ def public_patients(config: Config, trained: int) -> list[str]:
     return hashes
 
 
-def training_reports(config: Config) -> list[str]:
-    """Reports that a training of this config reads, of phantoms without drawing them."""
-    data = config.data
+def training_reports(config: Config, style: ReportStyle) -> list[str]:
+    """Reports of a config's training patients in a style, of phantoms without drawing them."""
+    data = replace(config.data, style=style)
     if data.root is None:
         subjects = [phantom_report(data, k) for k in range(min(data.phantom.n, READ))]
     else:

@@ -128,6 +128,8 @@ class LevelConfig:
     remove brightness and contrast, which this filter keeps."""
     fine_channels: int = 0
     """Channels of two final convolutions at the resolution before ``patch``, against patch borders; 0: none."""
+    low_frequencies: int = 0
+    """Cosines an axis that a small network sees beside the U-Net, whose norms remove their amplitude; 0: none."""
 
     def __post_init__(self) -> None:
         require_ranges(
@@ -142,6 +144,7 @@ class LevelConfig:
             sigma_max="(1, 1e6]",
             linear_components="[0, 65536]",
             fine_channels="[0, 65536]",
+            low_frequencies="[0, 64]",
         )
 
 

@@ -92,6 +92,7 @@ def denoiser_levels(space: LatentSpace, levels: Sequence[LevelConfig]) -> list[d
             "unet_size": asdict(level.denoiser),
             "sigma_max": level.sigma_max,
             **({"linear": _linear(space, level)} if level.linear_components and number == 0 else {}),
+            **({"low_frequencies": level.low_frequencies} if level.low_frequencies else {}),
             **({"fine_channels": level.fine_channels, "patch": level.patch} if level.fine_channels else {}),
         }
         for number, level in enumerate(levels)

@@ -197,3 +197,13 @@ def trimmed(encoder: PreTrainedModel, token_ids: torch.Tensor) -> torch.Tensor:
     if not getattr(encoder.config, "masks_padding", False):
         return token_ids
     return token_ids[:, : int((token_ids != encoder.config.pad_token_id).sum(1).max())]
+
+
+def without_padding(states: torch.Tensor) -> torch.Tensor:
+    """States (l, width) of a report's own tokens among those of all (L, width), where padding is masked.
+
+    Example:
+        >>> without_padding(torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]])).shape
+        torch.Size([2, 2])
+    """
+    return states[: int((states != 0).any(1).sum())].clone()

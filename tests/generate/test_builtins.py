@@ -1,5 +1,6 @@
 """What ships: weights of a bounded size with licence and figures, which draw what they are asked for."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,19 @@ def test_typed_sentences_draw_hippocampi_of_the_asked_class(hippocampus):
     assert drawn.class_probabilities.argmax(1).tolist() == [1, 0]  # smaller than the median, and not
     alone = hippocampus(reports[1:], seeds=[1], num_inference_steps=4)
     assert torch.equal(alone.volumes[0], drawn.volumes[1])
+
+
+@pytest.fixture(scope="module")
+def example():
+    """What the first example of the documentation's page on generators leaves behind."""
+    page = (Path(__file__).parents[2] / "docs" / "generators.md").read_text(encoding="utf-8")
+    left: dict = {}
+    exec(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)[0], left)
+    return left
+
+
+def test_the_example_of_the_documentation_is_read_as_it_says(example):
+    out = example["out"]
+    assert out.class_probabilities.argmax(1).tolist() == [1, 0]
+    assert not any(out.unlike)
+    assert out.volumes.shape == (2, 1, 32, 32, 16)

@@ -91,4 +91,5 @@ def test_sizes_of_a_level_reach_the_saved_denoiser(tiny_cascade, tmp_path):
     levels = tiny_cascade_config().levels
     assert loaded.linear.directions.shape == (levels[0].linear_components, 4 * 4 * 2)
     assert loaded.unets[1].fine.first.out_channels == levels[1].fine_channels
+    assert loaded.unets[1].low.frequencies == levels[1].low_frequencies
     assert TINY_PREPROCESSING.shape == (16, 16, 8)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torchio as tio
+from torch.nn.utils.rnn import pad_sequence
 
 from synthaug.config import GeometryConfig, LevelConfig
 from synthaug.data.reading.manifest import stack_images
@@ -17,7 +18,7 @@ from synthaug.generate.encode import NO_CACHE, TensorCache, encode_reports, enco
 from synthaug.generate.nvgenerate.flow import places_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.models.autoencoder import ImageAutoencoder
-from synthaug.models.text_encoder import tokenize
+from synthaug.models.text_encoder import tokenize, without_padding
 from synthaug.models.training.loop import Batch
 
 MOVED_COPIES = 1500
@@ -129,7 +130,7 @@ class Examples:
         if self.pipeline.denoiser.config.modalities:
             batch["unconditional"] = torch.tensor(list(dropped))
         if level == 0:
-            return batch | {"text": torch.stack([self._text(report) for report in reports])}
+            return batch | {"text": pad_sequence([self._text(report) for report in reports], batch_first=True)}
         return batch | self._finer(reports, batch["labels"])
 
     def fit_linear(self, generator: torch.Generator) -> None:
@@ -210,14 +211,15 @@ class Examples:
         return self.relabeller.rewrite(subject, move, wording)
 
     def _text(self, report: str) -> torch.Tensor:
-        """Token ids (L,) of a report where the text encoder is trained, else its hidden states (L, width)."""
+        """Token ids (L,) of a report where the text encoder is trained, else hidden states of its tokens (L, width)."""
         if report not in self._texts:
             _make_room(self._texts)
             encoder, tokenizer = self.pipeline.text_encoder, self.pipeline.tokenizer
             if self.trained_text:
                 self._texts[report] = tokenize(tokenizer, [report])[0]
             else:
-                self._texts[report] = encode_reports(encoder, tokenizer, [report], cache=self.cache)[report].cpu()
+                states = encode_reports(encoder, tokenizer, [report], cache=self.cache)[report].cpu()
+                self._texts[report] = without_padding(states)
         return self._texts[report]
 
 

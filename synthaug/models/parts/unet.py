@@ -8,6 +8,7 @@ from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 
 from synthaug.models.parts.group_norm import norm_in_float32
+from synthaug.models.parts.low_frequencies import LowFrequencies
 
 
 class FineHead(nn.Module):
@@ -38,7 +39,7 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
     """MAISI's U-Net with a class vector where MAISI has its region inputs: [timestep ; class ; spacing].
 
     Ours, and off in published checkpoints: coordinate channels; a guide beside the noisy latents; context and moves in
-    the embedding; final layers at the resolution before space-to-depth.
+    the embedding; final layers at the resolution before space-to-depth; a network for the lowest frequencies.
 
     Args:
         classes: Number of classes; None = no class vector.
@@ -49,6 +50,7 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
         moves: Told moves of augmentation.
         fine_channels: Channels of a :class:`FineHead`; 0 = none.
         patch: Space-to-depth factor of its latents.
+        low_frequencies: Cosines an axis of :class:`~synthaug.models.parts.low_frequencies.LowFrequencies`; 0 = none.
         kwargs: Arguments of MONAI's network.
     """
 
@@ -63,6 +65,7 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
         moves: int = 0,
         fine_channels: int = 0,
         patch: int = 1,
+        low_frequencies: int = 0,
         **kwargs,
     ) -> None:
         values = patch**3
@@ -91,6 +94,9 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
             self.context_layer = nn.Linear(context_values, width)
         if moves:
             self.moves_layer = self._create_embedding_module(moves, width)
+        if low_frequencies:
+            told = width * (2 + (classes is not None))  # timestep, class, spacing
+            self.low = LowFrequencies(in_channels, frequencies=low_frequencies, told=told)
         norm_in_float32(self)
 
     def _get_input_embeddings(self, emb, class_vector, bottom_index, spacing):
@@ -115,4 +121,12 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
             axes = [torch.linspace(-1, 1, side, device=x.device, dtype=x.dtype) for side in x.shape[2:]]
             parts.append(torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(x), -1, -1, -1, -1))
         said = super().forward(torch.cat(parts, dim=1), timesteps, context, class_labels=added, **conditions)
-        return self.fine(said, [x] if guide is None else [x, guide]) if hasattr(self, "fine") else said
+        if hasattr(self, "fine"):
+            said = self.fine(said, [x] if guide is None else [x, guide])
+        if hasattr(self, "low"):
+            told = self._get_time_and_class_embedding(x, timesteps, added)
+            told = self._get_input_embeddings(
+                told, conditions["top_region_index_tensor"], None, conditions["spacing_tensor"]
+            )
+            said = said + self.low(x, told).to(said.dtype)
+        return said

@@ -1,0 +1,318 @@
+"""Train the text encoder of builtin/ccella-tiny to read reports, and judge it by reports written by hand.
+
+    OMP_NUM_THREADS=1 python benchmarks/builtin/text_encoder.py --encoder subword --minutes 15 --out runs/reader
+
+CCELLA's text encoder is a frozen language model of 4.8 billion parameters. This one has about half a million, is
+trained on an endless stream of reports by the report grammar (:mod:`synthaug.data.reports.wording`), and is then frozen
+too. Its task is to say, from the state of EVERY token, what the report as a whole states: category, side, zone, level
+and size of a finding, volumes, and the PSA. An adapter that averages any tokens then finds these facts at once.
+
+The folder can be given as ``generator.text_encoder.path``. Beside the weights stands ``reading.json``: shares read
+right on new reports of the grammar and on the reports written by hand (``tests/handwritten``), which no training sees.
+``--encoder`` chooses what is compared at equal minutes: ``subword`` (byte pairs of the grammar's own texts, ours),
+``byte`` (the byte-level T5 of the package) and ``minilm`` (all-MiniLM-L6-v2, frozen; only its readout is trained).
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+from synthaug.config import MeasurementConfig, TextEncoderConfig
+from synthaug.data.phantom import draw_findings
+from synthaug.data.reports.writers import ProstateFindings, write_measurement_report, write_prostate_report
+from synthaug.generate.stored.record import versions
+from synthaug.ground.files import write_json
+from synthaug.ground.seeding import derive_seed, numpy_generator
+from synthaug.models.text_encoder import build_text_encoder, encode_tokens, trimmed
+
+sys.path.append(str(Path(__file__).parents[1] / "studies" / "handwritten"))
+
+from reports import prostate_rows
+
+Kind = Literal["subword", "byte", "minilm"]
+SIDES, ZONES, LEVELS = ("left", "right"), ("peripheral", "transition"), ("base", "midgland", "apex")
+CHOICES = {"pirads": 5, "side": 3, "zone": 3, "level": 4}
+"""Facts that are one of several, with the number of answers; the first of a place is "nowhere"."""
+AMOUNTS = ("size_mm", "gland_ml", "psa", "volume_mm3")
+"""Facts that are numbers, read as logarithms."""
+TYPICAL = {"size_mm": 15.0, "gland_ml": 40.0, "psa": 7.0, "volume_mm3": 3000.0}
+BATCH = 64
+VALIDATION = 400
+"""New reports of the grammar that are read at the end."""
+MEASURED_BENIGN = 0.5
+"""Share of benign findings with a size, lest every size be read as a lesion's."""
+PERTURBED = 0.3
+"""Share of training reports with slips of the pen beyond the grammar's own."""
+HIPPOCAMPUS = {
+    "side": MeasurementConfig(name="hippocampus", side="stays", synonyms=("hippocampus", "HC")),
+    "volume_mm3": MeasurementConfig(
+        name="hippocampal volume",
+        unit="mm3",
+        synonyms=("volume", "vol", "hippocampus volume"),
+        bands={"very small": 2600, "small": 2900, "average": 3200, "large": 3500},
+        above="very large",
+    ),
+}
+"""As in configs/ccella-hippocampus.yaml."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A report and what it states: answers by number, -1 = not stated; amounts as they are, NaN = not stated."""
+
+    report: str
+    choices: tuple[int, ...]
+    amounts: tuple[float, ...]
+
+
+def prostate_case(findings: ProstateFindings, report: str) -> Told:
+    """A report of a prostate."""
+    places = [
+        1 + among.index(value) if value else 0
+        for among, value in ((SIDES, findings.side), (ZONES, findings.zone), (LEVELS, findings.level))
+    ]
+    numbers = (findings.size_mm, findings.gland_volume_ml, findings.psa)
+    stated = tuple(float("nan") if value is None else float(value) for value in numbers)
+    return Told(report, (findings.pirads - 1, *places), (*stated, float("nan")))
+
+
+def hippocampus_case(side: str, volume_mm3: float, report: str) -> Told:
+    """A report of a hippocampus."""
+    return Told(report, (-1, 1 + SIDES.index(side), -1, -1), (float("nan"),) * 3 + (volume_mm3,))
+
+
+def drawn_case(number: int, *, part: str) -> Told:
+    """Report ``number`` of the endless stream ``part``: three of four of prostates, in any style."""
+    seed = derive_seed("reader", part, number)
+    draw = numpy_generator("reader", seed)
+    if number % 4 == 3:
+        row: dict[str, object] = {"side": SIDES[int(draw.integers(2))], "volume_mm3": float(draw.normal(3050, 550))}
+        report = write_measurement_report(row, HIPPOCAMPUS, seed=seed, style="any")
+        told = hippocampus_case(str(row["side"]), float(row["volume_mm3"]), report)  # type: ignore[arg-type]
+    else:
+        findings = draw_findings(int(draw.integers(2)), seed=seed)
+        if findings.pirads == 2 and draw.random() < MEASURED_BENIGN:
+            findings = replace(findings, size_mm=float(draw.integers(5, 20)))
+        told = prostate_case(findings, write_prostate_report(findings, seed=seed, style="any"))
+    if part == "training" and draw.random() < PERTURBED:
+        told = Told(with_slips(told.report, draw), told.choices, told.amounts)
+    return told
+
+
+def with_slips(text: str, draw: np.random.Generator) -> str:
+    """A few letters of long words swapped, lost or doubled, or all letters in one case.
+
+    Example:
+        >>> with_slips("no", numpy_generator("slips", 0)).lower()
+        'no'
+    """
+    case = draw.random()
+    text = text.upper() if case < 0.15 else text.lower() if case < 0.4 else text
+    words = text.split(" ")
+    for place in np.flatnonzero(draw.random(len(words)) < 0.08):
+        word = words[place]
+        if len(word) > 5 and word.isalpha():
+            at, kind = int(draw.integers(1, len(word) - 2)), int(draw.integers(3))
+            words[place] = (
+                word[:at] + (word[at + 1] + word[at] + word[at + 2 :], word[at + 1 :], word[at] + word[at:])[kind]
+            )
+    return " ".join(words)
+
+
+def subword_tokenizer(*, vocabulary: int, texts: int) -> PreTrainedTokenizerFast:
+    """Byte pairs of lower-case text, digits one by one, the end of a report as a token of its own."""
+    pairs = Tokenizer(models.BPE())
+    pairs.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    pairs.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=True)]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=["<pad>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    pairs.train_from_iterator((drawn_case(k, part="vocabulary").report for k in range(texts)), trainer)
+    pairs.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=pairs, pad_token="<pad>", eos_token="</s>")
+
+
+def new_encoder(options: argparse.Namespace) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The encoder before training, with its tokenizer."""
+    if options.encoder != "subword":
+        path = options.encoder if options.encoder == "minilm" else None
+        config = TextEncoderConfig(path=path, width=options.width, layers=options.layers, max_tokens=options.max_tokens)
+        return build_text_encoder(config)
+    tokenizer = subword_tokenizer(vocabulary=options.vocabulary, texts=options.vocabulary * 10)
+    tokenizer.model_max_length, tokenizer.truncation_side = options.max_tokens, "left"
+    size = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=options.width,
+        d_kv=options.width // 4,
+        d_ff=4 * options.width,
+        num_layers=options.layers,
+        num_heads=4,
+        dropout_rate=0.0,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        is_encoder_decoder=False,
+        use_cache=False,
+        masks_padding=True,
+    )
+    return T5EncoderModel(size), tokenizer
+
+
+class Reader(nn.Module):
+    """An encoder, and what is read off each of its states."""
+
+    def __init__(self, encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, frozen: bool) -> None:
+        super().__init__()
+        self.encoder, self.tokenizer, self.frozen = encoder, tokenizer, frozen
+        width = encoder.config.hidden_size
+        # States of a frozen encoder were not made to be read off linearly.
+        self.readout: nn.Module = nn.Linear(width, sum(CHOICES.values()) + len(AMOUNTS))
+        if frozen:
+            self.readout = nn.Sequential(
+                nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, self.readout.out_features)
+            )
+            encoder.requires_grad_(False)
+
+    def forward(self, reports: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """What each token says (B, L, facts), and which tokens are a report's own (B, L)."""
+        ids = self.tokenizer(
+            list(reports),
+            padding=True,
+            truncation=True,
+            max_length=self.tokenizer.model_max_length,
+            return_tensors="pt",
+        ).input_ids
+        own = ids != self.tokenizer.pad_token_id
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            if self.frozen:
+                states = self.encoder(input_ids=ids, attention_mask=own.long()).last_hidden_state
+            else:
+                states = encode_tokens(self.encoder, trimmed(self.encoder, ids))
+        return self.readout(states), own
+
+    def read(self, reports: Sequence[str]) -> torch.Tensor:
+        """What the tokens of a report say on average (B, facts)."""
+        said, own = self(reports)
+        return (said * own.unsqueeze(2)).sum(1) / own.sum(1, keepdim=True)
+
+
+def loss_of(said: torch.Tensor, own: torch.Tensor, told: Sequence[Told]) -> torch.Tensor:
+    """Cross-entropies and squared errors of all tokens, each report weighed alike."""
+    weight = (own / own.sum(1, keepdim=True) / len(told)).flatten()
+    *answers, amounts = said.split([*CHOICES.values(), len(AMOUNTS)], dim=2)
+    total = said.new_zeros(())
+    for number, logits in enumerate(answers):
+        right = torch.tensor([each.choices[number] for each in told])[:, None].expand(own.shape)
+        total += (
+            nn.functional.cross_entropy(logits.flatten(0, 1), right.flatten(), ignore_index=-1, reduction="none")
+            * weight
+        ).sum()
+    wanted = logarithms(told)[:, None, :].expand_as(amounts)
+    errors = torch.where(wanted.isnan(), 0.0, (amounts - wanted.nan_to_num()) ** 2).sum(2)
+    return total + (errors.flatten() * weight).sum()
+
+
+def logarithms(told: Sequence[Told]) -> torch.Tensor:
+    """Amounts (N, 4) as logarithms of multiples of what is typical, three deviations about 1."""
+    typical = torch.tensor([TYPICAL[name] for name in AMOUNTS])
+    return 3 * torch.log(torch.tensor([each.amounts for each in told]) / typical)
+
+
+def train(reader: Reader, *, minutes: float, learning_rate: float, seed: int) -> int:
+    """Train for so long on the processor, the rate falling to 0 as the time runs out; the steps that were done."""
+    parameters = [parameter for parameter in reader.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
+    start, step = time.process_time(), 0
+    while (passed := (time.process_time() - start) / 60 / minutes) < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * min(1.0, step / 100) * 0.5 * (1 + np.cos(np.pi * passed))
+        told = [drawn_case(seed * 10**9 + BATCH * step + k, part="training") for k in range(BATCH)]
+        loss = loss_of(*reader([each.report for each in told]), told)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        step += 1
+        if step % 100 == 0:
+            print(f"{step} steps, {60 * minutes * passed:.0f} s, loss {loss.item():.3f}", flush=True)
+    return step
+
+
+@torch.no_grad()
+def judged(reader: Reader, told: Sequence[Told]) -> dict[str, Any]:
+    """Shares of facts read right, and correlations of amounts, over reports that state them."""
+    said = torch.cat([reader.read([each.report for each in told[k : k + 32]]) for k in range(0, len(told), 32)])
+    *answers, amounts = said.split([*CHOICES.values(), len(AMOUNTS)], dim=1)
+    found: dict[str, Any] = {"n": len(told)}
+    categories = torch.tensor([each.choices[0] for each in told])
+    is_positive = answers[0].softmax(1)[:, 2:].sum(1) > 0.5
+    for name, rows in (("positive", categories >= 2), ("negative", (categories >= 0) & (categories < 2))):
+        found[f"class_{name}"] = float((is_positive == (categories >= 2))[rows].float().mean())
+    for number, (name, logits) in enumerate(zip(CHOICES, answers, strict=True)):
+        right = torch.tensor([each.choices[number] for each in told])
+        stated = right > 0 if number else right >= 0
+        found[name] = float((logits.argmax(1) == right)[stated].float().mean())
+    wanted = logarithms(told)
+    for number, name in enumerate(AMOUNTS):
+        stated = ~wanted[:, number].isnan()
+        if stated.sum() > 2:
+            found[name] = float(np.corrcoef(wanted[stated, number], amounts[stated, number])[0, 1])
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, judge, print and write."""
+    options = _options(arguments)
+    torch.manual_seed(options.seed)
+    encoder, tokenizer = new_encoder(options)
+    reader = Reader(encoder, tokenizer, frozen=options.encoder == "minilm")
+    steps = train(reader, minutes=options.minutes, learning_rate=options.learning_rate, seed=options.seed)
+    reader.eval()
+    record = {
+        "date": date.today().isoformat(),
+        "versions": versions(),
+        "settings": {name: value for name, value in vars(options).items() if name != "out"},
+        "steps": steps,
+        "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
+        "grammar": judged(reader, [drawn_case(k, part="validation") for k in range(VALIDATION)]),
+        "handwritten": judged(reader, [prostate_case(row.findings, row.report) for row in prostate_rows()]),
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    encoder.save_pretrained(options.out)
+    tokenizer.save_pretrained(options.out)
+    write_json(options.out / "reading.json", record)
+    for part in ("grammar", "handwritten"):
+        print(part, {name: round(value, 3) for name, value in record[part].items()})
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", choices=get_args(Kind), default="subword")
+    parser.add_argument("--minutes", type=float, default=15.0, help="of processor time that the training takes")
+    parser.add_argument("--width", type=int, default=96)
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--vocabulary", type=int, default=2048, help="of the subword encoder")
+    parser.add_argument("--max-tokens", type=int, default=768, help="longer reports lose their beginning")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

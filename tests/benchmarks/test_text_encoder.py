@@ -1,0 +1,65 @@
+"""The text encoder that is trained to read: what its cases hold, and that a generator takes its folder."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from synthaug.config import TextEncoderConfig
+from synthaug.data.reports.writers import ProstateFindings
+from synthaug.models.text_encoder import build_text_encoder, encode_tokens, tokenize, without_padding
+
+
+@pytest.fixture
+def script(import_script):
+    return import_script("builtin", "text_encoder")
+
+
+def test_a_case_holds_what_its_report_states(script):
+    told = script.prostate_case(ProstateFindings(4, "transition", "right", "apex", 13.0, psa=7.0), "R apex TZ")
+    assert told.choices == (3, 2, 2, 3)
+    assert told.amounts[0] == 13
+    assert math.isnan(told.amounts[1])
+    assert told.amounts[2] == 7
+    assert script.hippocampus_case("left", 3000.0, "").choices == (-1, 1, -1, -1)
+    cases = [script.drawn_case(k, part="test") for k in range(40)]
+    assert [repr(each) for each in cases] == [repr(script.drawn_case(k, part="test")) for k in range(40)]
+    assert {each.choices[0] for each in cases} >= {-1, 0, 3}
+    assert len({each.report for each in cases}) == 40
+    assert cases[0].report != script.drawn_case(0, part="training").report
+
+
+def test_amounts_and_answers_that_a_report_does_not_state_cost_nothing(script):
+    told = [script.hippocampus_case("right", 3000.0, "")]
+    said, own = torch.zeros(1, 2, sum(script.CHOICES.values()) + len(script.AMOUNTS)), torch.ones(1, 2)
+    free = said.clone()
+    free[..., :5] = torch.randn(5)  # PI-RADS
+    assert script.loss_of(said, own, told).item() == pytest.approx(math.log(3))  # the side, of three answers
+    assert torch.equal(script.loss_of(free, own, told), script.loss_of(said, own, told))
+
+
+def test_slips_keep_digits_and_short_words(script):
+    text = "L mid PZ 12 mm suspicious hypointensity"
+    seen = {script.with_slips(text, np.random.default_rng(k)) for k in range(60)}
+    assert len(seen) > 5
+    assert all("12 mm" in each.lower() and each.lower().startswith("l mid pz") for each in seen)
+
+
+@pytest.mark.parametrize("kind", ["subword", "byte"])
+def test_the_folder_is_a_text_encoder_of_a_generator(script, kind, tmp_path, monkeypatch):
+    for name, value in (("BATCH", 8), ("VALIDATION", 12)):
+        monkeypatch.setattr(script, name, value)
+    sizes = ["--minutes", "0.01", "--width", "16", "--layers", "1", "--vocabulary", "300", "--max-tokens", "128"]
+    script.main(["--encoder", kind, *sizes, "--out", str(tmp_path)])
+    told = json.loads((tmp_path / "reading.json").read_text(encoding="utf-8"))
+    assert told["steps"] >= 1
+    assert told["handwritten"]["n"] == 92
+    encoder, tokenizer = build_text_encoder(TextEncoderConfig(path=str(tmp_path), max_tokens=64))
+    assert tokenizer.truncation_side == "left"
+    reports = ["", "PI-RADS 4, left. " * 40 + "no lesion"]
+    with torch.no_grad():
+        states = encode_tokens(encoder, tokenize(tokenizer, reports))
+    assert states.shape == (2, 64, 16)
+    assert [len(without_padding(each)) for each in states] == [1, 64]  # its end; cut on the left
