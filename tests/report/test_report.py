@@ -597,6 +597,16 @@ def test_a_page_of_patients_says_so_in_its_header_and_its_shareable_copy_shows_n
     assert said not in shared
 
 
+def test_the_shareable_copy_tells_no_path(tmp_path):
+    page = page_of(tmp_path, [record(), record("mixed", fraction=0.5)])
+    assert str(tmp_path) in page
+    assert "<td>phantoms</td>" in page  # the folder of the data, where there is one
+    shared = make_shareable(page)
+    assert str(tmp_path) not in shared
+    assert "<td>phantoms</td>" not in shared
+    assert "digest of the settings" in shared
+
+
 # --- the slice viewer
 
 

@@ -1,4 +1,4 @@
-"""The report without what shows or names patients."""
+"""The report without what shows or names patients, and without paths."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_bytes, write_text
 
 BEGIN, END = "<!-- patients -->", "<!-- /patients -->"
-"""Around every part of the page that shows or may name patients."""
-SAID = "This copy holds no images, reports or ids of patients."
+"""Around every part of the page that shows or may name patients or tells a path."""
+SAID = "This copy holds no images, reports or ids of patients, and no paths."
 
 
 def make_shareable(page: str) -> str:
@@ -18,7 +18,7 @@ def make_shareable(page: str) -> str:
 
     Example:
         >>> make_shareable("<p>a</p><!-- patients --><img><!-- /patients --><p>b</p>")
-        '<p>a</p><p>This copy holds no images, reports or ids of patients.</p><p>b</p>'
+        '<p>a</p><p>This copy holds no images, reports or ids of patients, and no paths.</p><p>b</p>'
     """
     if BEGIN not in page or page.count(BEGIN) != page.count(END):
         raise InputError("The report does not say where it shows patients: an earlier version wrote it; run it again.")
