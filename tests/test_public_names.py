@@ -70,7 +70,7 @@ def test_a_script_with_public_names_is_typed(tmp_path):
     (tmp_path / "wrong.py").write_text(SCRIPT.replace('images=["t2w"]', "images=3"), encoding="utf-8")
     words = ["--strict", "--cache-dir", str(tmp_path / "cache"), "script.py", "wrong.py"]
     command = [sys.executable, "-m", "mypy", *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=300, check=False)
     errors = [line for line in done.stdout.splitlines() if " error: " in line]
     assert len(errors) == 1, done.stdout
     assert errors[0].startswith("wrong.py")

@@ -109,7 +109,7 @@ def two_processes(quick: bool) -> dict[str, Any]:
     """Two ranks on this card train together."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__]
     started = time.perf_counter()
-    done = subprocess.run([*command, "--rank", *(["--quick"] if quick else [])], capture_output=True, text=True)
+    done = subprocess.run([*command, "--rank", *(["--quick"] if quick else [])], capture_output=True, encoding="utf-8")
     return {"worked": done.returncode == 0, "seconds": time.perf_counter() - started, "end": done.stderr[-300:]}
 
 

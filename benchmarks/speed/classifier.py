@@ -108,14 +108,17 @@ def median_step(ends: Sequence[Seconds]) -> Seconds:
     return float(np.median(spent[:, 0])), float(np.median(spent[:, 1]))
 
 
-def measure(shape: tuple[int, int, int], batch: int, *, steps: int, turns: int, compiled: bool) -> dict[str, Any]:
-    """Steps a second of all sides, in turns."""
+def measure(
+    shape: tuple[int, int, int], batch: int, *, steps: int, turns: int, compiled: bool, half: bool
+) -> dict[str, Any]:
+    """Steps a second of all sides, in turns; ``half`` adds bf16."""
     subjects = make_subjects(2 * batch, shape)
     sides: dict[str, Callable[[], Seconds]] = {
         "reference": lambda: plain(subjects, shape, batch, steps),
         "float32": lambda: ours(subjects, shape, batch, "float32", steps),
-        "bf16": lambda: ours(subjects, shape, batch, "bf16", steps),
     }
+    if half:
+        sides["bf16"] = lambda: ours(subjects, shape, batch, "bf16", steps)
     if compiled:
         sides["reference compiled"] = lambda: plain(subjects, shape, batch, steps, compiled=True)
     found: dict[str, list[Seconds]] = {name: [] for name in sides}
@@ -129,7 +132,7 @@ def measure(shape: tuple[int, int, int], batch: int, *, steps: int, turns: int, 
         "ours": 1 / cpu["float32"],
         "reference": 1 / cpu["reference"],
         "ratio": cpu["reference"] / cpu["float32"],
-        "ratio_in_bf16": cpu["reference"] / cpu["bf16"],
+        "ratio_in_bf16": cpu["reference"] / cpu["bf16"] if half else None,
         "ratio_on_the_clock": clock["reference"] / clock["float32"],
         "cpu_seconds_a_step": cpu,
         "clock_seconds_a_step": clock,
@@ -203,7 +206,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     cases = [((16, 16, 8), 4)] if options.quick else CASES
     turns, steps = (1, 2) if options.quick else (options.turns, options.steps)
-    measured = [measure(*case, steps=steps, turns=turns, compiled=options.compile) for case in cases]
+    # At the small shape, whose last maps are single voxels, bf16 gave NaN in one of three runs on a CPU.
+    how = {"steps": steps, "turns": turns, "compiled": options.compile, "half": not options.quick}
+    measured = [measure(*case, **how) for case in cases]
     worst = min(measured, key=lambda case: case["ratio"])
     result = {
         "claim": "steps a processor second of a classifier's training, end to end, against torchio's loader and "

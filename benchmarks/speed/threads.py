@@ -59,7 +59,7 @@ class Trainer:
         own = {"OMP_NUM_THREADS": str(threads)} | ({"GOMP_SPINCOUNT": spins} if spins else {})
         command = [sys.executable, __file__, "--serve"]
         self._process = subprocess.Popen(
-            command, env=kept | own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            command, env=kept | own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", bufsize=1
         )
 
     def steps_a_second(self, seconds: float) -> float:

@@ -364,7 +364,7 @@ def test_help_tells_the_meaning_of_settings_without_importing_torch():
         "except SystemExit: pass\n"
         "assert 'torch' not in sys.modules and 'mlflow' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=60, check=True)
     settings = (ROOT / "synthaug/config/study.py").read_text(encoding="utf-8")
     meaning = re.search(r'synthetic_fraction: .*\n +"""(.{30})', settings)[1]  # what stands under the field
     assert meaning in done.stdout
@@ -389,7 +389,7 @@ def test_what_settings_and_tables_show_is_refused_before_torch_is_imported(tmp_p
         "print([main(words) for words in json.loads(sys.argv[1])], 'torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code, json.dumps(refused)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=True)
     assert done.stdout.strip() == f"{[2] * len(refused)} False"
     assert len(done.stderr.splitlines()) == len(refused)
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.csv"]

@@ -693,7 +693,7 @@ def test_slices_are_scrolled_by_keys_wheel_and_drag_in_a_browser(tmp_path, sampl
     path = tmp_path / "acts.html"
     path.write_text(page.replace("</body>", acts), encoding="utf-8")
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run([*command, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, "--dump-dom", path.as_uri()], capture_output=True, encoding="utf-8", timeout=120)
     seen = re.search(r'data-seen="(.*?)"', done.stdout)[1]
     assert seen == "5 6 5 5 7 7 1 negative"
 

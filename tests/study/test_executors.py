@@ -135,7 +135,7 @@ def test_a_rerun_of_a_finished_study_imports_no_torch_and_changes_no_file(unbrok
     )
     words = ["--config", str(out.with_suffix(".yaml")), "--out", str(out)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     assert json.loads((out / "summary.json").read_text(encoding="utf-8"))["verdict"] in done.stdout
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before

@@ -126,7 +126,7 @@ def git_commit() -> str:
 
 
 def _git(*words: str, folder: Path) -> str:
-    found = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=30)
+    found = subprocess.run(["git", *words], cwd=folder, capture_output=True, encoding="utf-8", check=True, timeout=30)
     return found.stdout.strip()
 
 
