@@ -31,17 +31,13 @@ class LowFrequencies(nn.Module):
         super().__init__()
         self.frequencies = frequencies
         values = channels * frequencies**3
-        self.layers = nn.Sequential(
-            nn.Linear(values + told, HIDDEN),
-            nn.SiLU(),
-            nn.Linear(HIDDEN, HIDDEN),
-            nn.SiLU(),
-            nn.Linear(HIDDEN, values),
-        )
-        self.gains = nn.Linear(told, values)
-        for layer in (self.layers[-1], self.gains):
+        last, self.gains = nn.Linear(HIDDEN, values), nn.Linear(told, values)
+        for layer in (last, self.gains):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        self.layers = nn.Sequential(
+            nn.Linear(values + told, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, HIDDEN), nn.SiLU(), last
+        )
 
     def forward(self, noisy: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
         """Noisy latents (B, c, x, y, z) in units of the U-Net's input, embedding (B, told) -> their like."""
