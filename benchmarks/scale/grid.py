@@ -159,6 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pictures", type=Path, help="where pictures of the pages go")
     parser.add_argument("--unseen", action="store_true", help="open nothing in a browser")
     asked = parser.parse_args(arguments)
+    if asked.pictures:
+        asked.pictures.mkdir(parents=True, exist_ok=True)
     config, spent = config_of(asked.seeds), {}
     summary, records = write_study(asked.out, config, spent)
     tracker = track(asked.out, config, summary, records, spent)
