@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from synthaug.config import MeasurementConfig, TextEncoderConfig
 from synthaug.data.phantom import draw_findings
@@ -34,7 +34,7 @@ from synthaug.data.reports.writers import ProstateFindings, write_measurement_re
 from synthaug.generate.stored.record import versions
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import derive_seed, numpy_generator
-from synthaug.models.text_encoder import build_text_encoder, encode_tokens, trimmed
+from synthaug.models.text_encoder import build_text_encoder, encode_tokens, small_t5, tokenize
 
 sys.path.append(str(Path(__file__).parents[1] / "studies" / "handwritten"))
 
@@ -150,27 +150,13 @@ def subword_tokenizer(*, vocabulary: int, texts: int) -> PreTrainedTokenizerFast
 
 def new_encoder(options: argparse.Namespace) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The encoder before training, with its tokenizer."""
+    path = "minilm" if options.encoder == "minilm" else None
+    config = TextEncoderConfig(path=path, width=options.width, layers=options.layers, max_tokens=options.max_tokens)
     if options.encoder != "subword":
-        path = options.encoder if options.encoder == "minilm" else None
-        config = TextEncoderConfig(path=path, width=options.width, layers=options.layers, max_tokens=options.max_tokens)
         return build_text_encoder(config)
     tokenizer = subword_tokenizer(vocabulary=options.vocabulary, texts=options.vocabulary * 10)
     tokenizer.model_max_length, tokenizer.truncation_side = options.max_tokens, "left"
-    size = T5Config(
-        vocab_size=len(tokenizer),
-        d_model=options.width,
-        d_kv=options.width // 4,
-        d_ff=4 * options.width,
-        num_layers=options.layers,
-        num_heads=4,
-        dropout_rate=0.0,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        is_encoder_decoder=False,
-        use_cache=False,
-        masks_padding=True,
-    )
-    return T5EncoderModel(size), tokenizer
+    return small_t5(config, vocabulary=len(tokenizer)), tokenizer
 
 
 class Reader(nn.Module):
@@ -190,19 +176,15 @@ class Reader(nn.Module):
 
     def forward(self, reports: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """What each token says (B, L, facts), and which tokens are a report's own (B, L)."""
-        ids = self.tokenizer(
-            list(reports),
-            padding=True,
-            truncation=True,
-            max_length=self.tokenizer.model_max_length,
-            return_tensors="pt",
-        ).input_ids
+        ids = tokenize(self.tokenizer, reports)
         own = ids != self.tokenizer.pad_token_id
+        longest = int(own.sum(1).max())
+        ids, own = ids[:, :longest], own[:, :longest]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             if self.frozen:
                 states = self.encoder(input_ids=ids, attention_mask=own.long()).last_hidden_state
             else:
-                states = encode_tokens(self.encoder, trimmed(self.encoder, ids))
+                states = encode_tokens(self.encoder, ids)
         return self.readout(states), own
 
     def read(self, reports: Sequence[str]) -> torch.Tensor:

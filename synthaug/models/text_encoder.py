@@ -43,25 +43,30 @@ def build_text_encoder(config: TextEncoderConfig) -> tuple[PreTrainedModel, PreT
     """
     if config.path is None:
         tokenizer: PreTrainedTokenizerBase = ByT5Tokenizer(extra_ids=10 * len(PLACES) if config.place_values else 0)
-        size = T5Config(
-            vocab_size=len(tokenizer),
-            d_model=config.width,
-            d_kv=config.width // config.heads,
-            d_ff=4 * config.width,
-            num_layers=config.layers,
-            num_heads=config.heads,
-            dropout_rate=0.0,
-            is_encoder_decoder=False,
-            use_cache=False,
-            masks_padding=True,
-        )
-        encoder: PreTrainedModel = T5EncoderModel(size)
+        encoder: PreTrainedModel = small_t5(config, vocabulary=len(tokenizer))
     else:
         path = minilm_folder() if config.path == MINILM else config.path
         encoder, tokenizer = load_encoder(path), load_tokenizer(path)
     tokenizer.truncation_side = "left"
     tokenizer.model_max_length = config.max_tokens
     return encoder, tokenizer
+
+
+def small_t5(config: TextEncoderConfig, *, vocabulary: int) -> T5EncoderModel:
+    """An untrained T5 encoder that masks padding, token 0; token 1 ends a report."""
+    size = T5Config(
+        vocab_size=vocabulary,
+        d_model=config.width,
+        d_kv=config.width // config.heads,
+        d_ff=4 * config.width,
+        num_layers=config.layers,
+        num_heads=config.heads,
+        dropout_rate=0.0,
+        is_encoder_decoder=False,
+        use_cache=False,
+        masks_padding=True,
+    )
+    return T5EncoderModel(size)
 
 
 def minilm_folder() -> Path:

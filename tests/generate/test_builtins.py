@@ -58,6 +58,15 @@ def test_typed_sentences_draw_hippocampi_of_the_asked_class(hippocampus):
     assert torch.equal(alone.volumes[0], drawn.volumes[1])
 
 
+def test_half_precision_draws_nearly_the_same(hippocampus):
+    half = CCELLAPipeline.from_pretrained("builtin/ccella-hippocampus", torch_dtype=torch.bfloat16)
+    half.set_progress_bar_config(disable=True)
+    case = {"seeds": [0], "num_inference_steps": 4}
+    volumes = half(["Left hippocampus, volume 2200 mm³."], **case).volumes
+    assert volumes.dtype == torch.float32
+    assert (volumes - hippocampus(["Left hippocampus, volume 2200 mm³."], **case).volumes).abs().mean() < 0.02
+
+
 @pytest.fixture(scope="module")
 def example():
     """What the first example of the documentation's page on generators leaves behind."""

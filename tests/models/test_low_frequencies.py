@@ -29,6 +29,15 @@ def test_brightness_reaches_the_answer_and_fine_detail_does_not(network):
         assert (network(plain, told + 1) - network(plain, told)).abs().max() > 1e-3
 
 
+def test_half_precision_answers_nearly_the_same(network):
+    noisy, told = torch.randn(2, 1, 4, 4, 4), torch.randn(2, 3)
+    with torch.no_grad():
+        exact = network(noisy, told)
+        answer = network.to(torch.bfloat16)(noisy.bfloat16(), told.bfloat16())
+    assert answer.dtype == torch.float32
+    assert (answer - exact).norm() < 0.05 * exact.norm()
+
+
 def test_any_shape_is_answered_and_short_axes_have_fewer_cosines(network):
     with torch.no_grad():
         answer = network(torch.randn(2, 1, 8, 6, 1), torch.randn(2, 3))

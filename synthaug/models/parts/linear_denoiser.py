@@ -63,17 +63,19 @@ class LinearDenoiser(nn.Module):
     def forward(self, noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         """Noisy latents (B, c, x, y, z) at noise levels (B,) -> denoised ones, float32."""
         flat, noise = noisy.float().flatten(1), sigma.float().square().unsqueeze(1)
-        others = self.rest / (self.rest + noise)
-        gains = self.variances / (self.variances + noise) - others
-        denoised = others * flat + ((flat @ self.directions.T) * gains) @ self.directions
+        directions, variances, rest = self.directions.float(), self.variances.float(), self.rest.float()
+        others = rest / (rest + noise)
+        gains = variances / (variances + noise) - others
+        denoised = others * flat + ((flat @ directions.T) * gains) @ directions
         return denoised.view(noisy.shape)
 
     def error(self, sigma: torch.Tensor) -> torch.Tensor:
         """Expected root mean square error of a value at noise levels (B,), shaped (B, 1, 1, 1, 1)."""
         noise = sigma.float().square().unsqueeze(1)
         kept, values = self.directions.shape
-        total = (self.variances * noise / (self.variances + noise)).sum(1, keepdim=True)
-        total = total + (values - kept) * self.rest * noise / (self.rest + noise)
+        variances, rest = self.variances.float(), self.rest.float()
+        total = (variances * noise / (variances + noise)).sum(1, keepdim=True)
+        total = total + (values - kept) * rest * noise / (rest + noise)
         return (total / values).sqrt().view(-1, 1, 1, 1, 1)
 
 

@@ -43,12 +43,11 @@ class LowFrequencies(nn.Module):
         """Noisy latents (B, c, x, y, z) in units of the U-Net's input, embedding (B, told) -> their like."""
         with torch.autocast(noisy.device.type, enabled=False):
             cosines = [cosines_of(side, self.frequencies, noisy.device) for side in noisy.shape[2:]]
-            noisy, told = noisy.float(), told.float()
-            found = torch.einsum("bcxyz,ix,jy,kz->bcijk", noisy, *cosines)
-            flat = found.flatten(1)
+            found = torch.einsum("bcxyz,ix,jy,kz->bcijk", noisy.float(), *cosines)
+            flat, told = (each.to(self.gains.weight.dtype) for each in (found.flatten(1), told))
             told = nn.functional.silu(told)
             answer = self.layers(torch.cat([flat, told], dim=1)) + self.gains(told) * flat
-            return torch.einsum("bcijk,ix,jy,kz->bcxyz", answer.view_as(found), *cosines)
+            return torch.einsum("bcijk,ix,jy,kz->bcxyz", answer.float().view_as(found), *cosines)
 
 
 def cosines_of(side: int, frequencies: int, device: torch.device) -> torch.Tensor:

@@ -104,11 +104,9 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
             emb = torch.cat((emb, self.pirads_layer(class_vector)), dim=1)
         return super()._get_input_embeddings(emb, None, None, spacing)
 
-    def _get_time_and_class_embedding(self, x, timesteps, class_labels):
-        # MONAI's own class labels are not used here; their argument carries what forward adds to the embedding.
-        return super()._get_time_and_class_embedding(x, timesteps, None) + class_labels
-
-    def forward(self, x, timesteps, context=None, *, guide=None, moves=None, **conditions):
+    def forward(
+        self, x, timesteps, context=None, *, guide=None, moves=None, top_region_index_tensor=None, spacing_tensor=None
+    ):
         """As MONAI's, with the guide (B, G, x, y, z) and the moves (B, M); None = not moved."""
         added = x.new_zeros(())
         if hasattr(self, "context_layer") and context is not None:
@@ -120,13 +118,11 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
         if self.coordinates:
             axes = [torch.linspace(-1, 1, side, device=x.device, dtype=x.dtype) for side in x.shape[2:]]
             parts.append(torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(x), -1, -1, -1, -1))
-        said = super().forward(torch.cat(parts, dim=1), timesteps, context, class_labels=added, **conditions)
+        told = self._get_time_and_class_embedding(x, timesteps, None) + added
+        told = self._get_input_embeddings(told, top_region_index_tensor, None, spacing_tensor)
+        maps, kept = self._apply_down_blocks(self.conv_in(torch.cat(parts, dim=1)), told, context, None)
+        maps = self._apply_up_blocks(self.middle_block(maps, told, context), told, context, kept)
+        said = self.out(maps)
         if hasattr(self, "fine"):
             said = self.fine(said, [x] if guide is None else [x, guide])
-        if hasattr(self, "low"):
-            told = self._get_time_and_class_embedding(x, timesteps, added)
-            told = self._get_input_embeddings(
-                told, conditions["top_region_index_tensor"], None, conditions["spacing_tensor"]
-            )
-            said = said + self.low(x, told).to(said.dtype)
-        return said
+        return said + self.low(x, told).to(said.dtype) if hasattr(self, "low") else said
