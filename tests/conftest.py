@@ -21,7 +21,7 @@ from synthaug.config import (
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import stack_images
-from synthaug.generate.levels import fit_cascade
+from synthaug.generate.levels import fit_space
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.autoencoder import train_autoencoder
 from synthaug.generate.training.ldm import train_ldm
@@ -105,7 +105,7 @@ def tiny_cascade(tiny_subjects):
     config = tiny_cascade_config()
     volumes = torch.stack([stack_images(subject, IMAGES) for subject in tiny_subjects])
     settings = {"preprocessing": TINY_PREPROCESSING, "images": IMAGES, "micro_batch": 4}
-    return train_ldm(tiny_subjects, fit_cascade(volumes, config), config, **settings)
+    return train_ldm(tiny_subjects, fit_space(volumes, config), config, **settings)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ from synthaug.config import ClassifierConfig, GeneratorConfig, PreprocessConfig
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import stack_images
-from synthaug.generate.levels import fit_cascade, levels_of
+from synthaug.generate.levels import fit_space, levels_of
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.models.classifier import build_classifier
 
@@ -60,7 +60,7 @@ def train(shape: tuple[int, int, int], precision: str, *, steps: int, batch: int
 
     _forget_peak()
     pipe = train_ldm(
-        subjects, fit_cascade(volumes, config), config, preprocessing=preprocessing, images=["t2w"], on_step=on_step
+        subjects, fit_space(volumes, config), config, preprocessing=preprocessing, images=["t2w"], on_step=on_step
     )
     found = []
     for number in range(len(ticks) // steps):

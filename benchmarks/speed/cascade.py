@@ -22,7 +22,7 @@ from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import stack_images
 from synthaug.data.relabel.relabeller import Relabeller
-from synthaug.generate.levels import fit_cascade, levels_of
+from synthaug.generate.levels import fit_space, levels_of
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.models.parts.unet import ConditionedUNet
 from synthaug.models.training.training_log import peak_memory_mb
@@ -86,7 +86,7 @@ def measure(subjects: Sequence, config: GeneratorConfig, preprocessing: Preproce
 
         train_ldm(
             subjects,
-            fit_cascade(volumes, config),
+            fit_space(volumes, config),
             config,
             preprocessing=preprocessing,
             images=["t2w"],

@@ -196,9 +196,10 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
 
     if command == "train-autoencoder" and config.generator.pretrained:
         raise InputError("generator.pretrained brings its own autoencoder, so there is none to train.")
-    if command == "train-autoencoder" and config.generator.latents == "cascade":
+    if command == "train-autoencoder" and not config.generator.latent_design.trained:
         raise InputError(
-            "generator.latents=cascade has no autoencoder to train; run train-ldm, or set it to autoencoder."
+            f"generator.latents={config.generator.latents} has no autoencoder to train; run train-ldm, or set it to "
+            "autoencoder."
         )
     study = Study.start(config, out, Bars().stage, TrainingListener())
     if command in ("train-autoencoder", "train-ldm"):

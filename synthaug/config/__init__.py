@@ -108,7 +108,7 @@ class Config:
 
     def require_divisible_shape(self) -> None:
         """InputError if a side of the volumes is not divisible by the downsampling of the networks."""
-        if self.generator.latents == "cascade" or self.generator.pretrained:
+        if not self.generator.latent_design.trained or self.generator.pretrained:
             return
         factor = self.autoencoder.factor * self.generator.denoiser.factor
         require(

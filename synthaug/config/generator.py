@@ -5,6 +5,7 @@ from typing import Literal
 
 from synthaug.config.checks import require, require_ranges
 from synthaug.config.geometry import GeometryConfig
+from synthaug.config.latents import LATENT_DESIGNS, LatentDesign, Latents, Process
 from synthaug.config.networks import AdapterConfig, DenoiserConfig, LevelConfig, TextEncoderConfig
 from synthaug.config.optimisation import TrainingConfig
 
@@ -17,7 +18,7 @@ class GeneratorConfig:
 
     variant: Variant = "ccella"
     """CCELLA or one of its published comparators."""
-    latents: Literal["cascade", "autoencoder"] = "cascade"
+    latents: Latents = "cascade"
     """Latent space. ``cascade``: the volume itself, level by level from coarse to fine (ours). ``autoencoder``: latents
     of the image autoencoder (published)."""
     levels: list[LevelConfig] = field(default_factory=list)
@@ -41,7 +42,7 @@ class GeneratorConfig:
     """Text encoder."""
     class_loss_weight: float = 0.1
     """Weight of the focal class loss (published: 1e-4, over 400 epochs). Not used by variants without class heads."""
-    prediction: Literal["edm", "epsilon", "v_prediction", "flow_prediction", "maisi_flow"] | None = None
+    prediction: Process | None = None
     """Training process. ``edm``: arXiv 2206.00364. Under the published noise schedule: noise (``epsilon``, published),
     velocity, or the velocity of a rectified flow. ``maisi_flow``: the rectified flow of MAISI-v2 (arXiv 2508.05772).
     None: edm for a cascade, epsilon for an autoencoder."""
@@ -73,9 +74,12 @@ class GeneratorConfig:
     """Optimisation."""
 
     def __post_init__(self) -> None:
+        allowed = self.latent_design.processes
+        others = [name for name, design in LATENT_DESIGNS.items() if self.prediction in design.processes]
         require(
-            self.latents == "autoencoder" or self.prediction in (None, "edm"),
-            f"generator.prediction={self.prediction} needs generator.latents=autoencoder; a cascade is trained by edm.",
+            self.prediction is None or self.prediction in allowed,
+            f"generator.prediction={self.prediction} needs generator.latents={' or '.join(others)}; {self.latents} is "
+            f"trained by {' or '.join(allowed)}.",
         )
         require(
             self.unet == "free" or self.pretrained is not None,
@@ -92,6 +96,11 @@ class GeneratorConfig:
         )
 
     @property
-    def process(self) -> Literal["edm", "epsilon", "v_prediction", "flow_prediction", "maisi_flow"]:
+    def process(self) -> Process:
         """``prediction``, with None resolved."""
-        return self.prediction or ("edm" if self.latents == "cascade" else "epsilon")
+        return self.prediction or self.latent_design.processes[0]
+
+    @property
+    def latent_design(self) -> LatentDesign:
+        """What is to be known of the latent space."""
+        return LATENT_DESIGNS[self.latents]

@@ -14,7 +14,6 @@ from diffusers.utils import BaseOutput
 
 from synthaug.generate.diffusion import is_edm, noise_schedule, swap_scheduler
 from synthaug.generate.encode import encode_reports
-from synthaug.generate.levels import LatentSpace
 from synthaug.generate.requests import (
     require_divisible,
     require_equal_lengths,
@@ -32,8 +31,8 @@ from synthaug.generate.stored.record import model_card
 from synthaug.generate.stored.told import require_guidance
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, write_json, write_text
-from synthaug.models.cascade import Cascade
 from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.latent_space import LatentSpace
 from synthaug.models.precision import Precision
 
 CARD = "README.md"
@@ -218,7 +217,7 @@ class CCELLAPipeline(DiffusionPipeline):
         return is_edm(self.scheduler)
 
     def _set_timesteps(self, steps: int) -> None:
-        require_possible_steps(self.scheduler, steps, cascade=isinstance(self.autoencoder, Cascade))
+        require_possible_steps(self.scheduler, steps, only_edm=self.autoencoder.facts.processes == ("edm",))
         self.scheduler.set_timesteps(steps, device=self.device)
 
     def read_for_finer(self, report: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
@@ -240,7 +239,7 @@ class CCELLAPipeline(DiffusionPipeline):
         if self._fingerprint is None:
             sizes = [self.autoencoder.settings, self.denoiser.settings, self.tokenizer.model_max_length]
             sizes += [list(self.config.latent_deviations)] if self.config.latent_deviations else []
-            sizes += [type(self.autoencoder).__name__] if isinstance(self.autoencoder, Cascade) else []
+            sizes += [type(self.autoencoder).__name__] if self.autoencoder.named else []
             digest = hashlib.sha256(content_hash([sizes, noise_schedule(self.scheduler)]).encode())
             for module in (self.autoencoder, self.denoiser, self.text_encoder):
                 for name, value in module.state_dict().items():

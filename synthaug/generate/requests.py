@@ -51,10 +51,10 @@ def require_meaning(denoiser: CCELLADenoiser, labels: Sequence[int] | None, guid
         raise InputError(f"Variant {variant!r} reads no report, so guidance has no meaning; set it to 1.")
 
 
-def require_possible_steps(scheduler: SchedulerMixin, steps: int, *, cascade: bool) -> None:
+def require_possible_steps(scheduler: SchedulerMixin, steps: int, *, only_edm: bool) -> None:
     """InputError where the scheduler cannot sample this network, or cannot take that many steps."""
     require_suited(scheduler)
-    if cascade and not is_edm(scheduler):
+    if only_edm and not is_edm(scheduler):
         kind = type(scheduler).__name__
         raise InputError(
             f"{kind} cannot sample an EDM denoiser; choose by with_scheduler: {', '.join(SOLVERS_OF_EDM)}."

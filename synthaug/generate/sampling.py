@@ -9,11 +9,10 @@ import torch
 from diffusers import SchedulerMixin
 
 from synthaug.generate.diffusion import first_shares, is_edm, is_maisi_flow
-from synthaug.generate.levels import LatentSpace
 from synthaug.generate.nvgenerate.flow import places_of
 from synthaug.generate.preconditioning import denoise, told_time
-from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.latent_space import LatentSpace
 from synthaug.models.precision import Precision
 
 READ_AHEAD = 32
@@ -128,10 +127,7 @@ class LatentSampler:
 
     def volumes_of(self, latents: Sequence[torch.Tensor], generators: Sequence[torch.Generator]) -> torch.Tensor:
         """Volumes (B, C, X, Y, Z) of the levels' latents, not clipped."""
-        volumes = self.space.from_levels(latents)
-        if isinstance(self.space, ImageAutoencoder):
-            return self.space.add_residual(volumes, generators)
-        return volumes
+        return self.space.finish(self.space.from_levels(latents), generators)
 
     def first_latents(
         self, context: torch.Tensor | None, generators: Sequence[torch.Generator], shape: Sequence[int]

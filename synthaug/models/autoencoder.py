@@ -10,13 +10,13 @@ from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 
 from synthaug.ground.errors import InputError
-from synthaug.models.pretrained import PretrainedModel
+from synthaug.models.latent_space import LatentSpace
 
 TILE_OVERLAP = 0.4
 """Share of a tile that its neighbour covers too."""
 
 
-class ImageAutoencoder(PretrainedModel):
+class ImageAutoencoder(LatentSpace):
     """Volumes (B, C, X, Y, Z) in [0, 1] to latents (B, C * latent_channels, X/f, Y/f, Z/f) and back.
 
     As in CCELLA++, each of the C sequences passes the same one-channel VAE and the latents are stacked. Published
@@ -43,6 +43,9 @@ class ImageAutoencoder(PretrainedModel):
         centre_shape: Sides of the mean latent; None = none.
         residual_deviation: Standard deviation of training volume - reconstruction; 0 = none.
     """
+
+    design = "autoencoder"
+    named = False
 
     @register_to_config
     def __init__(
@@ -90,20 +93,12 @@ class ImageAutoencoder(PretrainedModel):
         self.register_to_config(scale_factor=1 / latents.std().item())
 
     @torch.no_grad()
-    def add_residual(self, volumes: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    def finish(self, volumes: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
         """Decoded volumes (B, C, X, Y, Z) with the noise that the decoder left out, each drawn by its own generator."""
         if not self.config.residual_deviation:
             return volumes
         noise = torch.stack([torch.randn(volumes.shape[1:], generator=generator) for generator in generators])
         return volumes + self.config.residual_deviation * noise.to(volumes)
-
-    levels = 1
-    """A latent diffusion model denoises one level."""
-
-    @property
-    def sequences(self) -> int:
-        """Images of a subject, stacked as channels."""
-        return self.config.sequences
 
     def latent_shape(self, level: int, shape: Sequence[int]) -> tuple[int, int, int, int]:
         """Channels and sides of the latents of volumes of ``shape`` voxels.
@@ -115,6 +110,10 @@ class ImageAutoencoder(PretrainedModel):
             raise InputError(f"shape={tuple(shape)}: give three sides, each a multiple of {self.factor}.")
         x, y, z = (side // self.factor for side in shape)
         return self.latent_channels, x, y, z
+
+    def to_levels(self, volumes: torch.Tensor, *, count: int | None = None) -> list[torch.Tensor]:
+        """The latents of the one level."""
+        return [self.encode(volumes)]
 
     def from_levels(self, latents: Sequence[torch.Tensor]) -> torch.Tensor:
         """Volumes (B, C, X, Y, Z), not clipped."""

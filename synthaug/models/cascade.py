@@ -8,21 +8,35 @@ it can neither blur nor memorise.
 
 import itertools
 import logging
+import math
 from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any, Self
 
 import torch
 from diffusers.configuration_utils import register_to_config
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch.nn import functional
 
+from synthaug.config import DenoiserConfig, GeneratorConfig, LevelConfig
+from synthaug.config.latents import LATENT_DESIGNS
 from synthaug.ground.errors import InputError
-from synthaug.models.pretrained import PretrainedModel
+from synthaug.models.latent_space import LatentSpace
 
-SIGMA_DATA = 0.5
+SIGMA_DATA = LATENT_DESIGNS["cascade"].sigma_data
 """Standard deviation that every level is scaled to, as in EDM (arXiv 2206.00364)."""
 BASE_VOXELS = 8192
 """Voxels of the coarsest level above which a third level is put between."""
 
+BASE = LevelConfig(
+    denoiser=DenoiserConfig(channels=(64, 128), attention=(False, True), norm_groups=16),
+    sigma_mean=-0.4,
+    sigma_deviation=1.3,
+    sigma_max=40.0,
+)
+"""The coarsest level: anatomy. A wide network on few voxels."""
+DETAIL = LevelConfig(patch=2, denoiser=DenoiserConfig(channels=(32, 64), attention=(False, False), norm_groups=16))
+"""A finer level: what pooling left out, half of it seen in the level before."""
 logger = logging.getLogger(__name__)
 
 
@@ -48,7 +62,7 @@ def padded_shape(shape: Sequence[int], *, multiple: int) -> tuple[int, int, int]
     return x, y, z
 
 
-class Cascade(PretrainedModel):
+class Cascade(LatentSpace):
     """Volumes (B, C, X, Y, Z) to the latents of each level and back, without loss.
 
     Args:
@@ -67,6 +81,8 @@ class Cascade(PretrainedModel):
         >>> coarse.shape, fine.shape, torch.allclose(space.from_levels([coarse, fine]), volumes, atol=1e-5)
         (torch.Size([3, 1, 2, 2, 2]), torch.Size([3, 8, 2, 2, 2]), True)
     """
+
+    design = "cascade"
 
     @register_to_config
     def __init__(
@@ -99,10 +115,53 @@ class Cascade(PretrainedModel):
         """How many levels there are."""
         return len(self.config.poolings)
 
-    @property
-    def sequences(self) -> int:
-        """Images of a subject, stacked as channels."""
-        return self.config.sequences
+    @classmethod
+    def level_configs(cls, config: GeneratorConfig, shape: Sequence[int]) -> list[LevelConfig]:
+        """The levels of its settings, or those that suit the shape."""
+        coarsest, *finer = default_poolings(shape)
+        return list(config.levels) or [
+            replace(BASE, pooling=coarsest),
+            *(replace(DETAIL, pooling=pooling) for pooling in finer),
+        ]
+
+    @classmethod
+    def fitted(cls, volumes: torch.Tensor, levels: Sequence[LevelConfig]) -> Self:
+        """The cascade of training volumes (N, C, X, Y, Z) with these levels."""
+        space = cls(
+            poolings=tuple(level.pooling for level in levels),
+            patches=tuple(level.patch for level in levels),
+            shape=tuple(volumes.shape[2:]),
+            multiple=math.lcm(*(level.pooling * level.patch * level.denoiser.factor for level in levels)),
+            sequences=volumes.shape[1],
+        )
+        space.fit(volumes)
+        return space.eval()
+
+    def level_settings(self, levels: Sequence[LevelConfig]) -> list[dict[str, Any]]:
+        """What :class:`CCELLADenoiser` must know of the levels."""
+        return [self._level_settings(number, level) for number, level in enumerate(levels)]
+
+    def _level_settings(self, number: int, level: LevelConfig) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "latent_channels": self.latent_shape(number)[0],
+            "guide_channels": self.guide_channels(number),
+            "unet_size": asdict(level.denoiser),
+            "sigma_max": level.sigma_max,
+        }
+        if level.linear_components and number == 0:
+            told["linear"] = {"shape": list(self.latent_shape(0)), "components": level.linear_components}
+        if level.low_frequencies:
+            told["low_frequencies"] = level.low_frequencies
+        if level.fine_channels:
+            told |= {"fine_channels": level.fine_channels, "patch": level.patch}
+        return told
+
+    def require_possible(self) -> None:
+        """InputError where its deviations cannot be."""
+        deviations = [*self.config.deviations]
+        numbers = all(isinstance(each, int | float) and 0 < each < 1e9 for each in deviations)
+        if not numbers or len(deviations) != self.levels:
+            raise InputError(f"deviations of the cascade must be a positive number a level, not {deviations!r:.100}.")
 
     def latent_shape(self, level: int, shape: Sequence[int] | None = None) -> tuple[int, int, int, int]:
         """Channels and sides of a level's latents.

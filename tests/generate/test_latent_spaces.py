@@ -1,4 +1,4 @@
-"""The contract of both latent spaces, the cascade and the autoencoder: training, resume, looks, drawing, going on."""
+"""The contract of latent spaces, the cascade and the autoencoder: training, resume, looks, drawing, going on."""
 
 import copy
 import json
@@ -15,12 +15,15 @@ from conftest import (
     tiny_cascade_config,
     tiny_generator_config,
 )
+from diffusers.configuration_utils import register_to_config
+from monai.networks.utils import pixelshuffle, pixelunshuffle
 from two_processes import in_two_processes
 
 from synthaug.config import LevelConfig, TrainingConfig
+from synthaug.config.latents import LATENT_DESIGNS, LatentDesign
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import stack_images
-from synthaug.generate.levels import LatentSpace, fit_cascade
+from synthaug.generate.levels import LATENT_SPACES, fit_space
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.autoencoder import train_autoencoder
 from synthaug.generate.training.choice import BestWeights
@@ -28,6 +31,7 @@ from synthaug.generate.training.ldm import train_ldm
 from synthaug.generate.training.validation import VALIDATION_SIGMAS, VALIDATION_TIMESTEPS
 from synthaug.ground.errors import InputError
 from synthaug.models import precision
+from synthaug.models.latent_space import LatentSpace
 
 CONFIGS = {"cascade": tiny_cascade_config, "autoencoder": tiny_generator_config}
 LOOP = TrainingConfig(
@@ -144,12 +148,61 @@ def test_two_sequences_are_drawn_together(trainer, tiny_subjects):
     ]
     volumes = torch.stack([stack_images(subject, images) for subject in several])
     if trainer.latents == "cascade":
-        space = fit_cascade(volumes, tiny_cascade_config())
+        space = fit_space(volumes, tiny_cascade_config())
     else:
         space = train_autoencoder(volumes, TINY_AUTOENCODER)
     drawn = draw(Trainer(trainer.latents, space, several, images)()).volumes
     assert drawn.shape == (3, 2, 16, 16, 8)
     assert torch.isfinite(drawn).all()
+
+
+class Blocks(LatentSpace):
+    """A third latent space: a volume's blocks of 4 voxels as channels."""
+
+    design = "blocks"
+
+    @register_to_config
+    def __init__(self, sequences: int = 1) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    @classmethod
+    def fitted(cls, volumes, levels):
+        space = cls(volumes.shape[1])
+        space.mean.copy_(volumes.mean())
+        return space
+
+    def latent_shape(self, level, shape):
+        x, y, z = (side // 4 for side in shape)
+        return self.sequences * 4**3, x, y, z
+
+    def to_levels(self, volumes, *, count=None):
+        return [pixelunshuffle(volumes - self.mean, 3, 4)]
+
+    def from_levels(self, latents):
+        return pixelshuffle(latents[0], 3, 4) + self.mean
+
+
+def test_a_latent_space_is_a_class_and_a_record(tiny_subjects, tmp_path, monkeypatch):
+    """What CONTRIBUTING says of adding one."""
+    record = LatentDesign("a model of blocks", "edm", ("edm",), trained=False, sigma_data=0.5, unused=("autoencoder",))
+    monkeypatch.setitem(LATENT_DESIGNS, "blocks", record)
+    monkeypatch.setitem(LATENT_SPACES, "blocks", Blocks)
+    monkeypatch.setitem(CONFIGS, "blocks", tiny_generator_config)
+    changes = {"latents": "blocks", "prediction": None}
+    volumes = torch.stack([stack_images(subject, IMAGES) for subject in tiny_subjects])
+    space = fit_space(volumes, tiny_generator_config(**changes))
+    made = Trainer("blocks", space, tiny_subjects)(**changes)
+    made.save_pretrained(tmp_path)
+    loaded = CCELLAPipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    assert torch.equal(draw(loaded).volumes, draw(made).volumes)
+    assert (loaded.fingerprint, loaded.record["generator"]["latents"]) == (made.fingerprint, "blocks")
+
+
+@pytest.mark.parametrize("name", LATENT_DESIGNS)
+def test_every_latent_space_has_its_class_and_names_itself(name):
+    assert LATENT_SPACES[name].design == name
 
 
 # --- killed and resumed
@@ -340,7 +393,7 @@ def test_sides_that_no_pooling_divides_and_three_levels(tiny_subjects):
     one, other = tiny_cascade_config().levels
     config = tiny_cascade_config(levels=[one, LevelConfig(pooling=2, denoiser=one.denoiser), other], training=LOOP)
     volumes = torch.stack([stack_images(subject, IMAGES) for subject in subjects])
-    space = fit_cascade(volumes, config)
+    space = fit_space(volumes, config)
     assert space.padded == (16, 20, 8)
     steps = []
     pipeline = train_ldm(

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from synthaug.config import DenoiserConfig, GeneratorConfig, LevelConfig, PreprocessConfig
-from synthaug.generate.levels import fit_cascade, levels_of, total_steps, training_of
+from synthaug.generate.levels import fit_space, levels_of, total_steps, training_of
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.errors import InputError
 from synthaug.models.cascade import SIGMA_DATA, Cascade, padded_shape
@@ -155,7 +155,7 @@ def test_each_level_has_its_own_steps_or_the_trainings():
 def test_levels_that_make_no_cascade_are_refused(levels, message):
     levels = [LevelConfig(pooling=pooling, patch=patch, denoiser=DenoiserConfig()) for pooling, patch in levels]
     with pytest.raises(InputError, match=message):
-        fit_cascade(noise(2, 1, 16, 16, 8), tiny_cascade_config(levels=levels))
+        fit_space(noise(2, 1, 16, 16, 8), tiny_cascade_config(levels=levels))
 
 
 def with_value(value):
@@ -177,7 +177,7 @@ def with_value(value):
 )
 def test_volumes_that_cannot_be_learnt_are_refused(volumes, message):
     with pytest.raises(InputError, match=message):
-        fit_cascade(volumes, tiny_cascade_config())
+        fit_space(volumes, tiny_cascade_config())
 
 
 def test_another_shape_or_number_of_images_than_the_trained_is_refused(tiny_cascade):

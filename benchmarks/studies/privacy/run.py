@@ -31,7 +31,7 @@ from synthaug.bench.options.parsing import read_config
 from synthaug.config import Config, GeneratorConfig
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import stack_images
-from synthaug.generate.levels import fit_cascade, levels_of
+from synthaug.generate.levels import fit_space, levels_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.record import git_commit
 from synthaug.generate.training.ldm import train_ldm
@@ -120,7 +120,7 @@ class Attacked:
             volumes = torch.stack([stack_images(subject, images) for subject in subjects])
             pipe = train_ldm(
                 subjects,
-                fit_cascade(volumes, config.generator),
+                fit_space(volumes, config.generator),
                 config.generator,
                 preprocessing=config.preprocess,
                 images=images,

@@ -21,7 +21,7 @@ def stages_of(config: Config) -> tuple[str, ...]:
     made: list[str] = []
     if config.study.synthetic and not (config.pool.path or config.study.pretrained_on):
         if not config.pool.generator:
-            own = config.generator.latents == "autoencoder" and not config.generator.pretrained
+            own = config.generator.latent_design.trained and not config.generator.pretrained
             made += ["autoencoder", "generator"] if own else ["generator"]
         made += ["pool"]
     last = ["image metrics"] if config.study.synthetic else []

@@ -14,16 +14,15 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from synthaug.generate.diffusion import SCHEDULERS, prediction_of
 from synthaug.generate.edm import EDMScheduler
-from synthaug.generate.levels import LatentSpace
+from synthaug.generate.levels import LATENT_SPACES
 from synthaug.generate.nvgenerate.flow import MaisiFlowScheduler
 from synthaug.generate.stored.patients import with_patients
 from synthaug.generate.stored.record import preprocessing_of_record
 from synthaug.generate.trial import try_steps
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_json
-from synthaug.models.autoencoder import ImageAutoencoder
-from synthaug.models.cascade import Cascade
 from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.latent_space import LatentSpace
 from synthaug.models.nvgenerate.growth import can_grow
 from synthaug.models.text_encoder import load_encoder, load_tokenizer
 from synthaug.models.variants import VARIANTS
@@ -153,13 +152,12 @@ def read_design(folder: Path) -> dict[str, Any]:
         variant = sizes["variant"]
         if variant not in VARIANTS:
             raise InputError(f"unknown variant {variant!r:.100}")
-    latents = "cascade" if space is Cascade else "autoencoder"
-    design = {"latents": latents, "prediction": prediction}
+    design = {"latents": space.design, "prediction": prediction}
     return design if can_grow(sizes) else design | {"variant": variant}
 
 
 def _space_kind(config: dict[str, Any]) -> type[LatentSpace]:
-    kinds: dict[str, type[LatentSpace]] = {kind.__name__: kind for kind in (ImageAutoencoder, Cascade)}
+    kinds: dict[str, type[LatentSpace]] = {kind.__name__: kind for kind in LATENT_SPACES.values()}
     return kinds[_class_name(config, "autoencoder")]
 
 
@@ -219,7 +217,4 @@ def _require_fit(space: LatentSpace, denoiser: CCELLADenoiser, settings: dict[st
         raise InputError(f"the denoiser takes latents of {channels} channels, and the autoencoder has {found}.")
     if not all(_numbers([level["sigma_max"]], 1) and level["sigma_max"] > 0 for level in levels or ()):
         raise InputError("sigma_max of each of the denoiser's levels must be positive.")
-    if isinstance(space, Cascade):
-        deviations = [*space.config.deviations]
-        if not _numbers(deviations, space.levels) or min(deviations) <= 0:
-            raise InputError(f"deviations of the cascade must be a positive number a level, not {deviations!r:.100}.")
+    space.require_possible()

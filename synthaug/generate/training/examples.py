@@ -17,7 +17,6 @@ from synthaug.generate.diffusion import TRAIN_TIMESTEPS, is_maisi_flow
 from synthaug.generate.encode import NO_CACHE, TensorCache, encode_reports, encode_volumes
 from synthaug.generate.nvgenerate.flow import places_of
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.text_encoder import tokenize, without_padding
 from synthaug.models.training.loop import Batch
 
@@ -56,7 +55,7 @@ class Examples:
         self.volumes = torch.stack([stack_images(subject, images) for subject in self.subjects])
         space = self.pipeline.autoencoder
         self._encoded = None
-        if isinstance(space, ImageAutoencoder):
+        if space.facts.trained:
             # Volumes that are encoded in tiles have no room beside each other.
             self._encoded = encode_volumes(
                 space, self.volumes, batch_size=1 if space.config.tile else 8, cache=self.cache

@@ -15,7 +15,7 @@ from synthaug.config import GeneratorConfig, LevelConfig, PreprocessConfig
 from synthaug.data.reading.manifest import class_counts
 from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.generate.encode import NO_CACHE, TensorCache
-from synthaug.generate.levels import LatentSpace, levels_of, training_of
+from synthaug.generate.levels import levels_of, training_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.familiarity import READ, Familiarity
 from synthaug.generate.stored.record import training_record
@@ -29,7 +29,7 @@ from synthaug.generate.training.validation import validation_losses
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path
 from synthaug.ground.seeding import torch_generator
-from synthaug.models.cascade import Cascade
+from synthaug.models.latent_space import LatentSpace
 from synthaug.models.precision import Precision, resolve_precision
 from synthaug.models.pretrained import load_strictly
 from synthaug.models.training.loop import Batch
@@ -126,7 +126,7 @@ def _require_fit(
     subjects: Sequence[tio.Subject], space: LatentSpace, config: GeneratorConfig, *, count: int, shape: Sequence[int]
 ) -> None:
     """InputError before any training if variant, latent space and volumes do not fit each other."""
-    if isinstance(space, Cascade) != (config.latents == "cascade"):
+    if space.design != config.latents:
         raise InputError(f"generator.latents={config.latents}: the latent space given is a {type(space).__name__}.")
     if space.levels != count:
         raise InputError(

@@ -9,13 +9,13 @@ from diffusers import SchedulerMixin
 from synthaug.config import GeneratorConfig, PreprocessConfig
 from synthaug.data.voxels.geometry import CONDITIONS
 from synthaug.generate.diffusion import default_sampler, training_scheduler
-from synthaug.generate.levels import LatentSpace, denoiser_levels, levels_of
+from synthaug.generate.levels import levels_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.continuing import with_own_design
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
-from synthaug.models.cascade import SIGMA_DATA
 from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.latent_space import LatentSpace
 from synthaug.models.nvgenerate.growth import can_grow, grown
 from synthaug.models.text_encoder import build_text_encoder
 
@@ -47,8 +47,8 @@ def pretrained_generator(config: GeneratorConfig, *, classes: int, sequences: in
 
 
 def noise_process(config: GeneratorConfig) -> SchedulerMixin:
-    """What the networks are trained with; the latents of an autoencoder have deviation 1."""
-    return training_scheduler(config.process, sigma_data=SIGMA_DATA if config.latents == "cascade" else 1.0)
+    """What the networks are trained with."""
+    return training_scheduler(config.process, sigma_data=config.latent_design.sigma_data)
 
 
 def new_pipeline(
@@ -80,7 +80,7 @@ def new_pipeline(
 
 
 def _networks(config: GeneratorConfig, space: LatentSpace, *, classes: int, shape: Sequence[int]):
-    levels = denoiser_levels(space, levels_of(config, shape))
+    levels = space.level_settings(levels_of(config, shape))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed("ldm", config.training.seed))
         text_encoder, tokenizer = build_text_encoder(config.text_encoder)

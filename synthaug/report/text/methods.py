@@ -140,8 +140,7 @@ def _generator(text: _Text, pool: PoolConfig, generator: GeneratorConfig) -> lis
     if pool.generator:
         made = f"A ready report-conditioned diffusion model ({pool.generator}) was used as it is{text.cite('ccella')}."
         return [made, _sampling(text, pool)]
-    design = "a cascade of diffusion models" if generator.latents == "cascade" else "a latent diffusion model"
-    model = f"As generator, {design}{text.cite('edm' if generator.latents == 'cascade' else 'ldm')}"
+    model = f"As generator, {generator.latent_design.model}{text.cite(generator.latent_design.source)}"
     conditioned = f"conditioned on radiology report and class (variant {generator.variant}){text.cite('ccella')}"
     return [f"{model} {conditioned} was trained on the training patients.", _sampling(text, pool)]
 

@@ -17,13 +17,14 @@ from synthaug.classify.training import train_classifier
 from synthaug.config import Config, LabelRule, TrainingConfig
 from synthaug.data.reading.manifest import class_counts, make_subject, read_manifest, stack_images
 from synthaug.data.relabel.relabeller import Relabeller
-from synthaug.generate.levels import LatentSpace, fit_cascade, levels_of
+from synthaug.generate.levels import fit_space, levels_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.familiarity import Doubts
 from synthaug.generate.training.autoencoder import train_autoencoder
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import torch_generator
+from synthaug.models.latent_space import LatentSpace
 from synthaug.models.training.optimisation import OnStep
 from synthaug.models.training.training_log import peak_memory_mb
 from synthaug.study.grid import DATA, Cell
@@ -115,12 +116,13 @@ def _stage_seconds(config: Config, peaks: "_Peaks") -> dict[str, float]:
     autoencoder, generator = config.autoencoder, config.generator
     first = replace(autoencoder, monitor_every=0, training=_short(autoencoder.training))
     levels = levels_of(generator, config.preprocess.shape)
-    short = [replace(level, steps=1 + TIMED_STEPS) for level in levels] if generator.latents == "cascade" else []
+    trained = generator.latent_design.trained
+    short = [] if trained else [replace(level, steps=1 + TIMED_STEPS) for level in levels]
     second = replace(generator, monitor_every=0, levels=short, training=_short(generator.training))
     built: LatentSpace
     seconds: dict[str, float] = {}
-    if generator.latents == "cascade":
-        built = fit_cascade(volumes, generator)
+    if not trained:
+        built = fit_space(volumes, generator)
     else:
         seconds["autoencoder"], built = _timed(
             lambda on_step: train_autoencoder(volumes, first, on_step=on_step), autoencoder.training.steps

@@ -122,10 +122,7 @@ def _choices_of_design(generator: GeneratorConfig) -> Iterator[tuple[str, tuple[
     of_loss = ("generator.class_loss_weight",)
     ignored = (*(() if told.text else of_text), *(() if told.class_loss else of_loss))
     yield f"generator.variant={generator.variant}", ignored
-    if generator.latents == "cascade":
-        yield "generator.latents=cascade", ("autoencoder", "generator.denoiser")
-    else:
-        yield "generator.latents=autoencoder", ("generator.levels", "generator.geometry", "generator.guide_noise")
+    yield f"generator.latents={generator.latents}", generator.latent_design.unused
     if generator.text_encoder.path and told.text:
         sizes = tuple(f"generator.text_encoder.{name}" for name in ("width", "layers", "heads", "place_values"))
         yield f"generator.text_encoder.path={generator.text_encoder.path}", sizes

@@ -10,12 +10,13 @@ import torchio as tio
 from synthaug.data.reading.manifest import class_counts, stack_images
 from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.generate.encode import TensorCache
-from synthaug.generate.levels import LatentSpace, fit_cascade, total_steps
+from synthaug.generate.levels import fit_space, total_steps
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.autoencoder import train_autoencoder
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.files import atomic_folder, write_json
 from synthaug.models.autoencoder import ImageAutoencoder
+from synthaug.models.latent_space import LatentSpace
 from synthaug.models.training.processes import processes
 from synthaug.pool.pool import SyntheticPool
 from synthaug.study.events import Training, Watcher
@@ -40,7 +41,7 @@ def make_autoencoder(study: Study) -> LatentSpace:
     Raises:
         InputError: It cannot be trained.
     """
-    if study.begun or study.design.latents == "cascade":
+    if study.begun or not study.design.latent_design.trained:
         return _autoencoder(study)
     with _alone(study, study.autoencoder_folder):
         return _autoencoder(study)
@@ -124,8 +125,8 @@ def _alone(study: Study, folder: Path) -> Iterator[None]:
 def _autoencoder(study: Study) -> LatentSpace:
     if study.begun:
         return study.begun.autoencoder
-    if study.design.latents == "cascade":
-        return fit_cascade(_volumes(study, study.split.train), study.design)
+    if not study.design.latent_design.trained:
+        return fit_space(_volumes(study, study.split.train), study.design)
     folder = study.autoencoder_folder
     if not folder.is_dir():
         tell_other_revision(folder, study.autoencoder_identity)
@@ -173,7 +174,7 @@ def _volumes(study: Study, subjects: Sequence[tio.Subject]) -> torch.Tensor:
 def _relabeller(study: Study) -> Relabeller | None:
     """What rewrites report and class of moved training volumes, where the generator is told of moves."""
     config = study.config
-    if study.design.latents != "cascade" and config.data.wordings == 1:
+    if study.design.latent_design.trained and config.data.wordings == 1:
         return None
     return Relabeller.fit(study.split.train, config.data, study.design.geometry)
 

@@ -170,11 +170,11 @@ class Study:
 
     @property
     def autoencoder_identity(self) -> Identity:
-        """What the autoencoder depends on. A cascade is fitted to the training volumes; a pretrained one is fixed."""
+        """What the autoencoder depends on. One without training is fitted to the volumes; a pretrained one is fixed."""
         if self.begun:
             return {"pretrained": self.begun.fingerprint}
-        if self.design.latents == "cascade":
-            return {"cascade": self.train_id}
+        if not self.design.latent_design.trained:
+            return {self.design.latents: self.train_id}
         return identify(AUTOENCODER, asdict(self.config.autoencoder), train=self.train_id)
 
     @property
