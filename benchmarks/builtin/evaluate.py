@@ -295,7 +295,7 @@ def _distances(
     if rebuilt is not None:
         seeds = torch_generator("evaluation residual", settings.seed)
         # As the pipeline draws: with the noise that the decoder leaves out.
-        as_drawn = pipeline.autoencoder.add_residual(rebuilt, [seeds] * len(rebuilt)).clamp(0, 1)
+        as_drawn = pipeline.autoencoder.finish(rebuilt, [seeds] * len(rebuilt)).clamp(0, 1)
         for name, volumes in (("reconstructed", rebuilt), ("reconstructed_with_residual_noise", as_drawn)):
             distance = _to_other_patients(extractor.features(volumes), rows["real"], seed=settings.seed)
             found[f"{name}_to_floor"] = distance / floor

@@ -39,6 +39,7 @@ from synthaug.models.text_encoder import build_text_encoder, encode_tokens, smal
 sys.path.append(str(Path(__file__).parents[1] / "studies" / "handwritten"))
 
 from reports import prostate_rows
+from slips import with_slips
 
 Kind = Literal["subword", "byte", "minilm"]
 SIDES, ZONES, LEVELS = ("left", "right"), ("peripheral", "transition"), ("base", "midgland", "apex")
@@ -52,8 +53,8 @@ VALIDATION = 400
 """New reports of the grammar that are read at the end."""
 MEASURED_BENIGN = 0.5
 """Share of benign findings with a size, lest every size be read as a lesion's."""
-PERTURBED = 0.3
-"""Share of training reports with slips of the pen beyond the grammar's own."""
+WITH_SLIPS = 0.6
+"""Share of training reports with slips of the pen beyond the grammar's own (``slips.py``)."""
 HIPPOCAMPUS = {
     "side": MeasurementConfig(name="hippocampus", side="stays", synonyms=("hippocampus", "HC")),
     "volume_mm3": MeasurementConfig(
@@ -105,29 +106,9 @@ def drawn_case(number: int, *, part: str) -> Told:
         if findings.pirads == 2 and draw.random() < MEASURED_BENIGN:
             findings = replace(findings, size_mm=float(draw.integers(5, 20)))
         told = prostate_case(findings, write_prostate_report(findings, seed=seed, style="any"))
-    if part == "training" and draw.random() < PERTURBED:
+    if part == "training" and draw.random() < WITH_SLIPS:
         told = Told(with_slips(told.report, draw), told.choices, told.amounts)
     return told
-
-
-def with_slips(text: str, draw: np.random.Generator) -> str:
-    """A few letters of long words swapped, lost or doubled, or all letters in one case.
-
-    Example:
-        >>> with_slips("no", numpy_generator("slips", 0)).lower()
-        'no'
-    """
-    case = draw.random()
-    text = text.upper() if case < 0.15 else text.lower() if case < 0.4 else text
-    words = text.split(" ")
-    for place in np.flatnonzero(draw.random(len(words)) < 0.08):
-        word = words[place]
-        if len(word) > 5 and word.isalpha():
-            at, kind = int(draw.integers(1, len(word) - 2)), int(draw.integers(3))
-            words[place] = (
-                word[:at] + (word[at + 1] + word[at] + word[at + 2 :], word[at + 1 :], word[at] + word[at:])[kind]
-            )
-    return " ".join(words)
 
 
 def subword_tokenizer(*, vocabulary: int, texts: int) -> PreTrainedTokenizerFast:
@@ -187,6 +168,15 @@ class Reader(nn.Module):
                 states = encode_tokens(self.encoder, ids)
         return self.readout(states), own
 
+    def keep_silent(self, spoken: int) -> None:
+        """Let all but the first ``spoken`` components of a state be 0, so that it holds little but what is read off it.
+
+        What is left cannot tell one wording from another, and a generator meets no state that it has not learnt.
+        """
+        if not self.frozen:
+            with torch.no_grad():
+                self.encoder.get_submodule("encoder.final_layer_norm").weight[spoken:] = 0
+
     def read(self, reports: Sequence[str]) -> torch.Tensor:
         """What the tokens of a report say on average (B, facts)."""
         said, own = self(reports)
@@ -215,7 +205,7 @@ def logarithms(told: Sequence[Told]) -> torch.Tensor:
     return 3 * torch.log(torch.tensor([each.amounts for each in told]) / typical)
 
 
-def train(reader: Reader, *, minutes: float, learning_rate: float, seed: int) -> int:
+def train(reader: Reader, *, minutes: float, learning_rate: float, spoken: int, seed: int) -> int:
     """Train for so long on the processor, the rate falling to 0 as the time runs out; the steps that were done."""
     parameters = [parameter for parameter in reader.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
@@ -229,6 +219,7 @@ def train(reader: Reader, *, minutes: float, learning_rate: float, seed: int) ->
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
+        reader.keep_silent(spoken)
         step += 1
         if step % 100 == 0:
             print(f"{step} steps, {60 * minutes * passed:.0f} s, loss {loss.item():.3f}", flush=True)
@@ -263,7 +254,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.manual_seed(options.seed)
     encoder, tokenizer = new_encoder(options)
     reader = Reader(encoder, tokenizer, frozen=options.encoder == "minilm")
-    steps = train(reader, minutes=options.minutes, learning_rate=options.learning_rate, seed=options.seed)
+    reader.keep_silent(options.spoken)
+    training = {name: getattr(options, name) for name in ("minutes", "learning_rate", "spoken", "seed")}
+    steps = train(reader, **training)
     reader.eval()
     record = {
         "date": date.today().isoformat(),
@@ -288,6 +281,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=15.0, help="of processor time that the training takes")
     parser.add_argument("--width", type=int, default=96)
     parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument(
+        "--spoken", type=int, default=24, help="components of a state that are not 0 (19 facts are read)"
+    )
     parser.add_argument("--vocabulary", type=int, default=2048, help="of the subword encoder")
     parser.add_argument("--max-tokens", type=int, default=768, help="longer reports lose their beginning")
     parser.add_argument("--learning-rate", type=float, default=1e-3)

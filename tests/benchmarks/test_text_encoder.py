@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -40,11 +41,34 @@ def test_amounts_and_answers_that_a_report_does_not_state_cost_nothing(script):
     assert torch.equal(script.loss_of(free, own, told), script.loss_of(said, own, told))
 
 
-def test_slips_keep_digits_and_short_words(script):
-    text = "L mid PZ 12 mm suspicious hypointensity"
-    seen = {script.with_slips(text, np.random.default_rng(k)) for k in range(60)}
-    assert len(seen) > 5
-    assert all("12 mm" in each.lower() and each.lower().startswith("l mid pz") for each in seen)
+def test_slips_keep_what_a_report_states(import_script):
+    slips = import_script("builtin", "slips")
+    text = "L mid PZ, 12 mm, suspicious hypointensity. No lesion in the transition zone. PI-RADS category 4."
+    seen = {slips.with_slips(text, np.random.default_rng(k)) for k in range(200)}
+    assert len(seen) > 100
+    for each in seen:
+        words = set(re.split(r"[^a-z0-9]+", each.lower()))
+        assert words >= {"l", "mid", "pz", "12", "mm", "no", "in", "rads"}
+        assert words & {"4", "four", "iv"}
+
+
+def test_each_slip_changes_a_report_that_it_can_change(import_script):
+    slips = import_script("builtin", "slips")
+    text = "There is a suspicious lesion of 12 mm, left, base. It lies in the peripheral zone. Category 4."
+    short = "Lesion, left, base, 12 mm, PZ, category 4"
+    for _, slip in slips.SLIPS:
+        assert any(slip(each, np.random.default_rng(k)) != each for each in (text, short) for k in range(20)), slip
+
+
+def test_states_say_nothing_beyond_what_is_read_off_them(script):
+    options = script._options(["--width", "32", "--layers", "1", "--vocabulary", "300", "--out", "unused"])
+    reader = script.Reader(*script.new_encoder(options), frozen=False)
+    reader.keep_silent(5)
+    script.train(reader, minutes=0.001, learning_rate=1e-3, spoken=5, seed=0)
+    with torch.no_grad():
+        states = encode_tokens(reader.encoder, tokenize(reader.tokenizer, ["L mid PZ 12 mm"]))
+    assert states[0, 0, :5].all()
+    assert not states[..., 5:].any()
 
 
 @pytest.mark.parametrize("kind", ["subword", "byte"])

@@ -1,0 +1,165 @@
+"""Slips of the pen and habits of writing that the report grammar has not, for the training of a text encoder.
+
+Each keeps what a report states: no negation, side, zone, level, number or category is lost or changed.
+"""
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+SMALL_WORDS = frozenset(
+    (
+        "a",
+        "an",
+        "the",
+        "of",
+        "is",
+        "are",
+        "was",
+        "there",
+        "it",
+        "its",
+        "this",
+        "that",
+        "and",
+        "which",
+        "with",
+        "has",
+        "have",
+        "measures",
+        "measuring",
+        "seen",
+        "noted",
+        "shows",
+        "shown",
+        "demonstrates",
+        "identified",
+        "found",
+        "lies",
+        "located",
+        "within",
+        "about",
+        "approximately",
+        "please",
+        "our",
+        "as",
+    )
+)
+"""Words that a hurried writer leaves out."""
+CATEGORY = re.compile(
+    r"((?:rads|category|score|assessment|overall|class)[ :]*(?:category|score|of|is|=|:)?[ :]*)([1-5])\b", re.I
+)
+SPELT = ("one", "two", "three", "four", "five")
+ROMAN = ("I", "II", "III", "IV", "V")
+BESIDES = (
+    "Status after cholecystectomy.",
+    "Left hip prosthesis with artefacts.",
+    "Right inguinal hernia, 20 mm.",
+    "Renal cyst on the left, 3 cm.",
+    "Examined on a 1.5 T scanner with a body coil.",
+    "Biopsy three years ago was negative.",
+    "Father had cancer of the prostate.",
+    "Patient could not hold still, quality 3 of 5.",
+    "Compared with the outside study of last year.",
+    "Bowel loops unremarkable.",
+    "Degenerative change L5/S1.",
+    "Thank you for the referral.",
+    "Reported by two readers in consensus.",
+    "Contrast agent was well tolerated.",
+    "Sigmoid diverticula.",
+    "Right femoral head: small bone island, 8 mm.",
+    "Obturator nodes up to 5 mm on both sides, normal.",
+    "Bladder well filled.",
+    "No hydronephrosis on the right.",
+    "Dictated, not yet signed.",
+    "Images are stored in PACS.",
+    "Request: cancer?",
+    "Known diabetes.",
+    "Left varicocele.",
+)
+"""Sentences about anything but the prostate."""
+
+
+def with_slips(text: str, draw: np.random.Generator) -> str:
+    """A report with some slips; which ones is drawn.
+
+    Example:
+        >>> with_slips("no", np.random.default_rng(0)).lower()
+        'no'
+    """
+    for share, slip in SLIPS:
+        if draw.random() < share:
+            text = slip(text, draw)
+    return text
+
+
+def _other_case(text: str, draw: np.random.Generator) -> str:
+    return text.upper() if draw.random() < 0.3 else text.lower()
+
+
+def _letters(text: str, draw: np.random.Generator) -> str:
+    """Letters of long words swapped, lost or doubled."""
+    words = text.split(" ")
+    for place in np.flatnonzero(draw.random(len(words)) < 0.08):
+        word = words[place]
+        if len(word) > 5 and word.isalpha():
+            at, kind = int(draw.integers(1, len(word) - 2)), int(draw.integers(3))
+            words[place] = (
+                word[:at] + (word[at + 1] + word[at] + word[at + 2 :], word[at + 1 :], word[at] + word[at:])[kind]
+            )
+    return " ".join(words)
+
+
+def _terse(text: str, draw: np.random.Generator) -> str:
+    """Small words left out."""
+    words = text.split(" ")
+    kept = [word for word in words if word.lower() not in SMALL_WORDS or draw.random() < 0.3]
+    return " ".join(kept) or text
+
+
+def _category_in_words(text: str, draw: np.random.Generator) -> str:
+    """The category spelt out, or in Roman numerals."""
+    numerals = SPELT if draw.random() < 0.7 else ROMAN
+    return CATEGORY.sub(lambda found: found[1] + numerals[int(found[2]) - 1], text)
+
+
+def _other_stops(text: str, draw: np.random.Generator) -> str:
+    """Sentences end in a line break, a dash, a semicolon or nothing; or commas do."""
+    stop = ("\n", " - ", "; ", " ", " / ", "\n\n")[int(draw.integers(6))]
+    text = re.sub(r"(?<=[A-Za-z0-9)])\. (?=\S)", stop, text)
+    return text.replace(", ", stop) if draw.random() < 0.3 else text
+
+
+def _list_of_words(text: str, draw: np.random.Generator) -> str:
+    """Each word or so on a line of its own, where the report is short."""
+    return re.sub(r"[ ,;]+", "\n", text) if len(text) < 120 else text
+
+
+def _besides(text: str, draw: np.random.Generator) -> str:
+    """One to three sentences about other things, before, after or between."""
+    parts = re.split(r"(?<=[a-z)]\.) (?=[A-Z])", text)
+    for _ in range(int(draw.integers(1, 4))):
+        parts.insert(int(draw.integers(len(parts) + 1)), BESIDES[int(draw.integers(len(BESIDES)))])
+    return " ".join(parts)
+
+
+def _other_order(text: str, draw: np.random.Generator) -> str:
+    """The parts of a short report between commas in another order."""
+    if len(text) > 100 or "\n" in text or text.count(", ") < 2 or " no " in text.lower():
+        return text
+    parts = re.split(r"[,.] (?=\S)", text.rstrip(". "))
+    return (", ", ". ", "; ")[int(draw.integers(3))].join(parts[k] for k in draw.permutation(len(parts)))
+
+
+SLIPS: tuple[tuple[float, Callable[[str, np.random.Generator], str]], ...] = (
+    (0.3, _besides),
+    (0.25, _category_in_words),
+    (0.15, _other_order),
+    (0.3, _terse),
+    (0.3, _other_stops),
+    (0.05, _list_of_words),
+    (0.3, _letters),
+    (0.4, _other_case),
+)
+"""Each slip with the share of reports that has it."""
