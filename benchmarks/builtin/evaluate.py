@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pictures
 import torch
 from auditor import Auditor, AuditorConfig, class_logit, load_or_train, place_logits
-from patients import Patient, draw_patients, labels_of, places_of, volumes_of
+from patients import Patient, Wording, draw_patients, labels_of, places_of, volumes_of
 from scipy import stats
 
 from synthaug import CCELLAPipeline
@@ -57,6 +57,8 @@ class Settings:
     """Key of ``synthaug.generate.diffusion.SCHEDULERS``."""
     difficulty: float = 0.5
     """Of all phantoms."""
+    wording: Wording = "template"
+    """Of the prompts."""
     seed: int = 0
     """Names the held-out patients, the prompts and the noise."""
     quick: bool = False
@@ -72,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         guidance=options.guidance,
         scheduler=options.scheduler,
         difficulty=options.difficulty,
+        wording=options.wording,
         seed=options.seed,
         quick=options.quick,
     )
@@ -100,7 +103,7 @@ def evaluate(
         auditor = load_or_train(_auditor_config(config, settings), cache=auditor_cache)
     with _timed(seconds, "real phantoms"):
         held_out = draw_patients(2 * settings.n, part="held out", **drawn_from)
-        prompts = draw_patients(settings.n, part="prompts", **drawn_from)
+        prompts = draw_patients(settings.n, part="prompts", wording=settings.wording, **drawn_from)
         real = volumes_of(held_out, config)
         clean = volumes_of(held_out, config, "noise-free")
     with _timed(seconds, "reconstruction"):
@@ -155,6 +158,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--guidance", type=float, default=Settings.guidance)
     parser.add_argument("--scheduler", default=Settings.scheduler)
     parser.add_argument("--difficulty", type=float, default=Settings.difficulty, help="of the phantoms trained on")
+    parser.add_argument("--wording", choices=get_args(Wording), default=Settings.wording, help="of the prompts")
     parser.add_argument("--seed", type=int, default=Settings.seed)
     parser.add_argument("--auditor-cache", type=Path, help="folder that keeps the auditor's weights")
     parser.add_argument("--pictures", type=Path, help="folder for the pictures")

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 import torchio as tio
+from slips import with_slips
 
 from synthaug.config import PreprocessConfig
 from synthaug.data.anatomy import Triple, lesion_centre_mm
@@ -13,9 +15,11 @@ from synthaug.data.phantom import Acquisition, draw_findings, render
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import make_subject, stack_images
 from synthaug.data.reports.writers import ProstateFindings, write_prostate_report
-from synthaug.ground.seeding import derive_seed
+from synthaug.ground.seeding import derive_seed, numpy_generator
 
 IMAGE = "t2w"
+Wording = Literal["template", "slips"]
+"""Of reports: the template's, or any style of the grammar with slips of the pen."""
 PLACES = (("left", "peripheral"), ("left", "transition"), ("right", "peripheral"), ("right", "transition"))
 """Half and zone of a lesion, in the order of the locator's logits."""
 
@@ -31,11 +35,15 @@ class Patient:
     findings: ProstateFindings
     seed: int
     difficulty: float
+    wording: Wording = "template"
 
     @property
     def report(self) -> str:
         """The written report."""
-        return write_prostate_report(self.findings, seed=self.seed)
+        if self.wording == "template":
+            return write_prostate_report(self.findings, seed=self.seed)
+        report = write_prostate_report(self.findings, seed=self.seed, style="any")
+        return with_slips(report, numpy_generator("slips", self.seed))
 
     @property
     def place(self) -> int:
@@ -78,11 +86,11 @@ class Patient:
         )
 
 
-def draw_patients(n: int, *, part: str, seed: int, difficulty: float) -> list[Patient]:
+def draw_patients(n: int, *, part: str, seed: int, difficulty: float, wording: Wording = "template") -> list[Patient]:
     """``n`` patients, negative and positive in turn; another ``part`` or seed, other patients."""
     seeds = [derive_seed("evaluation", part, seed, k) for k in range(n)]
     return [
-        Patient(draw_findings(k % 2, seed=patient, difficulty=difficulty), patient, difficulty)
+        Patient(draw_findings(k % 2, seed=patient, difficulty=difficulty), patient, difficulty, wording)
         for k, patient in enumerate(seeds)
     ]
 
