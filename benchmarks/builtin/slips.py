@@ -152,6 +152,45 @@ def _other_order(text: str, draw: np.random.Generator) -> str:
     return (", ", ". ", "; ")[int(draw.integers(3))].join(parts[k] for k in draw.permutation(len(parts)))
 
 
+SECOND = (
+    "{Zone}: diffuse mild changes, score 2.",
+    "Besides, a typical BPH nodule on the {side}, PI-RADS 2.",
+    "{Side} {zone}: linear streaks, PI-RADS 2, not suspicious.",
+    "In addition wedge-shaped signal loss in the {side} {zone} ({level}), category 2.",
+    "A second finding, {side} {level}, {size} mm, is benign (2/5).",
+    "Cystic change in the {zone} at the {level}, no suspicion.",
+)
+"""What stands beside an index lesion and counts less."""
+GONE = (
+    "The {side} {zone} lesion of the previous study is no longer seen.",
+    "Formerly suspected {level} lesion on the {side}: not visible any more.",
+    "Palpable nodule on the {side} without correlate.",
+    "The {size} mm focus that was described in the {zone} has resolved.",
+    "Question: lesion at the {side} {level}? None is found.",
+    "No correlate of the {zone} abnormality reported elsewhere.",
+)
+"""Lesions that are not there."""
+
+
+def with_another_finding(text: str, *, positive: bool, draw: np.random.Generator) -> str:
+    """A report with a benign finding beside the index lesion, or without lesions with one that is gone.
+
+    Example:
+        >>> with_another_finding("PI-RADS 5.", positive=False, draw=np.random.default_rng(0)).startswith("PI-RADS 5.")
+        True
+    """
+    choose = lambda *among: among[int(draw.integers(len(among)))]  # noqa: E731
+    words = {
+        "side": choose("left", "right"),
+        "zone": choose("peripheral zone", "transition zone", "PZ", "TZ"),
+        "level": choose("base", "midgland", "mid", "apex"),
+        "size": str(int(draw.integers(5, 20))),
+    }
+    words |= {name.capitalize(): words[name][0].upper() + words[name][1:] for name in ("side", "zone")}
+    sentence = choose(*(SECOND if positive else GONE)).format(**words)
+    return f"{text} {sentence}" if positive or draw.random() < 0.5 else f"{sentence} {text}"
+
+
 SLIPS: tuple[tuple[float, Callable[[str, np.random.Generator], str]], ...] = (
     (0.3, _besides),
     (0.25, _category_in_words),

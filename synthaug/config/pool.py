@@ -50,7 +50,8 @@ class PoolConfig:
     """Source of the prompts. ``training``: reports of training subjects of a class. ``writer``: written from findings.
     ``override``: as training, with the requested class in place of the one predicted from the report."""
     reports: str | None = None
-    """CSV of prompts in place of the training reports: columns report and label, optionally spacing and patient_id.
+    """CSV of prompts in place of the training reports: columns report and label, optionally spacing and patient_id
+    (whose report it is; none = nobody's). Studies need patient_id, lest a test patient's report be among them.
     ``synthaug pool build`` draws one volume per row, and ``per_class`` does not apply."""
     unusable: UnusableRows = "refuse"
     """Unusable rows of ``reports``: refuse the file, or leave them out. Either way they are named."""

@@ -15,6 +15,8 @@ from synthaug.pool.prompts import TextPrompts
 
 logger = logging.getLogger(__name__)
 
+NOBODY = "none"
+"""``patient_id`` of a report that was written for no patient."""
 NAMED = 20
 """Largest number of rows named in an error."""
 
@@ -58,7 +60,8 @@ def read_report_file(
         unusable: Unusable rows: refuse the file, or leave them out. Either way they are named.
 
     Returns:
-        The prompts. Their patients are known where every row has a ``patient_id``.
+        The prompts. Their patients are known where every row has a ``patient_id``; "none" there says that the report
+        is nobody's, such as one that was invented.
 
     Raises:
         InputError: The file or a column is missing, or rows are unusable; they are named with reasons.
@@ -84,7 +87,8 @@ def read_report_file(
         )
     for each in refused:
         logger.warning("%s: %s is left out.", path, each)
-    return ReportFilePrompts(texts, patients=[*map(patient_hash, patients)] if all(patients) else None)
+    named = [patient_hash(name) for name in patients if name.lower() != NOBODY]
+    return ReportFilePrompts(texts, patients=named if all(patients) else None)
 
 
 def _fault_of_report(report: str) -> str:

@@ -18,6 +18,7 @@ from synthaug.ground.errors import InputError
 from synthaug.pool.export import export_pool
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import TrainingPrompts, WriterPrompts
+from synthaug.pool.report_file import read_report_file
 from synthaug.study.stages.pools import (
     UNKNOWN_COHORT,
     describe_pool,
@@ -185,6 +186,24 @@ def test_a_pool_of_bare_texts_is_refused_because_nobody_knows_whose_they_are(
     pool = build_pool(tiny_pipeline, tiny_subjects, tmp_path)
     with pytest.raises(InputError, match="does not say whose reports prompted it"):
         open_given_pool(given(stranger(pool)), split)
+
+
+def test_a_pool_of_a_file_of_reports_is_taken_where_each_says_whose_it_is(
+    tiny_pipeline, tiny_subjects, split, stranger, tmp_path
+):
+    csv = tmp_path / "reports.csv"
+
+    def built(name, *patients):
+        rows = [f"PI-RADS {1 + 3 * k},{k},{patient}" for k, patient in enumerate(patients)]
+        csv.write_text("\n".join(["report,label,patient_id", *rows]), encoding="utf-8")
+        return given(stranger(build_pool(tiny_pipeline, [], tmp_path / name, reports=read_report_file(csv))))
+
+    assert open_given_pool(built("nobody", "none", "None"), split).header["prompts"]["patients"] == []
+    assert open_given_pool(built("training", "none", split.train[0]["patient_id"]), split)
+    with pytest.raises(InputError, match="who is in the test part"):
+        open_given_pool(built("test", "none", split.test[0]["patient_id"]), split)
+    with pytest.raises(InputError, match="column patient_id"):
+        open_given_pool(built("unknown", "none", ""), split)
 
 
 def test_a_pool_of_other_preprocessing_or_images_is_refused(tiny_pipeline, split, stranger, tmp_path):

@@ -32,8 +32,8 @@ class HippocampusRow:
     volume_mm3: float
 
 
-def prostate_rows() -> list[ProstateRow]:
-    """All reports of prostates, in file order."""
+def prostate_rows(file: str = "prostate") -> list[ProstateRow]:
+    """Reports of prostates, in file order: of the judgement, or of "prostate-development" for choices before it."""
     return [
         ProstateRow(
             row["name"],
@@ -47,7 +47,7 @@ def prostate_rows() -> list[ProstateRow]:
             ),
             denied_places(row["negated"]),
         )
-        for row in _rows("prostate")
+        for row in _rows(file)
     ]
 
 

@@ -133,8 +133,9 @@ def refuse_leaking_pool(pool: SyntheticPool, split: Split) -> None:
     patients = pool.header.get("prompts", {}).get("patients")
     if patients is None:
         raise InputError(
-            f"{pool.path}: does not say whose reports prompted it; build it with prompts that remember their patients "
-            "(TrainingPrompts or WriterPrompts)."
+            f"{pool.path}: does not say whose reports prompted it, so that they may be a test patient's. Build it anew: "
+            "of pool.reports, with a column patient_id in the file (none = written for no patient); in Python, with "
+            "TrainingPrompts or WriterPrompts."
         )
     refuse_leaks(patients, split, source=str(pool.path), did="prompted with the report of")
 
