@@ -14,6 +14,7 @@ right on new reports of the grammar and on the reports written by hand (``tests/
 """
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -47,8 +48,8 @@ CHOICES = {"pirads": 5, "side": 3, "zone": 3, "level": 4}
 """Facts that are one of several, with the number of answers; the first of a place is "nowhere"."""
 AMOUNTS = ("size_mm", "gland_ml", "psa", "volume_mm3")
 """Facts that are numbers, read as logarithms."""
-WEIGHTS = {"pirads": 3.0, "side": 1.0, "zone": 1.0, "level": 1.0}
-AMOUNT_WEIGHTS = {"size_mm": 0.5, "gland_ml": 0.05, "psa": 0.05, "volume_mm3": 0.5}
+WEIGHTS = {"pirads": 2.0, "side": 1.0, "zone": 1.0, "level": 1.0}
+AMOUNT_WEIGHTS = {"size_mm": 1.0, "gland_ml": 0.05, "psa": 0.05, "volume_mm3": 1.0}
 """Of each fact in the loss; volume and PSA of a gland are hardly seen in an image, and hard to read."""
 TYPICAL = {"size_mm": 15.0, "gland_ml": 40.0, "psa": 7.0, "volume_mm3": 3000.0}
 BATCH = 64
@@ -58,8 +59,9 @@ MEASURED_BENIGN = 0.5
 """Share of benign findings with a size, lest every size be read as a lesion's."""
 WITH_ANOTHER = 0.15
 """Share of reports that tell a benign finding beside the index lesion, or a lesion that is gone."""
-WITH_SLIPS = 0.5
+WITH_SLIPS = 0.4
 """Share of reports with slips of the pen beyond the grammar's own (``slips.py``)."""
+NUMBER = re.compile(r"Ġ?(\d{1,2})")
 HIPPOCAMPUS = {
     "side": MeasurementConfig(name="hippocampus", side="stays", synonyms=("hippocampus", "HC")),
     "volume_mm3": MeasurementConfig(
@@ -147,7 +149,24 @@ def new_encoder(options: argparse.Namespace) -> tuple[PreTrainedModel, PreTraine
         return build_text_encoder(config)
     tokenizer = subword_tokenizer(vocabulary=options.vocabulary, texts=options.vocabulary * 10)
     tokenizer.model_max_length, tokenizer.truncation_side = options.max_tokens, "left"
-    return small_t5(config, vocabulary=len(tokenizer)), tokenizer
+    encoder = small_t5(config, vocabulary=len(tokenizer))
+    tell_numbers(encoder.get_input_embeddings().weight, tokenizer)
+    return encoder, tokenizer
+
+
+@torch.no_grad()
+def tell_numbers(embedding: torch.Tensor, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let the tokens of numbers begin with their value in six components of the embedding (vocabulary, width).
+
+    Otherwise each of the hundred must be learnt by itself.
+    """
+    size = 2 * embedding.std()
+    for token, row in tokenizer.get_vocab().items():
+        if number := NUMBER.fullmatch(token):
+            value = int(number[1])
+            turns = torch.tensor([2 * np.pi * value / 10, 2 * np.pi * value / 100])
+            told = torch.tensor([np.log(value + 1) / np.log(10) - 1, value / 50 - 1])
+            embedding[row, :6] = size * torch.cat([told, turns.sin(), turns.cos()])
 
 
 class Reader(nn.Module):

@@ -52,7 +52,7 @@ def deal(people: pd.Series, repeat: int) -> dict[str, str]:
 
 
 def write_reports(volumes_mm3: np.ndarray, limit_mm3: float, *, per_class: int = REPORTS) -> pd.DataFrame:
-    """Reports and classes: sides in turn, volumes evenly spread over the ranks of ``volumes_mm3`` on each side of it."""
+    """Reports and classes: sides in turn, volumes spread evenly over the ranks of those on each side of the limit."""
     rows = []
     for label, among in ((1, volumes_mm3[volumes_mm3 < limit_mm3]), (0, volumes_mm3[volumes_mm3 >= limit_mm3])):
         for k, volume in enumerate(np.quantile(among, (np.arange(per_class) + 0.5) / per_class)):

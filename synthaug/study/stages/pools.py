@@ -133,7 +133,7 @@ def refuse_leaking_pool(pool: SyntheticPool, split: Split) -> None:
     patients = pool.header.get("prompts", {}).get("patients")
     if patients is None:
         raise InputError(
-            f"{pool.path}: does not say whose reports prompted it, so that they may be a test patient's. Build it anew: "
+            f"{pool.path}: does not say whose reports prompted it, so that one may be a test patient's. Build it: "
             "of pool.reports, with a column patient_id in the file (none = written for no patient); in Python, with "
             "TrainingPrompts or WriterPrompts."
         )
