@@ -2,9 +2,9 @@
 
 The detail of a volume is a difference of Gaussians on a grid of at most ``GRID`` voxels per side. It is compared with
 its nearest neighbours in the amplitude spectrum, which does not depend on shifts and flips. The likeness is the highest
-normalised cross-correlation over flips and over shifts by up to a quarter of a side. Copies of real volumes that are
-shifted by a tenth of a side or by half a voxel, flipped, gamma 0.7, of 16 grey values, or several of these reach 0.90
-to 1. Of two people's volumes the likest reach 0.81 (promise12, 75 volumes), of one person's two sides 0.83
+normalised cross-correlation over flips and over shifts by up to a quarter of a side. Copies reach
+0.90 to 1, whether shifted by a tenth of a side or by half a voxel, flipped, of gamma 0.7, of 16 grey values, or several
+of these. Of two people's volumes the likest reach 0.81 (promise12, 75 volumes), of one person's two sides 0.83
 (hippocampus, 260 crops); 2026-11-28.
 """
 

@@ -49,9 +49,9 @@ def denoise(
 def told_time(scheduler: SchedulerMixin, deviations: Sequence[float], time: torch.Tensor) -> torch.Tensor:
     """What the network, and the adapter, is told of the time (B,).
 
-    The time itself; behind a linear predictor of a flow, the published schedule's timestep of equal signal-to-noise
-    ratio, continued in a straight line where that schedule has no ratio so high or low. Input and target of the network
-    are then the same for velocity and flow, and either can be fine-tuned from the other.
+    The time itself. Behind a linear predictor of a flow it is the published schedule's timestep of equal
+    signal-to-noise ratio. Where that schedule has no ratio so high or low, it goes on in a straight line. Input and
+    target of the network are then the same for velocity and flow, and either can be fine-tuned from the other.
 
     Example:
         Image and noise weigh alike at half of a flow's time.

@@ -9,10 +9,11 @@ from synthaug.metrics.rows import Measure, Rows, checked_features
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
     """Fréchet distance between Gaussians fitted to two sets of features (Heusel et al. 2017, section 3; Dowson 1982).
 
-    ``|mean_a - mean_b|^2 + tr S_a + tr S_b - 2 tr (S_a S_b)^(1/2)``. With the centred rows
-    ``A = (a - mean_a) / sqrt(n - 1)``, and ``B`` alike, ``S_a S_b`` has the non-zero eigenvalues of
-    ``(A B^T) (A B^T)^T``, so the last trace is the sum of the singular values of the (n, m) matrix ``A B^T``:
-    no matrix square root and no regularisation. Where n > d, ``A`` is first shortened to its (d, d) QR factor.
+    ``|mean_a - mean_b|^2 + tr S_a + tr S_b - 2 tr (S_a S_b)^(1/2)``. Let
+    ``A = (a - mean_a) / sqrt(n - 1)`` be the centred rows, and ``B`` alike. ``S_a S_b`` has the non-zero eigenvalues of
+    ``(A B^T) (A B^T)^T``. The last trace is therefore the sum of the singular values of the (n, m) matrix ``A B^T``,
+    which needs no matrix square root and no regularisation. Where n > d, ``A`` is first shortened to its (d, d) QR
+    factor.
 
     Args:
         a: Features (n, d), n >= 2.
@@ -37,8 +38,8 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
 def frechet_of_rows(a: np.ndarray, b: np.ndarray) -> Measure:
     """The distance as a function of rows, with everything that has size d computed once.
 
-    All that the distance needs of the rows are their inner products: choosing rows chooses rows and columns of the
-    Gram matrices, and centring rows of features is centring rows and columns of ``a b^T``.
+    The distance needs only the inner products of the rows. Choosing rows chooses rows and columns of the Gram
+    matrices. Centring rows of features is centring rows and columns of ``a b^T``.
     """
     if max(len(a), len(b)) > 2 * a.shape[1]:  # even half the rows outnumber the features: short factors are quicker
         return lambda rows_a, rows_b: np.array([_direct(a[rows_a], b[rows_b])])

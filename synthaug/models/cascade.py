@@ -1,7 +1,7 @@
 """A latent space without an encoder: a volume as its average-pooled self plus the detail that pooling left out (ours).
 
-Levels run from coarse to fine. With :math:`x_k` the volume pooled to level ``k`` and ``up`` the trilinear
-interpolation from the level before, level 0 holds :math:`x_0` and each finer one the residual
+Levels run from coarse to fine. Let :math:`x_k` be the volume pooled to level ``k``, and ``up`` the trilinear
+interpolation from the level before. Level 0 holds :math:`x_0`. Each finer level holds the residual
 :math:`x_k - up(x_{k-1})`, rearranged from space to depth. Every level is exactly invertible and needs no training, so
 it can neither blur nor memorise.
 """

@@ -1,7 +1,7 @@
 """Where the lines of a manifest stand, so that a pool of millions of volumes opens without reading every entry.
 
-The index is made from the manifest and is of that one only: where the manifest has changed, or the index is damaged, it
-is passed over and the manifest read whole. It holds the order in which a pool lists its volumes.
+The index is made from one manifest. Where the manifest has changed, or the index is damaged, the manifest is read
+whole. It holds the order in which a pool lists its volumes.
 """
 
 import contextlib

@@ -1,10 +1,9 @@
 """Differences between two classifiers whose predictions are swapped patient by patient, for many swaps at once.
 
-A swap keeps the labels, so that most statistics are linear in it: what a row adds changes its sign. So is the
-difference in AUROC: a pair of a positive and a negative counts K(x, y), and of the four ways to choose x and y from two
-classifiers those with the same sign of the difference leave one term a row, half the difference of its places among the
-opponents of both classifiers. What remains of a swap is one matrix product, and a count down the ranks for average
-precision.
+A swap keeps the labels, so that most statistics are linear in it: what a row adds changes its sign. The difference in
+AUROC is linear too. Each pair of a positive and a negative counts K(x, y), and x and y come from either classifier. All
+terms but one a row cancel: half the difference of its places among the opponents of both classifiers. What remains of a
+swap is one matrix product, and a count down the ranks for average precision.
 """
 
 from dataclasses import dataclass

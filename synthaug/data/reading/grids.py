@@ -1,7 +1,7 @@
 """Where voxels lie in the world: one rule for every NIfTI header, and fields of view that meet.
 
-The rule is the NIfTI standard's (https://nifti.nimh.nih.gov/nifti-1, methods 3, 2 and 1) and nibabel's: the sform where
-its code is positive, else the qform where its code is, else the voxel size alone.
+The rule is the NIfTI standard's (https://nifti.nimh.nih.gov/nifti-1, methods 3, 2 and 1) and nibabel's. The sform
+counts where its code is positive, else the qform where its code is, else the voxel size alone.
 """
 
 import itertools
