@@ -11,6 +11,9 @@ The folder can be given as ``generator.text_encoder.path``. Beside the weights s
 right on new reports of the grammar and on the reports written by hand (``tests/handwritten``), which no training sees.
 ``--encoder`` chooses what is compared at equal minutes: ``subword`` (byte pairs of the grammar's own texts, ours),
 ``byte`` (the byte-level T5 of the package) and ``minilm`` (all-MiniLM-L6-v2, frozen; only its readout is trained).
+
+``--begin FOLDER`` goes on from an encoder that was trained here. What is read off its states stays as it is, so that
+the states keep their meaning: a generator that was trained with the old encoder can be given the new one.
 """
 
 import argparse
@@ -25,6 +28,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -35,6 +39,7 @@ from synthaug.data.reports.writers import ProstateFindings, write_measurement_re
 from synthaug.generate.stored.record import versions
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import derive_seed, numpy_generator
+from synthaug.models.pretrained import read_weights
 from synthaug.models.text_encoder import build_text_encoder, encode_tokens, small_t5, tokenize
 
 sys.path.append(str(Path(__file__).parents[1] / "studies" / "handwritten"))
@@ -53,6 +58,8 @@ AMOUNT_WEIGHTS = {"size_mm": 1.0, "gland_ml": 0.05, "psa": 0.05, "volume_mm3": 1
 """Of each fact in the loss; volume and PSA of a gland are hardly seen in an image, and hard to read."""
 TYPICAL = {"size_mm": 15.0, "gland_ml": 40.0, "psa": 7.0, "volume_mm3": 3000.0}
 BATCH = 64
+READOUT = "readout.safetensors"
+"""Beside the encoder: the linear map from a state to what it says."""
 VALIDATION = 400
 """New reports of the grammar that are read at the end."""
 MEASURED_BENIGN = 0.5
@@ -144,6 +151,10 @@ def subword_tokenizer(*, vocabulary: int, texts: int) -> PreTrainedTokenizerFast
 def new_encoder(options: argparse.Namespace) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The encoder before training, with its tokenizer."""
     path = "minilm" if options.encoder == "minilm" else None
+    if options.begin:
+        found = TextEncoderConfig(path=str(options.begin), max_tokens=options.max_tokens)
+        encoder, tokenizer = build_text_encoder(found)
+        return encoder.requires_grad_(True), tokenizer
     config = TextEncoderConfig(path=path, width=options.width, layers=options.layers, max_tokens=options.max_tokens)
     if options.encoder != "subword":
         return build_text_encoder(config)
@@ -196,6 +207,11 @@ class Reader(nn.Module):
             else:
                 states = encode_tokens(self.encoder, ids)
         return self.readout(states), own
+
+    def keep_readout(self, folder: Path) -> None:
+        """Take over what is read off the states of an encoder that was trained here, and train it no further."""
+        self.readout.load_state_dict(read_weights(folder / READOUT))
+        self.readout.requires_grad_(False)
 
     def keep_silent(self, spoken: int) -> None:
         """Let all but the first ``spoken`` components of a state be 0, so that it holds little but what is read off it.
@@ -282,6 +298,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.manual_seed(options.seed)
     encoder, tokenizer = new_encoder(options)
     reader = Reader(encoder, tokenizer, frozen=options.encoder == "minilm")
+    if options.begin:
+        reader.keep_readout(options.begin)
     reader.keep_silent(options.spoken)
     training = {name: getattr(options, name) for name in ("minutes", "learning_rate", "spoken", "seed")}
     steps = train(reader, **training)
@@ -289,7 +307,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     record = {
         "date": date.today().isoformat(),
         "versions": versions(),
-        "settings": {name: value for name, value in vars(options).items() if name != "out"},
+        "settings": {name: value for name, value in vars(options).items() if name not in ("out", "begin")}
+        | {"begun": bool(options.begin)},
         "steps": steps,
         "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
         "grammar": judged(reader, [drawn_case(k, part="validation") for k in range(VALIDATION)]),
@@ -301,6 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     encoder.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
+    save_file(reader.readout.state_dict(), options.out / READOUT)
     write_json(options.out / "reading.json", record)
     for part in ("grammar", "development", "handwritten"):
         print(part, {name: round(value, 3) for name, value in record[part].items()})
@@ -309,6 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", choices=get_args(Kind), default="subword")
+    parser.add_argument("--begin", type=Path, help="folder of an encoder to go on from")
     parser.add_argument("--minutes", type=float, default=15.0, help="of processor time that the training takes")
     parser.add_argument("--width", type=int, default=96)
     parser.add_argument("--layers", type=int, default=3)

@@ -10,6 +10,7 @@ import torch
 
 from synthaug.config import TextEncoderConfig
 from synthaug.data.reports.writers import ProstateFindings
+from synthaug.models.pretrained import read_weights
 from synthaug.models.text_encoder import build_text_encoder, encode_tokens, tokenize, without_padding
 
 
@@ -87,3 +88,18 @@ def test_the_folder_is_a_text_encoder_of_a_generator(script, kind, tmp_path, mon
         states = encode_tokens(encoder, tokenize(tokenizer, reports))
     assert states.shape == (2, 64, 16)
     assert [len(without_padding(each)) for each in states] == [1, 64]  # its end; cut on the left
+
+
+def test_an_encoder_that_goes_on_keeps_the_meaning_of_its_states(script, tmp_path, monkeypatch):
+    for name, value in (("BATCH", 8), ("VALIDATION", 12)):
+        monkeypatch.setattr(script, name, value)
+    first, second = tmp_path / "first", tmp_path / "second"
+    common = ["--minutes", "0.01", "--width", "32", "--layers", "1", "--vocabulary", "300", "--max-tokens", "64"]
+    script.main([*common, "--out", str(first)])
+    script.main([*common, "--begin", str(first), "--out", str(second)])
+    one, other = (read_weights(folder / script.READOUT) for folder in (first, second))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    one, other = (read_weights(folder / "model.safetensors") for folder in (first, second))
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+    settings = json.loads((second / "reading.json").read_text(encoding="utf-8"))["settings"]
+    assert (settings["begun"], str(tmp_path) in str(settings)) == (True, False)
