@@ -54,7 +54,7 @@ CHOICES = {"pirads": 5, "side": 3, "zone": 3, "level": 4}
 AMOUNTS = ("size_mm", "gland_ml", "psa", "volume_mm3")
 """Facts that are numbers, read as logarithms."""
 WEIGHTS = {"pirads": 2.0, "side": 1.0, "zone": 1.0, "level": 1.0}
-AMOUNT_WEIGHTS = {"size_mm": 1.0, "gland_ml": 0.05, "psa": 0.05, "volume_mm3": 1.0}
+AMOUNT_WEIGHTS = {"size_mm": 1.0, "gland_ml": 0.05, "psa": 0.05, "volume_mm3": 3.0}
 """Of each fact in the loss; volume and PSA of a gland are hardly seen in an image, and hard to read."""
 TYPICAL = {"size_mm": 15.0, "gland_ml": 40.0, "psa": 7.0, "volume_mm3": 3000.0}
 BATCH = 64
