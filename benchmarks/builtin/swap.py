@@ -24,7 +24,7 @@ from patients import Patient, draw_patients, volumes_of
 from synthaug.config import PreprocessConfig
 from synthaug.data.reports.writers import ProstateFindings
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.stored.record import versions
+from synthaug.generate.stored.record import preprocessing_of_record, versions
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import derive_seed
 from synthaug.metrics.fidelity import Agreement, swap_agreements, swap_score
@@ -127,9 +127,7 @@ def main() -> None:
     options = parser.parse_args()
     pipeline = CCELLAPipeline.from_pretrained(options.pipeline).with_scheduler("dpm_solver_sde")
     pipeline.set_progress_bar_config(disable=True)
-    config = PreprocessConfig(
-        spacing_mm=tuple(pipeline.config.spacing_mm), shape=tuple(pipeline.config.shape), percentiles=(0, 99.5)
-    )
+    config = preprocessing_of_record(pipeline.record["preprocessing"])
     auditor = load_or_train(AuditorConfig(preprocess=config, difficulty=DIFFICULTY), cache=options.auditor_cache)
     settings = {"n": options.n, "guidance": options.guidance, "seed": options.seed}
     record = {

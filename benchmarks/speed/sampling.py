@@ -20,12 +20,12 @@ import torch
 from machine import machine
 
 from synthaug import CCELLAPipeline
-from synthaug.config import PreprocessConfig
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import stack_images
 from synthaug.generate.diffusion import is_flow
 from synthaug.generate.preconditioning import denoise, told_time
+from synthaug.generate.stored.record import preprocessing_of_record
 from synthaug.ground.seeding import derive_seed
 from synthaug.metrics.distances.estimates import distance_report
 from synthaug.metrics.features import seeded_extractor
@@ -315,9 +315,7 @@ def _prompts(pipeline: CCELLAPipeline, n: int) -> tuple[list[str], list[int]]:
 
 def _real_volumes(pipeline: CCELLAPipeline, n: int) -> torch.Tensor:
     """Other held-out phantoms (n, 1, X, Y, Z), preprocessed as the generator's training volumes were."""
-    config = PreprocessConfig(
-        spacing_mm=tuple(pipeline.config.spacing_mm), shape=tuple(pipeline.config.shape), percentiles=(0, 99.5)
-    )
+    config = preprocessing_of_record(pipeline.record["preprocessing"])
     images = pipeline.config.images
     done = preprocess(_phantoms(pipeline, n, seed=REAL_SEED), config, images)
     return torch.stack([stack_images(subject, images) for subject in done])

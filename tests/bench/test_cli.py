@@ -341,7 +341,7 @@ def test_a_preset_is_a_study_and_later_words_win(name):
     assert not any(line.split()[1:3] == ["seed", "0"] for line in lines)
     config = read_config([f"--preset={name}"])
     assert config.study.name == name
-    assert (config.preprocess.percentiles == (0.0, 99.5)) == name.startswith(("published", "demo"))
+    assert (config.preprocess.percentiles == (0.0, 99.5)) == name.startswith("published")
 
 
 def test_a_preset_whose_weights_are_not_there_says_how_to_get_them(capsys, tmp_path, monkeypatch):

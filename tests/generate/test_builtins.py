@@ -76,8 +76,13 @@ def example():
     return left
 
 
-def test_the_example_of_the_documentation_is_read_as_it_says(example):
-    out = example["out"]
+def test_the_example_of_the_documentation_is_read_and_drawn(example):
+    out, pipe = example["out"], example["pipe"]
     assert out.class_probabilities.argmax(1).tolist() == [1, 0]
     assert not any(out.unlike)
     assert out.volumes.shape == (2, 1, 32, 32, 16)
+    # From the same noise, what the lesion darkens lies on the patient's left: low rows, as axis X runs left to right.
+    darker = (out.volumes[1] - out.volumes[0])[0].clamp(min=0.15) - 0.15
+    assert darker[:16].sum() > 2 * darker[16:].sum()
+    words = ["R mid PZ 20 mm, P5", "No lesion in the left PZ. Negative study, score 1."]
+    assert pipe(words, seeds=[0, 1], num_inference_steps=2).class_probabilities.argmax(1).tolist() == [1, 0]

@@ -29,6 +29,7 @@ from synthaug.models.text_encoder import (
     load_tokenizer,
     tokenize,
     trimmed,
+    without_padding,
 )
 from synthaug.models.variants import VARIANTS
 
@@ -575,6 +576,18 @@ def test_a_saved_encoder_is_loaded_by_path_frozen_and_always_the_same(tmp_path):
     assert tokenizer.convert_ids_to_tokens(ids)[-3:] == ["impression", "negative", "[SEP]"]
     # A pooler that the file lacks would come from the global generator and change the fingerprint.
     assert not any("pooler" in name for name in encoder.state_dict())
+
+
+def test_the_builtins_reader_is_had_by_its_name_and_tells_what_reports_mean():
+    encoder, tokenizer = build_text_encoder(TextEncoderConfig(path="reader", max_tokens=64))
+    texts = ["12 mm lesion left PZ, PI-RADS 4", "There is a left PZ lesion of 12 mm. PI-RADS 4.", "PI-RADS 1"]
+    ids = tokenize(tokenizer, texts)
+    with torch.no_grad():
+        states = encode_tokens(encoder, ids)
+    own = [without_padding(each) for each in states]
+    assert [len(each) for each in own] == (ids != tokenizer.pad_token_id).sum(1).tolist()
+    one, same, other = (each.mean(0, keepdim=True) for each in own)
+    assert functional.cosine_similarity(one, same) > functional.cosine_similarity(one, other) + 0.3
 
 
 def test_minilm_is_had_by_its_name_with_the_weights_of_its_wheel():
