@@ -126,6 +126,16 @@ def person(rows: Sequence[Mapping[str, Any]], question: str) -> Mapping[str, Any
     return row
 
 
+def held_out(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What the present builtin and labelled augmentation add to 16 people whom the builtin never saw."""
+    rows = {(row["arm"], row["augment"], row["less_real"]): row for row in summary["differences"] if row["people"] == 16}
+    plain, both = (rows["mixed", kind, kind] for kind in ("classical", "labelled"))
+    without = rows["real", "classical", "labelled"]
+    labelled = {"value": -without["difference"], "low": -without["ci_high"], "high": -without["ci_low"]}
+    told = {name: summary[name] for name in ("date", "repeats", "test_people", "goals")}
+    return {"mixed": plain, "beside_labelled": both, "labelled": labelled, **told}
+
+
 def render() -> str:
     """The page."""
     page = Environment(
@@ -145,6 +155,7 @@ def render() -> str:
         same=read("hippocampus/same-cohort/summary.json"),
         longer=read("hippocampus/same-cohort/longer/summary.json"),
         labelled=read("hippocampus/labelled.json"),
+        held_out=held_out(read("held_out/summary.json")),
         phantom=read("phantom/summary.json"),
         prostate=read("prostate_t2/summary.json"),
         reports=read("real_reports/summary.json"),
