@@ -128,7 +128,8 @@ def person(rows: Sequence[Mapping[str, Any]], question: str) -> Mapping[str, Any
 
 def held_out(summary: Mapping[str, Any]) -> dict[str, Any]:
     """What the present builtin and labelled augmentation add to 16 people whom the builtin never saw."""
-    rows = {(row["arm"], row["augment"], row["less_real"]): row for row in summary["differences"] if row["people"] == 16}
+    few = [row for row in summary["differences"] if row["people"] == 16]
+    rows = {(row["arm"], row["augment"], row["less_real"]): row for row in few}
     plain, both = (rows["mixed", kind, kind] for kind in ("classical", "labelled"))
     without = rows["real", "classical", "labelled"]
     labelled = {"value": -without["difference"], "low": -without["ci_high"], "high": -without["ci_low"]}
