@@ -1,5 +1,7 @@
 """The study of builtin/ccella-hippocampus on people whom it never saw: who is dealt where, and what is compared."""
 
+import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -56,3 +58,11 @@ def test_validation_chooses_the_share_and_each_arm_meets_real_data_of_both_augme
     assert sorted(mixed) == sorted((one, other) for one in collect.BOTH for other in collect.BOTH)
     judged = {goal["augment"]: goal["holds"] for goal in collect.goals(rows)}
     assert judged == {"classical": True, "labelled": True}
+
+
+def test_where_the_pool_lay_is_not_written_down(script, tmp_path):
+    record = a_record("mixed", 0, strength=1.0, loss=0.5, fraction=0.5)
+    (tmp_path / "cells").mkdir()
+    told = replace(record, generator="/somewhere/held-out-pool").to_json()
+    (tmp_path / "cells" / "one.json").write_text(json.dumps(told), encoding="utf-8")
+    assert [each.generator for each in script("collect").read_records(tmp_path)] == ["held-out-pool"]

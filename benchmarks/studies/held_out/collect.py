@@ -9,6 +9,7 @@ under the other one. Figures only.
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ def read_records(folder: Path) -> list[CellRecord]:
     records = [CellRecord.from_json(read_json(path)) for path in sorted((folder / "cells").glob("*.json"))]
     if not records:
         raise InputError(f"{folder}: no finished cell there; run the study first.")
-    return records
+    # The pool's own name: where it lies says nothing about it.
+    return [replace(record, generator=Path(record.generator).name) for record in records]
 
 
 def place_of(settings: Mapping[str, Any]) -> Place:
