@@ -50,6 +50,28 @@ SMALL_WORDS = frozenset(
 CATEGORY = re.compile(
     r"((?:rads|category|score|assessment|overall|class)[ :]*(?:category|score|of|is|=|:)?[ :]*)([1-5])\b", re.I
 )
+SIZE = re.compile(r"(?<![\d.])(\d{1,2}) ?mm\b")
+NUMBERS = (
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+)
+"""From three to twenty."""
 SPELT = ("one", "two", "three", "four", "five")
 ROMAN = ("I", "II", "III", "IV", "V")
 BESIDES = (
@@ -124,6 +146,28 @@ def _category_in_words(text: str, draw: np.random.Generator) -> str:
     return CATEGORY.sub(lambda found: found[1] + numerals[int(found[2]) - 1], text)
 
 
+def _size_in_words(text: str, draw: np.random.Generator) -> str:
+    """Diameters spelt out."""
+    unit = (" mm", " millimetres", " millimeters")[int(draw.integers(3))]
+    return SIZE.sub(lambda found: NUMBERS[int(found[1]) - 3] + unit if 3 <= int(found[1]) <= 20 else found[0], text)
+
+
+def _two_sizes(text: str, draw: np.random.Generator) -> str:
+    """A diameter with a smaller one across."""
+    cross = (" x ", "x", " × ", " by ")[int(draw.integers(4))]
+    return SIZE.sub(
+        lambda found: f"{found[1]}{cross}{max(2, round(int(found[1]) * draw.uniform(0.5, 0.95)))} mm", text, count=1
+    )
+
+
+def _latin_side(text: str, draw: np.random.Generator) -> str:
+    """Sides as some write them."""
+    left, right = (("sinister", "dexter"), ("left-sided", "right-sided"), ("lt.", "rt."), ("sin.", "dex."))[
+        int(draw.integers(4))
+    ]
+    return re.sub(r"\bright\b", right, re.sub(r"\bleft\b", left, text))
+
+
 def _other_stops(text: str, draw: np.random.Generator) -> str:
     """Sentences end in a line break, a dash, a semicolon or nothing; or commas do."""
     stop = ("\n", " - ", "; ", " ", " / ", "\n\n")[int(draw.integers(6))]
@@ -191,10 +235,38 @@ def with_another_finding(text: str, *, positive: bool, draw: np.random.Generator
     return f"{text} {sentence}" if positive or draw.random() < 0.5 else f"{sentence} {text}"
 
 
+OTHER = (
+    "{Other} half ok.",
+    "{Other} side normal.",
+    "No lesion on the {other}.",
+    "No abnormality {other} {zone}.",
+    "{Other} {zone}: nothing suspicious.",
+    "The {other} lobe is unremarkable.",
+    "Contralateral side ({other}) without findings.",
+    "{Other} -.",
+)
+"""What is said of the side without the lesion."""
+
+
+def with_other_side(text: str, *, other: str, draw: np.random.Generator) -> str:
+    """A report of a lesion that calls the ``other`` side normal, before or after.
+
+    Example:
+        >>> with_other_side("Left lesion.", other="right", draw=np.random.default_rng(0)).count("Left lesion.")
+        1
+    """
+    zone = ("peripheral zone", "transition zone", "PZ", "TZ")[int(draw.integers(4))]
+    sentence = OTHER[int(draw.integers(len(OTHER)))].format(other=other, Other=other.capitalize(), zone=zone)
+    return f"{text} {sentence}" if draw.random() < 0.5 else f"{sentence} {text}"
+
+
 SLIPS: tuple[tuple[float, Callable[[str, np.random.Generator], str]], ...] = (
     (0.3, _besides),
     (0.25, _category_in_words),
     (0.15, _other_order),
+    (0.1, _size_in_words),
+    (0.1, _two_sizes),
+    (0.1, _latin_side),
     (0.3, _terse),
     (0.3, _other_stops),
     (0.05, _list_of_words),

@@ -45,7 +45,7 @@ from synthaug.models.text_encoder import build_text_encoder, encode_tokens, smal
 sys.path.append(str(Path(__file__).parents[1] / "studies" / "handwritten"))
 
 from reports import prostate_rows
-from slips import with_another_finding, with_slips
+from slips import with_another_finding, with_other_side, with_slips
 
 Kind = Literal["subword", "byte", "minilm"]
 SIDES, ZONES, LEVELS = ("left", "right"), ("peripheral", "transition"), ("base", "midgland", "apex")
@@ -53,11 +53,13 @@ CHOICES = {"pirads": 5, "side": 3, "zone": 3, "level": 4}
 """Facts that are one of several, with the number of answers; the first of a place is "nowhere"."""
 AMOUNTS = ("size_mm", "gland_ml", "psa", "volume_mm3")
 """Facts that are numbers, read as logarithms."""
-WEIGHTS = {"pirads": 2.0, "side": 1.0, "zone": 1.0, "level": 1.0}
-AMOUNT_WEIGHTS = {"size_mm": 1.0, "gland_ml": 0.05, "psa": 0.05, "volume_mm3": 3.0}
+WEIGHTS = {"pirads": 2.0, "side": 1.5, "zone": 1.5, "level": 1.0}
+AMOUNT_WEIGHTS = {"size_mm": 2.0, "gland_ml": 0.05, "psa": 0.05, "volume_mm3": 3.0}
 """Of each fact in the loss; volume and PSA of a gland are hardly seen in an image, and hard to read."""
 TYPICAL = {"size_mm": 15.0, "gland_ml": 40.0, "psa": 7.0, "volume_mm3": 3000.0}
 BATCH = 64
+SORTED = 8
+"""Batches that are drawn at once and sorted by length."""
 READOUT = "readout.safetensors"
 """Beside the encoder: the linear map from a state to what it says."""
 VALIDATION = 400
@@ -66,9 +68,20 @@ MEASURED_BENIGN = 0.5
 """Share of benign findings with a size, lest every size be read as a lesion's."""
 WITH_ANOTHER = 0.15
 """Share of reports that tell a benign finding beside the index lesion, or a lesion that is gone."""
+WITH_OTHER_SIDE = 0.15
+"""Share of reports of a lesion that call the other side normal."""
 WITH_SLIPS = 0.4
 """Share of reports with slips of the pen beyond the grammar's own (``slips.py``)."""
-NUMBER = re.compile(r"Ġ?(\d{1,2})")
+NUMBERS_WRITTEN = {
+    r"(?<=[mc]m) ?\^?3(?!\d)": " cubic",
+    r"(?<=\d),(?=\d{3}(?!\d))": "",
+    r"(?<=\d),(?=\d)": ".",
+    r"(?<=^\d\d|\D\d\d)(?=\d)": "~",
+    r"(?<=\D) (?=\d)": "",
+}
+"""How numbers are rewritten before they become tokens: units, thousands, decimals, the second two digits, spaces."""
+WORDS = r"(?:~|(?<=\d)\.)?\d{1,2}| ?\p{L}+| ?[^\s\p{L}\p{N}]|\s"
+NUMBER = re.compile(r"([~.]?)(\d{1,2})")
 HIPPOCAMPUS = {
     "side": MeasurementConfig(name="hippocampus", side="stays", synonyms=("hippocampus", "HC")),
     "volume_mm3": MeasurementConfig(
@@ -122,6 +135,9 @@ def drawn_case(number: int, *, part: str) -> Told:
         told = prostate_case(findings, write_prostate_report(findings, seed=seed, style="any"))
     if number % 4 != 3 and told.choices[0] != 1 and draw.random() < WITH_ANOTHER:
         told = replace(told, report=with_another_finding(told.report, positive=told.choices[0] > 1, draw=draw))
+    side = told.choices[1] - 1
+    if number % 4 != 3 and told.choices[0] > 1 and side >= 0 and draw.random() < WITH_OTHER_SIDE:
+        told = replace(told, report=with_other_side(told.report, other=SIDES[1 - side], draw=draw))
     if draw.random() < WITH_SLIPS:
         told = Told(with_slips(told.report, draw), told.choices, told.amounts)
     return told
@@ -130,12 +146,17 @@ def drawn_case(number: int, *, part: str) -> Told:
 def subword_tokenizer(*, vocabulary: int, texts: int) -> PreTrainedTokenizerFast:
     """Byte pairs of lower-case text, numbers two digits at a time, the end of a report as a token of its own.
 
-    Of 3100, the token 31 holds nearly all, and a diameter in millimetres is one token.
+    A diameter in millimetres is one token. The second two digits and the decimals have tokens of their own: 3100 is
+    ``31 ~00`` and 3.14 is ``3 .14``. The exponent of a unit is no number: mm³ is ``mm cubic``.
     """
     pairs = Tokenizer(models.BPE())
-    pairs.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    rewrite = [normalizers.Replace(Regex(pattern), text) for pattern, text in NUMBERS_WRITTEN.items()]
+    pairs.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), *rewrite])
     pairs.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(r"\d{1,2}"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=True)]
+        [
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
@@ -174,7 +195,8 @@ def tell_numbers(embedding: torch.Tensor, tokenizer: PreTrainedTokenizerBase) ->
     size = 2 * embedding.std()
     for token, row in tokenizer.get_vocab().items():
         if number := NUMBER.fullmatch(token):
-            value = int(number[1])
+            # One decimal counts as two: .5 is .50.
+            value = int(number[2]) * (10 if number[1] == "." and len(number[2]) == 1 else 1)
             turns = torch.tensor([2 * np.pi * value / 10, 2 * np.pi * value / 100])
             told = torch.tensor([np.log(value + 1) / np.log(10) - 1, value / 50 - 1])
             embedding[row, :6] = size * torch.cat([told, turns.sin(), turns.cos()])
@@ -249,15 +271,25 @@ def logarithms(told: Sequence[Told]) -> torch.Tensor:
     return 3 * torch.log(torch.tensor([each.amounts for each in told]) / typical)
 
 
+def batches_alike(first: int, shuffle: np.random.Generator) -> list[list[Told]]:
+    """The next batches of the endless stream, each of reports about as long as one another, so that few are padded."""
+    told = [drawn_case(first + k, part="training") for k in range(BATCH * SORTED)]
+    told.sort(key=lambda each: len(each.report))
+    return [told[BATCH * int(k) : BATCH * (int(k) + 1)] for k in shuffle.permutation(SORTED)]
+
+
 def train(reader: Reader, *, minutes: float, learning_rate: float, spoken: int, seed: int) -> int:
     """Train for so long on the processor, the rate falling to 0 as the time runs out; the steps that were done."""
     parameters = [parameter for parameter in reader.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
     start, step = time.process_time(), 0
+    waiting: list[list[Told]] = []
+    shuffle = numpy_generator("reader", seed, "batches")
     while (passed := (time.process_time() - start) / 60 / minutes) < 1:
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * min(1.0, step / 100) * 0.5 * (1 + np.cos(np.pi * passed))
-        told = [drawn_case(seed * 10**9 + BATCH * step + k, part="training") for k in range(BATCH)]
+        waiting = waiting or batches_alike(seed * 10**9 + BATCH * step, shuffle)
+        told = waiting.pop()
         loss = loss_of(*reader([each.report for each in told]), told)
         optimiser.zero_grad()
         loss.backward()
