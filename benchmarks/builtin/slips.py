@@ -235,28 +235,41 @@ def with_another_finding(text: str, *, positive: bool, draw: np.random.Generator
     return f"{text} {sentence}" if positive or draw.random() < 0.5 else f"{sentence} {text}"
 
 
-OTHER = (
-    "{Other} half ok.",
-    "{Other} side normal.",
-    "No lesion on the {other}.",
-    "No abnormality {other} {zone}.",
-    "{Other} {zone}: nothing suspicious.",
-    "The {other} lobe is unremarkable.",
-    "Contralateral side ({other}) without findings.",
-    "{Other} -.",
+OTHER_SIDE = (
+    "{Side} half ok.",
+    "{Side} side normal.",
+    "No lesion on the {side}.",
+    "No abnormality {side} {any}.",
+    "{Side} {any}: nothing suspicious.",
+    "The {side} lobe is unremarkable.",
+    "Contralateral side ({side}) without findings.",
+    "{Side} -.",
 )
 """What is said of the side without the lesion."""
+OTHER_ZONE = (
+    "{Zone} is fine.",
+    "{Zone} without target.",
+    "No focus in the {zone}.",
+    "The {zone} shows only streaks (2).",
+    "{Zone}: changes of benign type, 2.",
+    "{Zone} normal on both sides.",
+)
+"""What is said of the zone without the lesion."""
 
 
-def with_other_side(text: str, *, other: str, draw: np.random.Generator) -> str:
-    """A report of a lesion that calls the ``other`` side normal, before or after.
+def with_elsewhere(text: str, side: str, zone: str, *, draw: np.random.Generator) -> str:
+    """A report of a lesion that calls the other ``side`` or the other ``zone`` normal, before or after.
 
     Example:
-        >>> with_other_side("Left lesion.", other="right", draw=np.random.default_rng(0)).count("Left lesion.")
+        >>> draw = np.random.default_rng(0)
+        >>> with_elsewhere("Left lesion.", "right", "transition", draw=draw).count("Left lesion.")
         1
     """
-    zone = ("peripheral zone", "transition zone", "PZ", "TZ")[int(draw.integers(4))]
-    sentence = OTHER[int(draw.integers(len(OTHER)))].format(other=other, Other=other.capitalize(), zone=zone)
+    choose = lambda among: among[int(draw.integers(len(among)))]  # noqa: E731
+    names = {"peripheral": ("peripheral zone", "PZ"), "transition": ("transition zone", "TZ", "central gland")}
+    told = {"side": side, "zone": choose(names[zone]), "any": choose(names["peripheral"] + names["transition"])}
+    told |= {name.capitalize(): told[name][0].upper() + told[name][1:] for name in ("side", "zone")}
+    sentence = choose(OTHER_SIDE if draw.random() < 0.5 else OTHER_ZONE).format(**told)
     return f"{text} {sentence}" if draw.random() < 0.5 else f"{sentence} {text}"
 
 

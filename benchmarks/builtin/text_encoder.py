@@ -45,7 +45,7 @@ from synthaug.models.text_encoder import build_text_encoder, encode_tokens, smal
 sys.path.append(str(Path(__file__).parents[1] / "studies" / "handwritten"))
 
 from reports import prostate_rows
-from slips import with_another_finding, with_other_side, with_slips
+from slips import with_another_finding, with_elsewhere, with_slips
 
 Kind = Literal["subword", "byte", "minilm"]
 SIDES, ZONES, LEVELS = ("left", "right"), ("peripheral", "transition"), ("base", "midgland", "apex")
@@ -68,8 +68,8 @@ MEASURED_BENIGN = 0.5
 """Share of benign findings with a size, lest every size be read as a lesion's."""
 WITH_ANOTHER = 0.15
 """Share of reports that tell a benign finding beside the index lesion, or a lesion that is gone."""
-WITH_OTHER_SIDE = 0.15
-"""Share of reports of a lesion that call the other side normal."""
+WITH_ELSEWHERE = 0.25
+"""Share of reports of a lesion that call the other side, or the other zone, normal."""
 WITH_SLIPS = 0.4
 """Share of reports with slips of the pen beyond the grammar's own (``slips.py``)."""
 NUMBERS_WRITTEN = {
@@ -125,7 +125,7 @@ def drawn_case(number: int, *, part: str) -> Told:
     seed = derive_seed("reader", part, number)
     draw = numpy_generator("reader", seed)
     if number % 4 == 3:
-        row: dict[str, object] = {"side": SIDES[int(draw.integers(2))], "volume_mm3": float(draw.normal(3050, 550))}
+        row: dict[str, object] = {"side": SIDES[int(draw.integers(2))], "volume_mm3": _any_volume(draw)}
         report = write_measurement_report(row, HIPPOCAMPUS, seed=seed, style="any")
         told = hippocampus_case(str(row["side"]), float(row["volume_mm3"]), report)  # type: ignore[arg-type]
     else:
@@ -135,12 +135,17 @@ def drawn_case(number: int, *, part: str) -> Told:
         told = prostate_case(findings, write_prostate_report(findings, seed=seed, style="any"))
     if number % 4 != 3 and told.choices[0] != 1 and draw.random() < WITH_ANOTHER:
         told = replace(told, report=with_another_finding(told.report, positive=told.choices[0] > 1, draw=draw))
-    side = told.choices[1] - 1
-    if number % 4 != 3 and told.choices[0] > 1 and side >= 0 and draw.random() < WITH_OTHER_SIDE:
-        told = replace(told, report=with_other_side(told.report, other=SIDES[1 - side], draw=draw))
+    side, zone = (choice - 1 for choice in told.choices[1:3])
+    if number % 4 != 3 and told.choices[0] > 1 and min(side, zone) >= 0 and draw.random() < WITH_ELSEWHERE:
+        told = replace(told, report=with_elsewhere(told.report, SIDES[1 - side], ZONES[1 - zone], draw=draw))
     if draw.random() < WITH_SLIPS:
         told = Told(with_slips(told.report, draw), told.choices, told.amounts)
     return told
+
+
+def _any_volume(draw: np.random.Generator) -> float:
+    """A hippocampal volume in mm³: half of them as in people, half even, lest rare numbers not be learnt."""
+    return float(draw.normal(3050, 550) if draw.random() < 0.5 else draw.uniform(1500, 4800))
 
 
 def subword_tokenizer(*, vocabulary: int, texts: int) -> PreTrainedTokenizerFast:
