@@ -71,6 +71,8 @@ SOLVERS_OF_EDM: dict[str, Solver] = {
     "heun": "heun",
 }
 """The same samplers over EDM's noise levels, and Heun's method (its Algorithm 2)."""
+OF_EDM = {"sigma_data": SIGMA_DATA, "epsilon_scale": 1.0}
+"""Settings of EDM's samplers that belong to the trained network, with what they usually are."""
 SAMPLER_OF_MAISI_FLOWS = "flow_euler"
 """The one sampler of MAISI-v2's rectified flow."""
 SAMPLERS_OF_FLOWS = ("flow_euler", "dpm_solver", "dpm_solver_sde", "unipc")
@@ -266,7 +268,8 @@ def _require_suited(name: str, *, flow: bool) -> None:
 def noise_schedule(scheduler: SchedulerMixin) -> list:
     """What of a scheduler belongs to the trained network and not to the sampler."""
     if is_edm(scheduler):
-        return ["edm"]
+        own = {name: scheduler.config[name] for name, usual in OF_EDM.items() if scheduler.config[name] != usual}
+        return ["edm", own] if own else ["edm"]
     if is_maisi_flow(scheduler):
         return ["maisi_flow", scheduler.config.num_train_timesteps, scheduler.config.base_places]
     if is_flow(scheduler):

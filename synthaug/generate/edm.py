@@ -73,6 +73,8 @@ class EDMScheduler(SchedulerMixin, ConfigMixin):
         churn_noise: S_noise.
         sigma_data: Standard deviation of the data that the network was trained on: 0.5 of a cascade's levels, 1 of an
             autoencoder's latents.
+        epsilon_scale: By which the predicted noise is divided (epsilon scaling, arXiv 2308.15321). A denoiser meets
+            its own errors when it samples and removes a little too much noise; above 1 gives the lost contrast back.
     """
 
     order = 1
@@ -89,6 +91,7 @@ class EDMScheduler(SchedulerMixin, ConfigMixin):
         churn_range: tuple[float, float] = (0.05, 20.0),
         churn_noise: float = 1.003,
         sigma_data: float = SIGMA_DATA,
+        epsilon_scale: float = 1.0,
     ) -> None:
         if solver not in get_args(Solver):
             raise InputError(f"Unknown solver {solver!r}; the solvers are {', '.join(get_args(Solver))}.")
@@ -137,6 +140,8 @@ class EDMScheduler(SchedulerMixin, ConfigMixin):
 
     def step(self, denoised, timestep, sample, *, generator=None) -> SchedulerOutput:
         """From the sample (B, c, x, y, z) at one noise level to that at the next, given D's answer."""
+        if self.config.epsilon_scale != 1:
+            denoised = sample + (denoised - sample) / self.config.epsilon_scale
         solve = self._heun if self.config.solver == "heun" else self._exponential
         return SchedulerOutput(prev_sample=solve(denoised, sample, generator))
 
