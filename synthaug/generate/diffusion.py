@@ -218,8 +218,10 @@ def first_shares(scheduler: SchedulerMixin) -> tuple[float, float]:
     return kept**0.5, (1 - kept) ** 0.5
 
 
-def swap_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
+def swap_scheduler(scheduler: SchedulerMixin, name: str, *, epsilon_scale: float | None = None) -> SchedulerMixin:
     """The scheduler called ``name`` for the same trained network, with ``SETTINGS`` and diffusers' other defaults.
+
+    ``epsilon_scale`` replaces that of an EDM sampler; None = as it is.
 
     Only settings of the network are carried over. diffusers would also carry over saved settings of the previous
     sampler, and one name would then mean two samplers.
@@ -227,6 +229,8 @@ def swap_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
     Raises:
         InputError: Unknown, or it cannot sample what the network was trained on.
     """
+    if epsilon_scale is not None and not (is_edm(scheduler) and epsilon_scale > 0):
+        raise InputError(f"epsilon_scale={epsilon_scale}: a positive number, for an EDM denoiser only.")
     if name not in SCHEDULERS and name not in SOLVERS_OF_EDM:
         raise InputError(
             f"Unknown scheduler {name!r}; the schedulers are {', '.join({**SCHEDULERS, **SOLVERS_OF_EDM})}."
@@ -234,7 +238,8 @@ def swap_scheduler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
     if is_edm(scheduler):
         if name not in SOLVERS_OF_EDM:
             raise InputError(f"Scheduler {name!r} cannot sample an EDM denoiser; use {', '.join(SOLVERS_OF_EDM)}.")
-        return EDMScheduler.from_config(scheduler.config, solver=SOLVERS_OF_EDM[name])
+        scale = {} if epsilon_scale is None else {"epsilon_scale": epsilon_scale}
+        return EDMScheduler.from_config(scheduler.config, solver=SOLVERS_OF_EDM[name], **scale)
     if is_maisi_flow(scheduler):
         if name != SAMPLER_OF_MAISI_FLOWS:
             raise InputError(f"Scheduler {name!r} cannot sample MAISI-v2's flow; use {SAMPLER_OF_MAISI_FLOWS}.")

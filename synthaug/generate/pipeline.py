@@ -225,9 +225,14 @@ class CCELLAPipeline(DiffusionPipeline):
         states = encode_reports(self.text_encoder, self.tokenizer, [report])[report]
         return self.sampler.read(states.to(self.denoiser.dtype), torch.zeros(1, device=self.device), 1)
 
-    def with_scheduler(self, name: str) -> Self:
-        """Swap the scheduler by name (keys of ``SCHEDULERS``), keeping the trained noise schedule; returns self."""
-        self.scheduler = swap_scheduler(self.scheduler, name)
+    def with_scheduler(self, name: str, *, epsilon_scale: float | None = None) -> Self:
+        """Swap the scheduler by name (keys of ``SCHEDULERS``), keeping the trained noise schedule; returns self.
+
+        ``epsilon_scale``: of :class:`~synthaug.generate.edm.EDMScheduler`, kept with the generator; None = as it is.
+        """
+        self.scheduler = swap_scheduler(self.scheduler, name, epsilon_scale=epsilon_scale)
+        if epsilon_scale is not None:
+            self._fingerprint = None
         return self
 
     @property

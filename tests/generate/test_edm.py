@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import tiny_generator_config
 
-from synthaug.generate.diffusion import SOLVERS_OF_EDM, corrupt, swap_scheduler, training_scheduler
+from synthaug.generate.diffusion import SOLVERS_OF_EDM, corrupt, noise_schedule, swap_scheduler, training_scheduler
 from synthaug.generate.edm import (
     SIGMA_DATA,
     EDMScheduler,
@@ -171,6 +171,47 @@ def test_a_deterministic_step_moves_along_the_slope():
     sample, clean = torch.full((1, 1, 1, 1, 1), 3.0), torch.full((1, 1, 1, 1, 1), 0.5)
     # x + (1 - 2) (x - D) / 2
     assert sampler.step(clean, sampler.timesteps[0], sample).prev_sample.item() == pytest.approx(3 - 2.5 / 2)
+
+
+# --- epsilon scaling
+
+
+def test_the_predicted_noise_is_divided_by_its_scale():
+    sampler = EDMScheduler("euler_ode", sigma_min=1.0, sigma_max=2.0, epsilon_scale=1.25)
+    sampler.set_timesteps(2)
+    sample, clean = torch.full((1, 1, 1, 1, 1), 3.0), torch.full((1, 1, 1, 1, 1), 0.5)
+    # D becomes 3 - 2.5 / 1.25 = 1, and 3 + (1 - 2) (3 - 1) / 2 = 2.
+    assert sampler.step(clean, sampler.timesteps[0], sample).prev_sample.item() == pytest.approx(2)
+
+
+@pytest.mark.parametrize("solver", ["heun", "multistep", "multistep_sde"])
+def test_scaling_gives_back_what_a_denoiser_removes_too_much(solver):
+    def eager(sample, sigma):
+        return sample - 1.05 * (sample - best(sample, sigma))
+
+    def spread(scale):
+        sampler, noise = EDMScheduler(solver, epsilon_scale=scale), torch.Generator().manual_seed(1)
+        sampler.set_timesteps(20)
+        sample = sampler.first_sample(torch.randn(6000, 1, 1, 1, 1, generator=torch.Generator().manual_seed(0)))
+        for sigma in sampler.timesteps:
+            sample = sampler.step(eager(sample, sigma), sigma, sample, generator=noise).prev_sample
+        return sample.std().item()
+
+    right = drawn(solver, 20)[0].std().item()
+    assert spread(1.05) == pytest.approx(right, rel=1e-3)
+    assert spread(1.0) < 0.99 * right
+
+
+def test_the_scale_belongs_to_the_generator(tmp_path):
+    trained = training_scheduler("edm")
+    scaled = swap_scheduler(trained, "dpm_solver", epsilon_scale=1.02)
+    assert noise_schedule(trained) == noise_schedule(swap_scheduler(trained, "heun")) != noise_schedule(scaled)
+    assert swap_scheduler(scaled, "heun").config.epsilon_scale == 1.02
+    scaled.save_pretrained(tmp_path)
+    assert EDMScheduler.from_pretrained(tmp_path).config.epsilon_scale == 1.02
+    for scheduler, scale in ((training_scheduler("epsilon"), 1.02), (trained, 0.0)):
+        with pytest.raises(InputError, match="epsilon_scale"):
+            swap_scheduler(scheduler, "ddim", epsilon_scale=scale)
 
 
 @pytest.mark.parametrize("solver", ["heun", "ancestral", "multistep_sde"])

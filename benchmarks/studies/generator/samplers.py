@@ -27,16 +27,22 @@ from synthaug.study.stages.cohort import draw_split, load_subjects
 
 
 class Sampler(NamedTuple):
-    """A solver and its steps."""
+    """A solver, its steps, and what the predicted noise is divided by."""
 
     scheduler: str
     steps: int
+    epsilon_scale: float = 1.0
 
 
-BUDGETS = {
-    20: (*(Sampler(name, 20) for name in ("dpm_solver_sde", "dpm_solver", "ddpm", "ddim")), Sampler("heun", 10)),
-    8: (*(Sampler(name, 8) for name in ("dpm_solver_sde", "dpm_solver", "ddpm", "ddim")), Sampler("heun", 4)),
-}
+def of_budget(evaluations: int) -> tuple[Sampler, ...]:
+    """Samplers that spend about so many evaluations; the best two solvers also with scaled noise."""
+    plain = [Sampler(name, evaluations) for name in ("dpm_solver_sde", "dpm_solver", "ddpm", "ddim")]
+    scaled = [each._replace(epsilon_scale=scale) for each in plain[:2] for scale in SCALES]
+    return (*plain, Sampler("heun", evaluations // 2), *scaled)
+
+
+SCALES = (1.01, 1.02, 1.03, 1.04)
+BUDGETS = {evaluations: of_budget(evaluations) for evaluations in (20, 8)}
 """Network evaluations a level, and the samplers that spend about as many."""
 PUBLISHED = Sampler("ddpm", 1000)
 REPEATS = 20
@@ -54,9 +60,10 @@ def distances(real: np.ndarray, drawn: np.ndarray) -> dict[str, float]:
 
 def measure(pipe: CCELLAPipeline, sampler: Sampler, people: Cohort, options: argparse.Namespace) -> dict[str, Any]:
     """Draw with one sampler and judge."""
-    pipe.with_scheduler(sampler.scheduler)
+    pipe.with_scheduler(sampler.scheduler, epsilon_scale=sampler.epsilon_scale)
     began, burnt = time.monotonic(), time.process_time()
-    drawn, _ = draw(pipe, people, options.volumes, seed=options.seed, num_inference_steps=sampler.steps)
+    asked = {"num_inference_steps": sampler.steps, "guidance_scale": options.guidance}
+    drawn, _ = draw(pipe, people, options.volumes, seed=options.seed, **asked)
     spent = {"wall": time.monotonic() - began, "processor": time.process_time() - burnt}
     trial = swap_scheduler(pipe.scheduler, sampler.scheduler)
     trial.set_timesteps(sampler.steps)
@@ -78,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", required=True)
     parser.add_argument("--generator", required=True, help="folder of the trained generator")
     parser.add_argument("--volumes", type=int, default=148)
+    parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--extractors", nargs="+", default=["seeded"])
     parser.add_argument("--published", action="store_true", help="1,000 ancestral steps too: about an hour")
@@ -90,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     people = read_cohort(config, split, "train", "val")
     found: dict[str, Any] = {"date": date.today().isoformat(), "generator": pipe.fingerprint, "n": options.volumes}
+    found["guidance"] = options.guidance
     groups = {str(evaluations): samplers for evaluations, samplers in BUDGETS.items()}
     for name, samplers in (groups | ({"published": (PUBLISHED,)} if options.published else {})).items():
         rows = found.setdefault("evaluations", {}).setdefault(name, [])
@@ -97,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows.append(measure(pipe, sampler, people, options))
             print(json.dumps(rows[-1]), flush=True)
             best = min(rows, key=lambda row: row[options.extractors[0]]["fid"])
-            found.setdefault("chosen", {})[name] = {"scheduler": best["scheduler"], "steps": best["steps"]}
+            found.setdefault("chosen", {})[name] = {field: best[field] for field in Sampler._fields}
             if options.json:
                 write_json(options.json, found)
 
