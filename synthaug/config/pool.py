@@ -18,11 +18,21 @@ class SamplingConfig:
     and ``ddim`` are for the other models only. NV-Generate takes ``flow_euler`` (published: 30 steps)."""
     guidance: float = 1.0
     """Scale of classifier-free guidance. 1: none (published). Needs ``generator.report_dropout`` > 0."""
+    epsilon_scale: float | None = None
+    """By which the predicted noise is divided (arXiv 2308.15321; for an EDM denoiser). None: the generator's own, which
+    is 1 after a training."""
     micro_batch: int = 8
     """Batch size of the U-Net. Smaller batches are padded, so that a volume does not depend on its neighbours."""
 
     def __post_init__(self) -> None:
-        require_ranges(self, "pool.sampling", steps="[1, 1000]", guidance="[0, 100]", micro_batch="[1, 4096]")
+        require_ranges(
+            self,
+            "pool.sampling",
+            steps="[1, 1000]",
+            guidance="[0, 100]",
+            epsilon_scale="[0.5, 2]",
+            micro_batch="[1, 4096]",
+        )
 
 
 PromptPolicy = Literal["training", "writer", "override"]

@@ -221,10 +221,13 @@ def first_shares(scheduler: SchedulerMixin) -> tuple[float, float]:
 def swap_scheduler(scheduler: SchedulerMixin, name: str, *, epsilon_scale: float | None = None) -> SchedulerMixin:
     """The scheduler called ``name`` for the same trained network, with ``SETTINGS`` and diffusers' other defaults.
 
-    ``epsilon_scale`` replaces that of an EDM sampler; None = as it is.
-
     Only settings of the network are carried over. diffusers would also carry over saved settings of the previous
     sampler, and one name would then mean two samplers.
+
+    Args:
+        scheduler: Of the trained network.
+        name: Key of ``SCHEDULERS`` or ``SOLVERS_OF_EDM``.
+        epsilon_scale: In place of an EDM sampler's own, and kept with the generator; None = as it is.
 
     Raises:
         InputError: Unknown, or it cannot sample what the network was trained on.

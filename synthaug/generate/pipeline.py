@@ -226,13 +226,9 @@ class CCELLAPipeline(DiffusionPipeline):
         return self.sampler.read(states.to(self.denoiser.dtype), torch.zeros(1, device=self.device), 1)
 
     def with_scheduler(self, name: str, *, epsilon_scale: float | None = None) -> Self:
-        """Swap the scheduler by name (keys of ``SCHEDULERS``), keeping the trained noise schedule; returns self.
-
-        ``epsilon_scale``: of :class:`~synthaug.generate.edm.EDMScheduler`, kept with the generator; None = as it is.
-        """
+        """Swap the scheduler (see :func:`~synthaug.generate.diffusion.swap_scheduler`); returns self."""
         self.scheduler = swap_scheduler(self.scheduler, name, epsilon_scale=epsilon_scale)
-        if epsilon_scale is not None:
-            self._fingerprint = None
+        self._fingerprint = self._fingerprint if epsilon_scale is None else None
         return self
 
     @property

@@ -57,8 +57,8 @@ def _unusable(scheduler: SchedulerMixin, steps: int) -> InputError:
 
 
 @functools.cache
-def require_sampling(prediction: Prediction, scheduler: str, steps: int) -> None:
+def require_sampling(prediction: Prediction, scheduler: str, steps: int, *, epsilon_scale: float | None = None) -> None:
     """InputError if ``scheduler`` cannot sample a generator trained on ``prediction`` in ``steps`` steps."""
-    sampler = swap_scheduler(training_scheduler(prediction), scheduler)
+    sampler = swap_scheduler(training_scheduler(prediction), scheduler, epsilon_scale=epsilon_scale)
     if not is_edm(sampler):  # whose solvers are our own and take any number
         require_steps(sampler, steps)

@@ -28,7 +28,7 @@ def with_sampling(
     Raises:
         InputError: The scheduler does not suit the generator, or cannot make so many steps.
     """
-    drawing = copy.copy(pipe).with_scheduler(sampling.scheduler)
+    drawing = copy.copy(pipe).with_scheduler(sampling.scheduler, epsilon_scale=sampling.epsilon_scale)
     drawing.register_to_config(micro_batch=sampling.micro_batch, precision=precision or pipe.config.precision)
     drawing.set_progress_bar_config(disable=True)
     if not drawing.edm:
@@ -38,10 +38,12 @@ def with_sampling(
 
 def common_recipe(pipe: CCELLAPipeline, sampling: SamplingConfig, *, override_class: bool) -> dict[str, Any]:
     """The part of a recipe that all volumes of a pool share: all but report, class and seed."""
+    # A scale that is the generator's own is part of its fingerprint.
+    told = {name: value for name, value in asdict(sampling).items() if value is not None}
     return {
         "checkpoint": pipe.fingerprint,
         "override_class": override_class,
-        **asdict(sampling),
+        **told,
         "shape": list(pipe.config.shape),
         "spacing_mm": list(pipe.config.spacing_mm),
         "threads": torch.get_num_threads(),

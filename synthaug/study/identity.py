@@ -4,8 +4,7 @@ A setting is listed with the value it was introduced with and left out of the id
 whose value stands for the behaviour before it therefore keeps every id. The values below never change, even where a
 default does.
 
-A revision is raised when the same settings come to give another result. Ids of two revisions differ, and cells of two
-revisions are never pooled in one arm.
+A revision is raised when the same settings come to give another result. Revisions are never pooled in one arm.
 """
 
 from collections.abc import Mapping
@@ -156,6 +155,7 @@ GENERATOR = Stage(
         "training": TRAINING,
     },
 )
+SAMPLING = {"steps": 20, "scheduler": "dpm_solver_sde", "guidance": 1.0, "micro_batch": 8, "epsilon_scale": None}
 POOL = Stage(
     "pool",
     revision=1,
@@ -168,7 +168,7 @@ POOL = Stage(
         "labels": "requested",
         "attempts": 4,
         "threads": None,
-        "sampling": {"steps": 20, "scheduler": "dpm_solver_sde", "guidance": 1.0, "micro_batch": 8},
+        "sampling": SAMPLING,
     },
 )
 CELL = Stage(

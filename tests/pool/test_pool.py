@@ -139,6 +139,29 @@ def test_a_build_does_not_change_its_pipeline(tiny_pipeline, build):
     assert tiny_pipeline.scheduler is before[1]
 
 
+def test_the_epsilon_scale_is_in_a_recipe_where_it_is_asked_for(tiny_cascade, tiny_subjects, tmp_path):
+    def volume(name, generator, **asked):
+        sampling = SamplingConfig(steps=2, micro_batch=1, **asked)
+        pool = build_pool(generator, tiny_subjects, tmp_path / name, per_class={0: 1}, sampling=sampling)
+        return pool.entries(0)[0]["recipe"], *contents(pool).values()
+
+    own, plain = volume("own", tiny_cascade)
+    asked, scaled = volume("asked", tiny_cascade, epsilon_scale=1.1)
+    assert set(asked) - set(own) == {"epsilon_scale"}
+    assert asked["epsilon_scale"] == 1.1
+    kept = copy.copy(tiny_cascade).with_scheduler("ddim", epsilon_scale=1.1)
+    told, same = volume("kept", kept)
+    assert set(told) == set(own)
+    assert told["checkpoint"] != own["checkpoint"]
+    assert same == scaled != plain
+
+
+def test_an_epsilon_scale_is_for_edm_alone(tiny_pipeline, tiny_subjects, tmp_path):
+    with pytest.raises(InputError, match="epsilon_scale"):
+        build_pool(tiny_pipeline, tiny_subjects, tmp_path / "pool", sampling=SamplingConfig(epsilon_scale=1.1))
+    assert not (tmp_path / "pool").exists()
+
+
 def test_a_volume_does_not_depend_on_how_many_are_asked_for(pool, build):
     assert contents(build(per_class={1: 1})).items() <= contents(pool).items()
 

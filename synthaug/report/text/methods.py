@@ -38,6 +38,8 @@ REFERENCES = {
     "flow": "Liu X, Gong C, Liu Q. Flow straight and fast: learning to generate and transfer data with rectified flow. "
     "ICLR, 2023.",
     "guidance": "Ho J, Salimans T. Classifier-free diffusion guidance. arXiv:2207.12598, 2022.",
+    "epsilon_scale": "Ning M, Li M, Su J, Salah AA, Ertugrul IO. Elucidating the exposure bias in diffusion models. "
+    "ICLR, 2024.",
     "bootstrap": "Efron B, Tibshirani RJ. An introduction to the bootstrap. Chapman & Hall, 1993.",
     "holm": "Holm S. A simple sequentially rejective multiple test procedure. Scand J Stat 6:65-70, 1979.",
     "temperature": "Guo C, Pleiss G, Sun Y, Weinberger KQ. On calibration of modern neural networks. ICML, 2017.",
@@ -148,10 +150,13 @@ def _generator(text: _Text, pool: PoolConfig, generator: GeneratorConfig) -> lis
 def _sampling(text: _Text, pool: PoolConfig) -> str:
     sampler, key = SCHEDULERS[pool.sampling.scheduler]
     drawn = f"{pool.per_class} synthetic volumes of each class were drawn by {sampler}{text.cite(key)}"
-    if pool.sampling.guidance == 1:
-        return f"{drawn} of {pool.sampling.steps} steps."
-    guided = f"classifier-free guidance {pool.sampling.guidance:g}{text.cite('guidance')}"
-    return f"{drawn} of {pool.sampling.steps} steps and {guided}."
+    settings = [f"{pool.sampling.steps} steps"]
+    if pool.sampling.guidance != 1:
+        settings.append(f"classifier-free guidance {pool.sampling.guidance:g}{text.cite('guidance')}")
+    if pool.sampling.epsilon_scale is not None:
+        settings.append(f"an epsilon scale of {pool.sampling.epsilon_scale:g}{text.cite('epsilon_scale')}")
+    *before, last = settings
+    return f"{drawn} of {', '.join(before) + ' and ' if before else ''}{last}."
 
 
 def _classifiers(text: _Text, settings: ClassifierConfig, summary: Summary, records: Sequence[CellRecord]) -> list[str]:

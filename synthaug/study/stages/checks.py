@@ -62,7 +62,7 @@ def _check_generator(config: Config) -> None:
     if generator.pretrained and not may_grow(generator.pretrained):
         return  # its own settings count, and say so when it is opened
     if not generator.pretrained:
-        require_sampling(generator.process, sampling.scheduler, sampling.steps)
+        require_sampling(generator.process, sampling.scheduler, sampling.steps, epsilon_scale=sampling.epsilon_scale)
     require(
         sampling.guidance == 1 or generator.report_dropout > 0,
         f"pool.sampling.guidance={sampling.guidance:g} needs generator.report_dropout above 0: guidance leads away "

@@ -109,7 +109,8 @@ def open_ready_generator(config: Config, split: Split) -> CCELLAPipeline:
     header = {"preprocessing": pipeline.record.get("preprocessing"), **pipeline.config}
     require_preprocessing(header, config.preprocess, source=f"pool.generator={source}")
     require_guidance(pipeline.record, sampling.guidance)
-    require_steps(swap_scheduler(pipeline.scheduler, sampling.scheduler), sampling.steps)
+    swapped = swap_scheduler(pipeline.scheduler, sampling.scheduler, epsilon_scale=sampling.epsilon_scale)
+    require_steps(swapped, sampling.steps)
     refuse_leaks(pipeline.record.get("patients", []), split, source=source)
     return pipeline
 
