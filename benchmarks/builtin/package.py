@@ -5,8 +5,9 @@
 
 Run it once without figures, evaluate ``builtin/NAME`` with ``evaluate.py`` (phantoms) or with
 ``benchmarks/studies/generator/evaluate.py`` (people), and run it again with them: the figures are then of the weights
-that are shipped. Facts are what the weights cannot tell: license, source, notes, the notice that stands beside
-them, and ``also_reads``: styles of reports that are read as well as those of the training, as the figures show.
+that are shipped. Facts are what the weights cannot tell: license, source, notes, ``limit_mb``, the notice that stands
+beside them, ``sampler`` (arguments of ``with_scheduler``, chosen on validation), and what is read as well as reports of
+the training: other styles (``also_reads``) and, where the text encoder was trained on them, slips (``slips: true``).
 """
 
 import argparse
@@ -17,6 +18,7 @@ from typing import Any
 
 import yaml
 from evaluate import summary
+from slips import with_slips
 
 import synthaug
 from synthaug.bench.options.parsing import read_config
@@ -30,6 +32,7 @@ from synthaug.generate.stored.familiarity import READ, Familiarity
 from synthaug.generate.training.examples import some_reports
 from synthaug.ground.files import atomic_folder
 from synthaug.ground.people import patient_hash
+from synthaug.ground.seeding import numpy_generator
 from synthaug.study.stages.cohort import draw_split, load_subjects
 
 LIMIT_MB = 12.0
@@ -42,11 +45,15 @@ def main() -> None:
     parser.add_argument("--pipeline", type=Path, required=True, help="folder of the trained generator")
     parser.add_argument("--name", required=True, help="what follows builtin/")
     parser.add_argument("--config", type=Path, required=True, help="config that it was trained with: its recipe")
-    parser.add_argument("--facts", type=Path, help="YAML with license, source, notes, notice, also_reads, limit_mb")
+    parser.add_argument(
+        "--facts", type=Path, help="YAML with license, source, notes, notice, sampler, also_reads, slips, limit_mb"
+    )
     parser.add_argument("--evaluation", type=Path, help="JSON that an evaluate.py wrote for the packaged weights")
     options = parser.parse_args()
     folder = Path(synthaug.__file__).parent / "builtin" / options.name
-    pipeline = CCELLAPipeline.from_pretrained(options.pipeline).with_scheduler("dpm_solver_sde")
+    facts: dict[str, Any] = yaml.safe_load(options.facts.read_text(encoding="utf-8")) if options.facts else {}
+    sampler = facts.get("sampler", {"name": "dpm_solver_sde"})
+    pipeline = CCELLAPipeline.from_pretrained(options.pipeline).with_scheduler(**sampler)
     # The byte-level text encoder is small; it stays as it is.
     pipeline.autoencoder.half()
     pipeline.denoiser.half()
@@ -54,10 +61,12 @@ def main() -> None:
     config = read_config(["--config", str(options.config)])
     if config.data.public:
         pipeline.record["patients"] = public_patients(config, len(pipeline.record["patients"]))
-    facts: dict[str, Any] = yaml.safe_load(options.facts.read_text(encoding="utf-8")) if options.facts else {}
     pipeline.record |= {name: facts[name] for name in ("license", "source", "notes", "git_commit") if name in facts}
     if styles := facts.get("also_reads", []):
         reports = [report for style in [config.data.style, *styles] for report in training_reports(config, style)]
+        if facts.get("slips"):
+            draw = numpy_generator("familiarity slips")
+            reports += [with_slips(report, draw) for report in reports]
         pipeline.familiarity = Familiarity.fit(pipeline.text_encoder, pipeline.tokenizer, reports)
     figures = json.loads(options.evaluation.read_text(encoding="utf-8")) if options.evaluation else None
     with atomic_folder(folder) as temporary:
