@@ -38,7 +38,9 @@ def test_amounts_and_answers_that_a_report_does_not_state_cost_nothing(script):
     said, own = torch.zeros(1, 2, sum(script.CHOICES.values()) + len(script.AMOUNTS)), torch.ones(1, 2)
     free = said.clone()
     free[..., :5] = torch.randn(5)  # PI-RADS
-    assert script.loss_of(said, own, told).item() == pytest.approx(math.log(3))  # the side, of three answers
+    assert script.loss_of(said, own, told).item() == pytest.approx(
+        script.WEIGHTS["side"] * math.log(3)  # of three answers
+    )
     assert torch.equal(script.loss_of(free, own, told), script.loss_of(said, own, told))
 
 
@@ -49,7 +51,8 @@ def test_slips_keep_what_a_report_states(import_script):
     assert len(seen) > 100
     for each in seen:
         words = set(re.split(r"[^a-z0-9]+", each.lower()))
-        assert words >= {"l", "mid", "pz", "12", "mm", "no", "in", "rads"}
+        assert words >= {"l", "mid", "pz", "no", "in", "rads"}
+        assert re.search("12|twelve", each.lower())
         assert words & {"4", "four", "iv"}
 
 
@@ -59,6 +62,47 @@ def test_each_slip_changes_a_report_that_it_can_change(import_script):
     short = "Lesion, left, base, 12 mm, PZ, category 4"
     for _, slip in slips.SLIPS:
         assert any(slip(each, np.random.default_rng(k)) != each for each in (text, short) for k in range(20)), slip
+
+
+def test_what_is_said_of_elsewhere_keeps_the_lesion(import_script):
+    slips = import_script("builtin", "slips")
+    draw = np.random.default_rng(0)
+    told = {slips.with_elsewhere("Mass, L PZ.", "right", "transition", draw=draw) for _ in range(200)}
+    assert len(told) > 30
+    for each in told:
+        elsewhere = each.replace("Mass, L PZ.", "")
+        assert elsewhere != each
+        assert "left" not in elsewhere.lower()
+
+
+def test_the_place_of_a_digit_is_part_of_its_token(script):
+    tokenizer = script.subword_tokenizer(vocabulary=2048, texts=3000)
+
+    def numbers(text):
+        tokens = tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
+        return [token for token in tokens if any(sign.isdigit() for sign in token)]
+
+    assert numbers("3100 mm³") == numbers("3,100 mm^3") == ["31", "~00"]
+    assert numbers("1.4 cm x 12mm") == numbers("1,4 cm x 12 mm") == ["1", ".4", "12"]
+    assert numbers("2.14 ml; 8.") == ["2", ".14", "8"]
+
+
+def test_numbers_begin_with_their_value(script):
+    vocabulary = {"14": 0, "~14": 1, ".14": 2, ".1": 3, ".10": 4, "mass": 5}
+
+    class Tokenizer:
+        def get_vocab(self):
+            return vocabulary
+
+    torch.manual_seed(0)
+    rows = torch.randn(6, 8)
+    before = rows.clone()
+    script.tell_numbers(rows, Tokenizer())
+    assert torch.equal(rows[0, :6], rows[1, :6])
+    assert torch.equal(rows[3, :6], rows[4, :6])  # .1 is .10
+    assert not torch.equal(rows[2, :6], rows[3, :6])
+    assert torch.equal(rows[:, 6:], before[:, 6:])
+    assert torch.equal(rows[5], before[5])
 
 
 def test_states_say_nothing_beyond_what_is_read_off_them(script):
