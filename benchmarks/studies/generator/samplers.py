@@ -34,6 +34,10 @@ class Sampler(NamedTuple):
     epsilon_scale: float = 1.0
 
 
+SCALES = (1.02, 1.04)
+"""Of the predicted noise, beside 1."""
+
+
 def of_budget(evaluations: int) -> tuple[Sampler, ...]:
     """Samplers that spend about so many evaluations; the best two solvers also with scaled noise."""
     plain = [Sampler(name, evaluations) for name in ("dpm_solver_sde", "dpm_solver", "ddpm", "ddim")]
@@ -41,7 +45,6 @@ def of_budget(evaluations: int) -> tuple[Sampler, ...]:
     return (*plain, Sampler("heun", evaluations // 2), *scaled)
 
 
-SCALES = (1.01, 1.02, 1.03, 1.04)
 BUDGETS = {evaluations: of_budget(evaluations) for evaluations in (20, 8)}
 """Network evaluations a level, and the samplers that spend about as many."""
 PUBLISHED = Sampler("ddpm", 1000)
