@@ -17,42 +17,33 @@ the states keep their meaning: a generator that was trained with the old encoder
 """
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from cases import AMOUNTS, CHOICES, Told, drawn_case, prostate_case
 from safetensors.torch import save_file
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from subword import subword_tokenizer, tell_numbers
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from synthaug.config import MeasurementConfig, TextEncoderConfig
-from synthaug.data.phantom import draw_findings
-from synthaug.data.reports.writers import ProstateFindings, write_measurement_report, write_prostate_report
+from synthaug.config import TextEncoderConfig
 from synthaug.generate.stored.record import versions
 from synthaug.ground.files import write_json
-from synthaug.ground.seeding import derive_seed, numpy_generator
+from synthaug.ground.seeding import numpy_generator
 from synthaug.models.pretrained import read_weights
 from synthaug.models.text_encoder import build_text_encoder, encode_tokens, small_t5, tokenize
 
 sys.path.append(str(Path(__file__).parents[1] / "studies" / "handwritten"))
 
 from reports import prostate_rows
-from slips import with_another_finding, with_elsewhere, with_slips
 
 Kind = Literal["subword", "byte", "minilm"]
-SIDES, ZONES, LEVELS = ("left", "right"), ("peripheral", "transition"), ("base", "midgland", "apex")
-CHOICES = {"pirads": 5, "side": 3, "zone": 3, "level": 4}
-"""Facts that are one of several, with the number of answers; the first of a place is "nowhere"."""
-AMOUNTS = ("size_mm", "gland_ml", "psa", "volume_mm3")
-"""Facts that are numbers, read as logarithms."""
 WEIGHTS = {"pirads": 2.0, "side": 1.5, "zone": 1.5, "level": 1.0}
 AMOUNT_WEIGHTS = {"size_mm": 2.0, "gland_ml": 0.05, "psa": 0.05, "volume_mm3": 3.0}
 """Of each fact in the loss; volume and PSA of a gland are hardly seen in an image, and hard to read."""
@@ -64,114 +55,6 @@ READOUT = "readout.safetensors"
 """Beside the encoder: the linear map from a state to what it says."""
 VALIDATION = 400
 """New reports of the grammar that are read at the end."""
-MEASURED_BENIGN = 0.5
-"""Share of benign findings with a size, lest every size be read as a lesion's."""
-WITH_ANOTHER = 0.15
-"""Share of reports that tell a benign finding beside the index lesion, or a lesion that is gone."""
-WITH_ELSEWHERE = 0.25
-"""Share of reports of a lesion that call the other side, or the other zone, normal."""
-WITH_SLIPS = 0.4
-"""Share of reports with slips of the pen beyond the grammar's own (``slips.py``)."""
-NUMBERS_WRITTEN = {
-    r"(?<=[mc]m) ?\^?3(?!\d)": " cubic",
-    r"(?<=\d),(?=\d{3}(?!\d))": "",
-    r"(?<=\d),(?=\d)": ".",
-    r"(?<=^\d\d|\D\d\d)(?=\d)": "~",
-    r"(?<=\D) (?=\d)": "",
-}
-"""How numbers are rewritten before they become tokens: units, thousands, decimals, the second two digits, spaces."""
-WORDS = r"(?:~|(?<=\d)\.)?\d{1,2}| ?\p{L}+| ?[^\s\p{L}\p{N}]|\s"
-NUMBER = re.compile(r"([~.]?)(\d{1,2})")
-HIPPOCAMPUS = {
-    "side": MeasurementConfig(name="hippocampus", side="stays", synonyms=("hippocampus", "HC")),
-    "volume_mm3": MeasurementConfig(
-        name="hippocampal volume",
-        unit="mm3",
-        synonyms=("volume", "vol", "hippocampus volume"),
-        bands={"very small": 2600, "small": 2900, "average": 3200, "large": 3500},
-        above="very large",
-    ),
-}
-"""As in configs/ccella-hippocampus.yaml."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """A report and what it states: answers by number, -1 = not stated; amounts as they are, NaN = not stated."""
-
-    report: str
-    choices: tuple[int, ...]
-    amounts: tuple[float, ...]
-
-
-def prostate_case(findings: ProstateFindings, report: str) -> Told:
-    """A report of a prostate."""
-    places = [
-        1 + among.index(value) if value else 0
-        for among, value in ((SIDES, findings.side), (ZONES, findings.zone), (LEVELS, findings.level))
-    ]
-    numbers = (findings.size_mm, findings.gland_volume_ml, findings.psa)
-    stated = tuple(float("nan") if value is None else float(value) for value in numbers)
-    return Told(report, (findings.pirads - 1, *places), (*stated, float("nan")))
-
-
-def hippocampus_case(side: str, volume_mm3: float, report: str) -> Told:
-    """A report of a hippocampus."""
-    return Told(report, (-1, 1 + SIDES.index(side), -1, -1), (float("nan"),) * 3 + (volume_mm3,))
-
-
-def drawn_case(number: int, *, part: str) -> Told:
-    """Report ``number`` of the endless stream ``part``: three of four of prostates, in any style."""
-    seed = derive_seed("reader", part, number)
-    draw = numpy_generator("reader", seed)
-    if number % 4 == 3:
-        row: dict[str, object] = {"side": SIDES[int(draw.integers(2))], "volume_mm3": _any_volume(draw)}
-        report = write_measurement_report(row, HIPPOCAMPUS, seed=seed, style="any")
-        told = hippocampus_case(str(row["side"]), float(row["volume_mm3"]), report)  # type: ignore[arg-type]
-    else:
-        findings = draw_findings(int(draw.integers(2)), seed=seed)
-        if findings.pirads == 2 and draw.random() < MEASURED_BENIGN:
-            findings = replace(findings, size_mm=float(draw.integers(5, 20)))
-        told = prostate_case(findings, write_prostate_report(findings, seed=seed, style="any"))
-    if number % 4 != 3 and told.choices[0] != 1 and draw.random() < WITH_ANOTHER:
-        told = replace(told, report=with_another_finding(told.report, positive=told.choices[0] > 1, draw=draw))
-    side, zone = (choice - 1 for choice in told.choices[1:3])
-    if number % 4 != 3 and told.choices[0] > 1 and min(side, zone) >= 0 and draw.random() < WITH_ELSEWHERE:
-        told = replace(told, report=with_elsewhere(told.report, SIDES[1 - side], ZONES[1 - zone], draw=draw))
-    if draw.random() < WITH_SLIPS:
-        told = Told(with_slips(told.report, draw), told.choices, told.amounts)
-    return told
-
-
-def _any_volume(draw: np.random.Generator) -> float:
-    """A hippocampal volume in mm³: half of them as in people, half even, lest rare numbers not be learnt."""
-    return float(draw.normal(3050, 550) if draw.random() < 0.5 else draw.uniform(1500, 4800))
-
-
-def subword_tokenizer(*, vocabulary: int, texts: int) -> PreTrainedTokenizerFast:
-    """Byte pairs of lower-case text, numbers two digits at a time, the end of a report as a token of its own.
-
-    A diameter in millimetres is one token. The second two digits and the decimals have tokens of their own: 3100 is
-    ``31 ~00`` and 3.14 is ``3 .14``. The exponent of a unit is no number: mm³ is ``mm cubic``.
-    """
-    pairs = Tokenizer(models.BPE())
-    rewrite = [normalizers.Replace(Regex(pattern), text) for pattern, text in NUMBERS_WRITTEN.items()]
-    pairs.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), *rewrite])
-    pairs.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(WORDS), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=["<pad>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    pairs.train_from_iterator((drawn_case(k, part="vocabulary").report for k in range(texts)), trainer)
-    pairs.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(tokenizer_object=pairs, pad_token="<pad>", eos_token="</s>")
 
 
 def new_encoder(options: argparse.Namespace) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -184,27 +67,12 @@ def new_encoder(options: argparse.Namespace) -> tuple[PreTrainedModel, PreTraine
     config = TextEncoderConfig(path=path, width=options.width, layers=options.layers, max_tokens=options.max_tokens)
     if options.encoder != "subword":
         return build_text_encoder(config)
-    tokenizer = subword_tokenizer(vocabulary=options.vocabulary, texts=options.vocabulary * 10)
+    texts = (drawn_case(k, part="vocabulary").report for k in range(10 * options.vocabulary))
+    tokenizer = subword_tokenizer(texts, vocabulary=options.vocabulary)
     tokenizer.model_max_length, tokenizer.truncation_side = options.max_tokens, "left"
     encoder = small_t5(config, vocabulary=len(tokenizer))
     tell_numbers(encoder.get_input_embeddings().weight, tokenizer)
     return encoder, tokenizer
-
-
-@torch.no_grad()
-def tell_numbers(embedding: torch.Tensor, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Let the tokens of numbers begin with their value in six components of the embedding (vocabulary, width).
-
-    Otherwise each of the hundred must be learnt by itself.
-    """
-    size = 2 * embedding.std()
-    for token, row in tokenizer.get_vocab().items():
-        if number := NUMBER.fullmatch(token):
-            # One decimal counts as two: .5 is .50.
-            value = int(number[2]) * (10 if number[1] == "." and len(number[2]) == 1 else 1)
-            turns = torch.tensor([2 * np.pi * value / 10, 2 * np.pi * value / 100])
-            told = torch.tensor([np.log(value + 1) / np.log(10) - 1, value / 50 - 1])
-            embedding[row, :6] = size * torch.cat([told, turns.sin(), turns.cos()])
 
 
 class Reader(nn.Module):
