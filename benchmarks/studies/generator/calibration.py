@@ -117,13 +117,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     config = read_config(["--config", options.config])
     split = draw_split(config.split, load_subjects(config.data))
-    pipe = CCELLAPipeline.from_pretrained(options.generator).with_scheduler(options.scheduler, epsilon_scale=1.0)
+    pipe = CCELLAPipeline.from_pretrained(options.generator)
+    fingerprint = pipe.fingerprint
+    pipe.with_scheduler(options.scheduler, epsilon_scale=1.0)
     people = read_cohort(config, split, "train", "val")
     sampling = {"num_inference_steps": options.steps, "guidance_scale": options.guidance}
     drawn, _ = draw(pipe, people, options.volumes, seed=0, **sampling)
     real = bands(torch.stack(people.volumes))
     spread = {str(band): own / its for band, own, its in zip(BANDS, bands(drawn.volumes), real, strict=True)}
-    found = {"generator": pipe.fingerprint, "slopes": slopes(pipe, config, split), "spread_drawn_to_real": spread}
+    found = {"generator": fingerprint, "slopes": slopes(pipe, config, split), "spread_drawn_to_real": spread}
     print(json.dumps(found, indent=1))
     if options.json:
         write_json(options.json, found)
