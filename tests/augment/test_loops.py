@@ -332,9 +332,9 @@ def test_the_transform_draws_differently_in_every_worker_and_epoch(pool, loader,
         generator = torch.Generator().manual_seed(seed)
         return replaced(pool, loader, num_workers=2, generator=generator, persistent_workers=persistent)
 
-    epochs = drawn(0)
+    epochs, others = drawn(0), drawn(1)
     assert all(epoch[0] != epoch[1] for epoch in epochs)  # the first batches of two workers
     assert len({json.dumps(epoch) for epoch in epochs}) == 3
-    # The pool has 8 volumes; which are drawn depends on their ids, and these on the machine's threads.
-    assert len({name for epoch in epochs for batch in epoch for name in batch}) > 5
-    assert drawn(1) != epochs
+    # The whole pool: of both runs, as one of 24 draws a class misses a volume in about 1 % of cases.
+    assert len({name for epoch in epochs + others for batch in epoch for name in batch}) == 8
+    assert others != epochs

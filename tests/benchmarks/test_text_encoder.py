@@ -54,6 +54,7 @@ def test_slips_keep_what_a_report_states(import_script):
         words = set(re.split(r"[^a-z0-9]+", each.lower()))
         assert words >= {"l", "mid", "pz", "no", "in", "rads"}
         assert re.search(r"12|\bt[welv]{4,6}\b", each.lower())  # twelve, with a slip or without
+        assert re.search(r"mm|\bm[il]{2,5}", each.lower())  # its unit
         assert words & {"4", "four", "iv"}
 
 
