@@ -62,9 +62,10 @@ def main() -> None:
     if config.data.public:
         pipeline.record["patients"] = public_patients(config, len(pipeline.record["patients"]))
     pipeline.record |= {name: facts[name] for name in ("license", "source", "notes", "git_commit") if name in facts}
-    if styles := facts.get("also_reads", []):
+    styles, slips = facts.get("also_reads", []), facts.get("slips", False)
+    if styles or slips:
         reports = [report for style in [config.data.style, *styles] for report in training_reports(config, style)]
-        if facts.get("slips"):
+        if slips:
             draw = numpy_generator("familiarity slips")
             reports += [with_slips(report, draw) for report in reports]
         pipeline.familiarity = Familiarity.fit(pipeline.text_encoder, pipeline.tokenizer, reports)

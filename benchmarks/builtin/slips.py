@@ -4,7 +4,7 @@ Each keeps what a report states: no negation, side, zone, level, number or categ
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -52,6 +52,8 @@ CATEGORY = re.compile(
 )
 SIZE = re.compile(r"(?<![\d.])(\d{1,2}) ?mm\b")
 NUMBERS = (
+    "one",
+    "two",
     "three",
     "four",
     "five",
@@ -71,8 +73,7 @@ NUMBERS = (
     "nineteen",
     "twenty",
 )
-"""From three to twenty."""
-SPELT = ("one", "two", "three", "four", "five")
+"""From one to twenty."""
 ROMAN = ("I", "II", "III", "IV", "V")
 BESIDES = (
     "Status after cholecystectomy.",
@@ -142,14 +143,14 @@ def _terse(text: str, draw: np.random.Generator) -> str:
 
 def _category_in_words(text: str, draw: np.random.Generator) -> str:
     """The category spelt out, or in Roman numerals."""
-    numerals = SPELT if draw.random() < 0.7 else ROMAN
+    numerals = NUMBERS if draw.random() < 0.7 else ROMAN
     return CATEGORY.sub(lambda found: found[1] + numerals[int(found[2]) - 1], text)
 
 
 def _size_in_words(text: str, draw: np.random.Generator) -> str:
     """Diameters spelt out."""
     unit = (" mm", " millimetres", " millimeters")[int(draw.integers(3))]
-    return SIZE.sub(lambda found: NUMBERS[int(found[1]) - 3] + unit if 3 <= int(found[1]) <= 20 else found[0], text)
+    return SIZE.sub(lambda found: NUMBERS[int(found[1]) - 1] + unit if 3 <= int(found[1]) <= 20 else found[0], text)
 
 
 def _two_sizes(text: str, draw: np.random.Generator) -> str:
@@ -223,15 +224,13 @@ def with_another_finding(text: str, *, positive: bool, draw: np.random.Generator
         >>> with_another_finding("PI-RADS 5.", positive=False, draw=np.random.default_rng(0)).startswith("PI-RADS 5.")
         True
     """
-    choose = lambda *among: among[int(draw.integers(len(among)))]  # noqa: E731
     words = {
-        "side": choose("left", "right"),
-        "zone": choose("peripheral zone", "transition zone", "PZ", "TZ"),
-        "level": choose("base", "midgland", "mid", "apex"),
+        "side": _one_of(("left", "right"), draw),
+        "zone": _one_of(("peripheral zone", "transition zone", "PZ", "TZ"), draw),
+        "level": _one_of(("base", "midgland", "mid", "apex"), draw),
         "size": str(int(draw.integers(5, 20))),
     }
-    words |= {name.capitalize(): words[name][0].upper() + words[name][1:] for name in ("side", "zone")}
-    sentence = choose(*(SECOND if positive else GONE)).format(**words)
+    sentence = _filled(_one_of(SECOND if positive else GONE, draw), words)
     return f"{text} {sentence}" if positive or draw.random() < 0.5 else f"{sentence} {text}"
 
 
@@ -265,12 +264,21 @@ def with_elsewhere(text: str, side: str, zone: str, *, draw: np.random.Generator
         >>> with_elsewhere("Left lesion.", "right", "transition", draw=draw).count("Left lesion.")
         1
     """
-    choose = lambda among: among[int(draw.integers(len(among)))]  # noqa: E731
     names = {"peripheral": ("peripheral zone", "PZ"), "transition": ("transition zone", "TZ", "central gland")}
-    told = {"side": side, "zone": choose(names[zone]), "any": choose(names["peripheral"] + names["transition"])}
-    told |= {name.capitalize(): told[name][0].upper() + told[name][1:] for name in ("side", "zone")}
-    sentence = choose(OTHER_SIDE if draw.random() < 0.5 else OTHER_ZONE).format(**told)
+    anywhere = names["peripheral"] + names["transition"]
+    words = {"side": side, "zone": _one_of(names[zone], draw), "any": _one_of(anywhere, draw)}
+    sentence = _filled(_one_of(OTHER_SIDE if draw.random() < 0.5 else OTHER_ZONE, draw), words)
     return f"{text} {sentence}" if draw.random() < 0.5 else f"{sentence} {text}"
+
+
+def _one_of(among: Sequence[str], draw: np.random.Generator) -> str:
+    return among[int(draw.integers(len(among)))]
+
+
+def _filled(sentence: str, words: Mapping[str, str]) -> str:
+    """The sentence with its words, which a capital name begins with a capital letter."""
+    capitals = {name.capitalize(): words[name][0].upper() + words[name][1:] for name in ("side", "zone")}
+    return sentence.format(**words, **capitals)
 
 
 SLIPS: tuple[tuple[float, Callable[[str, np.random.Generator], str]], ...] = (

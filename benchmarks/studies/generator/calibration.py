@@ -25,7 +25,6 @@ from synthaug.data.preprocess import preprocess
 from synthaug.data.splits import Split
 from synthaug.data.voxels.geometry import NEUTRAL
 from synthaug.generate.diffusion import training_scheduler
-from synthaug.generate.preconditioning import denoise
 from synthaug.generate.training.examples import Examples
 from synthaug.generate.training.objectives import DiffusionObjective
 from synthaug.ground.files import write_json
@@ -77,31 +76,13 @@ def slopes(pipe: CCELLAPipeline, config: Config, split: Split) -> list[dict[str,
                 told = examples.batch(
                     level, rows, [NEUTRAL] * len(rows), times=time, generator=noise, dropped=[False] * len(rows)
                 )
-                clean.append(told["latents"])
-                denoised.append(denoised_of(objective, told, time))
+                noisy = told["latents"] + sigma * told.pop("noise")
+                clean.append(told.pop("latents"))
+                unused = {"timesteps", "report_weight"}  # of the loss
+                told = {name: value for name, value in told.items() if name not in unused}
+                denoised.append(objective.predict(noisy, time, **told)[0])
             found.append({"level": level, "sigma": sigma, "slope": slope(torch.cat(clean), torch.cat(denoised))})
     return found
-
-
-def denoised_of(objective: DiffusionObjective, told: dict[str, torch.Tensor], time: torch.Tensor) -> torch.Tensor:
-    """D of a batch, as the loss asks for it."""
-    context, vector = told.get("context"), told.get("class_vector")
-    if "text" in told:
-        context, logits = objective.read(told["text"], time)
-        vector = objective.denoiser.class_vector(logits, None)
-    noisy = told["latents"] + time.view(-1, 1, 1, 1, 1) * told["noise"]
-    conditions = {name: told.get(name) for name in ("spacing_mm", "guide", "moves")}
-    return denoise(
-        objective.denoiser,
-        objective.scheduler,
-        (),
-        noisy,
-        time,
-        context=context,
-        class_vector=vector,
-        level=objective.level,
-        **conditions,
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -88,24 +88,9 @@ class DiffusionObjective(nn.Module):
         """
         noisy, wanted = corrupt(self.scheduler, latents, noise, timesteps)
         time = network_time(self.scheduler, timesteps)
-        logits = None
-        if text is not None:
-            context, logits = self.read(text, time)
-            given = labels if self.denoiser.conditioning.class_input == "true" else None
-            class_vector = self.denoiser.class_vector(logits, given)
-        predicted = denoise(
-            self.denoiser,
-            self.scheduler,
-            (),
-            noisy,
-            time,
-            context=context,
-            class_vector=class_vector,
-            spacing_mm=spacing_mm,
-            level=self.level,
-            guide=guide,
-            moves=moves,
-            unconditional=unconditional,
+        told = {"text": text, "context": context, "class_vector": class_vector, "guide": guide, "moves": moves}
+        predicted, logits = self.predict(
+            noisy, time, labels=labels, spacing_mm=spacing_mm, unconditional=unconditional, **told
         )
         error = predicted - wanted
         power = 1 if self.distance == "l1" else 2
@@ -117,6 +102,26 @@ class DiffusionObjective(nn.Module):
             loss = loss + self.class_weight * focal
             values |= {"focal": focal.detach(), "class_accuracy": (logits.argmax(1) == labels).float().mean()}
         return loss, values
+
+    def predict(
+        self,
+        noisy: torch.Tensor,
+        time: torch.Tensor,
+        *,
+        labels: torch.Tensor,
+        text: torch.Tensor | None = None,
+        context: torch.Tensor | None = None,
+        class_vector: torch.Tensor | None = None,
+        **conditions: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What is made of noisy latents at a time of the scheduler's, and the class logits where a text is read."""
+        logits = None
+        if text is not None:
+            context, logits = self.read(text, time)
+            given = labels if self.denoiser.conditioning.class_input == "true" else None
+            class_vector = self.denoiser.class_vector(logits, given)
+        told = {"context": context, "class_vector": class_vector, "level": self.level, **conditions}
+        return denoise(self.denoiser, self.scheduler, (), noisy, time, **told), logits
 
     def read(self, text: torch.Tensor, time: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Context and class logits of token ids where the text encoder is trained, else of hidden states."""
