@@ -22,8 +22,9 @@ from resampling import PATIENTS, STUDY, made_records
 from scipy.stats import rankdata
 
 from synthaug.config import MetricsConfig
+from synthaug.statistics.ranks import ClassOrder
 from synthaug.statistics.resampling import DIGITS, draw_swaps, paired_permutation
-from synthaug.statistics.weighted import STATISTICS, ClassOrder, ScoredRows
+from synthaug.statistics.weighted import STATISTICS, ScoredRows
 from synthaug.study.records import CellRecord
 from synthaug.study.summary.aggregate import count_statistics, summarise
 from synthaug.study.summary.arms import arms_of, baselines_of, stack_scores

@@ -1,10 +1,13 @@
-"""Classification metrics from class probabilities; areas and Brier score are scikit-learn's."""
+"""Classification metrics from class probabilities; they equal scikit-learn's."""
+
+from collections.abc import Iterator
 
 import numpy as np
-from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+from sklearn.metrics import brier_score_loss
 
 from synthaug.ground.errors import InputError
 from synthaug.statistics.bins import BINS, bin_of
+from synthaug.statistics.ranks import RANK_STATISTICS
 from synthaug.statistics.weighted import OF_COUNTS, Counts
 
 SUM_TOLERANCE = 1e-3
@@ -52,8 +55,7 @@ def classification_metrics(
     counts = Counts(positives, len(truth) - positives, hits, calls - hits, errors, len(truth))
     return {
         "accuracy": float(right.mean()),
-        "auroc": auroc(labels, probabilities),
-        "average_precision": average_precision(labels, probabilities),
+        **{name: _of_ranks(name, labels, probabilities) for name in RANK_STATISTICS},
         # Nothing called positive is F1 = 0, not undefined: 2 TP / (2 TP + FP + FN) with FN > 0.
         **{name: float(np.mean(statistic(counts))) for name, statistic in OF_COUNTS.items()},
         "brier": brier(labels, probabilities),
@@ -77,7 +79,7 @@ def auroc(labels: np.ndarray, probabilities: np.ndarray) -> float:
         >>> auroc(np.array([0, 1, 0, 1]), np.array([[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]]))
         0.75
     """
-    return float(roc_auc_score(*_one_against_rest(*_checked(labels, probabilities)), average="macro"))
+    return _of_ranks("auroc", *_checked(labels, probabilities))
 
 
 def average_precision(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -97,7 +99,7 @@ def average_precision(labels: np.ndarray, probabilities: np.ndarray) -> float:
         >>> round(average_precision(np.array([0, 1, 0, 1]), np.stack([1 - scores, scores], axis=1)), 4)
         0.8333
     """
-    return float(average_precision_score(*_one_against_rest(*_checked(labels, probabilities)), average="macro"))
+    return _of_ranks("average_precision", *_checked(labels, probabilities))
 
 
 def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -114,8 +116,7 @@ def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
         >>> brier(np.array([0, 1]), np.array([[0.5, 0.5], [0.0, 1.0]]))
         0.125
     """
-    members, scores = _one_against_rest(*_checked(labels, probabilities))
-    columns = zip(np.atleast_2d(members.T), np.atleast_2d(scores.T), strict=True)
+    columns = _one_against_rest(*_checked(labels, probabilities))
     # Sums may be off by rounding, which scikit-learn refuses above 1.
     return float(np.mean([brier_score_loss(member, np.clip(score, 0, 1)) for member, score in columns]))
 
@@ -143,12 +144,16 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(np.abs(np.bincount(bin_of(probabilities.max(axis=1)), weights=gaps, minlength=BINS)).sum() / len(gaps))
 
 
-def _one_against_rest(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Membership and score: of class 1 alone (n,) for two classes, else of every class (n, K)."""
+def _of_ranks(name: str, labels: np.ndarray, probabilities: np.ndarray) -> float:
+    statistic = RANK_STATISTICS[name]
+    return float(np.mean([statistic.plain(*column) for column in _one_against_rest(labels, probabilities)]))
+
+
+def _one_against_rest(labels: np.ndarray, probabilities: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Membership and score (n,): of class 1 alone for two classes, else of every class."""
     classes = probabilities.shape[1]
-    if classes == 2:
-        return labels, probabilities[:, 1]
-    return np.eye(classes, dtype=int)[labels], probabilities
+    for label in range(1, 2) if classes == 2 else range(classes):
+        yield labels == label, probabilities[:, label]
 
 
 def _checked(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

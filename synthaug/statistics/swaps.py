@@ -1,18 +1,17 @@
 """Differences between two classifiers whose predictions are swapped patient by patient, for many swaps at once.
 
-A swap keeps the labels, so that most statistics are linear in it: what a row adds changes its sign. The difference in
-AUROC is linear too. Each pair of a positive and a negative counts K(x, y), and x and y come from either classifier. All
-terms but one a row cancel: half the difference of its places among the opponents of both classifiers. What remains of a
-swap is one matrix product, and a count down the ranks for average precision.
+A swap keeps the labels, so that most statistics are linear in it: what a row adds changes its sign. Their sums are one
+matrix product for all swaps. Statistics of ranks tell what they add to it and what else they need
+(:class:`synthaug.statistics.ranks.Swaps`).
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from scipy.stats import rankdata
 
 from synthaug.statistics.bins import BINS
+from synthaug.statistics.ranks import RANK_STATISTICS, Swaps
 from synthaug.statistics.weighted import OF_COUNTS, STATISTICS, Counts, calibration_gaps, called_classes
 
 MOST_AT_ONCE, BITS_AT_ONCE = 2048, 2**22
@@ -62,9 +61,8 @@ class _ClassPair:
     negatives: int
     sums: np.ndarray
     """Hits, false alarms and squared errors of each row, of both (2, 3, n)."""
-    places: np.ndarray
-    """What each row adds to the difference in AUROC without a swap (n,)."""
-    ordered: "_Ordered"
+    ranked: list[Swaps]
+    """Of each of the ``RANK_STATISTICS``."""
 
     @classmethod
     def of(
@@ -82,31 +80,13 @@ class _ClassPair:
             sums.append(np.stack([member & called, ~member & called, (scores[:, label] - member) ** 2]))
         order = np.stack([each[:, label] for each in ranks])
         positives = int(member.sum())
-        negatives = len(member) - positives
-        return cls(
-            positives,
-            negatives,
-            np.stack(sums).astype(float),
-            _places(member, order) / (positives * negatives),
-            _Ordered.of(member, order),
-        )
-
-
-def _places(member: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Half the difference of each row's places (n,) among the opponents of both classifiers; ``order`` (2, n)."""
-    found = np.empty(order.shape[1])
-    for own, sign in ((member, 1), (~member, -1)):
-        opponents = np.sort(order[:, ~own], axis=None)
-        # A row above an opponent counts 1, beside it 1/2: the mean of both sides of an insertion.
-        left, right = (np.searchsorted(opponents, order[:, own], side=side) for side in ("left", "right"))
-        above = left + right
-        found[own] = sign * (above[0] - above[1]) / 4
-    return found
+        ranked = [statistic.swaps(member, order) for statistic in RANK_STATISTICS.values()]
+        return cls(positives, len(member) - positives, np.stack(sums).astype(float), ranked)
 
 
 @dataclass(frozen=True)
 class _LinearTerms:
-    """What is added over rows: hits, alarms, errors and places of each class, right calls, gaps of each bin."""
+    """What is added over rows: hits, alarms, errors of each class, right calls, gaps of each bin, terms of ranks."""
 
     ours: np.ndarray
     """Totals without a swap (T,)."""
@@ -122,9 +102,9 @@ class _LinearTerms:
             right, gaps = called_classes(scores) == labels, calibration_gaps(labels, scores)
             sides.append(np.concatenate([*(pair.sums[side] for pair in classes), right[None], gaps]))
         first, second = sides
-        places = np.stack([pair.places for pair in classes])
-        totals = np.concatenate([first, places]).sum(axis=1), np.concatenate([second, 0 * places]).sum(axis=1)
-        return cls(*totals, np.concatenate([second - first, -2 * places]))
+        ranked = np.concatenate([swaps.terms for pair in classes for swaps in pair.ranked])
+        totals = np.concatenate([first, ranked]).sum(axis=1), np.concatenate([second, 0 * ranked]).sum(axis=1)
+        return cls(*totals, np.concatenate([second - first, -2 * ranked]))
 
 
 def _differences(
@@ -143,11 +123,8 @@ def _differences(
         for hits, alarms, errors in (each.swapaxes(0, 1) for each in of_classes)
     )
     swapped = bits if np.array_equal(patient_of, np.arange(len(bits))) else bits[patient_of]
-    of_class = {
-        "auroc": ours[split + 1 + BINS :],
-        "average_precision": np.stack([pair.ordered.differences(swapped) for pair in classes]),
-        **{name: statistic(first) - statistic(second) for name, statistic in OF_COUNTS.items()},
-    }
+    of_class = dict(zip(RANK_STATISTICS, _ranked(classes, ours[split + 1 + BINS :], swapped), strict=True))
+    of_class |= {name: statistic(first) - statistic(second) for name, statistic in OF_COUNTS.items()}
     found = {name: values.mean(axis=0) for name, values in of_class.items()}
     found["accuracy"] = (ours[split] - theirs[split]) / total
     gaps = [np.abs(each[split + 1 : split + 1 + BINS]).sum(axis=0) for each in (ours, theirs)]
@@ -155,56 +132,9 @@ def _differences(
     return np.stack([found[name] for name in STATISTICS], axis=1)
 
 
-@dataclass(frozen=True)
-class _Ordered:
-    """The rows of both classifiers by falling score, one under the other: a swap keeps one of each row's two.
-
-    What the first classifier has down to a place, the second lacks: one count serves both.
-    """
-
-    sides: list[int]
-    """Whose score it is, 0 or 1, highest score first (2n,)."""
-    rows: list[int]
-    """Of which row (2n,)."""
-    members: list[bool]
-    """Whether the row belongs to the class (2n,)."""
-    ends: np.ndarray
-    """After how many of them each group of equal scores that has members ends (G,)."""
-
-    @classmethod
-    def of(cls, member: np.ndarray, order: np.ndarray) -> "_Ordered":
-        """Of membership (n,) and the order of both (2, n)."""
-        scores = order.ravel()
-        places = np.argsort(-scores, kind="stable")
-        sides, rows = np.divmod(places, len(member))
-        last = np.append(np.diff(scores[places]) != 0, True)
-        groups = np.cumsum(last) - last
-        ends = 1 + np.flatnonzero(last)[np.unique(groups[member[rows]])]
-        return cls(sides.tolist(), rows.tolist(), member[rows].tolist(), ends)
-
-    def differences(self, swapped: np.ndarray) -> np.ndarray:
-        """In average precision (R,), under swaps of rows (n, R)."""
-        kind = np.int16 if len(self.rows) < np.iinfo(np.int16).max else np.int32
-        has = np.empty((2, *swapped.shape), dtype=kind)  # whether the first classifier has this score of the row
-        has[1] = swapped
-        np.subtract(1, has[1], out=has[0])
-        passed, hits = np.zeros((2, swapped.shape[1]), dtype=kind)
-        places = np.flatnonzero(self.members)
-        members_to, down_to = np.zeros((2, len(places), 1), dtype=kind)
-        hits_to, passed_to = np.empty((2, len(places), swapped.shape[1]), dtype=kind)
-        counted = 0
-        for start, end in pairwise([0, *self.ends.tolist()]):
-            first = counted
-            for place in range(start, end):
-                kept = has[self.sides[place], self.rows[place]]
-                passed += kept
-                if self.members[place]:
-                    hits += kept
-                    counted += 1
-            hits_to[first:counted], passed_to[first:counted] = hits, passed
-            members_to[first:counted], down_to[first:counted] = counted, end
-        # Where the second has the score, its counts are the rest of both, and it adds to the other side.
-        lacks = has[1 - np.array(self.sides)[places], np.array(self.rows)[places]]
-        hits_to -= members_to * lacks
-        passed_to -= down_to * lacks
-        return (hits_to / np.abs(passed_to, out=passed_to)).sum(axis=0) / (len(places) / 2)
+def _ranked(classes: list[_ClassPair], sums: np.ndarray, swapped: np.ndarray) -> np.ndarray:
+    """Differences in the ``RANK_STATISTICS`` (S, K, R), of the sums of all their terms (T, R)."""
+    every = [swaps for pair in classes for swaps in pair.ranked]
+    parts = np.split(sums, np.cumsum([len(swaps.terms) for swaps in every[:-1]]))
+    found = [swaps.differences(part, swapped) for swaps, part in zip(every, parts, strict=True)]
+    return np.stack(found).reshape(len(classes), len(RANK_STATISTICS), -1).swapaxes(0, 1)

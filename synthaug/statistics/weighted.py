@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthaug.statistics.bins import BINS, bin_of
+from synthaug.statistics.ranks import RANK_STATISTICS, ClassOrder
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ OF_COUNTS: dict[str, Callable[[Counts], np.ndarray]] = {
 }
 """Statistics of a class, averaged over classes. A new one is a line here: cells, intervals, p-values, report and
 tracking take it from this list."""
-STATISTICS = ("accuracy", "auroc", "average_precision", *OF_COUNTS, "ece")
+STATISTICS = ("accuracy", *RANK_STATISTICS, *OF_COUNTS, "ece")
 """In the order of tables."""
 BLOCK = 2**17
 """Weights gone through at a time: as many as a core's cache holds."""
@@ -79,48 +80,6 @@ def calibration_gaps(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarra
 
 
 @dataclass(frozen=True)
-class ClassOrder:
-    """The rows by falling score of one class, for :func:`areas`. Equal scores make one group."""
-
-    rows: np.ndarray
-    """Row numbers (n,), highest score first."""
-    members: np.ndarray
-    """Row numbers of the class's members, in that order."""
-    starts: np.ndarray
-    """Where among ``members`` each group that has any begins (G,)."""
-    above: np.ndarray
-    """How many rows have a higher score than each of these groups (G,)."""
-    down_to: np.ndarray
-    """How many have its score or a higher one (G,)."""
-
-    @classmethod
-    def of(cls, member: np.ndarray, scores: np.ndarray) -> "ClassOrder":
-        """Of membership and score (n,)."""
-        rows = np.argsort(-scores, kind="stable")
-        members = rows[member[rows]]
-        rising = scores[rows[::-1]]
-        groups, starts = np.unique(-scores[members], return_index=True)
-        above, down_to = (len(rows) - np.searchsorted(rising, -groups, side=side) for side in ("right", "left"))
-        return cls(rows, members, starts, above, down_to)
-
-    def areas(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Area under the ROC curve (trapezoids) and average precision (steps), for columns of weights (n, R)."""
-        passed = np.cumsum(weights[self.rows], axis=0)
-        total, hits = passed[-1], weights[self.members]
-        passed = np.concatenate([np.zeros_like(passed[:1]), passed])
-        if len(self.starts) < len(self.members):
-            hits = np.add.reduceat(hits, self.starts, axis=0)
-        hits_so_far = np.cumsum(hits, axis=0)
-        positives = hits_so_far[-1]
-        to_here = passed[self.down_to]
-        # The negatives above each member, those of its own score by half, are pairs in the wrong order.
-        wrong = np.einsum("ij,ij->j", hits, passed[self.above] + to_here - 2 * hits_so_far + hits) / 2
-        pairs = positives * (total - positives)
-        precision = hits_so_far / np.maximum(to_here, np.finfo(float).tiny)
-        return (pairs - wrong) / pairs, np.einsum("ij,ij->j", hits, precision) / positives
-
-
-@dataclass(frozen=True)
 class ScoredRows:
     """Rows with class probabilities, made ready for many weightings."""
 
@@ -154,8 +113,11 @@ class ScoredRows:
         negatives = total - positives
         counts = Counts(positives, negatives, hits, alarms, errors, total)
         with np.errstate(invalid="ignore", divide="ignore"):
-            areas, precisions = np.stack([order.areas(columns) for order in self.orders]).swapaxes(0, 1)
-            of_class = {"auroc": areas, "average_precision": precisions}
+            ranks = [order.weighted(columns) for order in self.orders]
+            of_class = {
+                name: np.stack([statistic.weighted(each) for each in ranks])
+                for name, statistic in RANK_STATISTICS.items()
+            }
             of_class |= {name: statistic(counts) for name, statistic in OF_COUNTS.items()}
             found = {name: values.mean(axis=0) for name, values in of_class.items()}
             found |= {"accuracy": right / total, "ece": np.abs(gaps).sum(axis=0) / total}

@@ -52,6 +52,19 @@ def test_unit_weights_are_the_metrics_of_scikit_learn(seed, classes, digits):
 
 
 @settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 4), st.integers(0, 1))
+def test_areas_are_those_of_scikit_learn(seed, classes, digits):
+    labels, probabilities, _ = cohort(seed, classes=classes, digits=digits)
+    members, scores = np.eye(classes)[labels], probabilities
+    if classes == 2:
+        members, scores = labels, probabilities[:, 1]
+    assert auroc(labels, probabilities) == pytest.approx(roc_auc_score(members, scores), abs=1e-12)
+    assert average_precision(labels, probabilities) == pytest.approx(
+        average_precision_score(members, scores), abs=1e-12
+    )
+
+
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000))
 def test_weights_are_scikit_learns_sample_weights(seed):
     labels, probabilities, rng = cohort(seed)
