@@ -5,7 +5,7 @@ from typing import Literal
 
 from synthaug.config.checks import require, require_ranges
 from synthaug.config.geometry import GeometryConfig
-from synthaug.config.latents import LATENT_DESIGNS, LatentDesign, Latents, Process
+from synthaug.config.latents import LATENT_DESIGNS, LatentDesign, Process, latent_design
 from synthaug.config.networks import AdapterConfig, DenoiserConfig, LevelConfig, TextEncoderConfig
 from synthaug.config.optimisation import TrainingConfig
 
@@ -18,9 +18,9 @@ class GeneratorConfig:
 
     variant: Variant = "ccella"
     """CCELLA or one of its published comparators."""
-    latents: Latents = "cascade"
+    latents: str = "cascade"
     """Latent space. ``cascade``: the volume itself, level by level from coarse to fine (ours). ``autoencoder``: latents
-    of the image autoencoder (published)."""
+    of the image autoencoder (published). Any other as ``package.module.Class``."""
     levels: list[LevelConfig] = field(default_factory=list)
     """Levels of the cascade from coarse to fine. Empty: from the shape of the volumes."""
     pretrained: str | None = None
@@ -103,4 +103,4 @@ class GeneratorConfig:
     @property
     def latent_design(self) -> LatentDesign:
         """What is to be known of the latent space."""
-        return LATENT_DESIGNS[self.latents]
+        return latent_design(self.latents)

@@ -8,12 +8,7 @@ import torch
 
 from synthaug.config import GeneratorConfig, LevelConfig, TrainingConfig
 from synthaug.ground.errors import InputError
-from synthaug.models.autoencoder import ImageAutoencoder
-from synthaug.models.cascade import Cascade
-from synthaug.models.latent_space import LatentSpace
-
-LATENT_SPACES: dict[str, type[LatentSpace]] = {kind.design: kind for kind in (Cascade, ImageAutoencoder)}
-"""By their names in ``generator.latents``."""
+from synthaug.models.latent_space import LatentSpace, space_class
 
 
 def levels_of(config: GeneratorConfig, shape: Sequence[int]) -> list[LevelConfig]:
@@ -24,7 +19,7 @@ def levels_of(config: GeneratorConfig, shape: Sequence[int]) -> list[LevelConfig
         [(4, 1), (1, 2)]
     """
     training = config.training
-    levels = LATENT_SPACES[config.latents].level_configs(config, shape)
+    levels = space_class(config.latent_design).level_configs(config, shape)
     sizes = ((level.steps or training.steps, level.batch_size or training.batch_size) for level in levels)
     return [replace(level, steps=steps, batch_size=size) for level, (steps, size) in zip(levels, sizes, strict=True)]
 
@@ -52,4 +47,4 @@ def fit_space(volumes: torch.Tensor, config: GeneratorConfig) -> LatentSpace:
         raise InputError(f"Training volumes {rows[:5]} (counted from 0) hold NaN or infinite voxels; mend the images.")
     if len(volumes) < 2 or not (volumes - volumes[:1]).any():
         raise InputError(f"{len(volumes)} training volume(s), all alike: a generator needs at least two that differ.")
-    return LATENT_SPACES[config.latents].fitted(volumes, levels_of(config, volumes.shape[2:]))
+    return space_class(config.latent_design).fitted(volumes, levels_of(config, volumes.shape[2:]))

@@ -9,6 +9,7 @@ from monai.inferers import SlidingWindowInferer
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 
+from synthaug.config.latents import LATENT_DESIGNS
 from synthaug.ground.errors import InputError
 from synthaug.models.latent_space import LatentSpace
 
@@ -44,7 +45,7 @@ class ImageAutoencoder(LatentSpace):
         residual_deviation: Standard deviation of training volume - reconstruction; 0 = none.
     """
 
-    design = "autoencoder"
+    facts = LATENT_DESIGNS["autoencoder"]
     named = False
 
     @register_to_config

@@ -82,7 +82,7 @@ class Cascade(LatentSpace):
         (torch.Size([3, 1, 2, 2, 2]), torch.Size([3, 8, 2, 2, 2]), True)
     """
 
-    design = "cascade"
+    facts = LATENT_DESIGNS["cascade"]
 
     @register_to_config
     def __init__(

@@ -1,5 +1,6 @@
 """What a latent space is: volumes to the latents of one or more levels, coarse to fine, and back."""
 
+import importlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
@@ -7,19 +8,19 @@ from typing import Any, ClassVar, Self
 import torch
 
 from synthaug.config import GeneratorConfig, LevelConfig
-from synthaug.config.latents import LATENT_DESIGNS, LatentDesign, Latents
+from synthaug.config.latents import LatentDesign
 from synthaug.models.pretrained import PretrainedModel
 
 
 class LatentSpace(PretrainedModel):
     """Base of every latent space; training, sampling and storage know no other.
 
-    Latents of a level are (B, c, x, y, z). A subclass has ``design`` and the abstract methods; the others have defaults
+    Latents of a level are (B, c, x, y, z). A subclass has ``facts`` and the abstract methods; the others have defaults
     that suit an autoencoder of one level.
     """
 
-    design: ClassVar[Latents]
-    """Name of it in ``generator.latents``."""
+    facts: ClassVar[LatentDesign]
+    """What settings, stages and reports know of it."""
     named: ClassVar[bool] = True
     """Whether fingerprints name it; they are older than the second latent space."""
 
@@ -27,11 +28,6 @@ class LatentSpace(PretrainedModel):
     def levels(self) -> int:
         """How many levels are denoised, coarse to fine."""
         return 1
-
-    @property
-    def facts(self) -> LatentDesign:
-        """What settings and stages know of it."""
-        return LATENT_DESIGNS[self.design]
 
     @property
     def sequences(self) -> int:
@@ -78,3 +74,15 @@ class LatentSpace(PretrainedModel):
 
     def require_possible(self) -> None:
         """InputError where a setting that was read from a folder cannot be."""
+
+
+def space_class(design: LatentDesign) -> type[LatentSpace]:
+    """The class of a latent space.
+
+    Example:
+        >>> from synthaug.config.latents import latent_design
+        >>> space_class(latent_design("cascade")).__name__
+        'Cascade'
+    """
+    module, _, name = design.space.rpartition(".")
+    return getattr(importlib.import_module(module), name)

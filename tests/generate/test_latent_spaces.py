@@ -2,6 +2,8 @@
 
 import copy
 import json
+import re
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,19 +21,20 @@ from diffusers.configuration_utils import register_to_config
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from two_processes import in_two_processes
 
-from synthaug.config import LevelConfig, TrainingConfig
-from synthaug.config.latents import LATENT_DESIGNS, LatentDesign
+from synthaug.config import GeneratorConfig, LevelConfig, TrainingConfig
+from synthaug.config.latents import LATENT_DESIGNS, LatentDesign, latent_design
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import stack_images
-from synthaug.generate.levels import LATENT_SPACES, fit_space
+from synthaug.generate.levels import fit_space
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.autoencoder import train_autoencoder
 from synthaug.generate.training.choice import BestWeights
+from synthaug.generate.training.continuing import with_own_design
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.generate.training.validation import VALIDATION_SIGMAS, VALIDATION_TIMESTEPS
 from synthaug.ground.errors import InputError
 from synthaug.models import precision
-from synthaug.models.latent_space import LatentSpace
+from synthaug.models.latent_space import LatentSpace, space_class
 
 CONFIGS = {"cascade": tiny_cascade_config, "autoencoder": tiny_generator_config}
 LOOP = TrainingConfig(
@@ -159,7 +162,15 @@ def test_two_sequences_are_drawn_together(trainer, tiny_subjects):
 class Blocks(LatentSpace):
     """A third latent space: a volume's blocks of 4 voxels as channels."""
 
-    design = "blocks"
+    facts = LatentDesign(
+        space=f"{__name__}.Blocks",
+        model="a model of blocks",
+        source="Somebody. Blocks. 2026.",
+        processes=("edm",),
+        trained=False,
+        sigma_data=0.5,
+        unused=("autoencoder", "generator.levels"),
+    )
 
     @register_to_config
     def __init__(self, sequences: int = 1) -> None:
@@ -183,26 +194,64 @@ class Blocks(LatentSpace):
         return pixelshuffle(latents[0], 3, 4) + self.mean
 
 
-def test_a_latent_space_is_a_class_and_a_record(tiny_subjects, tmp_path, monkeypatch):
-    """What CONTRIBUTING says of adding one."""
-    record = LatentDesign("a model of blocks", "edm", ("edm",), trained=False, sigma_data=0.5, unused=("autoencoder",))
-    monkeypatch.setitem(LATENT_DESIGNS, "blocks", record)
-    monkeypatch.setitem(LATENT_SPACES, "blocks", Blocks)
-    monkeypatch.setitem(CONFIGS, "blocks", tiny_generator_config)
-    changes = {"latents": "blocks", "prediction": None}
+class Learned(Blocks):
+    """One that would have to be trained."""
+
+    facts = replace(Blocks.facts, space=f"{__name__}.Learned", trained=True)
+
+
+class Nameless(Blocks):
+    """One that brings no record of its own."""
+
+
+BLOCKS = Blocks.facts.space
+
+
+def test_a_latent_space_is_one_class(tiny_subjects, tmp_path, monkeypatch):
+    """What CONTRIBUTING says of adding one: settings, training, folders and what goes on from them know it by name."""
+    monkeypatch.setitem(CONFIGS, BLOCKS, tiny_generator_config)
+    changes = {"latents": BLOCKS, "prediction": None}
+    assert GeneratorConfig(latents=BLOCKS).process == "edm"
     volumes = torch.stack([stack_images(subject, IMAGES) for subject in tiny_subjects])
     space = fit_space(volumes, tiny_generator_config(**changes))
-    made = Trainer("blocks", space, tiny_subjects)(**changes)
+    made = Trainer(BLOCKS, space, tiny_subjects)(**changes)
     made.save_pretrained(tmp_path)
     loaded = CCELLAPipeline.from_pretrained(tmp_path)
     loaded.set_progress_bar_config(disable=True)
     assert torch.equal(draw(loaded).volumes, draw(made).volumes)
-    assert (loaded.fingerprint, loaded.record["generator"]["latents"]) == (made.fingerprint, "blocks")
+    assert (loaded.fingerprint, loaded.record["generator"]["latents"]) == (made.fingerprint, BLOCKS)
+    assert with_own_design(GeneratorConfig(pretrained=str(tmp_path))).latents == BLOCKS
+    # A folder does not say what is imported.
+    index = tmp_path / "model_index.json"
+    index.write_text(index.read_text(encoding="utf-8").replace(f'"{__name__}"', '"antigravity"'), encoding="utf-8")
+    with pytest.raises(InputError, match=r"latent space is antigravity\.Blocks; import that first"):
+        CCELLAPipeline.from_pretrained(tmp_path)
+    assert "antigravity" not in sys.modules
 
 
 @pytest.mark.parametrize("name", LATENT_DESIGNS)
-def test_every_latent_space_has_its_class_and_names_itself(name):
-    assert LATENT_SPACES[name].design == name
+def test_every_latent_space_is_the_class_that_its_record_names(name):
+    kind = space_class(latent_design(name))
+    assert (kind.facts, kind.facts.name) == (LATENT_DESIGNS[name], name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("blocks", "latents=blocks: give cascade, autoencoder, or package.module.Class"),
+        ("", "give cascade"),
+        (".Blocks", "give cascade"),
+        ("no_such_package.Blocks", "give cascade"),
+        ("torch.nn.Linear", "give cascade"),
+        (f"{__name__}.Nameless", "give cascade"),
+        ("synthaug.models.cascade.Cascade", "give cascade"),  # a space has one name, so that ids are one
+        (f"{__name__}.Learned", "only the autoencoder has a stage"),
+        (BLOCKS, "prediction=epsilon needs generator.latents=autoencoder"),
+    ],
+)
+def test_what_is_no_latent_space_is_refused_with_the_settings(name, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        GeneratorConfig(latents=name, prediction="epsilon")
 
 
 # --- killed and resumed

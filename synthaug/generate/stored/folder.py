@@ -1,7 +1,9 @@
 """What a generator's folder holds beside its weights, read with suspicion: whatever is wrong there is named."""
 
 import contextlib
+import importlib
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,9 @@ from diffusers import SchedulerMixin
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from synthaug.config.latents import LATENT_DESIGNS
 from synthaug.generate.diffusion import SCHEDULERS, prediction_of
 from synthaug.generate.edm import EDMScheduler
-from synthaug.generate.levels import LATENT_SPACES
 from synthaug.generate.nvgenerate.flow import MaisiFlowScheduler
 from synthaug.generate.stored.patients import with_patients
 from synthaug.generate.stored.record import preprocessing_of_record
@@ -22,7 +24,7 @@ from synthaug.generate.trial import try_steps
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_json
 from synthaug.models.denoiser import CCELLADenoiser
-from synthaug.models.latent_space import LatentSpace
+from synthaug.models.latent_space import LatentSpace, space_class
 from synthaug.models.nvgenerate.growth import can_grow
 from synthaug.models.text_encoder import load_encoder, load_tokenizer
 from synthaug.models.variants import VARIANTS
@@ -31,6 +33,8 @@ BUILTIN = "builtin/"
 """What names of generators that come with the package begin with."""
 INDEX = "model_index.json"
 RECORD = "training.json"
+MODELS = "synthaug.models."
+"""Where latent spaces may be that a folder names."""
 
 
 @contextlib.contextmanager
@@ -152,13 +156,22 @@ def read_design(folder: Path) -> dict[str, Any]:
         variant = sizes["variant"]
         if variant not in VARIANTS:
             raise InputError(f"unknown variant {variant!r:.100}")
-    design = {"latents": space.design, "prediction": prediction}
+    design = {"latents": space.facts.name, "prediction": prediction}
     return design if can_grow(sizes) else design | {"variant": variant}
 
 
 def _space_kind(config: dict[str, Any]) -> type[LatentSpace]:
-    kinds: dict[str, type[LatentSpace]] = {kind.__name__: kind for kind in LATENT_SPACES.values()}
-    return kinds[_class_name(config, "autoencoder")]
+    """The class of its latent space. A folder names no module to import but one of the models here."""
+    name, module = _class_name(config, "autoencoder"), config["autoencoder"][0]
+    for design in LATENT_DESIGNS.values():
+        if design.space.endswith(f".{name}"):
+            return space_class(design)
+    if str(module).startswith(MODELS):
+        importlib.import_module(module)
+    kind = getattr(sys.modules.get(module), name, None)
+    if not (isinstance(kind, type) and issubclass(kind, LatentSpace)):
+        raise InputError(f"its latent space is {module}.{name}; import that first, if you trust it.")
+    return kind
 
 
 def _scheduler_kind(config: dict[str, Any]) -> type[SchedulerMixin]:

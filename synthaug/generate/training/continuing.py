@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from synthaug.config import DenoiserConfig, GeneratorConfig, LevelConfig
+from synthaug.config.latents import latent_design
 from synthaug.generate.stored.folder import RECORD, locate, named, read_design, read_record
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_json
@@ -37,7 +38,7 @@ def with_own_design(config: GeneratorConfig, *, typed: Collection[str] = ()) -> 
             )
     if config.prediction is None and own["prediction"] == replace(config, latents=own["latents"]).process:
         own["prediction"] = None  # as it was left: ids of trained generators stay
-    if not config.levels and own["latents"] == "cascade":
+    if not config.levels and "generator.levels" not in latent_design(own["latents"]).unused:
         with named(folder / RECORD):
             own["levels"] = levels_from_record(read_record(folder))
     return replace(config, **own)

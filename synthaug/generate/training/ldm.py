@@ -126,7 +126,7 @@ def _require_fit(
     subjects: Sequence[tio.Subject], space: LatentSpace, config: GeneratorConfig, *, count: int, shape: Sequence[int]
 ) -> None:
     """InputError before any training if variant, latent space and volumes do not fit each other."""
-    if space.design != config.latents:
+    if space.facts != config.latent_design:
         raise InputError(f"generator.latents={config.latents}: the latent space given is a {type(space).__name__}.")
     if space.levels != count:
         raise InputError(

@@ -53,7 +53,7 @@ REFERENCES = {
     "ms_ssim": "Wang Z, Simoncelli EP, Bovik AC. Multiscale structural similarity for image quality assessment. "
     "Asilomar Conf Signals Syst Comput, 2003.",
 }
-"""By the key that a sentence asks for."""
+"""By the key that a sentence asks for. What is no key is a reference itself."""
 SCHEDULERS = {
     "dpm_solver_sde": ("a stochastic DPM-Solver++ sampler", "dpm"),
     "dpm_solver": ("a DPM-Solver++ sampler", "dpm"),
@@ -111,7 +111,7 @@ class _Text:
 
     @property
     def references(self) -> list[str]:
-        return [REFERENCES[key] for key in self._keys]
+        return [REFERENCES.get(key, key) for key in self._keys]
 
 
 def _cohort(text: _Text, data: DataConfig, material: Material) -> str:
