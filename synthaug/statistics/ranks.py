@@ -223,3 +223,9 @@ RANK_STATISTICS: dict[str, RankStatistic] = {
 }
 """Statistics of ranks. A new one is a record here: cells, intervals, p-values, report and tracking take it from this
 list. Its name stands where the report names no other."""
+
+
+def rank_statistics(order: ClassOrder, weights: np.ndarray) -> np.ndarray:
+    """All of them (S, R) of one class, under columns of weights (n, R)."""
+    ranks = order.weighted(weights)
+    return np.stack([statistic.weighted(ranks) for statistic in RANK_STATISTICS.values()])

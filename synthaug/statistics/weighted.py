@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthaug.statistics.bins import BINS, bin_of
-from synthaug.statistics.ranks import RANK_STATISTICS, ClassOrder
+from synthaug.statistics.ranks import RANK_STATISTICS, ClassOrder, rank_statistics
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,8 @@ class ScoredRows:
         negatives = total - positives
         counts = Counts(positives, negatives, hits, alarms, errors, total)
         with np.errstate(invalid="ignore", divide="ignore"):
-            ranks = [order.weighted(columns) for order in self.orders]
-            of_class = {
-                name: np.stack([statistic.weighted(each) for each in ranks])
-                for name, statistic in RANK_STATISTICS.items()
-            }
+            ranked = np.stack([rank_statistics(order, columns) for order in self.orders], axis=1)
+            of_class = dict(zip(RANK_STATISTICS, ranked, strict=True))
             of_class |= {name: statistic(counts) for name, statistic in OF_COUNTS.items()}
             found = {name: values.mean(axis=0) for name, values in of_class.items()}
             found |= {"accuracy": right / total, "ece": np.abs(gaps).sum(axis=0) / total}
