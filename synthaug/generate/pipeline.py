@@ -156,39 +156,41 @@ class CCELLAPipeline(DiffusionPipeline):
         require_guidance(self.record, guidance_scale)
         self._set_timesteps(num_inference_steps)
         shapes = self._shapes(levels, shape)
-        spacing = torch.tensor([*(spacing_mm or self.config.spacing_mm)], device=self.device, dtype=self.denoiser.dtype)
         states = encode_reports(self.text_encoder, self.tokenizer, [*reports, *([""] if guidance_scale != 1.0 else [])])
-        # A large text encoder may be kept in another precision than the denoiser.
-        text = {report: state.to(self.denoiser.dtype) for report, state in states.items()}
-        on_step = None if callback_on_step_end is None else functools.partial(callback_on_step_end, self)
+        dtype = self.denoiser.dtype
+        drawing = Drawing(
+            reports=reports,
+            labels=None if labels is None else torch.tensor([*labels], device=self.device),
+            seeds=seeds,
+            # A large text encoder may be kept in another precision.
+            text={report: state.to(dtype) for report, state in states.items()},
+            spacing=torch.tensor([*(spacing_mm or self.config.spacing_mm)], device=self.device, dtype=dtype),
+            guidance=guidance_scale,
+            on_step=None if callback_on_step_end is None else functools.partial(callback_on_step_end, self),
+        )
+        drawn, predicted = self._draw(drawing, shapes)
+        volumes = torch.cat([torch.empty(0, self.autoencoder.sequences, *(shape or self.config.shape)), *drawn])
+        probabilities = torch.cat(predicted) if predicted else None
+        unlike = self.familiarity.reasons(self.tokenizer, reports, states) if self.familiarity else None
+        self.doubts.tell(labels, probabilities, unlike)
+        if not return_dict:  # as in diffusers; typed for those who leave it at its default
+            return volumes, probabilities, list(seeds)  # type: ignore[return-value]
+        return CCELLAOutput(volumes=volumes, class_probabilities=probabilities, seeds=list(seeds), unlike=unlike)
+
+    def _draw(self, drawing: Drawing, shapes: Sequence[Sequence[int]]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Volumes and class probabilities (none without class heads) of each micro-batch, on the CPU."""
         size, sampler = self.config.micro_batch, self.sampler
         volumes, probabilities = [], []
-        for start in self.progress_bar(range(0, len(reports), size)):
-            rows = [min(row, len(reports) - 1) for row in range(start, start + size)]  # pad with the last row
-            override = None if labels is None else torch.tensor([labels[row] for row in rows], device=self.device)
-            generators = [torch.Generator().manual_seed(int(seeds[row])) for row in rows]
-            asked = [reports[row] for row in rows]
-            drawing = Drawing(asked, override, generators, text, spacing, guidance_scale, on_step)
-            drawn, predicted = sampler.draw(drawing, shapes)
-            kept = min(size, len(reports) - start)
+        for start in self.progress_bar(range(0, len(drawing.reports), size)):
+            batch = drawing.micro_batch(start, size)
+            drawn, predicted = sampler.draw(batch, shapes)
+            kept = min(size, len(drawing.reports) - start)
             drawn = drawn[:kept].float().cpu()
-            require_finite(drawn, seeds=seeds[start : start + kept])
+            require_finite(drawn, seeds=batch.seeds[:kept])
             volumes.append(drawn.clamp(0, 1))
             if predicted is not None:
                 probabilities.append(predicted[:kept].float().cpu())
-        read = torch.cat(probabilities) if probabilities else None
-        unlike = self.familiarity.reasons(self.tokenizer, reports, states) if self.familiarity else None
-        self.doubts.tell(labels, read, unlike)
-        empty = torch.empty(0, self.autoencoder.sequences, *(shape or self.config.shape))
-        output = CCELLAOutput(
-            volumes=torch.cat(volumes) if volumes else empty,
-            class_probabilities=read,
-            seeds=list(seeds),
-            unlike=unlike,
-        )
-        if not return_dict:  # as in diffusers; typed for those who leave it at its default
-            return output.volumes, output.class_probabilities, output.seeds  # type: ignore[return-value]
-        return output
+        return volumes, probabilities
 
     @property
     def sampler(self) -> LatentSampler:

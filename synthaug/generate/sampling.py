@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,11 +24,12 @@ Reading = tuple[torch.Tensor | None, torch.Tensor | None]
 
 @dataclass
 class Drawing:
-    """What one micro-batch is drawn from."""
+    """What volumes are drawn from, one a report."""
 
-    reports: list[str]
+    reports: Sequence[str]
     labels: torch.Tensor | None
-    generators: list[torch.Generator]
+    """Classes in place of the predicted ones (B,)."""
+    seeds: Sequence[int]
     text: dict[str, torch.Tensor]
     """Hidden states of each report."""
     spacing: torch.Tensor
@@ -35,6 +37,21 @@ class Drawing:
     guidance: float
     on_step: Callable[[int, torch.Tensor, dict[str, torch.Tensor]], dict[str, torch.Tensor]] | None
     """Called with step, timestep and latents; those that it returns replace them."""
+
+    @cached_property
+    def generators(self) -> list[torch.Generator]:
+        """One a volume; each goes on with every number that it draws."""
+        return [torch.Generator().manual_seed(int(seed)) for seed in self.seeds]
+
+    def micro_batch(self, start: int, size: int) -> "Drawing":
+        """The rows from ``start``, filled up to ``size`` with the last one, each with a generator of its own."""
+        rows = [min(row, len(self.reports) - 1) for row in range(start, start + size)]
+        return replace(
+            self,
+            reports=[self.reports[row] for row in rows],
+            labels=None if self.labels is None else self.labels[rows],
+            seeds=[self.seeds[row] for row in rows],
+        )
 
 
 @dataclass(frozen=True)
