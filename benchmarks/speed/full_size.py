@@ -99,7 +99,7 @@ def denoise(sides: Sequence[int]) -> Part:
         class_vector=network.class_vector(logits, None),
         spacing_mm=torch.tensor([[0.5, 0.5, 0.5]]),
     )
-    return _part(network, predicted, start)
+    return measure_part(network, predicted, start)
 
 
 @torch.no_grad()
@@ -108,10 +108,11 @@ def decode_volume(sides: Sequence[int], splits: int, tile: int) -> Part:
     network = ImageAutoencoder(splits=splits, tile=tile).eval()
     latents = torch.randn(1, 4, *sides)
     start = time.perf_counter()
-    return _part(network, network.decode(latents), start)
+    return measure_part(network, network.decode(latents), start)
 
 
-def _part(network: torch.nn.Module, output: torch.Tensor, start: float) -> Part:
+def measure_part(network: torch.nn.Module, output: torch.Tensor, start: float) -> Part:
+    """What a network took since ``start``; its output must be finite."""
     seconds = time.perf_counter() - start
     if not output.isfinite().all():
         raise SystemExit(f"{type(network).__name__}: the output is not finite.")

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import torch
-from full_size import TARGET_GIB, Part, alone
+from full_size import TARGET_GIB, Part, alone, measure_part
 from machine import machine
 
 from synthaug.bench.options.parsing import read_config
@@ -89,7 +89,7 @@ def training_step(sides: Sequence[int]) -> Part:
     loss.backward()
     torch.nn.utils.clip_grad_norm_(objective.parameters(), config.generator.training.clip_norm)
     optimizer.step()
-    return _part(denoiser, loss.detach(), started)
+    return measure_part(denoiser, loss.detach(), started)
 
 
 @torch.no_grad()
@@ -115,7 +115,7 @@ def sampling_step(sides: Sequence[int]) -> Part:
         )
         answers.append(answer)
     velocity = answers[1] + GUIDANCE * (answers[0] - answers[1])
-    return _part(denoiser, flow.step(velocity, time_now[0], latents).prev_sample, started)
+    return measure_part(denoiser, flow.step(velocity, time_now[0], latents).prev_sample, started)
 
 
 @torch.no_grad()
@@ -125,7 +125,7 @@ def encode_tile(sides: Sequence[int]) -> Part:
     autoencoder = ImageAutoencoder(splits=16, tile=TILE).eval()
     volume = torch.rand(1, 1, *(autoencoder.factor * min(TILE, side) for side in sides))
     started = time.perf_counter()
-    return _part(autoencoder, autoencoder.encode(volume), started)
+    return measure_part(autoencoder, autoencoder.encode(volume), started)
 
 
 def _begin() -> Config:
@@ -145,15 +145,6 @@ def _denoiser(config: Config, text_width: int) -> CCELLADenoiser:
         modalities=128,
         modality=10,
     )
-
-
-def _part(network: torch.nn.Module, output: torch.Tensor, started: float) -> Part:
-    seconds = time.perf_counter() - started
-    if not output.isfinite().all():
-        raise SystemExit(f"{type(network).__name__}: the output is not finite.")
-    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    count = sum(parameter.numel() for parameter in network.parameters())
-    return Part(seconds, kib / 2**20, count, tuple(output.shape))
 
 
 if __name__ == "__main__":

@@ -8,15 +8,15 @@ from typing import Any, Literal
 import torch
 
 from synthaug.config import TextEncoderConfig, Variant
-from synthaug.generate.diffusion import training_scheduler
+from synthaug.generate.checkpoints import Checkpoints
 from synthaug.generate.nvgenerate.importing import nv_generate_pipeline
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import atomic_folder, file_hash, usable_folder
+from synthaug.ground.files import atomic_folder, usable_folder
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.nvgenerate.checkpoint import RELEASED, ModelName, model_of
-from synthaug.models.released import LICENCE, released_autoencoder, released_denoiser
+from synthaug.models.released import LICENCE, released_denoiser
 from synthaug.models.text_encoder import build_text_encoder
 from synthaug.models.variants import VARIANTS
 
@@ -94,71 +94,46 @@ def import_released(
     folder = Path(output)
     _require_room(folder)
     licence = licence_of(unet, variant, model)
-    asked: dict[str, Any] = {
-        "images": images,
-        "shape": shape,
-        "spacing_mm": spacing_mm,
-        "micro_batch": micro_batch,
-        "splits": splits,
-        "tile": tile,
-        "head_channels": head_channels,
-        "norm_groups": norm_groups,
-    }
+    asked = Checkpoints(
+        unet=unet,
+        autoencoder=autoencoder,
+        images=images,
+        shape=shape,
+        spacing_mm=spacing_mm,
+        micro_batch=micro_batch,
+        splits=splits,
+        tile=tile,
+        head_channels=head_channels,
+        norm_groups=norm_groups,
+    )
     if variant == NV_GENERATE:
-        pipeline = nv_generate_pipeline(unet, autoencoder, model=model_of(unet, model), modality=modality, **asked)
+        pipeline = nv_generate_pipeline(asked, model=model_of(unet, model), modality=modality)
     else:
-        pipeline = _ccella_pipeline(
-            unet, autoencoder, variant=variant, text_encoder=text_encoder, classes=classes, heads=heads, **asked
-        )
+        pipeline = _ccella_pipeline(asked, variant=variant, text_encoder=text_encoder, classes=classes, heads=heads)
     return _saved(pipeline, folder, licence)
 
 
 def _ccella_pipeline(
-    unet: str,
-    autoencoder: str,
-    *,
-    variant: str,
-    text_encoder: str | None,
-    images: Sequence[str] | None,
-    shape: Sequence[int] | None,
-    spacing_mm: Sequence[float] | None,
-    micro_batch: int,
-    splits: int,
-    tile: int,
-    classes: int,
-    heads: int,
-    head_channels: int,
-    norm_groups: int,
+    asked: Checkpoints, *, variant: str, text_encoder: str | None, classes: int, heads: int
 ) -> CCELLAPipeline:
     """The pipeline of CCELLA's checkpoint or a comparator's; arguments as of :func:`import_released`."""
     _require_text_encoder(variant, text_encoder)
     denoiser, facts = released_denoiser(
-        unet, variant=variant, classes=classes, heads=heads, head_channels=head_channels
+        asked.unet, variant=variant, classes=classes, heads=heads, head_channels=asked.head_channels
     )
-    vae = released_autoencoder(
-        autoencoder, scale_factor=facts["scale_factor"], norm_groups=norm_groups, splits=splits, tile=tile
-    )
-    names = _share_stack(denoiser, vae, images, source=unet)
-    encoder, tokenizer = _text_encoder(text_encoder, denoiser, source=unet)
-    pipeline = CCELLAPipeline(
-        autoencoder=vae,
-        denoiser=denoiser,
-        text_encoder=encoder,
-        tokenizer=tokenizer,
-        scheduler=training_scheduler("epsilon", num_train_timesteps=facts["num_train_timesteps"]),
+    vae = asked.open_autoencoder(scale_factor=facts["scale_factor"])
+    names = _share_stack(denoiser, vae, asked.images, source=asked.unet)
+    return asked.pipeline(
+        (vae, denoiser),
+        _text_encoder(text_encoder, denoiser, source=asked.unet),
+        prediction="epsilon",
+        facts=facts,
         images=names,
-        spacing_mm=list(spacing_mm or SPACING_MM),
-        shape=list(shape or SHAPE),
-        micro_batch=micro_batch,
+        shape=asked.shape or SHAPE,
+        spacing_mm=asked.spacing_mm or SPACING_MM,
+        variant=variant,
+        license=LICENCE,
     )
-    pipeline.record = {
-        "source": {"unet": file_hash(Path(unet)), "autoencoder": file_hash(Path(autoencoder)), **facts},
-        "variant": variant,
-        "license": LICENCE,
-        "patients": [],
-        "cohort": "published; the training patients are not known",
-    }
-    return pipeline
 
 
 def _require_text_encoder(variant: str, text_encoder: str | None) -> None:

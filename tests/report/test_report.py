@@ -614,14 +614,15 @@ def embedded(page, name):
     return json.loads(re.search(rf'id="{name}">(.*?)</script>', page, flags=re.DOTALL)[1])
 
 
+def page_with_volumes(folder, samples, **changes):
+    shown, row = samples
+    records, measured = [record(), record("mixed", fraction=0.5)], (ImageComparison.from_json(row),)
+    return page_of(folder, records, samples=[shown], image_metrics=measured, **changes)
+
+
 def test_the_viewer_shows_each_volume_with_its_nearest_prompt_and_recipe(tmp_path, samples, tiny_subjects):
     shown, row = samples
-    page = page_of(
-        tmp_path,
-        [record(), record("mixed", fraction=0.5)],
-        samples=[shown],
-        image_metrics=(ImageComparison.from_json(row),),
-    )
+    page = page_with_volumes(tmp_path, samples)
     shared, patients = (embedded(page, name) for name in ("shared-volumes", "patient-volumes"))
     assert [(each["label"], each["index"]) for each in shared] == [
         (near["label"], near["index"]) for near in row["nearest"]
@@ -670,13 +671,7 @@ def test_slices_become_smaller_until_they_fit(samples):
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium")
 def test_slices_are_scrolled_by_keys_wheel_and_drag_in_a_browser(tmp_path, samples):
-    shown, row = samples
-    page = page_of(
-        tmp_path,
-        [record(), record("mixed", fraction=0.5)],
-        samples=[shown],
-        image_metrics=(ImageComparison.from_json(row),),
-    )
+    page = page_with_volumes(tmp_path, samples)
     acts = """<script>
       const stage = document.querySelector(".stage"), slider = document.getElementById("slice"), seen = [slider.value];
       const act = event => { stage.dispatchEvent(event); seen.push(slider.value); };

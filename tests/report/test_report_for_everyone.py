@@ -15,7 +15,7 @@ import pytest
 from chromium import Chromium, needs_axe, needs_chromium
 from matplotlib.colors import to_rgb
 from PIL import Image
-from test_report import ALIKE, CONFIG, many_records, page_of, record, samples, summary_of  # noqa: F401
+from test_report import ALIKE, CONFIG, many_records, page_of, page_with_volumes, record, samples, summary_of  # noqa: F401
 
 from synthaug.config import DataConfig
 from synthaug.report.figures.forest import effect_plots
@@ -24,7 +24,6 @@ from synthaug.report.figures.plots import roc_plot
 from synthaug.report.figures.styles import REGIMES, styles_of
 from synthaug.report.figures.svg import compact
 from synthaug.study.folder.shareable import make_shareable
-from synthaug.study.records import ImageComparison
 
 SIGHT = {
     "usual": np.eye(3),
@@ -93,10 +92,8 @@ def test_series_of_like_colour_differ_in_line_and_marker():
 def pages(tmp_path_factory, samples):  # noqa: F811
     """A small study with slices, and one of forty differences."""
     folder = tmp_path_factory.mktemp("pages")
-    shown, row = samples
-    copies = (ImageComparison.from_json(row),)
     (folder / "small").mkdir()
-    small = page_of(folder / "small", [record(), record("mixed", fraction=0.5)], samples=[shown], image_metrics=copies)
+    small = page_with_volumes(folder / "small", samples)
     (folder / "large").mkdir()
     large = page_of(folder / "large", many_records())
     assert max(len(small), len(large)) < 8e6
@@ -159,15 +156,7 @@ def test_what_is_shared_holds_no_slice_prompt_or_id_whatever_the_page_tells(tmp_
     failed = [{"regime": "mixed", "seed": 1, "settings": {}, "error": "jane: row 7 has no image", "id": "x"}]
     alike = ({**ALIKE, "likeness": 0.93},)
     private = replace(CONFIG, data=DataConfig(root="x"))
-    page = page_of(
-        tmp_path,
-        [record(), record("mixed", fraction=0.5)],
-        samples=[shown],
-        config=private,
-        image_metrics=(ImageComparison.from_json(row),),
-        failed=failed,
-        near_copies=alike,
-    )
+    page = page_with_volumes(tmp_path, samples, config=private, failed=failed, near_copies=alike)
     secrets = {"jane", "joan", *(near["nearest_subject"] for near in row["nearest"])}
     secrets |= {entry["recipe"]["report"] for label in shown.pool.classes for entry in shown.pool.entries(label)}
     secrets |= {each["nearest"]["picture"] for each in embedded_volumes(page)}
