@@ -21,12 +21,14 @@ from diffusers.configuration_utils import register_to_config
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from two_processes import in_two_processes
 
+from synthaug import models
 from synthaug.config import GeneratorConfig, LevelConfig, TrainingConfig
 from synthaug.config.latents import LATENT_DESIGNS, LatentDesign, latent_design
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import stack_images
 from synthaug.generate.levels import fit_space
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.stored.folder import read_design
 from synthaug.generate.training.autoencoder import train_autoencoder
 from synthaug.generate.training.choice import BestWeights
 from synthaug.generate.training.continuing import with_own_design
@@ -207,26 +209,42 @@ class Nameless(Blocks):
 BLOCKS = Blocks.facts.space
 
 
-def test_a_latent_space_is_one_class(tiny_subjects, tmp_path, monkeypatch):
-    """What CONTRIBUTING says of adding one: settings, training, folders and what goes on from them know it by name."""
-    monkeypatch.setitem(CONFIGS, BLOCKS, tiny_generator_config)
-    changes = {"latents": BLOCKS, "prediction": None}
-    assert GeneratorConfig(latents=BLOCKS).process == "edm"
+@pytest.fixture(scope="module")
+def blocks(tiny_subjects):
+    """A generator over the third latent space."""
+    config = tiny_generator_config(latents=BLOCKS, prediction=None, training=LOOP)
     volumes = torch.stack([stack_images(subject, IMAGES) for subject in tiny_subjects])
-    space = fit_space(volumes, tiny_generator_config(**changes))
-    made = Trainer(BLOCKS, space, tiny_subjects)(**changes)
-    made.save_pretrained(tmp_path)
+    settings = {"preprocessing": TINY_PREPROCESSING, "images": IMAGES, "micro_batch": 2}
+    pipeline = train_ldm(tiny_subjects, fit_space(volumes, config), config, **settings)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def test_a_latent_space_is_one_class(blocks, tmp_path):
+    """What CONTRIBUTING says of adding one: settings, training, folders and what goes on from them know it by name."""
+    assert GeneratorConfig(latents=BLOCKS).process == "edm"
+    assert blocks.record["generator"]["latents"] == BLOCKS
+    blocks.save_pretrained(tmp_path)
+    assert with_own_design(GeneratorConfig(pretrained=str(tmp_path))).latents == BLOCKS
     loaded = CCELLAPipeline.from_pretrained(tmp_path)
     loaded.set_progress_bar_config(disable=True)
-    assert torch.equal(draw(loaded).volumes, draw(made).volumes)
-    assert (loaded.fingerprint, loaded.record["generator"]["latents"]) == (made.fingerprint, BLOCKS)
-    assert with_own_design(GeneratorConfig(pretrained=str(tmp_path))).latents == BLOCKS
-    # A folder does not say what is imported.
+    assert loaded.fingerprint == blocks.fingerprint
+    assert torch.equal(draw(loaded).volumes, draw(blocks).volumes)
+
+
+def test_of_a_folder_nothing_is_imported_but_a_module_of_models(blocks, tmp_path, monkeypatch):
+    blocks.save_pretrained(tmp_path)
     index = tmp_path / "model_index.json"
-    index.write_text(index.read_text(encoding="utf-8").replace(f'"{__name__}"', '"antigravity"'), encoding="utf-8")
+    whole = index.read_text(encoding="utf-8")
+    index.write_text(whole.replace(f'"{__name__}"', '"antigravity"'), encoding="utf-8")
     with pytest.raises(InputError, match=r"latent space is antigravity\.Blocks; import that first"):
-        CCELLAPipeline.from_pretrained(tmp_path)
+        read_design(tmp_path)
     assert "antigravity" not in sys.modules
+    (tmp_path / "elsewhere.py").write_text(f"from {__name__} import Blocks\n", encoding="utf-8")
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    index.write_text(whole.replace(f'"{__name__}"', '"synthaug.models.elsewhere"'), encoding="utf-8")
+    assert read_design(tmp_path)["latents"] == BLOCKS
+    del sys.modules["synthaug.models.elsewhere"]
 
 
 @pytest.mark.parametrize("name", LATENT_DESIGNS)
