@@ -93,13 +93,10 @@ class CCELLAPipeline(DiffusionPipeline):
         precision: Precision = "float32",
     ) -> None:
         super().__init__()
-        self.register_modules(
-            autoencoder=autoencoder,
-            denoiser=denoiser,
-            text_encoder=text_encoder,
-            tokenizer=tokenizer,
-            scheduler=scheduler,
-        )
+        networks = {"autoencoder": autoencoder, "denoiser": denoiser, "text_encoder": text_encoder}
+        self.register_modules(**networks, tokenizer=tokenizer, scheduler=scheduler)
+        for network in networks.values():
+            network.requires_grad_(False)  # else PyTorch may multiply the same matrices another way, to other bits
         self.register_to_config(
             images=list(images),
             spacing_mm=list(spacing_mm),

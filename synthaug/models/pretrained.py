@@ -20,6 +20,8 @@ from synthaug.ground.files import read_json
 
 PARTS = re.compile("layers|blocks")
 """In the names of settings that say how often a part of a network is repeated."""
+ALIGNMENT = 64
+"""Bytes at whose multiples PyTorch allocates tensors on a CPU."""
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, torch.Tensor], *, source: str) -> None:
@@ -48,6 +50,17 @@ def load_strictly(module: nn.Module, state: Mapping[str, torch.Tensor], *, sourc
     if found:
         raise InputError(f"{source}: weights do not fit {type(module).__name__}: {'; '.join(found)}.")
     module.load_state_dict(state)
+
+
+def align(module: nn.Module) -> None:
+    """Move weights that begin between the addresses at which PyTorch allocates memory.
+
+    A file of safetensors may be mapped at any multiple of eight bytes, and some matrix products round by their
+    operands' addresses: the same weights would give other bits.
+    """
+    for weights in module.parameters():
+        if weights.data_ptr() % ALIGNMENT:
+            weights.data = weights.data.clone()
 
 
 def weights_hash(module: nn.Module) -> str:

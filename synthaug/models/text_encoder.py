@@ -21,7 +21,7 @@ from transformers import (
 from synthaug.config import TextEncoderConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_json
-from synthaug.models.pretrained import read_weights, require_plausible
+from synthaug.models.pretrained import align, read_weights, require_plausible
 
 READER = "reader"
 """Name of the encoder of builtin/ccella-tiny, which was trained to read reports."""
@@ -107,6 +107,7 @@ def load_encoder(
         raise InputError(f"{path}: {len(missing)} weights of the text encoder are missing ({', '.join(missing[:5])}).")
     if hasattr(encoder, "pooler"):
         encoder.pooler = None
+    align(encoder)
     return encoder.eval()
 
 

@@ -187,7 +187,8 @@ class _Run:
                 with atomic_path(finished) as temporary:
                     save_file({name: value.clone() for name, value in state.items()}, temporary)  # tied weights too
             processes().wait_for_everyone()
-        self.pipeline.denoiser.requires_grad_(False)
+        for network in (self.pipeline.denoiser, self.pipeline.text_encoder):
+            network.requires_grad_(False)  # as in a pipeline that was loaded
         self.done += settings.steps
 
     def _optimise(
