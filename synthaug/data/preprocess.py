@@ -126,18 +126,26 @@ def preprocess(
     """
     remarks = Remarks()
     transform = build_preprocessing(config, images, centre=centre, remarks=remarks)
-    done = []
-    for subject in subjects:
-        result = transform(subject)
-        for name in images:
-            values = result[name].data
-            if values.min() == values.max():
-                raise InputError(
-                    f"{subject['subject_id']}: image {name!r} is constant after preprocessing to "
-                    f"{config.shape} voxels of {config.spacing_mm} mm; check preprocess.shape and spacing."
-                )
-        result.applied_transforms = []
-        result.preprocessing = config.recorded()  # for whoever puts synthetic subjects beside these
-        done.append(result)
+    done = [preprocess_one(subject, transform, config, images) for subject in subjects]
     remarks.say(logging.getLogger(__name__))
     return done
+
+
+def preprocess_one(
+    subject: tio.Subject,
+    transform: Callable[[tio.Subject], tio.Subject],
+    config: PreprocessConfig,
+    images: Sequence[str],
+) -> tio.Subject:
+    """A subject after ``transform``, that of :func:`build_preprocessing`; InputError if an image becomes constant."""
+    result = transform(subject)
+    for name in images:
+        values = result[name].data
+        if values.min() == values.max():
+            raise InputError(
+                f"{subject['subject_id']}: image {name!r} is constant after preprocessing to "
+                f"{config.shape} voxels of {config.spacing_mm} mm; check preprocess.shape and spacing."
+            )
+    result.applied_transforms = []
+    result.preprocessing = config.recorded()  # for whoever puts synthetic subjects beside these
+    return result

@@ -33,6 +33,10 @@ class Split:
         """Pairs of part name and subjects."""
         return ((part, getattr(self, part)) for part in PARTS)
 
+    def subjects(self) -> list[tio.Subject]:
+        """The subjects of all parts."""
+        return [subject for _, part in self.parts() for subject in part]
+
 
 def split_subjects(
     subjects: Sequence[tio.Subject],

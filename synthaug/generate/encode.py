@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path, content_hash
 from synthaug.ground.seeding import torch_generator
+from synthaug.metrics.volumes import Volumes
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.pretrained import weights_hash
 from synthaug.models.text_encoder import encode_tokens, tokenize
@@ -35,6 +36,8 @@ class TensorCache:
     def get(self, key: str) -> torch.Tensor | None:
         """The tensor, mapped from its file and not read before it is used; None = not there.
 
+        Where the file cannot be mapped it is read. What is written to the tensor never reaches the file.
+
         Raises:
             InputError: The file is broken.
         """
@@ -42,7 +45,10 @@ class TensorCache:
         if path is None or not path.is_file():
             return None
         try:
-            return load_file(path)["value"]
+            try:
+                return load_file(path)["value"]
+            except (OSError, RuntimeError):  # it cannot be mapped, or the process has as many maps as it may have
+                return load(path.read_bytes())["value"]
         except (SafetensorError, KeyError) as error:
             raise InputError(f"{path}: broken cache file; delete it to have it made again ({error}).") from error
 
@@ -60,11 +66,18 @@ class TensorCache:
 NO_CACHE = TensorCache(None)
 
 
-@torch.no_grad()
 def encode_volumes(
-    autoencoder: ImageAutoencoder, volumes: torch.Tensor, *, batch_size: int = 8, cache: TensorCache = NO_CACHE
+    autoencoder: ImageAutoencoder, volumes: Volumes, *, batch_size: int = 8, cache: TensorCache = NO_CACHE
 ) -> torch.Tensor:
-    """Scaled latents (N, c, x, y, z) on the CPU of volumes (N, C, X, Y, Z).
+    """Scaled latents (N, c, x, y, z) on the CPU of volumes (C, X, Y, Z): :func:`encode_each`, in one tensor."""
+    return torch.stack(encode_each(autoencoder, volumes, batch_size=batch_size, cache=cache))
+
+
+@torch.no_grad()
+def encode_each(
+    autoencoder: ImageAutoencoder, volumes: Volumes, *, batch_size: int = 8, cache: TensorCache = NO_CACHE
+) -> list[torch.Tensor]:
+    """Scaled latents (c, x, y, z) on the CPU of volumes (C, X, Y, Z), mapped from the cache where there is one.
 
     Every batch is padded to ``batch_size``, so that a latent's bits do not depend on which others were in the cache.
     """
@@ -72,17 +85,17 @@ def encode_volumes(
     if cache.folder is not None:
         owner = [weights_hash(autoencoder), autoencoder.settings, batch_size, device.type]
         owner += ["in tiles"] if autoencoder.config.tile else []
-        keys = [content_hash(["latent", owner, tensor_hash(volume)]) for volume in volumes]
+        keys = [content_hash(["latent", owner, tensor_hash(volumes[row])]) for row in range(len(volumes))]
     found = [cache.get(key) if key else None for key in keys]
     missing = [row for row, latent in enumerate(found) if latent is None]
     for start in range(0, len(missing), batch_size):
         rows = missing[start : start + batch_size]
         padded = rows + rows[-1:] * (batch_size - len(rows))
-        latents = autoencoder.encode(volumes[padded].to(device)).cpu()
+        latents = autoencoder.encode(torch.stack([volumes[row] for row in padded]).to(device)).cpu()
         for row, latent in zip(rows, latents, strict=False):
-            found[row] = latent
             cache.put(keys[row], latent)
-    return torch.stack(found)  # type: ignore[arg-type]
+            found[row] = cache.get(keys[row]) if keys[row] else latent
+    return found  # type: ignore[return-value]
 
 
 @torch.no_grad()

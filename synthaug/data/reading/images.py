@@ -4,11 +4,13 @@ One rule for voxels' places and values.
 """
 
 import contextlib
-import functools
+import copy
 import gzip
+import hashlib
 import logging
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,42 @@ def open_image(
         raise InputError(f"{prefix}: every voxel is {values.flat[0]:g}; a constant image shows nothing.")
     for remark in told:
         remarks.add(prefix, remark)
-    return tio.ScalarImage(path, reader=functools.partial(read_volume, affine=affine)), (values.shape, placed)
+    reader = VolumeReader(affine, voxel_hash(torch.from_numpy(values)[None], placed))
+    return tio.ScalarImage(path, reader=reader), (values.shape, placed)
+
+
+@dataclass(frozen=True)
+class VolumeReader:
+    """Reads an image by :func:`read_volume` when its voxels are used."""
+
+    affine: AffineChoice | None
+    content: str
+    """Hash of its voxels and affine when it was opened."""
+
+    def __call__(self, path: str | Path) -> tuple[torch.Tensor, NDArray[np.float64]]:
+        return read_volume(path, affine=self.affine)
+
+
+def content_of(image: tio.ScalarImage) -> str:
+    """Hash of the voxels and the affine of an image; one that :func:`open_image` opened is not read for it."""
+    if image.get(tio.DATA) is None and isinstance(image.reader, VolumeReader):
+        return image.reader.content
+    read = copy.copy(image)  # so that a file's voxels are not kept
+    return voxel_hash(read.data, read.affine)
+
+
+def voxel_hash(voxels: torch.Tensor, affine: NDArray[np.float64]) -> str:
+    """SHA-256 of the shape, type and bytes of voxels and of their affine, in hex.
+
+    Example:
+        >>> voxel_hash(torch.ones(1, 2, 2, 2), np.eye(4)) == voxel_hash(torch.ones(1, 2, 2, 2), 2 * np.eye(4))
+        False
+    """
+    digest = hashlib.sha256()
+    for array in (voxels.numpy(), np.asarray(affine, dtype=np.float64)):
+        digest.update(f"{array.shape} {array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def read_volume(path: str | Path, *, affine: AffineChoice | None = None) -> tuple[torch.Tensor, NDArray[np.float64]]:

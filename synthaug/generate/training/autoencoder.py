@@ -9,6 +9,7 @@ from synthaug.config import AutoencoderConfig
 from synthaug.generate.encode import encode_volumes, jitter
 from synthaug.generate.training.objectives import AutoencoderObjective
 from synthaug.ground.seeding import derive_seed, torch_generator
+from synthaug.metrics.volumes import Volumes
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.training.loop import Batch
 from synthaug.models.training.optimisation import OnStep, optimise
@@ -18,7 +19,7 @@ AutoencoderMonitor = Callable[[int, dict[str, float], torch.Tensor], None]
 
 
 def train_autoencoder(
-    volumes: torch.Tensor,
+    volumes: Volumes,
     config: AutoencoderConfig,
     *,
     checkpoint: Path | None = None,
@@ -29,21 +30,22 @@ def train_autoencoder(
     """Train the VAE on small shifts and mirror images of ``volumes`` and set its latent scale.
 
     Args:
-        volumes: (N, C, X, Y, Z) in [0, 1], preprocessed.
+        volumes: N of (C, X, Y, Z) in [0, 1], preprocessed; a tensor, or a sequence that is read batch by batch.
         config: Size and loop.
         checkpoint: File that a killed training resumes from.
         on_step: Progress.
         validation: Volumes to look at every ``config.monitor_every`` steps.
         monitor: Told what they look like.
     """
-    autoencoder = new_autoencoder(config, sequences=volumes.shape[1])
-    sides = [side // autoencoder.factor for side in volumes.shape[2:]]
+    autoencoder = new_autoencoder(config, sequences=volumes[0].shape[0])
+    sides = [side // autoencoder.factor for side in volumes[0].shape[1:]]
     training = config.training
 
     def batch_of(step: int) -> Batch:
         generator = torch_generator("autoencoder", training.seed, step)
         rows = torch.randint(len(volumes), (training.batch_size,), generator=generator)
-        moved = jitter(volumes[rows], shift=2, flip=True, seed_parts=("autoencoder", training.seed, step))
+        drawn = torch.stack([volumes[row] for row in rows.tolist()])
+        moved = jitter(drawn, shift=2, flip=True, seed_parts=("autoencoder", training.seed, step))
         noise = torch.randn(training.batch_size, autoencoder.latent_channels, *sides, generator=generator)
         return {"volumes": moved, "noise": noise}
 

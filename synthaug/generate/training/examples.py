@@ -9,14 +9,14 @@ import torchio as tio
 from torch.nn.utils.rnn import pad_sequence
 
 from synthaug.config import GeometryConfig, LevelConfig
-from synthaug.data.reading.manifest import stack_images
 from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.data.voxels.geometry import NEUTRAL, Allowed, Geometry, apply_geometry, draw_geometry
 from synthaug.generate import edm
 from synthaug.generate.diffusion import TRAIN_TIMESTEPS, is_maisi_flow
-from synthaug.generate.encode import NO_CACHE, TensorCache, encode_reports, encode_volumes
+from synthaug.generate.encode import NO_CACHE, TensorCache, encode_each, encode_reports
 from synthaug.generate.nvgenerate.flow import places_of
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.metrics.volumes import VolumeSet
 from synthaug.models.text_encoder import tokenize, without_padding
 from synthaug.models.training.loop import Batch
 
@@ -51,15 +51,12 @@ class Examples:
     _readings: dict[str, Reading] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        images = self.pipeline.config.images
-        self.volumes = torch.stack([stack_images(subject, images) for subject in self.subjects])
+        self.volumes = VolumeSet.of(self.subjects, self.pipeline.config.images)
         space = self.pipeline.autoencoder
-        self._encoded = None
+        self._encoded: list[torch.Tensor] | None = None
         if space.facts.trained:
             # Volumes that are encoded in tiles have no room beside each other.
-            self._encoded = encode_volumes(
-                space, self.volumes, batch_size=1 if space.config.tile else 8, cache=self.cache
-            )
+            self._encoded = encode_each(space, self.volumes, batch_size=1 if space.config.tile else 8, cache=self.cache)
 
     def draw(
         self,
@@ -81,7 +78,7 @@ class Examples:
             )
         elif is_maisi_flow(self.pipeline.scheduler):
             assert self._encoded is not None  # such flows are over an autoencoder's latents
-            times = self.pipeline.scheduler.draw_times(size, places_of(self._encoded.shape), generator)
+            times = self.pipeline.scheduler.draw_times(size, places_of(self._encoded[0].shape), generator)
         else:
             times = torch.randint(TRAIN_TIMESTEPS, (size,), generator=generator)
         wordings = self.relabeller.data.wordings if self.relabeller else 1
@@ -160,7 +157,7 @@ class Examples:
         guide_noise: float,
     ) -> Batch:
         if self._encoded is not None:
-            return {"latents": self._encoded[list(rows)]}
+            return {"latents": torch.stack([self._encoded[row] for row in rows])}
         space = self.pipeline.autoencoder
         volumes = torch.stack([self._moved(*each) for each in zip(rows, moves, strict=True)]).to(space.device)
         latents = space.to_levels(volumes, count=level + 1)

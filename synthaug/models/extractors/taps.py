@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from synthaug.config import PreprocessConfig
 from synthaug.ground.errors import InputError
-from synthaug.models.pretrained import load_strictly
+from synthaug.models.pretrained import load_strictly, weights_hash
 
 INSTALL = "pip install 'synthaug[taps]' && pip install --no-deps lavlab-taps"
 """Without --no-deps the wheel brings 256 MB of onnxruntime-gpu that is not used here."""
@@ -182,6 +182,16 @@ def crop_centre(config: PreprocessConfig) -> Callable[[tio.ScalarImage], tuple[f
         return None
     _shared_network()  # what is missing is said before any image is read
     return gland_centre_mm
+
+
+def centred_by(config: PreprocessConfig) -> str:
+    """Names what finds the centre that a config asks for: the hash of the network; "" = the middle of the volume.
+
+    Example:
+        >>> centred_by(PreprocessConfig())
+        ''
+    """
+    return "" if config.centre == "volume" else f"taps {weights_hash(_shared_network())}"
 
 
 def gland_centre_mm(image: tio.ScalarImage, *, network: SegResNetDS | None = None) -> tuple[float, float, float]:

@@ -1,11 +1,15 @@
-"""Who a study is of: its subjects, dealt out by patient into training, validation and test."""
+"""Who a study is of: its subjects, dealt out by patient into training, validation and test, and preprocessed."""
 
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torchio as tio
 
-from synthaug.config import DataConfig, SplitConfig
+from synthaug.config import DataConfig, PreprocessConfig, SplitConfig
+from synthaug.data.duplicates import refuse_duplicate_images
+from synthaug.data.mapped.volumes import preprocess_mapped
 from synthaug.data.phantom import make_subjects
 from synthaug.data.reading.manifest import load_manifest, read_columns
 from synthaug.data.reports.writers import write_measurement_report
@@ -14,6 +18,10 @@ from synthaug.data.splits import Split, fold_subjects, keep_training, load_split
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import public_id
 from synthaug.ground.seeding import derive_seed
+from synthaug.models.extractors.taps import centred_by, crop_centre
+
+VOLUMES = "cache/volumes"
+"""In a study's folder: preprocessed volumes, which its cohorts, cells and processes map."""
 
 
 def load_subjects(config: DataConfig) -> list[tio.Subject]:
@@ -83,6 +91,27 @@ def draw_split(settings: SplitConfig, subjects: list[tio.Subject], data: DataCon
     else:
         whole = split_subjects(subjects, test=settings.test, val=settings.val, seed=settings.seed)
     return keep_training(whole, settings.train, seed=settings.seed)
+
+
+def prepare_split(drawn: Split, settings: PreprocessConfig, images: Sequence[str], *, out: Path) -> Split:
+    """The split, preprocessed; no image stands on two sides of it.
+
+    Args:
+        drawn: Subjects as they came.
+        settings: Of the preprocessing.
+        images: Image names.
+        out: The study's folder, where the volumes are kept.
+
+    Raises:
+        InputError: An image cannot be used, stands on two sides, or the folder cannot be written.
+    """
+    centre = crop_centre(settings)
+    everyone, folder = drawn.subjects(), out / VOLUMES
+    ready = preprocess_mapped(everyone, settings, images, folder=folder, centre=centre, centred_by=centred_by(settings))
+    after = iter(ready)
+    split = Split(*([*islice(after, len(part))] for _, part in drawn.parts()))
+    refuse_duplicate_images(split, images)
+    return split
 
 
 def _sites_of(column: str, data: DataConfig | None) -> dict[str, str]:

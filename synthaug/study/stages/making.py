@@ -15,6 +15,7 @@ from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.autoencoder import train_autoencoder
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.files import atomic_folder, write_json
+from synthaug.metrics.volumes import VolumeSet
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.latent_space import LatentSpace
 from synthaug.models.training.processes import processes
@@ -130,14 +131,14 @@ def _autoencoder(study: Study) -> LatentSpace:
     folder = study.autoencoder_folder
     if not folder.is_dir():
         tell_other_revision(folder, study.autoencoder_identity)
-        train, val = (_volumes(study, part) for part in (study.split.train, study.split.val))
+        train = VolumeSet.of(study.split.train, study.config.data.images)
         with _watched(study, "autoencoder", study.autoencoder_id) as (monitor, on_step):
             trained = train_autoencoder(
                 train,
                 study.config.autoencoder,
                 checkpoint=folder.with_suffix(".checkpoint"),
                 on_step=on_step,
-                validation=val[:WATCHED],
+                validation=_volumes(study, study.split.val[:WATCHED]),
                 monitor=monitor.autoencoder if monitor else None,
             )
         _save_once(trained, folder, study.autoencoder_identity)

@@ -1,15 +1,13 @@
 """Whom a study is of: subjects, split and one preprocessing, read and checked before anything is written."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from synthaug.classify.objective import loss_weights
-from synthaug.config import ClassifierConfig, Config, GeneratorConfig, PreprocessConfig
-from synthaug.data.duplicates import refuse_duplicate_images
+from synthaug.config import ClassifierConfig, Config, GeneratorConfig
+from synthaug.data.mapped.image import release
 from synthaug.data.near_copies import Alike, tell_near_copies
-from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import class_counts
 from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.data.splits import Split, save_split
@@ -23,7 +21,6 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, usable_folder
 from synthaug.ground.people import patient_hash
 from synthaug.models.classifier import build_classifier
-from synthaug.models.extractors.taps import crop_centre
 from synthaug.models.variants import VARIANTS
 from synthaug.pool.pool import SyntheticPool, reports_by_class
 from synthaug.pool.prompts import Prompts, describe
@@ -31,7 +28,7 @@ from synthaug.pool.verdicts import dropped_from
 from synthaug.study.events import Listener, Progress, Silent
 from synthaug.study.identity import AUTOENCODER, GENERATOR, POOL, Identity, generator_causes, id_of, identify
 from synthaug.study.stages.checks import check_study, ignored_settings, say_once
-from synthaug.study.stages.cohort import draw_split, load_subjects
+from synthaug.study.stages.cohort import draw_split, load_subjects, prepare_split
 from synthaug.study.stages.pools import (
     identify_filter,
     open_given_pool,
@@ -93,7 +90,7 @@ class Study:
         *,
         generates: bool | None = None,
     ) -> "Study":
-        """Read and check all input; nothing is written.
+        """Read and check all input; nothing is written but preprocessed volumes, to its cache.
 
         Args:
             config: The study.
@@ -122,11 +119,12 @@ class Study:
                 study.design = with_own_design(config.generator)
                 _refuse_classes_without_reports(study.design.variant, drawn)
                 study.begun = _open_pretrained(study.design, config, drawn)
-        study.split = _prepare(drawn, config.preprocess, config.data.images)
+        study.split = prepare_split(drawn, config.preprocess, config.data.images, out=out)
         if not study.given and (config.pool.reports or config.pool.marksheet):
             study.file_prompts = prompts_of(config.pool, study.split)
         if config.data.root is not None:
             study.near_copies = tell_near_copies(study.split, config.data.images)
+        release(study.split.subjects())
         return study
 
     def refuse_classifier(self, config: ClassifierConfig) -> None:
@@ -156,7 +154,9 @@ class Study:
     @cached_property
     def part_ids(self) -> dict[str, str]:
         """Hash of each part of the split, preprocessed, by its name."""
-        return {name: subjects_hash(part, self.config.data.images) for name, part in self.split.parts()}
+        ids = {name: subjects_hash(part, self.config.data.images) for name, part in self.split.parts()}
+        release(self.split.subjects())
+        return ids
 
     @property
     def train_id(self) -> str:
@@ -272,14 +272,6 @@ def _open_pretrained(design: GeneratorConfig, config: Config, split: Split) -> C
     tell_data(begun.record, config.preprocess, [*split.train, *split.val, *split.test], config.data.images[0])
     refuse_leaks(begun.record.get("patients", []), split, source=design.pretrained)
     return begun
-
-
-def _prepare(drawn: Split, settings: PreprocessConfig, images: Sequence[str]) -> Split:
-    """The split, preprocessed; no image stands on two sides of it."""
-    centre = crop_centre(settings)
-    split = Split(*(preprocess(part, settings, images, centre=centre) for _, part in drawn.parts()))
-    refuse_duplicate_images(split, images)
-    return split
 
 
 def _refuse_classes_without_reports(variant: str, split: Split) -> None:

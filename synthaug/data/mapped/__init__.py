@@ -1,0 +1,1 @@
+"""Preprocessed volumes in files that are mapped into memory."""
