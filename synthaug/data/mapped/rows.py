@@ -1,7 +1,7 @@
 """Files of float32 arrays of one shape, each found by the hash of what it follows from, mapped into memory.
 
-``NAME.npy`` holds the arrays as rows, as NumPy writes them. ``NAME.json`` is written after it: key, SHA-256 and facts of
-each row. The name is the hash of the keys: processes that make the same rows write the same bytes.
+``NAME.npy`` holds the arrays as rows, as NumPy writes them. ``NAME.json`` is written after it: key, SHA-256 and facts
+of each row. The name is the hash of the keys: processes that make the same rows write the same bytes.
 """
 
 import contextlib

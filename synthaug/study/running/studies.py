@@ -13,6 +13,7 @@ from synthaug.study.grid import DATA, STAGES, Cell, settings_of
 from synthaug.study.identity import Identity
 from synthaug.study.records import CellRecord
 from synthaug.study.running.cell import run_cell
+from synthaug.study.stages.checks import check_study
 from synthaug.study.stages.making import has_pool, make_generator, make_pool
 from synthaug.study.stages.preparation import Study
 
@@ -47,7 +48,10 @@ class Studies:
         Raises:
             InputError: As of :meth:`Study.read`, or an axis cannot be.
         """
-        for _, each in settings_of(config):
+        configs = [each for _, each in settings_of(config)]
+        for each in configs:
+            check_study(each)  # of all, before anything is read or kept
+        for each in configs:
             self.of(each)
 
     def of(self, config: Config) -> Study:
