@@ -186,11 +186,12 @@ def test_the_auroc_of_both_ways_to_augment_is_compared_on_the_same_patients(impo
     assert record["difference"]["value"] == pytest.approx(record["auroc"]["ours"] - record["auroc"]["torchio"])
 
 
-def test_the_memory_of_a_study_is_told_beside_that_with_the_images_as_they_came(import_script, capsys):
+def test_the_memory_of_a_study_is_told_beside_that_with_volumes_in_memory(import_script, capsys):
     import_script("scale", "memory").main(["--cohorts", "2", "--patients", "24", "--side", "16", "16", "8"])
     record = last_json(capsys.readouterr().out)
     assert record["volumes_mb"] == 2 * 24 * 16 * 16 * 8 * 4 / 2**20
-    assert record["peak"].keys() == {"ours", "reference"}
+    assert record["sides"].keys() == {"ours", "ours, again", "reference"}
+    assert record["files"] == 2 * 2
     assert record["holds"] is None  # that is told of nine cohorts of 1,000
 
 

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from torch.nn.modules.module import register_module_forward_hook
 from synthaug.bench.commands import run_command
 from synthaug.config import GeneratorConfig, TextEncoderConfig, TrainingConfig
 from synthaug.data.reading.manifest import stack_images
+from synthaug.generate import encode
 from synthaug.generate.diffusion import training_scheduler
-from synthaug.generate.encode import TensorCache, encode_reports, encode_volumes, jitter
+from synthaug.generate.encode import TensorCache, encode_each, encode_reports, encode_volumes, jitter
 from synthaug.generate.training.autoencoder import psnr, train_autoencoder
 from synthaug.generate.training.continuing import with_own_design
 from synthaug.generate.training.ldm import fit_length, train_ldm
@@ -26,6 +28,7 @@ from synthaug.generate.training.objectives import AutoencoderObjective, Diffusio
 from synthaug.generate.training.validation import VALIDATION_TIMESTEPS
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import patient_hash
+from synthaug.metrics.volumes import VolumeSet
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.text_encoder import build_text_encoder, tokenize, without_padding
@@ -376,6 +379,32 @@ def test_cached_latents_are_the_same_bits_and_are_not_encoded_again(tiny_subject
     ratio = encode_volumes(other, volumes[:1], cache=cache) / expected[:1]
     assert ratio.mean().item() == pytest.approx(2 / tiny_autoencoder.config.scale_factor, rel=1e-4)
     assert len(rows) == 2
+
+
+def test_latents_are_mapped_from_the_cache_and_its_files_stay_as_they_are(tiny_subjects, tiny_autoencoder, tmp_path):
+    volumes, cache = VolumeSet.of(tiny_subjects, IMAGES), TensorCache(tmp_path)
+    expected = encode_each(tiny_autoencoder, volumes)
+    for _ in range(2):  # encoded, then found
+        found = encode_each(tiny_autoencoder, volumes, cache=cache)
+        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+        maps = Path("/proc/self/maps")
+        assert not maps.exists() or str(tmp_path) in maps.read_text(encoding="utf-8")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
+    assert len(before) == len(volumes)
+    for latent in found:
+        latent.mul_(0)
+    assert {path: path.read_bytes() for path in before} == before
+    assert torch.equal(torch.stack(encode_each(tiny_autoencoder, volumes, cache=cache)), torch.stack(expected))
+
+
+def test_latents_that_cannot_be_mapped_are_read(tmp_path, monkeypatch):
+    def refuse(path):
+        raise OSError("no more maps")
+
+    cache = TensorCache(tmp_path)
+    cache.put("ab", torch.ones(2))
+    monkeypatch.setattr(encode, "load_file", refuse)
+    assert torch.equal(cache.get("ab"), torch.ones(2))
 
 
 def test_cached_states_of_reports_follow_the_encoders_weights(tiny_pipeline, tmp_path):

@@ -46,7 +46,7 @@ class MappedImage(tio.ScalarImage):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if self[tio.DATA] is not self._mapped:  # it was given other voxels
-            return copy.copy(self).__reduce_ex__(protocol)
+            return copy.copy, (copy.copy(self),)
         file, number, channel = self._place
         state = {name: value for name, value in vars(self).items() if name not in ("_place", "_mapped")}
         items = {name: value for name, value in self.items() if name != tio.DATA}

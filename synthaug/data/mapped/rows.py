@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import atomic_path, content_hash, read_record, write_text
+from synthaug.ground.files import atomic_path, content_hash, read_record, remove_leftovers, write_text
 
 NO_RESERVE = 0x4000
 """``MAP_NORESERVE`` of Linux on x86 and ARM. Without it the kernel refuses private maps that are larger than memory."""
@@ -102,7 +102,7 @@ class RowFiles:
     def find(self, keys: Iterable[str]) -> dict[str, Row]:
         """The rows that are there, by key. Files that are damaged are removed, with a warning."""
         wanted, found = set(keys), dict[str, Row]()
-        for index in sorted(self.folder.glob("*.json")):
+        for index in sorted(self.folder.glob("[!.]*.json")):
             try:
                 found |= _rows_of(open_rows(index), wanted - found.keys())
             except (InputError, KeyError, TypeError, ValueError) as error:
@@ -127,6 +127,7 @@ class RowFiles:
             InputError: The disk is full or cannot be written to.
         """
         path, told = self.folder / f"{content_hash(list(keys))}.npy", []
+        remove_leftovers(self.folder)
         with _without_empty_folders(self.folder), atomic_path(path) as temporary, temporary.open("wb") as stream:
             header = {"descr": FLOAT.str, "fortran_order": False, "shape": (len(keys), *shape)}
             np.lib.format.write_array_header_1_0(stream, header)
