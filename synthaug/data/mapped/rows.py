@@ -10,12 +10,13 @@ import json
 import logging
 import math
 import mmap
+import os
 import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -59,7 +60,9 @@ class RowFile:
         self.offset, self.shape, self.rows = told["offset"], tuple(told["shape"]), told["rows"]
         self.row_bytes = FLOAT.itemsize * math.prod(self.shape)
         self._checked: set[int] = set()
-        size, expected = _size(self.path), self.offset + len(self.rows) * self.row_bytes
+        with _opened(self.path) as stream:
+            size = stream.seek(0, os.SEEK_END)
+        expected = self.offset + len(self.rows) * self.row_bytes
         if size != expected:
             raise InputError(f"{self.path} has {size} bytes in place of {expected}")
         self._map = _map(self.path)
@@ -172,16 +175,19 @@ def _map(path: Path) -> mmap.mmap | None:
 
 
 def _read(path: Path, start: int, size: int) -> bytearray:
-    with path.open("rb") as stream:
+    with _opened(path) as stream:
         stream.seek(start)
         return bytearray(stream.read(size))
 
 
-def _size(path: Path) -> int:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
-        return path.stat().st_size
+        stream = path.open("rb")
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+        raise InputError(f"{path} cannot be read ({error.strerror})") from error
+    with stream:
+        yield stream
 
 
 def _sha256(array: np.ndarray) -> str:

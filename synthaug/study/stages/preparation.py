@@ -1,4 +1,4 @@
-"""Whom a study is of: subjects, split and one preprocessing, read and checked before anything is written."""
+"""Whom a study is of: subjects, split and one preprocessing, read and checked before any result is written."""
 
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -71,7 +71,7 @@ class Study:
 
     @classmethod
     def start(cls, config: Config, out: Path, progress: Progress, listener: Listener | None = None) -> "Study":
-        """Read and check all input, and only then write to ``out``.
+        """Read and check all input, and only then write who trains, chooses and tests.
 
         Raises:
             InputError: Anything about the data, the split or the folder cannot be used.
