@@ -4,7 +4,7 @@
 
 Ours reads, splits, preprocesses and identifies the cohorts of ``data.phantom.seed`` as a study does before its first
 training, first without and then with the files of the first run. The reference does the same with the preprocessed
-volumes as tensors in memory, as earlier versions did. Each runs in a fork of this process. The figures are MB above the
+volumes as tensors in memory, as earlier versions did. Each runs in a process of its own. The figures are MB above the
 memory after the imports:
 
     anonymous   what the process allocated; without swap it cannot be dropped
@@ -19,7 +19,8 @@ line printed is JSON. Linux.
 
 import argparse
 import json
-import multiprocessing
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ from synthaug.data.duplicates import refuse_duplicate_images
 from synthaug.data.preprocess import preprocess
 from synthaug.data.splits import Split
 from synthaug.generate.stored.record import subjects_hash
+from synthaug.ground.files import content_hash
 from synthaug.study.grid import settings_of
 from synthaug.study.running.studies import Studies
 from synthaug.study.stages.cohort import draw_split, load_subjects
@@ -68,7 +70,7 @@ def hold_cohorts(config: Config, out: Path) -> tuple[list[str], list[Split]]:
         drawn = draw_split(each.split, load_subjects(each.data), each.data)
         split = Split(*(preprocess(part, each.preprocess, each.data.images) for _, part in drawn.parts()))
         refuse_duplicate_images(split, each.data.images)
-        ids.append("".join(subjects_hash(part, each.data.images) for _, part in split.parts()))
+        ids.append(content_hash([subjects_hash(part, each.data.images) for _, part in split.parts()]))
         splits.append(split)
     return ids, splits
 
@@ -83,33 +85,39 @@ def memory() -> dict[str, float]:
     }
 
 
-def hold(config: Config, out: Path, answers: Any, prepare: Callable[..., tuple[list[str], list[Split]]]) -> None:
-    """Prepare the cohorts and tell what is held, in MB, and the seconds."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # from here on the peak is this process's own
+SIDES: dict[str, Callable[[Config, Path], tuple[list[str], list[Split]]]] = {
+    "ours": map_cohorts,
+    "ours, again": map_cohorts,
+    "reference": hold_cohorts,
+}
+
+
+def hold(side: str, config: Config, out: Path) -> dict[str, Any]:
+    """Prepare the cohorts and tell what is held, in MB, the seconds, and the ids of the cohorts."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak counts from here on
     before, started = memory(), time.monotonic()
     before["peak"] = before["resident"]
 
     def held() -> dict[str, float]:
         return {name: round(value - before[name], 1) for name, value in memory().items()}
 
-    _, splits = prepare(config, out)
+    ids, splits = SIDES[side](config, out)
     found: dict[str, Any] = {"seconds": round(time.monotonic() - started, 1), **held()}
     for split in splits:
         for subject in split.subjects():
             float(subject["t2w"].data.sum())
-    answers.put(found | {"read": held()})
+    return found | {"read": held(), "ids": content_hash(ids)}
 
 
-def measure(config: Config, out: Path) -> dict[str, dict[str, Any]]:
+def measure(options: argparse.Namespace, out: Path) -> dict[str, dict[str, Any]]:
     """All sides, one after the other."""
-    context = multiprocessing.get_context("fork")
     found = {}
-    for name, prepare in (("ours", map_cohorts), ("ours, again", map_cohorts), ("reference", hold_cohorts)):
-        answers = context.SimpleQueue()
-        child = context.Process(target=hold, args=(config, out, answers, prepare))
-        child.start()
-        found[name] = answers.get()
-        child.join()
+    sizes = ["--cohorts", str(options.cohorts), "--patients", str(options.patients)]
+    sizes += ["--side", *map(str, options.side), "--out", str(out)]
+    for side in SIDES:
+        words = [sys.executable, __file__, *sizes, "--only", side]
+        done = subprocess.run(words, stdout=subprocess.PIPE, encoding="utf-8", check=True)
+        found[side] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
@@ -120,13 +128,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--patients", type=int, default=1000)
     parser.add_argument("--side", type=int, nargs=3, default=(32, 32, 16))
     parser.add_argument("--out", type=Path, help="keeps the files; default: a temporary folder")
+    parser.add_argument("--only", choices=SIDES, help="one side, in this process")
     options = parser.parse_args(arguments)
-    config = config_of(options.cohorts, options.patients, tuple(options.side))
+    if options.only:
+        config = config_of(options.cohorts, options.patients, tuple(options.side))
+        print(json.dumps(hold(options.only, config, options.out)))
+        return
     with tempfile.TemporaryDirectory() as temporary:
         out = options.out or Path(temporary)
-        found = measure(config, out)
+        found = measure(options, out)
         files = [path for path in out.rglob("*") if path.is_file()]
         disk = sum(path.stat().st_size for path in files) / MB
+    assert len({side.pop("ids") for side in found.values()}) == 1, "the sides prepared other volumes"
     whole = options.cohorts == 9 and options.patients == 1000
     peak = max(found["ours"]["peak"], found["ours, again"]["peak"])
     result = {
