@@ -122,11 +122,18 @@ def _require_plausible(folder: Path) -> None:
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    """A tokenizer by local folder or hub id, truncating on the left, which a saved tokenizer does not remember."""
+    """A tokenizer by local folder or hub id, truncating on the left, which a saved tokenizer does not remember.
+
+    Raises:
+        InputError: There is none, or it knows no words: transformers makes one up where its files are missing.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: no usable transformers tokenizer ({_first_line(error)}).") from error
+    words = tokenizer.get_vocab().keys() - {*tokenizer.all_special_tokens}
+    if not any(character.isalnum() for word in words for character in word):
+        raise InputError(f"{path}: the tokenizer knows no words; put its files, such as tokenizer.json, there.")
     tokenizer.truncation_side = "left"
     return tokenizer
 

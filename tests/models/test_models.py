@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
-from transformers import BertConfig, BertModel, BertTokenizer
+from transformers import BertConfig, BertModel, BertTokenizer, T5Config
 
 from synthaug.config import AdapterConfig, ClassifierConfig, DenoiserConfig, TextEncoderConfig
 from synthaug.ground.errors import InputError
@@ -507,6 +507,13 @@ def test_a_saved_tokenizer_still_truncates_on_the_left(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     report = ["a" * 100 + " IMPRESSION: PI-RADS 5"]
     assert torch.equal(tokenize(load_tokenizer(tmp_path), report), tokenize(tokenizer, report))
+
+
+def test_an_encoder_without_the_files_of_its_tokenizer_is_refused(tmp_path):
+    # transformers makes up a tokenizer that knows no words; every report would then be read alike.
+    T5Config(vocab_size=400, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="knows no words"):
+        load_tokenizer(tmp_path)
 
 
 def test_empty_and_unicode_reports_are_read():
