@@ -118,7 +118,7 @@ def test_a_volume_follows_its_image_the_settings_and_what_centres(files, tmp_pat
     mapped(load_manifest(files, images), folder, TWO, images)
 
     def rows():
-        return sum(len(json.loads(path.read_text())["rows"]) for path in folder.glob("*.json"))
+        return sum(len(json.loads(path.read_text(encoding="utf-8"))["rows"]) for path in folder.glob("*.json"))
 
     assert rows() == 4
     changed = tio.ScalarImage(tensor=torch.rand(1, 12, 12, 12), affine=np.diag([-2.0, 2, 2, 1]))
@@ -163,7 +163,9 @@ def test_cohorts_share_the_volumes_of_the_patients_that_they_share(tmp_path):
     studies.read(nested)
     folds = replace(STUDY, split=SplitConfig(folds=2), study=StudyConfig(axes={"split.fold": [0, 1]}))
     studies.read(replace(folds, study=replace(folds.study, regimes=["real"])))
-    written = [json.loads(path.read_text())["rows"] for path in (tmp_path / "cache/volumes").glob("*.json")]
+    written = [
+        json.loads(path.read_text(encoding="utf-8"))["rows"] for path in (tmp_path / "cache/volumes").glob("*.json")
+    ]
     keys = [row["key"] for rows in written for row in rows]
     assert len(keys) == len(set(keys)) == 24
     tested = [[subject["t2w"].data.data_ptr() for subject in study.split.test] for study in studies]
@@ -188,7 +190,7 @@ def test_damaged_files_are_told_of_in_one_sentence_and_made_again(damage, tmp_pa
     elif damage == "no JSON":
         index.write_text("{", encoding="utf-8")
     else:
-        told = json.loads(index.read_text())
+        told = json.loads(index.read_text(encoding="utf-8"))
         told = {"rows": []} if damage == "index" else told | {"rows": [{}] * len(told["rows"])}
         index.write_text(json.dumps(told), encoding="utf-8")
     with caplog.at_level(logging.WARNING):

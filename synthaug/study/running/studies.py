@@ -14,6 +14,7 @@ from synthaug.study.identity import Identity
 from synthaug.study.records import CellRecord
 from synthaug.study.running.cell import run_cell
 from synthaug.study.stages.checks import check_study
+from synthaug.study.stages.cohort import unless_refused
 from synthaug.study.stages.making import has_pool, make_generator, make_pool
 from synthaug.study.stages.preparation import Study
 
@@ -51,8 +52,9 @@ class Studies:
         configs = [each for _, each in settings_of(config)]
         for each in configs:
             check_study(each)  # of all, before anything is read or kept
-        for each in configs:
-            self.of(each)
+        with unless_refused(self.out):
+            for each in configs:
+                self.of(each)
 
     def of(self, config: Config) -> Study:
         """The study of a cell's config, read and checked when first asked for."""

@@ -1,6 +1,7 @@
 """Who a study is of: its subjects, dealt out by patient into training, validation and test, and preprocessed."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from synthaug.data.reports.writers import write_measurement_report
 from synthaug.data.sites import site_subjects
 from synthaug.data.splits import Split, fold_subjects, keep_training, load_split, split_subjects
 from synthaug.ground.errors import InputError
+from synthaug.ground.files import usable_folder
 from synthaug.ground.people import public_id
 from synthaug.ground.seeding import derive_seed
 from synthaug.models.extractors.taps import centred_by, crop_centre
@@ -112,6 +114,31 @@ def prepare_split(drawn: Split, settings: PreprocessConfig, images: Sequence[str
     split = Split(*([*islice(after, len(part))] for _, part in drawn.parts()))
     refuse_duplicate_images(split, images)
     return split
+
+
+@contextlib.contextmanager
+def unless_refused(out: Path) -> Iterator[None]:
+    """Remove what was preprocessed meanwhile, and folders made for it, where the input is refused after all.
+
+    Args:
+        out: The study's folder.
+
+    Raises:
+        InputError: The folder cannot be written to, or what the block raises.
+    """
+    folder = out / VOLUMES
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    before = {*folder.glob("*")}
+    try:
+        usable_folder(out)
+        yield
+    except InputError:
+        for path in {*folder.glob("*")} - before:
+            path.unlink(missing_ok=True)
+        for place in made:
+            with contextlib.suppress(OSError):  # never made, or no longer ours alone
+                place.rmdir()
+        raise
 
 
 def _sites_of(column: str, data: DataConfig | None) -> dict[str, str]:

@@ -28,7 +28,7 @@ from synthaug.pool.verdicts import dropped_from
 from synthaug.study.events import Listener, Progress, Silent
 from synthaug.study.identity import AUTOENCODER, GENERATOR, POOL, Identity, generator_causes, id_of, identify
 from synthaug.study.stages.checks import check_study, ignored_settings, say_once
-from synthaug.study.stages.cohort import draw_split, load_subjects, prepare_split
+from synthaug.study.stages.cohort import draw_split, load_subjects, prepare_split, unless_refused
 from synthaug.study.stages.pools import (
     identify_filter,
     open_given_pool,
@@ -76,7 +76,8 @@ class Study:
         Raises:
             InputError: Anything about the data, the split or the folder cannot be used.
         """
-        study = cls.read(config, out, progress, listener, generates=True)
+        with unless_refused(out):
+            study = cls.read(config, out, progress, listener, generates=True)
         study.write_split("split.csv")
         return study
 
