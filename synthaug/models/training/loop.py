@@ -16,6 +16,7 @@ from transformers import get_polynomial_decay_schedule_with_warmup
 from synthaug.config import TrainingConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
+from synthaug.models.parts.convolution import small_in_float32
 from synthaug.models.training.processes import processes
 
 Batch = dict[str, torch.Tensor]
@@ -85,6 +86,7 @@ class Loop:
         """Move everything to its device, after what was saved has been taken up."""
         if self._channels_last:
             self.objective.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            small_in_float32(self.objective)
         self.model, self.optimizer = self.accelerator.prepare(self.objective, self.optimizer)
         self.model.train()
         if self.average:
