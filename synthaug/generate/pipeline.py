@@ -58,7 +58,7 @@ class CCELLAPipeline(DiffusionPipeline):
 
     A volume depends only on its report, class, seed, steps, scheduler, guidance, shape, spacing and ``micro_batch``.
     The U-Net always runs at ``micro_batch`` rows, padded, each with its own generator. Each distinct report is encoded
-    alone. Published: 1,000 ancestral DDPM steps, no guidance.
+    alone. Published: 1,000 ancestral DDPM steps, no guidance. The networks ask for no gradients.
 
     Args:
         autoencoder: Latent space: the levels of a cascade, or an autoencoder.
