@@ -242,6 +242,19 @@ def usable_folder(path: Path) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def without_new_folders(path: Path) -> Iterator[None]:
+    """Remove the folders on the way to ``path`` that are new and empty where the block fails."""
+    new = [place for place in (path, *path.parents) if not place.exists()]
+    try:
+        yield
+    except BaseException:
+        for place in new:
+            with contextlib.suppress(OSError):  # never made, or something stands there
+                place.rmdir()
+        raise
+
+
 def inside(folder: Path, relative: str) -> Path:
     """``folder / relative``, refused if it leads out of ``folder``.
 

@@ -22,7 +22,14 @@ import numpy as np
 import torch
 
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import atomic_path, content_hash, read_record, remove_leftovers, write_text
+from synthaug.ground.files import (
+    atomic_path,
+    content_hash,
+    read_record,
+    remove_leftovers,
+    without_new_folders,
+    write_text,
+)
 
 NO_RESERVE = 0x4000
 """``MAP_NORESERVE`` of Linux on x86 and ARM. Without it the kernel refuses private maps that are larger than memory."""
@@ -131,7 +138,7 @@ class RowFiles:
         """
         path, told = self.folder / f"{content_hash(list(keys))}.npy", []
         remove_leftovers(self.folder)
-        with _without_empty_folders(self.folder), atomic_path(path) as temporary, temporary.open("wb") as stream:
+        with without_new_folders(self.folder), atomic_path(path) as temporary, temporary.open("wb") as stream:
             header = {"descr": FLOAT.str, "fortran_order": False, "shape": (len(keys), *shape)}
             np.lib.format.write_array_header_1_0(stream, header)
             offset = stream.tell()
@@ -192,16 +199,3 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 def _sha256(array: np.ndarray) -> str:
     return hashlib.sha256(array.data).hexdigest()
-
-
-@contextlib.contextmanager
-def _without_empty_folders(folder: Path) -> Iterator[None]:
-    """Remove the folders that were made for something that could not be made."""
-    new = [place for place in (folder, *folder.parents) if not place.exists()]
-    try:
-        yield
-    except BaseException:
-        for place in new:
-            with contextlib.suppress(OSError):  # another process has put something there
-                place.rmdir()
-        raise

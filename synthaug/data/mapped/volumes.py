@@ -55,7 +55,8 @@ def preprocess_mapped(
     remarks = Remarks()
     # First, as settings that cannot be are refused whether or not anything is to be made.
     transform = build_preprocessing(config, images, centre=centre, remarks=remarks)
-    files, keys = RowFiles(folder), [_key(each, config, images, centred_by) for each in subjects]
+    causes = [REVISION, {name: version(name) for name in LIBRARIES}, canonical(config.recorded()), centred_by]
+    files, keys = RowFiles(folder), [_key(each, images, causes) for each in subjects]
     rows = files.find(keys)
     missing = {key: subject for key, subject in zip(keys, subjects, strict=True) if key not in rows}
     if missing:
@@ -64,7 +65,7 @@ def preprocess_mapped(
             for key, subject in missing.items():
                 read = copy.deepcopy(subject)
                 read.load()
-                if _key(read, config, images, centred_by) != key:
+                if _key(read, images, causes) != key:
                     raise InputError(f"{name_of(subject)}: an image was changed while it was read; run the same again.")
                 yield _row(preprocess_one(read, transform, config, images), images, remarks)
 
@@ -78,11 +79,9 @@ def preprocess_mapped(
     return done
 
 
-def _key(subject: tio.Subject, config: PreprocessConfig, images: Sequence[str], centred_by: str) -> str:
-    """Hash of all that the preprocessed voxels of a subject follow from."""
-    content = [[name, content_of(subject[name])] for name in images]
-    libraries = {name: version(name) for name in LIBRARIES}
-    return content_hash([REVISION, libraries, canonical(config.recorded()), centred_by, content])
+def _key(subject: tio.Subject, images: Sequence[str], causes: Sequence[Any]) -> str:
+    """Hash of all that the preprocessed voxels of a subject follow from: its images, and what all subjects share."""
+    return content_hash([*causes, [[name, content_of(subject[name])] for name in images]])
 
 
 def _row(result: tio.Subject, images: Sequence[str], remarks: Remarks) -> tuple[torch.Tensor, dict[str, Any]]:

@@ -17,7 +17,7 @@ from synthaug.data.reports.writers import write_measurement_report
 from synthaug.data.sites import site_subjects
 from synthaug.data.splits import Split, fold_subjects, keep_training, load_split, split_subjects
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import usable_folder
+from synthaug.ground.files import usable_folder, without_new_folders
 from synthaug.ground.people import public_id
 from synthaug.ground.seeding import derive_seed
 from synthaug.models.extractors.taps import centred_by, crop_centre
@@ -127,18 +127,15 @@ def unless_refused(out: Path) -> Iterator[None]:
         InputError: The folder cannot be written to, or what the block raises.
     """
     folder = out / VOLUMES
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
     before = {*folder.glob("*")}
-    try:
-        usable_folder(out)
-        yield
-    except InputError:
-        for path in {*folder.glob("*")} - before:
-            path.unlink(missing_ok=True)
-        for place in made:
-            with contextlib.suppress(OSError):  # never made, or no longer ours alone
-                place.rmdir()
-        raise
+    with without_new_folders(folder):
+        try:
+            usable_folder(out)
+            yield
+        except InputError:
+            for path in {*folder.glob("*")} - before:
+                path.unlink(missing_ok=True)
+            raise
 
 
 def _sites_of(column: str, data: DataConfig | None) -> dict[str, str]:
