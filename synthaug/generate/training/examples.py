@@ -126,7 +126,7 @@ class Examples:
         if self.pipeline.denoiser.config.modalities:
             batch["unconditional"] = torch.tensor(list(dropped))
         if level == 0:
-            return batch | {"text": pad_sequence([self._text(report) for report in reports], batch_first=True)}
+            return batch | {"text": pad_sequence(self._text_of(reports), batch_first=True)}
         return batch | self._finer(reports, batch["labels"])
 
     def fit_linear(self, generator: torch.Generator) -> None:
@@ -206,17 +206,17 @@ class Examples:
             return str(subject["report"]), int(subject["label"])
         return self.relabeller.rewrite(subject, move, wording)
 
-    def _text(self, report: str) -> torch.Tensor:
-        """Token ids (L,) of a report where the text encoder is trained, else hidden states of its tokens (L, width)."""
-        if report not in self._texts:
-            _make_room(self._texts)
-            encoder, tokenizer = self.pipeline.text_encoder, self.pipeline.tokenizer
-            if self.trained_text:
-                self._texts[report] = tokenize(tokenizer, [report])[0]
-            else:
-                states = encode_reports(encoder, tokenizer, [report], cache=self.cache)[report].cpu()
-                self._texts[report] = without_padding(states)
-        return self._texts[report]
+    def _text_of(self, reports: Sequence[str]) -> list[torch.Tensor]:
+        """Token ids (L,) of each report where the text encoder is trained, else hidden states of its tokens (L, width)."""
+        _make_room(self._texts)
+        missing = [report for report in dict.fromkeys(reports) if report not in self._texts]
+        encoder, tokenizer = self.pipeline.text_encoder, self.pipeline.tokenizer
+        if self.trained_text:
+            self._texts |= {report: tokenize(tokenizer, [report])[0] for report in missing}
+        elif missing:
+            states = encode_reports(encoder, tokenizer, missing, cache=self.cache)
+            self._texts |= {report: without_padding(state.cpu()) for report, state in states.items()}
+        return [self._texts[report] for report in reports]
 
 
 def some_reports(subjects: Sequence[tio.Subject], relabeller: Relabeller | None, *, at_most: int) -> list[str]:
