@@ -53,6 +53,8 @@ class Settings:
     """Denoising steps."""
     guidance: float = 1.0
     """Classifier-free guidance; 1 = none."""
+    guided_levels: int | None = None
+    """Levels that it leads, from the coarsest; None = all."""
     scheduler: str = "dpm_solver_sde"
     """Key of ``synthaug.generate.diffusion.SCHEDULERS``."""
     difficulty: float = 0.5
@@ -72,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         n=8 if options.quick else options.n,
         steps=options.steps,
         guidance=options.guidance,
+        guided_levels=options.guided_levels,
         scheduler=options.scheduler,
         difficulty=options.difficulty,
         wording=options.wording,
@@ -156,6 +159,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--n", type=int, default=Settings.n, help="volumes to draw, an even number from 8")
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--guidance", type=float, default=Settings.guidance)
+    parser.add_argument("--guided-levels", type=int, help="that guidance leads, from the coarsest; default: all")
     parser.add_argument("--scheduler", default=Settings.scheduler)
     parser.add_argument("--difficulty", type=float, default=Settings.difficulty, help="of the phantoms trained on")
     parser.add_argument("--wording", choices=get_args(Wording), default=Settings.wording, help="of the prompts")
@@ -197,6 +201,7 @@ def _drawn(
         seeds=[derive_seed("evaluation noise", settings.seed, k) for k in range(len(prompts))],
         num_inference_steps=settings.steps,
         guidance_scale=settings.guidance,
+        guided_levels=settings.guided_levels,
     )
     read = output.class_probabilities
     return output.volumes, None if read is None else read.argmax(1)

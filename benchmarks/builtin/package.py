@@ -29,6 +29,7 @@ from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.data.reports.writers import write_prostate_report
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.familiarity import READ, Familiarity
+from synthaug.generate.stored.told import Guidance
 from synthaug.generate.training.examples import some_reports
 from synthaug.ground.files import atomic_folder
 from synthaug.ground.people import patient_hash
@@ -91,7 +92,7 @@ def main() -> None:
 def told_of_phantoms(figures: dict[str, Any]) -> str:
     """What benchmarks/builtin/evaluate.py found, for the card."""
     how = figures["settings"]
-    sampler = f"{how['scheduler']} {how['steps']}, guidance {how['guidance']:g}"
+    sampler = f"{how['scheduler']} {how['steps']}, {Guidance.told(how)}"
     made = f"{figures['date']}, seed {how['seed']}, {how['n']} drawn volumes, {sampler}."
     return "\n".join([*(f"- {line}" for line in summary(figures)), "", made])
 
@@ -117,7 +118,7 @@ def told_of_people(figures: dict[str, Any]) -> str:
         f"{copies['expected_false_alarms']:.2f})",
     ]
     how, n = figures["sampling"], figures["n"]
-    sampler = f"{how['scheduler']} {how['steps']}, guidance {how['guidance']:g}"
+    sampler = f"{how['scheduler']} {how['steps']}, {Guidance.told(how)}"
     prompts = f"{n['synthetic']} volumes prompted with reports of held-out people"
     made = f"{figures['date']}, seed {figures['seed']}, {prompts}, {sampler}."
     return "\n".join([*(f"- {row}" for row in rows), "", made])

@@ -15,7 +15,7 @@ from torch.utils.data import get_worker_info
 from synthaug.config import SamplingConfig
 from synthaug.data.reading.manifest import make_subject
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.stored.told import require_guidance
+from synthaug.generate.stored.told import Guidance, require_guidance
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
 from synthaug.pool.pool import SyntheticPool
@@ -106,7 +106,7 @@ class LiveSource:
         self.sampling = sampling or SamplingConfig()
         self.seed, self.keep, self.ahead, self.per_class = seed, keep, ahead, per_class
         self.override_class = override_class
-        require_guidance(pipe.record, self.sampling.guidance)
+        require_guidance(pipe.record, Guidance.of(self.sampling), levels=pipe.autoencoder.levels)
         self._drawing = with_sampling(pipe, self.sampling)
         self._blocks: OrderedDict[tuple[int, int], Future[list[tio.Subject]]] = OrderedDict()
         self._lock = threading.Lock()

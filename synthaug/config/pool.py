@@ -18,6 +18,8 @@ class SamplingConfig:
     and ``ddim`` are for the other models only. NV-Generate takes ``flow_euler`` (published: 30 steps)."""
     guidance: float = 1.0
     """Scale of classifier-free guidance. 1: none (published). Needs ``generator.report_dropout`` > 0."""
+    guided_levels: int | None = None
+    """Levels of a cascade that guidance leads, from the coarsest; the others are drawn once a step. None: all."""
     epsilon_scale: float | None = None
     """By which the predicted noise is divided (arXiv 2308.15321; for an EDM denoiser). None: the generator's own, which
     is 1 after a training."""
@@ -30,6 +32,7 @@ class SamplingConfig:
             "pool.sampling",
             steps="[1, 1000]",
             guidance="[0, 100]",
+            guided_levels="[1, inf)",
             epsilon_scale="[0.5, 2]",
             micro_batch="[1, 4096]",
         )

@@ -28,7 +28,7 @@ from synthaug.generate.stored.familiarity import Doubts, Familiarity
 from synthaug.generate.stored.folder import RECORD, locate, named, read_parts, read_record
 from synthaug.generate.stored.patients import set_aside
 from synthaug.generate.stored.record import model_card
-from synthaug.generate.stored.told import require_guidance
+from synthaug.generate.stored.told import Guidance, require_guidance
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, write_json, write_text
 from synthaug.models.denoiser import CCELLADenoiser
@@ -123,6 +123,7 @@ class CCELLAPipeline(DiffusionPipeline):
         shape: Sequence[int] | None = None,
         num_inference_steps: int = 20,
         guidance_scale: float = 1.0,
+        guided_levels: int | None = None,
         callback_on_step_end: StepCallback | None = None,
         levels: int | None = None,
         return_dict: bool = True,
@@ -138,6 +139,7 @@ class CCELLAPipeline(DiffusionPipeline):
             shape: Voxels along each axis; default: those of the training.
             num_inference_steps: Denoising steps.
             guidance_scale: Classifier-free guidance above 1; for generators trained with report dropout.
+            guided_levels: Levels of a cascade that it leads, from the coarsest. None = all.
             callback_on_step_end: Called as ``callback(pipeline, step, timestep, {"latents": latents})`` after each
                 step of each micro-batch, as in diffusers; latents in the dictionary that it returns replace them.
             levels: Levels of a cascade to draw, from the coarsest; finer ones are their mean. None = all.
@@ -150,7 +152,7 @@ class CCELLAPipeline(DiffusionPipeline):
         seeds = seeds_of(seeds, generator, len(reports))
         require_equal_lengths(reports, labels, seeds, classes=self.denoiser.config.classes)
         require_meaning(self.denoiser, labels, guidance_scale)
-        require_guidance(self.record, guidance_scale)
+        require_guidance(self.record, Guidance(guidance_scale, guided_levels), levels=self.autoencoder.levels)
         self._set_timesteps(num_inference_steps)
         shapes = self._shapes(levels, shape)
         states = encode_reports(self.text_encoder, self.tokenizer, [*reports, *([""] if guidance_scale != 1.0 else [])])
@@ -163,6 +165,7 @@ class CCELLAPipeline(DiffusionPipeline):
             text={report: state.to(dtype) for report, state in states.items()},
             spacing=torch.tensor([*(spacing_mm or self.config.spacing_mm)], device=self.device, dtype=dtype),
             guidance=guidance_scale,
+            guided_levels=guided_levels,
             on_step=None if callback_on_step_end is None else functools.partial(callback_on_step_end, self),
         )
         drawn, predicted = self._draw(drawing, shapes)

@@ -35,8 +35,14 @@ class Drawing:
     spacing: torch.Tensor
     """(1, 3), in mm."""
     guidance: float
+    guided_levels: int | None
+    """Levels that guidance leads, from the coarsest; None = all."""
     on_step: Callable[[int, torch.Tensor, dict[str, torch.Tensor]], dict[str, torch.Tensor]] | None
     """Called with step, timestep and latents; those that it returns replace them."""
+
+    def guides(self, level: int) -> bool:
+        """Whether guidance leads a level."""
+        return self.guidance != 1.0 and (self.guided_levels is None or level < self.guided_levels)
 
     @cached_property
     def generators(self) -> list[torch.Generator]:
@@ -91,7 +97,7 @@ class LatentSampler:
         timesteps = self._timesteps(level, shape)
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         extra = {"generator": drawing.generators} if takes_generator else {}
-        reports, guided = drawing.reports, drawing.guidance != 1.0
+        reports, guided = drawing.reports, drawing.guides(level)
         conditions = {
             "level": level,
             "guide": self.space.guide(level, coarser) if level else None,

@@ -82,6 +82,7 @@ def draw_volumes(drawing: CCELLAPipeline, sampling: SamplingConfig, plans: Seque
         seeds=[recipe["seed"] for recipe in recipes],
         num_inference_steps=sampling.steps,
         guidance_scale=sampling.guidance,
+        guided_levels=sampling.guided_levels,
     )
 
 

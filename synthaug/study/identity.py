@@ -168,7 +168,7 @@ POOL = Stage(
         "labels": "requested",
         "attempts": 4,
         "threads": None,
-        "sampling": SAMPLING,
+        "sampling": SAMPLING | {"guided_levels": None},
     },
 )
 CELL = Stage(

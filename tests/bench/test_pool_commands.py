@@ -60,14 +60,15 @@ def test_a_pool_is_guided_as_the_card_was_measured_unless_another_guidance_is_ty
     folder = shutil.copytree(generator, tmp_path / "generator")
     record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     record["generator"]["report_dropout"] = 0.1
-    measured = {"evaluation": {"summary": "", "figures": {"settings": {"guidance": 2.0}}}}
+    measured = {"evaluation": {"summary": "", "figures": {"sampling": {"guidance": 2.0, "guided_levels": 1}}}}
     (folder / "training.json").write_text(json.dumps(record | measured), encoding="utf-8")
     words = ["pool", "build", "--generator", str(folder), *SMALL, "--pool.per_class", "1"]
     guidance = {}
     for name, typed in (("card", []), ("typed", ["--pool.sampling.guidance", "1"])):
         assert main([*words, *typed, "--out", str(tmp_path / name)]) == 0
-        guidance[name] = json.loads((tmp_path / name / "pool.json").read_text(encoding="utf-8"))["sampling"]["guidance"]
-    assert guidance == {"card": 2.0, "typed": 1.0}
+        sampling = json.loads((tmp_path / name / "pool.json").read_text(encoding="utf-8"))["sampling"]
+        guidance[name] = sampling["guidance"], sampling.get("guided_levels")
+    assert guidance == {"card": (2.0, 1), "typed": (1.0, None)}
     record["generator"]["report_dropout"] = 0
     (folder / "training.json").write_text(json.dumps(record | measured), encoding="utf-8")
     assert main([*words, "--out", str(tmp_path / "refused")]) == 2

@@ -136,6 +136,19 @@ def test_guidance_moves_away_from_the_empty_report(loud):
     assert moved == [True, True, False]
 
 
+def test_guidance_can_lead_the_coarsest_levels_alone(loud):
+    levels = loud.autoencoder.levels
+    led = {count: draw(loud, guidance_scale=3.0, guided_levels=count).volumes for count in range(1, levels + 1)}
+    assert torch.equal(led[levels], draw(loud, guidance_scale=3.0).volumes)
+    if levels > 1:
+        assert not torch.equal(led[1], led[levels])
+        coarse = [draw(loud, guidance_scale=3.0, guided_levels=count, levels=1).volumes for count in (1, None)]
+        assert torch.equal(*coarse)
+    for count in (0, levels + 1):
+        with pytest.raises(InputError, match="guided_levels"):
+            draw(loud, guidance_scale=3.0, guided_levels=count)
+
+
 def test_a_saved_generator_is_the_same(loud, tmp_path):
     loud.save_pretrained(tmp_path)
     loaded = CCELLAPipeline.from_pretrained(tmp_path)

@@ -156,6 +156,20 @@ def test_the_epsilon_scale_is_in_a_recipe_where_it_is_asked_for(tiny_cascade, ti
     assert same == scaled != plain
 
 
+def test_guided_levels_are_in_a_recipe_where_they_are_asked_for(tiny_cascade, tiny_subjects, tmp_path):
+    def build(name, **asked):
+        sampling = SamplingConfig(steps=2, micro_batch=1, **asked)
+        return build_pool(tiny_cascade, tiny_subjects, tmp_path / name, per_class={0: 1}, sampling=sampling)
+
+    plain, led = (
+        build(name, **asked).entries(0)[0]["recipe"] for name, asked in (("a", {}), ("b", {"guided_levels": 1}))
+    )
+    assert {name: led[name] for name in set(led) - set(plain)} == {"guided_levels": 1}
+    with pytest.raises(InputError, match="guided_levels"):
+        build("refused", guided_levels=3)
+    assert not (tmp_path / "refused").exists()
+
+
 def test_an_epsilon_scale_is_for_edm_alone(tiny_pipeline, tiny_subjects, tmp_path):
     with pytest.raises(InputError, match="epsilon_scale"):
         build_pool(tiny_pipeline, tiny_subjects, tmp_path / "pool", sampling=SamplingConfig(epsilon_scale=1.1))

@@ -220,13 +220,14 @@ def judge(config: Config, options: argparse.Namespace) -> dict[str, Any]:
         seed=options.seed,
         num_inference_steps=sampling.steps,
         guidance_scale=sampling.guidance,
+        guided_levels=sampling.guided_levels,
     )
     volumes = list(drawn.volumes)
     figures: dict[str, Any] = {
         "date": date.today().isoformat(),
         "generator": pipe.fingerprint,
         "seed": options.seed,
-        "sampling": {"scheduler": sampling.scheduler, "steps": sampling.steps, "guidance": sampling.guidance},
+        "sampling": {name: getattr(sampling, name) for name in ("scheduler", "steps", "guidance", "guided_levels")},
         "seconds_a_volume": {
             "wall": (time.monotonic() - started) / len(volumes),
             "processor": (time.process_time() - burnt) / len(volumes),

@@ -51,7 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "pipeline": Path(options.pipeline).name,
         "fingerprint": pipeline.fingerprint,
         "date": date.today().isoformat(),
-        "settings": {name: getattr(options, name) for name in ("draws", "steps", "scheduler", "guidance", "quick")},
+        "settings": {
+            name: getattr(options, name)
+            for name in ("draws", "steps", "scheduler", "guidance", "guided_levels", "quick")
+        },
         "n": {"reports": len(rows), "volumes": len(asked), "real": len(volumes)},
         "cut_reports": cut_reports(pipeline.tokenizer, texts["handwritten"]),
     }
@@ -61,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seeds=[derive_seed("handwritten", row.name, k) for row in rows for k in range(options.draws)],
             num_inference_steps=options.steps,
             guidance_scale=options.guidance,
+            guided_levels=options.guided_levels,
         )
         shown = pooled(list(drawn.volumes))
         record[kind] = judged(asked, read_size.predict(shown), read_side.predict(shown), drawn.class_probabilities)
@@ -134,6 +138,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--draws", type=int, default=4, help="volumes of each report")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--guided-levels", type=int, help="that guidance leads, from the coarsest; default: all")
     parser.add_argument("--scheduler", default="dpm_solver_sde")
     parser.add_argument("--quick", action="store_true", help="three reports")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")

@@ -31,7 +31,7 @@ from synthaug import CCELLAPipeline
 from synthaug.config import PreprocessConfig, TrainingConfig
 from synthaug.data.anatomy import lesion_centre_mm
 from synthaug.generate.stored.record import versions
-from synthaug.generate.stored.told import cut_reports, measured_guidance
+from synthaug.generate.stored.told import Guidance, cut_reports, measured_guidance
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import derive_seed
 
@@ -56,14 +56,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = prostate_rows()[:: 12 if options.quick else 1]
     pipeline = CCELLAPipeline.from_pretrained(options.pipeline).with_scheduler(options.scheduler)
     pipeline.set_progress_bar_config(disable=options.quiet)
-    guidance = options.guidance or measured_guidance(pipeline.record) or 1.0
+    guidance = measured_guidance(pipeline.record) or Guidance()
+    if options.guidance:
+        guidance = Guidance(options.guidance, options.guided_levels)
     config = _preprocessing(pipeline)
     auditor = load_or_train(_auditor_config(config, quick=options.quick), cache=options.auditor_cache)
     normal = draw_normal(config, n=8 if options.quick else 64)
     asked = [row for row in rows for _ in range(options.draws)]
     seeds = [derive_seed("handwritten", options.seed, row.name, k) for row in rows for k in range(options.draws)]
     drawn = pipeline(
-        [row.report for row in asked], seeds=seeds, num_inference_steps=options.steps, guidance_scale=guidance
+        [row.report for row in asked],
+        seeds=seeds,
+        num_inference_steps=options.steps,
+        guidance_scale=guidance.guidance,
+        guided_levels=guidance.guided_levels,
     )
     phantoms = volumes_of([Patient(row.findings, seed, 0.5) for row, seed in zip(asked, seeds, strict=True)], config)
     record = {
@@ -73,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "date": date.today().isoformat(),
         "versions": versions(),
         "settings": {name: getattr(options, name) for name in ("draws", "steps", "scheduler", "seed", "quick")}
-        | {"guidance": guidance},
+        | guidance._asdict(),
         "n": {"reports": len(rows), "volumes": len(asked)},
         "cut_reports": cut_reports(pipeline.tokenizer, [row.report for row in rows]),
         "read": read_right(asked, drawn.class_probabilities),
@@ -183,6 +189,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--draws", type=int, default=2, help="volumes of each report")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=0.0, help="0 = that of the generator's card, else 1")
+    parser.add_argument("--guided-levels", type=int, help="that guidance leads, from the coarsest; default: all")
     parser.add_argument("--scheduler", default="dpm_solver_sde")
     parser.add_argument("--seed", type=int, default=0, help="names the noise")
     parser.add_argument("--auditor-cache", type=Path, help="folder that keeps the auditor's weights")

@@ -94,9 +94,9 @@ def _order(pool: PoolConfig, pipe: "CCELLAPipeline", parts: "Split | None", *, m
 
     prompts, per_class = _prompts(pool, pipe, parts)
     sampling, guidance = pool.sampling, measured_guidance(pipe.record)
-    if measured and guidance not in (None, sampling.guidance):
-        sampling = replace(sampling, guidance=guidance)
-        print(f"guidance {guidance:g}, as the generator's card was measured; --pool.sampling.guidance sets another")
+    if measured and guidance and guidance != (sampling.guidance, sampling.guided_levels):
+        sampling = replace(sampling, **guidance._asdict())
+        print(f"{guidance}, as the generator's card was measured; --pool.sampling.guidance sets another")
     return Order(
         per_class=per_class,
         prompts=prompts,

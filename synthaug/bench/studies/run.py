@@ -10,6 +10,7 @@ from typing import Any
 from synthaug.bench.studies.progress import Bars, stages_of
 from synthaug.config import Config, ExecutionConfig
 from synthaug.data.reading.manifest import class_counts
+from synthaug.generate.stored.told import Guidance
 from synthaug.ground.files import write_json
 from synthaug.metrics.distances.estimates import metrics_for
 from synthaug.models.training.processes import processes
@@ -276,6 +277,7 @@ def _facts(study: Study, pool: SyntheticPool | None, ids: str) -> dict[str, Any]
 
 def _generator_facts(study: Study, pool: SyntheticPool) -> dict[str, Any]:
     sampling = study.config.pool.sampling
+    guidance = Guidance.of(sampling)
     made = f"{study.design.variant}, {study.design.training.steps} steps, {study.design.process}"
     if study.ready:
         made = f"{study.config.pool.generator} as it is (fingerprint {study.ready.fingerprint})"
@@ -285,5 +287,5 @@ def _generator_facts(study: Study, pool: SyntheticPool) -> dict[str, Any]:
         "generator protocol": PROTOCOLS[study.protocol],
         "prompts": describe_pool(pool),
         **told,
-        "generator": f"{made}; {sampling.scheduler}, {sampling.steps} steps, guidance {sampling.guidance:g}",
+        "generator": f"{made}; {sampling.scheduler}, {sampling.steps} steps, {guidance}",
     }

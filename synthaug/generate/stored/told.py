@@ -1,37 +1,75 @@
 """What a generator's record says of how it may be asked: guidance, and how long a report may be."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from transformers import PreTrainedTokenizerBase
 
+from synthaug.config import SamplingConfig
 from synthaug.ground.errors import InputError
 
 
-def measured_guidance(record: Mapping[str, Any]) -> float | None:
+class Guidance(NamedTuple):
+    """How guidance leads: fields of :class:`~synthaug.config.pool.SamplingConfig`."""
+
+    guidance: float = 1.0
+    guided_levels: int | None = None
+
+    @classmethod
+    def of(cls, sampling: SamplingConfig) -> Self:
+        """Of these settings."""
+        return cls(sampling.guidance, sampling.guided_levels)
+
+    @classmethod
+    def told(cls, figures: Mapping[str, Any]) -> Self | None:
+        """As figures tell the settings that they were measured with; None = they tell none."""
+        scale, levels = (figures.get(name) for name in cls._fields)
+        if not isinstance(scale, int | float):
+            return None
+        return cls(float(scale), levels if isinstance(levels, int) and levels > 0 else None)
+
+    def __str__(self) -> str:
+        if self.guided_levels is None:
+            return f"guidance {self.guidance:g}"
+        return f"guidance {self.guidance:g} of {self.guided_levels} level{'s' * (self.guided_levels > 1)}"
+
+
+def measured_guidance(record: Mapping[str, Any]) -> Guidance | None:
     """The guidance that a generator's card was measured with; None = the card says none.
 
     Example:
-        >>> measured_guidance({"evaluation": {"figures": {"settings": {"guidance": 3.0}}}}), measured_guidance({})
-        (3.0, None)
+        >>> measured_guidance({"evaluation": {"figures": {"settings": {"guidance": 3.0}}}}).guidance
+        3.0
+        >>> measured_guidance({})
     """
-    found: Any = record
-    for key in ("evaluation", "figures", "settings", "guidance"):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return float(found) if isinstance(found, int | float) else None
+    figures = _under(_under(record, "evaluation"), "figures")
+    return Guidance.told({**_under(figures, "settings"), **_under(figures, "sampling")})  # of phantoms, of people
 
 
-def require_guidance(record: Mapping[str, Any], guidance: float) -> None:
+def _under(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """What stands under a key, where it is a table."""
+    found = record.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def require_guidance(record: Mapping[str, Any], guidance: Guidance, *, levels: int) -> None:
     """InputError where guidance would lead away from what the generator never learnt: how it draws without a report.
 
+    Args:
+        record: Of the generator.
+        guidance: Asked for.
+        levels: That the generator has.
+
     Example:
-        >>> require_guidance({"generator": {"report_dropout": 0.1}}, 3.0)
+        >>> require_guidance({"generator": {"report_dropout": 0.1}}, Guidance(3.0), levels=1)
     """
+    if guidance.guided_levels is not None and not 1 <= guidance.guided_levels <= levels:
+        raise InputError(f"guided_levels={guidance.guided_levels}: this generator has 1 to {levels}.")
     dropout = record.get("generator", {}).get("report_dropout")
-    if guidance != 1 and dropout == 0:
+    if guidance.guidance != 1 and dropout == 0:
         raise InputError(
-            f"guidance {guidance:g} needs a generator that was trained with generator.report_dropout above 0, and this "
-            "one was trained with 0; set guidance to 1."
+            f"guidance {guidance.guidance:g} needs a generator that was trained with generator.report_dropout above 0, "
+            "and this one was trained with 0; set guidance to 1."
         )
 
 

@@ -207,7 +207,7 @@ class Examples:
         return self.relabeller.rewrite(subject, move, wording)
 
     def _text_of(self, reports: Sequence[str]) -> list[torch.Tensor]:
-        """Token ids (L,) of each report where the text encoder is trained, else hidden states of its tokens (L, width)."""
+        """Token ids (L,) of each report where the text encoder is trained, else its tokens' states (L, width)."""
         _make_room(self._texts)
         missing = [report for report in dict.fromkeys(reports) if report not in self._texts]
         encoder, tokenizer = self.pipeline.text_encoder, self.pipeline.tokenizer

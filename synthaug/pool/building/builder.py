@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.stored.told import cut_reports, require_guidance
+from synthaug.generate.stored.told import Guidance, cut_reports, require_guidance
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import inside, usable_folder
 from synthaug.pool.building.machine import clear_write_errors, computing_threads, precision_of, threads_of
@@ -58,13 +58,14 @@ def fill(
     Raises:
         InputError: The folder holds another pool, cannot be written or is full; what is listed there stays whole.
     """
-    with_sampling(pipe, order.sampling)  # refused, if at all, before a file is written
+    # Refused, if at all, before a file is written.
+    with_sampling(pipe, order.sampling)
+    require_guidance(pipe.record, Guidance.of(order.sampling), levels=pipe.autoencoder.levels)
     folder = usable_folder(Path(path))
     places = order.places(shard)
     with clear_write_errors(folder), computing_threads(order.threads or threads_of(folder)) as threads:
         order = replace(order, threads=threads, precision=precision_of(folder, pipe))
         _require_class_heads(pipe, order)
-        require_guidance(pipe.record, order.sampling.guidance)
         match_header(folder, _header(pipe, order))
         for name in (CLAIMS, VOLUMES):
             (folder / name).mkdir(exist_ok=True)

@@ -184,6 +184,7 @@ def _pool_seconds(config: Config, pipeline: CCELLAPipeline) -> float:
         seeds=list(range(batch)),
         num_inference_steps=TIMED_STEPS,
         guidance_scale=sampling.guidance,
+        guided_levels=sampling.guided_levels,
     )
     batches = -(-CLASSES * config.pool.per_class // batch)
     return (time.monotonic() - started) * batches * sampling.steps / TIMED_STEPS

@@ -11,6 +11,7 @@ from transformers import AutoConfig
 
 from synthaug.config import Config, GeneratorConfig, TextEncoderConfig
 from synthaug.config.checks import require
+from synthaug.generate.levels import levels_of
 from synthaug.generate.training.additions import require_lora
 from synthaug.generate.training.continuing import may_grow
 from synthaug.generate.trial import require_sampling
@@ -68,6 +69,12 @@ def _check_generator(config: Config) -> None:
         f"pool.sampling.guidance={sampling.guidance:g} needs generator.report_dropout above 0: guidance leads away "
         "from what an empty report gives, and the generator never sees one.",
     )
+    if sampling.guided_levels is not None and not generator.pretrained:
+        levels = len(levels_of(generator, config.preprocess.shape))
+        require(
+            sampling.guided_levels <= levels,
+            f"pool.sampling.guided_levels={sampling.guided_levels}: this generator has 1 to {levels}.",
+        )
     if VARIANTS[generator.variant].text:
         require_encoder(generator.text_encoder)
 

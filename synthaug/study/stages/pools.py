@@ -12,7 +12,7 @@ from synthaug.data.splits import Split
 from synthaug.generate.diffusion import swap_scheduler
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.record import preprocessing_of_record
-from synthaug.generate.stored.told import require_guidance
+from synthaug.generate.stored.told import Guidance, require_guidance
 from synthaug.generate.trial import require_steps
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import PUBLIC, can_be_told, hashes_of
@@ -108,7 +108,7 @@ def open_ready_generator(config: Config, split: Split) -> CCELLAPipeline:
             raise InputError(f"pool.generator={source}: draws {name} {its}, and the data has {asked}.")
     header = {"preprocessing": pipeline.record.get("preprocessing"), **pipeline.config}
     require_preprocessing(header, config.preprocess, source=f"pool.generator={source}")
-    require_guidance(pipeline.record, sampling.guidance)
+    require_guidance(pipeline.record, Guidance.of(sampling), levels=pipeline.autoencoder.levels)
     swapped = swap_scheduler(pipeline.scheduler, sampling.scheduler, epsilon_scale=sampling.epsilon_scale)
     require_steps(swapped, sampling.steps)
     refuse_leaks(pipeline.record.get("patients", []), split, source=source)
