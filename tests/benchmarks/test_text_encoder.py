@@ -150,3 +150,20 @@ def test_an_encoder_that_goes_on_keeps_the_meaning_of_its_states(script, tmp_pat
     assert any(not torch.equal(one[name], other[name]) for name in one)
     settings = json.loads((second / "reading.json").read_text(encoding="utf-8"))["settings"]
     assert (settings["begun"], str(tmp_path) in str(settings)) == (True, False)
+
+
+def test_encoders_stand_beside_each_other_at_equal_minutes(script, import_script, tmp_path, monkeypatch):
+    for name, value in (("BATCH", 8), ("VALIDATION", 12)):
+        monkeypatch.setattr(script, name, value)
+    encoders = import_script("builtin", "encoders")
+    monkeypatch.setattr(encoders, "text_encoder", script)
+    words = ["--encoders", "subword", "byte", "--out", str(tmp_path), "--json", str(tmp_path / "found.json")]
+    sizes = ["--width", "16", "--layers", "1", "--vocabulary", "300", "--max-tokens", "64"]
+    encoders.main([*words, "--minutes", "0.01", *sizes])
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert {kind: each["settings"]["encoder"] for kind, each in found.items()} == {"subword": "subword", "byte": "byte"}
+    assert {each["handwritten"]["n"] for each in found.values()} == {92}
+    encoders.main([*words, "--minutes", "0.01"])  # found again: the default sizes would take longer
+    assert json.loads((tmp_path / "found.json").read_text(encoding="utf-8")) == found
+    with pytest.raises(SystemExit, match="minutes"):
+        encoders.main([*words, "--minutes", "0.02"])
