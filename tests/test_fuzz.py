@@ -34,7 +34,7 @@ from synthaug.data.reading.manifest import load_manifest
 from synthaug.data.splits import Split, load_split
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.record import patients_known
-from synthaug.generate.stored.told import measured_guidance
+from synthaug.generate.stored.told import measured_sampling
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import write_json
 from synthaug.pool.pool import SyntheticPool
@@ -93,7 +93,7 @@ def draw(folder: Path) -> None:
     seen = pipeline.record.get("patients", [])
     refuse_leaks(seen, SPLIT, source=str(folder))
     protocol_of(seen, SPLIT, known=patients_known(pipeline.record))
-    measured_guidance(pipeline.record)
+    measured_sampling(pipeline.record)
     pipeline.set_progress_bar_config(disable=True)
     try:
         pipeline(["Lesion."], seeds=[0], num_inference_steps=1)

@@ -29,7 +29,7 @@ from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.data.reports.writers import write_prostate_report
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.familiarity import READ, Familiarity
-from synthaug.generate.stored.told import Guidance
+from synthaug.generate.stored.told import Guidance, sampling_of
 from synthaug.generate.training.examples import some_reports
 from synthaug.ground.files import atomic_folder
 from synthaug.ground.people import patient_hash
@@ -89,11 +89,16 @@ def main() -> None:
     print(f"{folder.name}: {weight:.2f} MB, fingerprint {shipped.fingerprint}")
 
 
+def sampler_of(figures: dict[str, Any]) -> str:
+    """How volumes were drawn, for the card."""
+    sampling = sampling_of({"evaluation": {"figures": figures}})
+    return f"{sampling.scheduler} {sampling.steps}, {Guidance.of(sampling)}"
+
+
 def told_of_phantoms(figures: dict[str, Any]) -> str:
     """What benchmarks/builtin/evaluate.py found, for the card."""
     how = figures["settings"]
-    sampler = f"{how['scheduler']} {how['steps']}, {Guidance.told(how)}"
-    made = f"{figures['date']}, seed {how['seed']}, {how['n']} drawn volumes, {sampler}."
+    made = f"{figures['date']}, seed {how['seed']}, {how['n']} drawn volumes, {sampler_of(figures)}."
     return "\n".join([*(f"- {line}" for line in summary(figures)), "", made])
 
 
@@ -117,10 +122,9 @@ def told_of_people(figures: dict[str, Any]) -> str:
         f"share called copies: {copies['share']:.3f} (expected from a generator without copies "
         f"{copies['expected_false_alarms']:.2f})",
     ]
-    how, n = figures["sampling"], figures["n"]
-    sampler = f"{how['scheduler']} {how['steps']}, {Guidance.told(how)}"
+    n = figures["n"]
     prompts = f"{n['synthetic']} volumes prompted with reports of held-out people"
-    made = f"{figures['date']}, seed {figures['seed']}, {prompts}, {sampler}."
+    made = f"{figures['date']}, seed {figures['seed']}, {prompts}, {sampler_of(figures)}."
     return "\n".join([*(f"- {row}" for row in rows), "", made])
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import get_worker_info
 from synthaug.config import SamplingConfig
 from synthaug.data.reading.manifest import make_subject
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.stored.told import Guidance, require_guidance
+from synthaug.generate.stored.told import Guidance, require_guidance, sampling_of
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
 from synthaug.pool.pool import SyntheticPool
@@ -72,7 +72,7 @@ class LiveSource:
     Args:
         pipe: The generator, for this source alone.
         reports: Prompts, or reports by class; from training patients only.
-        sampling: Scheduler, steps, guidance.
+        sampling: Scheduler, steps, guidance. None = those that the generator's card was measured with, or the defaults.
         seed: Seed of the noise.
         keep: Blocks kept in memory, without those generated ahead.
         ahead: Blocks generated ahead of the latest request; 0 = none.
@@ -103,7 +103,7 @@ class LiveSource:
         if not self.classes:
             raise InputError("A live generator needs a report of every class; class 0 has none.")
         self.pipe = pipe
-        self.sampling = sampling or SamplingConfig()
+        self.sampling = sampling or sampling_of(pipe.record)
         self.seed, self.keep, self.ahead, self.per_class = seed, keep, ahead, per_class
         self.override_class = override_class
         require_guidance(pipe.record, Guidance.of(self.sampling), levels=pipe.autoencoder.levels)

@@ -28,7 +28,7 @@ from synthaug.generate.stored.familiarity import Doubts, Familiarity
 from synthaug.generate.stored.folder import RECORD, locate, named, read_parts, read_record
 from synthaug.generate.stored.patients import set_aside
 from synthaug.generate.stored.record import model_card
-from synthaug.generate.stored.told import Guidance, require_guidance
+from synthaug.generate.stored.told import Guidance, measured_arguments, require_guidance
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, write_json, write_text
 from synthaug.models.denoiser import CCELLADenoiser
@@ -210,8 +210,13 @@ class CCELLAPipeline(DiffusionPipeline):
         if not 1 <= count <= self.autoencoder.levels:
             raise InputError(f"levels={count}: this generator has 1 to {self.autoencoder.levels}.")
         shapes = [self.autoencoder.latent_shape(level, shape or self.config.shape) for level in range(count)]
-        self.require_divisible(shapes)
+        require_divisible(self.denoiser, shapes)
         return shapes
+
+    @property
+    def measured_settings(self) -> dict[str, Any]:
+        """Arguments of a call as the figures of the model card were measured; {} where it has none."""
+        return measured_arguments(self.record)
 
     @property
     def edm(self) -> bool:
@@ -235,10 +240,7 @@ class CCELLAPipeline(DiffusionPipeline):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all weights, sizes and the trained noise schedule; equal fingerprints give equal volumes.
-
-        Computed once. Sampler and steps are arguments of a call and not part of it.
-        """
+        """Hash of all weights, sizes and the trained noise schedule; not of sampler and steps, which a call names."""
         if self._fingerprint is None:
             sizes = [self.autoencoder.settings, self.denoiser.settings, self.tokenizer.model_max_length]
             sizes += [list(self.config.latent_deviations)] if self.config.latent_deviations else []
@@ -294,7 +296,3 @@ class CCELLAPipeline(DiffusionPipeline):
         with named(folder / FAMILIARITY):
             pipeline.familiarity = Familiarity.read(folder)
         return pipeline if torch_dtype is None else pipeline.to(torch_dtype)
-
-    def require_divisible(self, shapes: Sequence[Sequence[int]]) -> None:
-        """InputError if a side of latents (c, x, y, z) is not divisible by the downsampling, level by level."""
-        require_divisible(self.denoiser, shapes)

@@ -9,6 +9,7 @@ import torchio as tio
 from synthaug.config import LabelPolicy, PreprocessConfig, SamplingConfig
 from synthaug.data.reading.manifest import make_subject
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.stored.told import sampling_of
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, inside
 from synthaug.pool.building.builder import fill
@@ -49,8 +50,7 @@ class SyntheticPool:
         self.path = path
         self.header = header
         self._whole = whole
-        self._chosen = False
-        """Whether it is a fixed selection of volumes."""
+        self._chosen = False  # whether it is a fixed selection of volumes
         self._places: set[tuple[int, int, int]] = set()
         self._turned_down: list[Entry] = []
         self._dropped: list[Entry] = []
@@ -259,7 +259,7 @@ class SyntheticPool:
             reports: Prompts (:mod:`synthaug.pool.prompts`), or plain texts by class; from training patients only.
                 Studies refuse plain texts, whose patients are unknown.
             seed: Seed of prompts and noise.
-            sampling: Scheduler, steps, guidance.
+            sampling: Scheduler, steps, guidance. None = those that the generator's card was measured with, or defaults.
             override_class: Condition on the requested class in place of the one predicted from the report.
             labels: Class label of a volume: the requested class; the class predicted from its report; or "agreed":
                 both, and volumes on which they differ are rejected and drawn again from another report.
@@ -275,7 +275,7 @@ class SyntheticPool:
             per_class=dict(per_class),
             prompts=as_prompts(reports),
             seed=seed,
-            sampling=sampling or SamplingConfig(),
+            sampling=sampling or sampling_of(pipe.record),
             override_class=override_class,
             labels=labels,
             attempts=attempts,

@@ -56,19 +56,22 @@ def test_a_pool_is_built_verified_exported_and_shown(arguments, tmp_path, capsys
     assert {path.name for path in tmp_path.iterdir()} == {"pool", "out", "ccella", "m.png"}
 
 
-def test_a_pool_is_guided_as_the_card_was_measured_unless_another_guidance_is_typed(generator, tmp_path):
+def test_a_pool_is_drawn_as_the_card_was_measured_but_for_what_is_typed(generator, tmp_path):
     folder = shutil.copytree(generator, tmp_path / "generator")
     record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     record["generator"]["report_dropout"] = 0.1
-    measured = {"evaluation": {"summary": "", "figures": {"sampling": {"guidance": 2.0, "guided_levels": 1}}}}
+    measured = {
+        "evaluation": {"summary": "", "figures": {"sampling": {"guidance": 2.0, "guided_levels": 1, "steps": 3}}}
+    }
     (folder / "training.json").write_text(json.dumps(record | measured), encoding="utf-8")
-    words = ["pool", "build", "--generator", str(folder), *SMALL, "--pool.per_class", "1"]
+    words = ["pool", "build", "--generator", str(folder), *DATA, "--pool.per_class", "1", "--pool.threads", "1"]
     guidance = {}
-    for name, typed in (("card", []), ("typed", ["--pool.sampling.guidance", "1"])):
+    others = ["--pool.sampling.guidance", "1", "--pool.sampling.steps", "2"]
+    for name, typed in (("card", []), ("typed", others)):
         assert main([*words, *typed, "--out", str(tmp_path / name)]) == 0
         sampling = json.loads((tmp_path / name / "pool.json").read_text(encoding="utf-8"))["sampling"]
-        guidance[name] = sampling["guidance"], sampling.get("guided_levels")
-    assert guidance == {"card": (2.0, 1), "typed": (1.0, None)}
+        guidance[name] = sampling["guidance"], sampling.get("guided_levels"), sampling["steps"]
+    assert guidance == {"card": (2.0, 1, 3), "typed": (1.0, 1, 2)}
     record["generator"]["report_dropout"] = 0
     (folder / "training.json").write_text(json.dumps(record | measured), encoding="utf-8")
     assert main([*words, "--out", str(tmp_path / "refused")]) == 2

@@ -170,6 +170,18 @@ def test_guided_levels_are_in_a_recipe_where_they_are_asked_for(tiny_cascade, ti
     assert not (tmp_path / "refused").exists()
 
 
+def test_without_settings_a_pool_is_drawn_as_the_card_was_measured(tiny_cascade, tiny_subjects, tmp_path):
+    told = copy.copy(tiny_cascade)
+    measured = {"scheduler": "dpm_solver", "steps": 2, "guidance": 1.5, "guided_levels": 1}
+    told.record = {**tiny_cascade.record, "evaluation": {"summary": "", "figures": {"settings": measured}}}
+    told.record["generator"] = {**told.record["generator"], "report_dropout": 0.1}
+    pool = build_pool(told, tiny_subjects, tmp_path, per_class={0: 1}, sampling=None)
+    recipe = pool.entries(0)[0]["recipe"]
+    assert {name: recipe[name] for name in measured} == measured
+    assert told.measured_settings == {"num_inference_steps": 2, "guidance_scale": 1.5, "guided_levels": 1}
+    assert tiny_cascade.measured_settings == {}
+
+
 def test_an_epsilon_scale_is_for_edm_alone(tiny_pipeline, tiny_subjects, tmp_path):
     with pytest.raises(InputError, match="epsilon_scale"):
         build_pool(tiny_pipeline, tiny_subjects, tmp_path / "pool", sampling=SamplingConfig(epsilon_scale=1.1))

@@ -31,7 +31,7 @@ from synthaug import CCELLAPipeline
 from synthaug.config import PreprocessConfig, TrainingConfig
 from synthaug.data.anatomy import lesion_centre_mm
 from synthaug.generate.stored.record import versions
-from synthaug.generate.stored.told import Guidance, cut_reports, measured_guidance
+from synthaug.generate.stored.told import ARGUMENTS, cut_reports, sampling_of
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import derive_seed
 
@@ -54,11 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Draw, judge, print and write."""
     options = _options(arguments)
     rows = prostate_rows()[:: 12 if options.quick else 1]
-    pipeline = CCELLAPipeline.from_pretrained(options.pipeline).with_scheduler(options.scheduler)
-    pipeline.set_progress_bar_config(disable=options.quiet)
-    guidance = measured_guidance(pipeline.record) or Guidance()
-    if options.guidance:
-        guidance = Guidance(options.guidance, options.guided_levels)
+    pipeline = CCELLAPipeline.from_pretrained(options.pipeline)
+    given = {name: value for name in ARGUMENTS if (value := getattr(options, name)) is not None}
+    sampling = replace(sampling_of(pipeline.record), **given)
+    pipeline.with_scheduler(sampling.scheduler).set_progress_bar_config(disable=options.quiet)
     config = _preprocessing(pipeline)
     auditor = load_or_train(_auditor_config(config, quick=options.quick), cache=options.auditor_cache)
     normal = draw_normal(config, n=8 if options.quick else 64)
@@ -67,9 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     drawn = pipeline(
         [row.report for row in asked],
         seeds=seeds,
-        num_inference_steps=options.steps,
-        guidance_scale=guidance.guidance,
-        guided_levels=guidance.guided_levels,
+        num_inference_steps=sampling.steps,
+        guidance_scale=sampling.guidance,
+        guided_levels=sampling.guided_levels,
     )
     phantoms = volumes_of([Patient(row.findings, seed, 0.5) for row, seed in zip(asked, seeds, strict=True)], config)
     record = {
@@ -78,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "fingerprint": pipeline.fingerprint,
         "date": date.today().isoformat(),
         "versions": versions(),
-        "settings": {name: getattr(options, name) for name in ("draws", "steps", "scheduler", "seed", "quick")}
-        | guidance._asdict(),
+        "settings": {name: getattr(options, name) for name in ("draws", "seed", "quick")}
+        | {name: getattr(sampling, name) for name in ARGUMENTS},
         "n": {"reports": len(rows), "volumes": len(asked)},
         "cut_reports": cut_reports(pipeline.tokenizer, [row.report for row in rows]),
         "read": read_right(asked, drawn.class_probabilities),
@@ -187,10 +186,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pipeline", default="builtin/ccella-tiny", help="folder or builtin name")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--draws", type=int, default=2, help="volumes of each report")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=0.0, help="0 = that of the generator's card, else 1")
-    parser.add_argument("--guided-levels", type=int, help="that guidance leads, from the coarsest; default: all")
-    parser.add_argument("--scheduler", default="dpm_solver_sde")
+    parser.add_argument("--steps", type=int, help="as these: default, that of the generator's card")
+    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--guided-levels", type=int)
+    parser.add_argument("--scheduler")
     parser.add_argument("--seed", type=int, default=0, help="names the noise")
     parser.add_argument("--auditor-cache", type=Path, help="folder that keeps the auditor's weights")
     parser.add_argument("--quick", action="store_true", help="few reports and an untrained auditor: does it run?")

@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser
 
 from synthaug.bench.options.parsing import COMMANDS, accept_study, config_parser, parsed, plain_parser
 from synthaug.bench.quiet import quiet
+from synthaug.config import SamplingConfig
 from synthaug.ground.errors import InputError
 
 
@@ -58,7 +59,7 @@ def run_pool(action: str, *arguments: str) -> int:
     told_of = str(POOL_COMMANDS[action].__doc__).partition("\n")[0]
     parser = config_parser(prog=f"synthaug pool {action}", description=told_of, exit_on_error=False)
     flags = FLAGS.get(action, {})
-    skipped: set[str | int] = {*flags, "measured"}
+    skipped: set[str | int] = {*flags, "typed"}
     configured = action in ("build", "adopt")
     if action == "adopt":
         skipped |= {"folder"}
@@ -72,8 +73,8 @@ def run_pool(action: str, *arguments: str) -> int:
     options = vars(parsed(parser, arguments))
     told = {name: value for name, value in options.items() if name in asked}
     if action == "build":
-        typed = parser.parse_args(list(arguments), defaults=False)
-        told["measured"] = typed.get("pool.sampling.guidance") is None
+        found, names = parser.parse_args(list(arguments), defaults=False), vars(SamplingConfig())
+        told["typed"] = [name for name in names if found.get(f"pool.sampling.{name}") is not None]
     with quiet():
         POOL_COMMANDS[action](**told)
     return 0

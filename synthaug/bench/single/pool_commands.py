@@ -1,7 +1,7 @@
 """``synthaug pool build | adopt | verify | audit | card | export | montage``: pools without a study around them."""
 
 # What the actions need is imported when they run: a misspelt one, or its options, need not wait for torch.
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -31,7 +31,7 @@ def build(
     workers: int = 2,
     gpus_per_worker: float = 0.0,
     shard: tuple[int, int] | None = None,
-    measured: bool = False,
+    typed: Collection[str] | None = None,
 ) -> None:
     """Fill a pool from a generator and the reports of training patients, or from a file of reports.
 
@@ -48,7 +48,8 @@ def build(
         workers: Ray tasks in parallel.
         gpus_per_worker: GPUs per Ray task; 0 = CPU.
         shard: Part k of n only, as [k, n], k from 0; local only.
-        measured: Use the guidance with which the generator's card was measured; so does the command by default.
+        typed: Settings of pool.sampling that stay as they are; the others are those with which the generator's card
+            was measured. None: all stay.
     """
     if pool.path:
         raise InputError("pool.path names a pool that is there already; give the folder to fill as --out.")
@@ -65,7 +66,7 @@ def build(
 
     parts = None if pool.reports else draw_split(split, load_subjects(data), data)
     pipe = CCELLAPipeline.from_pretrained(drawn_with)
-    order = _order(pool, pipe, parts, measured=measured)
+    order = _order(pool, pipe, parts, typed=typed)
     on_volume = _bar_when_begun(len(order.places(shard)))
     if executor == "ray":
         built = build_on_ray(
@@ -86,17 +87,20 @@ def _trained(generator: str | GeneratorConfig) -> str:
     return generator.pretrained
 
 
-def _order(pool: PoolConfig, pipe: "CCELLAPipeline", parts: "Split | None", *, measured: bool) -> "Order":
-    """What the pool is to hold; says so where the guidance is that of the generator's card."""
-    from synthaug.generate.stored.told import measured_guidance
+def _order(
+    pool: PoolConfig, pipe: "CCELLAPipeline", parts: "Split | None", *, typed: Collection[str] | None
+) -> "Order":
+    """What the pool is to hold; says so where it is drawn as by the generator's card."""
+    from synthaug.generate.stored.told import Guidance, measured_sampling
     from synthaug.pool.building.order import Order
     from synthaug.study.stages.pools import overrides_class
 
     prompts, per_class = _prompts(pool, pipe, parts)
-    sampling, guidance = pool.sampling, measured_guidance(pipe.record)
-    if measured and guidance and guidance != (sampling.guidance, sampling.guided_levels):
-        sampling = replace(sampling, **guidance._asdict())
-        print(f"{guidance}, as the generator's card was measured; --pool.sampling.guidance sets another")
+    measured = {} if typed is None else measured_sampling(pipe.record)
+    sampling = replace(pool.sampling, **{name: value for name, value in measured.items() if name not in (typed or ())})
+    if sampling != pool.sampling:
+        how = f"{sampling.scheduler}, {sampling.steps} steps, {Guidance.of(sampling)}"
+        print(f"drawn as the generator's card was measured: {how}; --pool.sampling.* sets another")
     return Order(
         per_class=per_class,
         prompts=prompts,

@@ -6,7 +6,16 @@ from typing import Any, NamedTuple, Self
 from transformers import PreTrainedTokenizerBase
 
 from synthaug.config import SamplingConfig
+from synthaug.generate.diffusion import SCHEDULERS
 from synthaug.ground.errors import InputError
+
+ARGUMENTS = {
+    "scheduler": "",
+    "steps": "num_inference_steps",
+    "guidance": "guidance_scale",
+    "guided_levels": "guided_levels",
+}
+"""Settings that a card is measured with, and their names as arguments of the pipeline."""
 
 
 class Guidance(NamedTuple):
@@ -20,30 +29,44 @@ class Guidance(NamedTuple):
         """Of these settings."""
         return cls(sampling.guidance, sampling.guided_levels)
 
-    @classmethod
-    def told(cls, figures: Mapping[str, Any]) -> Self | None:
-        """As figures tell the settings that they were measured with; None = they tell none."""
-        scale, levels = (figures.get(name) for name in cls._fields)
-        if not isinstance(scale, int | float):
-            return None
-        return cls(float(scale), levels if isinstance(levels, int) and levels > 0 else None)
-
     def __str__(self) -> str:
         if self.guided_levels is None:
             return f"guidance {self.guidance:g}"
         return f"guidance {self.guidance:g} of {self.guided_levels} level{'s' * (self.guided_levels > 1)}"
 
 
-def measured_guidance(record: Mapping[str, Any]) -> Guidance | None:
-    """The guidance that a generator's card was measured with; None = the card says none.
+def measured_sampling(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of :class:`SamplingConfig` that the figures of a generator's card were measured with.
 
     Example:
-        >>> measured_guidance({"evaluation": {"figures": {"settings": {"guidance": 3.0}}}}).guidance
-        3.0
-        >>> measured_guidance({})
+        >>> measured_sampling({"evaluation": {"figures": {"settings": {"guidance": 3.0, "n": 60}}}})
+        {'guidance': 3.0}
+        >>> measured_sampling({})  # a card without figures
+        {}
     """
     figures = _under(_under(record, "evaluation"), "figures")
-    return Guidance.told({**_under(figures, "settings"), **_under(figures, "sampling")})  # of phantoms, of people
+    told = {**_under(figures, "settings"), **_under(figures, "sampling")}  # of phantoms, of people
+    found = {name: told[name] for name in ARGUMENTS if told.get(name) is not None}
+    try:
+        SamplingConfig(**found)
+    except (InputError, TypeError):
+        return {}
+    return found if found.get("scheduler", "ddpm") in SCHEDULERS else {}
+
+
+def sampling_of(record: Mapping[str, Any]) -> SamplingConfig:
+    """The settings that a generator's card was measured with, the defaults where it tells none."""
+    return SamplingConfig(**measured_sampling(record))
+
+
+def measured_arguments(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as arguments of a call of the pipeline, whose scheduler is its own.
+
+    Example:
+        >>> measured_arguments({"evaluation": {"figures": {"settings": {"guidance": 3.0, "steps": 8}}}})
+        {'num_inference_steps': 8, 'guidance_scale': 3.0}
+    """
+    return {ARGUMENTS[name]: value for name, value in measured_sampling(record).items() if ARGUMENTS[name]}
 
 
 def _under(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.data.splits import Split, save_split
 from synthaug.generate.nvgenerate.fields_of_view import tell_data
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.requests import require_divisible
 from synthaug.generate.stored.record import patients_known, subjects_hash
 from synthaug.generate.training.continuing import with_own_design
 from synthaug.generate.training.networks import pretrained_generator
@@ -268,7 +269,7 @@ def _open_pretrained(design: GeneratorConfig, config: Config, split: Split) -> C
         return None
     classes, sequences = len(class_counts(split.train)), len(config.data.images)
     begun = pretrained_generator(design, classes=classes, sequences=sequences)
-    begun.require_divisible([begun.autoencoder.latent_shape(0, config.preprocess.shape)])
+    require_divisible(begun.denoiser, [begun.autoencoder.latent_shape(0, config.preprocess.shape)])
     require_sampling(design.process, config.pool.sampling.scheduler, config.pool.sampling.steps)
     tell_data(begun.record, config.preprocess, [*split.train, *split.val, *split.test], config.data.images[0])
     refuse_leaks(begun.record.get("patients", []), split, source=design.pretrained)
