@@ -31,7 +31,7 @@ from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.familiarity import READ, Familiarity
 from synthaug.generate.stored.told import Guidance, sampling_of
 from synthaug.generate.training.examples import some_reports
-from synthaug.ground.files import atomic_folder
+from synthaug.ground.files import atomic_folder, read_json, write_json
 from synthaug.ground.people import patient_hash
 from synthaug.ground.seeding import numpy_generator
 from synthaug.study.stages.cohort import draw_split, load_subjects
@@ -55,7 +55,6 @@ def main() -> None:
     facts: dict[str, Any] = yaml.safe_load(options.facts.read_text(encoding="utf-8")) if options.facts else {}
     sampler = facts.get("sampler", {"name": "dpm_solver_sde"})
     pipeline = CCELLAPipeline.from_pretrained(options.pipeline).with_scheduler(**sampler)
-    # The byte-level text encoder is small; it stays as it is.
     pipeline.autoencoder.half()
     pipeline.denoiser.half()
     pipeline.record["recipe"] = options.config.read_text(encoding="utf-8")
@@ -71,8 +70,10 @@ def main() -> None:
             reports += [with_slips(report, draw) for report in reports]
         pipeline.familiarity = Familiarity.fit(pipeline.text_encoder, pipeline.tokenizer, reports)
     figures = json.loads(options.evaluation.read_text(encoding="utf-8")) if options.evaluation else None
+    pipeline.text_encoder.half()
     with atomic_folder(folder) as temporary:
         pipeline.save_pretrained(temporary)
+        compute_in_float32(temporary / "text_encoder" / "config.json")
         shipped = CCELLAPipeline.from_pretrained(temporary)
         if figures:
             judged = figures.get("fingerprint", figures.get("generator"))
@@ -87,6 +88,11 @@ def main() -> None:
         if weight > facts.get("limit_mb", limit):
             raise SystemExit(f"{weight:.2f} MB of weights; this builtin may weigh {facts.get('limit_mb', limit):g} MB.")
     print(f"{folder.name}: {weight:.2f} MB, fingerprint {shipped.fingerprint}")
+
+
+def compute_in_float32(path: Path) -> None:
+    """Say in a text encoder's config that its half-precision weights are loaded as float32."""
+    write_json(path, read_json(path) | {"dtype": "float32"})
 
 
 def sampler_of(figures: dict[str, Any]) -> str:
