@@ -127,14 +127,21 @@ def person(rows: Sequence[Mapping[str, Any]], question: str) -> Mapping[str, Any
 
 
 def held_out(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What the present builtin and labelled augmentation add to 16 people whom the builtin never saw."""
-    few = [row for row in summary["differences"] if row["people"] == 16]
-    rows = {(row["arm"], row["augment"], row["less_real"]): row for row in few}
-    plain, both = (rows["mixed", kind, kind] for kind in ("classical", "labelled"))
-    without = rows["real", "classical", "labelled"]
-    labelled = {"value": -without["difference"], "low": -without["ci_high"], "high": -without["ci_low"]}
+    """What the present builtin and labelled augmentation add to few people whom the builtin never saw, by their number."""
     told = {name: summary[name] for name in ("date", "repeats", "test_people", "goals")}
-    return {"mixed": plain, "beside_labelled": both, "labelled": labelled, **told}
+    return {"few": gains_of(summary["differences"], 16), "more": gains_of(summary["differences"], 32), **told}
+
+
+def gains_of(differences: Sequence[Mapping[str, Any]], people: int) -> dict[str, Any]:
+    """Gains in AUROC with so many people: of mixed data, of synthetic data, of labelled augmentation."""
+    rows = {(row["arm"], row["augment"], row["less_real"]): row for row in differences if row["people"] == people}
+    plain, both = (rows["mixed", kind, kind] for kind in ("classical", "labelled"))
+    labelled = rows.get(("real", "labelled", "classical"))
+    if labelled is None:  # told the other way round
+        less = rows["real", "classical", "labelled"]
+        labelled = {"difference": -less["difference"], "ci_low": -less["ci_high"], "ci_high": -less["ci_low"]}
+    alone = rows["synthetic", "classical", "classical"]
+    return {"mixed": plain, "synthetic": alone, "beside_labelled": both, "labelled": labelled}
 
 
 def render() -> str:
