@@ -127,7 +127,7 @@ def person(rows: Sequence[Mapping[str, Any]], question: str) -> Mapping[str, Any
 
 
 def held_out(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What the present builtin and labelled augmentation add to few people whom the builtin never saw, by their number."""
+    """What the present builtin and labelled augmentation add to few people whom the builtin never saw."""
     told = {name: summary[name] for name in ("date", "repeats", "test_people", "goals")}
     return {"few": gains_of(summary["differences"], 16), "more": gains_of(summary["differences"], 32), **told}
 
