@@ -144,6 +144,16 @@ def gains_of(differences: Sequence[Mapping[str, Any]], people: int) -> dict[str,
     return {"mixed": plain, "synthetic": alone, "beside_labelled": both, "labelled": labelled}
 
 
+def filters() -> dict[str, Any] | None:
+    """The filter and the dose that validation chose beside the whole pool; None = not run."""
+    if not has_results(HERE / "filtering"):
+        return None
+    by = {name: read(f"filtering/{name}.json") for name in ("filter", "dose")}
+    [chosen], [dosed] = ([row for row in by[name]["rows"] if row["chosen"]] for name in by)
+    [none] = [row for row in by["filter"]["rows"] if row["filter"] == "none"]
+    return {"date": by["filter"]["date"], "chosen": chosen, "none": none, "dosed": dosed, "dose": dosed["dose"]}
+
+
 def render() -> str:
     """The page."""
     page = Environment(
@@ -164,6 +174,7 @@ def render() -> str:
         longer=read("hippocampus/same-cohort/longer/summary.json"),
         labelled=read("hippocampus/labelled.json"),
         held_out=held_out(read("held_out/summary.json")),
+        filters=filters(),
         phantom=read("phantom/summary.json"),
         prostate=read("prostate_t2/summary.json"),
         reports=read("real_reports/summary.json"),
