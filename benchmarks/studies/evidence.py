@@ -31,11 +31,11 @@ GOALS = {
 FOLD = "generator/prostate-t2-0.json"
 """The fold of T2 prostates that was judged first."""
 PLANNED = {
-    "imbalance": "gain by imbalance, size and difficulty",
+    "imbalance/difficulties": "gain by imbalance and size at other difficulties",
     "filtering": "filtered pools, and how many synthetic volumes a real one",
     "privacy": "membership inference",
     "generator/prostate-t2-4": "T2 prostate on the cascade, five folds",
-    "hippocampus/new-generator": "hippocampus, same and other cohort, with the present generator",
+    "hippocampus/new-generator": "hippocampus, same cohort, with the present generator",
 }
 """Studies that are configured, by where their results will stand."""
 
@@ -81,16 +81,6 @@ def tested(summary: Mapping[str, Any]) -> str:
     """On how many people, in how many splits."""
     row = summary["contrasts"][0]
     return f"{row['n_test']} people, {row['repeats']} splits"
-
-
-def cell(summary: Mapping[str, Any], difficulty: float, positives: float) -> dict[str, float]:
-    """What mixed data adds in a cohort of the phantom study, to the treatment of real data that validation chose."""
-    [row] = [
-        each
-        for each in summary["grid"]
-        if (each["arm"], each["difficulty"], each["positive_fraction"]) == ("mixed", difficulty, positives)
-    ]
-    return {"value": row["difference"], "low": row["difference_low"], "high": row["difference_high"]}
 
 
 def pays(summary: Mapping[str, Any]) -> int:
@@ -144,6 +134,16 @@ def gains_of(differences: Sequence[Mapping[str, Any]], people: int) -> dict[str,
     return {"mixed": plain, "synthetic": alone, "beside_labelled": both, "labelled": labelled}
 
 
+def filled(positives: float, patients: int) -> dict[str, float]:
+    """What batches filled to balance with synthetic volumes add in a cohort of the phantom map."""
+    [row] = [
+        each
+        for each in read("imbalance/map.json")["rows"]
+        if (each["positive_fraction"], each["n"]) == (positives, patients)
+    ]
+    return {"value": row["gain"], "low": row["low"], "high": row["high"]}
+
+
 def filters() -> dict[str, Any] | None:
     """The filter and the dose that validation chose beside the whole pool; None = not run."""
     if not has_results(HERE / "filtering"):
@@ -174,6 +174,8 @@ def render() -> str:
         longer=read("hippocampus/same-cohort/longer/summary.json"),
         labelled=read("hippocampus/labelled.json"),
         held_out=held_out(read("held_out/summary.json")),
+        imbalance=read("imbalance/map.json"),
+        filled=filled,
         filters=filters(),
         phantom=read("phantom/summary.json"),
         prostate=read("prostate_t2/summary.json"),
@@ -184,7 +186,6 @@ def render() -> str:
         goal_of=goal_of,
         kept=kept,
         tested=tested,
-        cell=cell,
         pays=pays,
         person=person,
         not_run=not_run(),
