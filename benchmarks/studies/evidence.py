@@ -135,11 +135,11 @@ def gains_of(differences: Sequence[Mapping[str, Any]], people: int) -> dict[str,
 
 
 def filled(positives: float, patients: int) -> dict[str, float]:
-    """What batches filled to balance with synthetic volumes add in a cohort of the phantom map."""
+    """What batches filled to balance with synthetic volumes add in a cohort of the phantom map, at difficulty 0.5."""
     [row] = [
         each
         for each in read("imbalance/map.json")["rows"]
-        if (each["positive_fraction"], each["n"]) == (positives, patients)
+        if (each["difficulty"], each["positive_fraction"], each["n"]) == (0.5, positives, patients)
     ]
     return {"value": row["gain"], "low": row["low"], "high": row["high"]}
 
