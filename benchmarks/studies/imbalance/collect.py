@@ -117,6 +117,7 @@ def picture(rows: Sequence[Row]) -> Figure:
             values = [row["gain"] for row in line]
             panel.plot(at, values, color=colour, marker=MARKERS[number % len(MARKERS)], linewidth=1, label=label)
         panel.set_xticks(range(len(sizes)), [str(size) for size in sizes])
+        panel.set_xlim(-0.3, len(sizes) - 0.7)  # the same where a size is missing
         panel.set_xlabel("training patients")
         panel.set_title(f"difficulty {difficulty:g}")
     panels[0].set_ylabel("AUROC − that of the chosen real treatment")
