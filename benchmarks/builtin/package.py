@@ -5,7 +5,7 @@
 
 Run it once without figures, evaluate ``builtin/NAME`` with ``evaluate.py`` (phantoms) or with
 ``benchmarks/studies/generator/evaluate.py`` (people), and run it again with them: the figures are then of the weights
-that are shipped. Facts are what the weights cannot tell: license, source, notes, ``limit_mib``, the notice that stands
+that are shipped. Facts are what the weights cannot tell: license, source, notes, ``limit_mb``, the notice that stands
 beside them, ``sampler`` (arguments of ``with_scheduler``, chosen on validation), and what is read as well as reports of
 the training: other styles (``also_reads``) and, where the text encoder was trained on them, slips (``slips: true``).
 """
@@ -36,8 +36,8 @@ from synthaug.ground.people import patient_hash
 from synthaug.ground.seeding import numpy_generator
 from synthaug.study.stages.cohort import draw_split, load_subjects
 
-LIMIT_MIB = 12.0
-"""What a builtin generator may weigh, in 2^20 bytes of safetensors, unless its facts say otherwise."""
+LIMIT_MB = 12.0
+"""What a builtin generator may weigh, in 10^6 bytes of safetensors, unless its facts say otherwise."""
 NOTICE = "LICENSE.txt"
 
 
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="what follows builtin/")
     parser.add_argument("--config", type=Path, required=True, help="config that it was trained with: its recipe")
     parser.add_argument(
-        "--facts", type=Path, help="YAML with license, source, notes, notice, sampler, also_reads, slips, limit_mib"
+        "--facts", type=Path, help="YAML with license, source, notes, notice, sampler, also_reads, slips, limit_mb"
     )
     parser.add_argument("--evaluation", type=Path, help="JSON that an evaluate.py wrote for the packaged weights")
     options = parser.parse_args()
@@ -84,10 +84,10 @@ def main() -> None:
         shipped.save_card(temporary)
         if "notice" in facts:
             (temporary / NOTICE).write_text(facts["notice"], encoding="utf-8")
-        weight, limit = sum(path.stat().st_size for path in temporary.rglob("*.safetensors")) / 2**20, LIMIT_MIB
-        if weight > facts.get("limit_mib", limit):
-            raise SystemExit(f"{weight:.2f} MiB of weights, more than {facts.get('limit_mib', limit):g}.")
-    print(f"{folder.name}: {weight:.2f} MiB, fingerprint {shipped.fingerprint}")
+        weight, limit = sum(path.stat().st_size for path in temporary.rglob("*.safetensors")) / 1e6, LIMIT_MB
+        if weight > facts.get("limit_mb", limit):
+            raise SystemExit(f"{weight:.2f} MB of weights; this builtin may weigh {facts.get('limit_mb', limit):g} MB.")
+    print(f"{folder.name}: {weight:.2f} MB, fingerprint {shipped.fingerprint}")
 
 
 def compute_in_float32(path: Path) -> None:
