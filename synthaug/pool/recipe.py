@@ -11,6 +11,7 @@ import torch
 
 from synthaug.config import SamplingConfig
 from synthaug.generate.pipeline import CCELLAOutput, CCELLAPipeline
+from synthaug.generate.stored.told import arguments_of
 from synthaug.generate.trial import require_steps
 from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import derive_seed
@@ -80,9 +81,7 @@ def draw_volumes(drawing: CCELLAPipeline, sampling: SamplingConfig, plans: Seque
         [recipe["report"] for recipe in recipes],
         [recipe["requested_class"] for recipe in recipes] if override else None,
         seeds=[recipe["seed"] for recipe in recipes],
-        num_inference_steps=sampling.steps,
-        guidance_scale=sampling.guidance,
-        guided_levels=sampling.guided_levels,
+        **arguments_of(sampling),
     )
 
 

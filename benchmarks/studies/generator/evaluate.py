@@ -30,6 +30,7 @@ from synthaug.config import Config
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import stack_images
 from synthaug.data.splits import Split
+from synthaug.generate.stored.told import arguments_of
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import derive_seed, numpy_generator
 from synthaug.metrics.copies.memorisation import CopyDetector
@@ -218,9 +219,7 @@ def judge(config: Config, options: argparse.Namespace) -> dict[str, Any]:
         held_out,
         options.volumes,
         seed=options.seed,
-        num_inference_steps=sampling.steps,
-        guidance_scale=sampling.guidance,
-        guided_levels=sampling.guided_levels,
+        **arguments_of(sampling),
     )
     volumes = list(drawn.volumes)
     figures: dict[str, Any] = {

@@ -31,7 +31,7 @@ from synthaug import CCELLAPipeline
 from synthaug.config import PreprocessConfig, TrainingConfig
 from synthaug.data.anatomy import lesion_centre_mm
 from synthaug.generate.stored.record import versions
-from synthaug.generate.stored.told import ARGUMENTS, cut_reports, sampling_of
+from synthaug.generate.stored.told import ARGUMENTS, arguments_of, cut_reports, sampling_of
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import derive_seed
 
@@ -66,9 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     drawn = pipeline(
         [row.report for row in asked],
         seeds=seeds,
-        num_inference_steps=sampling.steps,
-        guidance_scale=sampling.guidance,
-        guided_levels=sampling.guided_levels,
+        **arguments_of(sampling),
     )
     phantoms = volumes_of([Patient(row.findings, seed, 0.5) for row, seed in zip(asked, seeds, strict=True)], config)
     record = {

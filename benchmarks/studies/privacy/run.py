@@ -34,6 +34,7 @@ from synthaug.data.reading.manifest import stack_images
 from synthaug.generate.levels import fit_space, levels_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.record import git_commit
+from synthaug.generate.stored.told import arguments_of
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.generate.training.subject_losses import subject_losses
 from synthaug.ground.files import atomic_folder, content_hash, write_json
@@ -105,8 +106,7 @@ class Attacked:
             [each["report"] for each in prompts],
             [each["label"] for each in prompts] if takes_class else None,
             seeds=[derive_seed("privacy study", number) for number in range(count)],
-            num_inference_steps=sampling.steps,
-            guidance_scale=sampling.guidance,
+            **arguments_of(sampling),
         )
         return list(drawn.volumes)
 

@@ -21,6 +21,7 @@ from synthaug.bench.options.parsing import read_config
 from synthaug.bench.studies.progress import Bars
 from synthaug.config import Config, SamplingConfig
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.stored.told import arguments_of
 from synthaug.ground.files import atomic_path, write_json
 from synthaug.study.stages.making import make_autoencoder, make_generator
 from synthaug.study.stages.preparation import Study
@@ -63,8 +64,7 @@ def draw_from(
     drawn = pipeline(
         reports,
         seeds=list(range(seeds)) * len(subjects),
-        num_inference_steps=sampling.steps,
-        guidance_scale=sampling.guidance,
+        **arguments_of(sampling),
     )
     if drawn.class_probabilities is None:
         raise ValueError(f"variant {pipeline.denoiser.config.variant!r} reads no class from reports.")

@@ -59,6 +59,16 @@ def sampling_of(record: Mapping[str, Any]) -> SamplingConfig:
     return SamplingConfig(**measured_sampling(record))
 
 
+def arguments_of(sampling: SamplingConfig) -> dict[str, Any]:
+    """The settings as arguments of a call of the pipeline, whose scheduler is its own.
+
+    Example:
+        >>> arguments_of(SamplingConfig(steps=8, guidance=3.0))
+        {'num_inference_steps': 8, 'guidance_scale': 3.0, 'guided_levels': None}
+    """
+    return {argument: getattr(sampling, name) for name, argument in ARGUMENTS.items() if argument}
+
+
 def measured_arguments(record: Mapping[str, Any]) -> dict[str, Any]:
     """The same as arguments of a call of the pipeline, whose scheduler is its own.
 

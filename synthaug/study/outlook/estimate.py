@@ -20,6 +20,7 @@ from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.generate.levels import fit_space, levels_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.familiarity import Doubts
+from synthaug.generate.stored.told import arguments_of
 from synthaug.generate.training.autoencoder import train_autoencoder
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.files import content_hash
@@ -182,9 +183,7 @@ def _pool_seconds(config: Config, pipeline: CCELLAPipeline) -> float:
         ["noise"] * batch,
         [0] * batch,
         seeds=list(range(batch)),
-        num_inference_steps=TIMED_STEPS,
-        guidance_scale=sampling.guidance,
-        guided_levels=sampling.guided_levels,
+        **arguments_of(replace(sampling, steps=TIMED_STEPS)),
     )
     batches = -(-CLASSES * config.pool.per_class // batch)
     return (time.monotonic() - started) * batches * sampling.steps / TIMED_STEPS
