@@ -2,11 +2,14 @@
 
 import importlib
 import os
+import random
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from monai.transforms import Randomizable
 
 from synthaug.config import (
     AdapterConfig,
@@ -70,6 +73,18 @@ def tiny_cascade_config(**changes) -> GeneratorConfig:
 def one_thread():
     """Bits depend on the thread count, and tests share their cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def fixed_chance():
+    """What a test draws without a seed of its own is the same in every run and whatever ran before it.
+
+    MONAI's transforms share one random state, which is seeded by the operating system.
+    """
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    Randomizable.R.seed(0)
 
 
 @pytest.fixture(scope="session")
