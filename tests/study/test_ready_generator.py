@@ -57,6 +57,18 @@ def test_sections_that_it_makes_useless_are_named(ready):
     assert any("generator.report_dropout" in line for line in ignored_settings(config))
 
 
+def test_other_settings_than_those_of_its_card_are_told(tiny_pipeline, ready, tmp_path, caplog, monkeypatch):
+    figures = {"settings": {"steps": 3, "guidance": 1.0}}
+    record = {**tiny_pipeline.record, "evaluation": {"summary": "", "figures": figures}}
+    monkeypatch.setattr(tiny_pipeline, "record", record)
+    tiny_pipeline.save_pretrained(ready)
+    study_of(ready, tmp_path)
+    assert [line for line in caplog.messages if "'steps': 3" in line and "'guidance'" not in line]
+    caplog.clear()
+    study_of(ready, tmp_path, "--pool.sampling.steps", "3")
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize(
     ("more", "named"),
     [

@@ -12,7 +12,7 @@ from synthaug.data.splits import Split
 from synthaug.generate.diffusion import swap_scheduler
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.record import preprocessing_of_record
-from synthaug.generate.stored.told import Guidance, require_guidance
+from synthaug.generate.stored.told import Guidance, measured_sampling, require_guidance
 from synthaug.generate.trial import require_steps
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import PUBLIC, can_be_told, hashes_of
@@ -21,6 +21,7 @@ from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import Prompts, TrainingPrompts, WriterPrompts
 from synthaug.pool.report_file import read_report_file
 from synthaug.study.records.verdicts import UNKNOWN_COHORT as UNKNOWN_COHORT
+from synthaug.study.stages.checks import say_once
 
 FILTER_REVISION = 1
 """Raised when a filter comes to choose other volumes."""
@@ -112,6 +113,12 @@ def open_ready_generator(config: Config, split: Split) -> CCELLAPipeline:
     swapped = swap_scheduler(pipeline.scheduler, sampling.scheduler, epsilon_scale=sampling.epsilon_scale)
     require_steps(swapped, sampling.steps)
     refuse_leaks(pipeline.record.get("patients", []), split, source=source)
+    measured = measured_sampling(pipeline.record)
+    if card := {name: its for name, its in measured.items() if its != getattr(sampling, name)}:
+        say_once(
+            f"pool.generator={source}: the figures of its card were measured with other settings than this pool is "
+            f"drawn with; for those, set pool.sampling to {card}."
+        )
     return pipeline
 
 
