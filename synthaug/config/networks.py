@@ -130,6 +130,8 @@ class LevelConfig:
     """Channels of two final convolutions at the resolution before ``patch``, against patch borders; 0: none."""
     low_frequencies: int = 0
     """Cosines an axis that a small network sees beside the U-Net, whose norms remove their amplitude; 0: none."""
+    amplitudes: bool = False
+    """A small network tells the U-Net how strong each frequency band of a volume is, such as the scanner's noise."""
 
     def __post_init__(self) -> None:
         require_ranges(

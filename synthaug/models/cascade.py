@@ -153,7 +153,11 @@ class Cascade(LatentSpace):
         if level.low_frequencies:
             told["low_frequencies"] = level.low_frequencies
         if level.fine_channels:
-            told |= {"fine_channels": level.fine_channels, "patch": level.patch}
+            told["fine_channels"] = level.fine_channels
+        if level.amplitudes:
+            told["amplitudes"] = True
+        if level.fine_channels or level.amplitudes:
+            told["patch"] = level.patch
         return told
 
     def require_possible(self) -> None:

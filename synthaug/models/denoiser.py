@@ -137,6 +137,7 @@ class CCELLADenoiser(PretrainedModel):
             fine_channels=level.get("fine_channels", 0),
             patch=level.get("patch", 1),
             low_frequencies=level.get("low_frequencies", 0),
+            amplitudes=level.get("amplitudes", False),
             spatial_dims=3,
             in_channels=channels * (2 if layout else 1),
             out_channels=channels,

@@ -90,6 +90,7 @@ LEVEL: Fields = {
     "linear_components": 0,
     "fine_channels": 0,
     "low_frequencies": 0,
+    "amplitudes": False,
 }
 PREPROCESS: Fields = {
     "spacing_mm": (2.5, 2.5, 4.0),
