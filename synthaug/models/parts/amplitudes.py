@@ -14,7 +14,7 @@ TINY = 1e-6
 
 
 class Amplitudes(nn.Module):
-    """The amplitude of each frequency band: it shifts the U-Net's embedding and sets the gain of the band in its answer.
+    """The amplitude of each frequency band shifts the U-Net's embedding and sets the gain of the band in its answer.
 
     A U-Net divides every map by its deviation. It cannot tell how noisy a scan is, and draws every volume with the
     noise of the average scan. The bands are the cosines of the patches that space-to-depth made, which are a Haar
