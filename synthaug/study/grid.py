@@ -11,7 +11,8 @@ from synthaug.config import Config
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import derive_seed
-from synthaug.study.identity import CELL, Identity, classifier_settings, id_of, identify
+from synthaug.study.identity import Identity, classifier_settings, id_of, identify
+from synthaug.study.introduced import CELL
 from synthaug.study.records.arm_fields import arm_fields_of
 from synthaug.study.records.fields import STAGES
 

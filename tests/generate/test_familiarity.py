@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import torch
+from handwritten_reports import rows_of
 from safetensors.torch import load_file, save_file
 from taps_wheel import real_data
 
@@ -80,6 +81,22 @@ def test_the_builtin_says_what_it_cannot_read():
     folder = real_data("prostate_diagnosis")
     reports = [subject["report"] for subject in load_manifest(folder / "manifest.csv", ["t2w"], report="report")]
     assert all(reasons(pipeline.familiarity, builtin, reports))
+
+
+def test_reports_written_by_hand_are_seldom_called_unlike():
+    """Short English ones have few sequences of letters; the share of new ones is judged with its sampling error."""
+    pipeline = CCELLAPipeline.from_pretrained("builtin/ccella-tiny")
+    builtin = (pipeline.text_encoder, pipeline.tokenizer)
+    reports = [row["report"] for row in rows_of("prostate")]
+    found = reasons(pipeline.familiarity, builtin, reports)
+    assert sum(map(bool, found)) <= 0.2 * len(reports)
+
+
+def test_what_is_new_in_a_line_may_be_chance_and_is_not_over_pages(known, encoder):
+    line = "Mild, indistinct signal loss right mid PZ. PI-RADS 2."
+    pages = " ".join([line] * 60)
+    assert known.new_sequences(line) > known.new_sequences(pages) > float(known.limits[1])
+    assert [bool(reason) for reason in reasons(known, encoder, [line, pages])] == [False, True]
 
 
 def test_too_few_reports_set_no_limit(encoder):

@@ -12,7 +12,8 @@ from synthaug.ground.files import canonical, content_hash, write_json
 from synthaug.ground.seeding import derive_seed
 from synthaug.study.folder.earlier import IDENTITY, earlier_cells, tell_earlier_cells, tell_other_revision
 from synthaug.study.grid import cells_of
-from synthaug.study.identity import (
+from synthaug.study.identity import classifier_settings, id_of, identify, revisions_of, told
+from synthaug.study.introduced import (
     ALWAYS,
     AUTOENCODER,
     CELL,
@@ -23,11 +24,6 @@ from synthaug.study.identity import (
     WITHOUT_RESULT,
     Each,
     Maybe,
-    classifier_settings,
-    id_of,
-    identify,
-    revisions_of,
-    told,
 )
 from synthaug.study.records import CellRecord
 from synthaug.study.summary.arms import arms_of

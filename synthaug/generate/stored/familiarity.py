@@ -33,6 +33,9 @@ FALSE_ALARMS = 0.01
 """Share of reports like those of the training that are called unlike."""
 NOVEL = 0.2
 """Share of new sequences of letters below which a report is never unlike: a fifth of it can be typing errors."""
+CLEARLY = 1.645
+"""Standard errors by which the share must exceed its limit (95 %, one-sided): of a line's few sequences a third can be
+new by chance."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Familiarity:
             states: Its text states, without padding, (tokens, width).
         """
         distance = float(self._distances(states.float().mean(0, keepdim=True).cpu())[0])
-        return max(distance / float(self.limits[0]), self.new_sequences(report) / float(self.limits[1]))
+        return max(distance / float(self.limits[0]), self._clearly_new(report) / float(self.limits[1]))
 
     def reason(self, report: str, states: torch.Tensor) -> str:
         """Why a report is unlike those of the training; "" = it is not."""
@@ -110,6 +113,12 @@ class Familiarity:
         """Share of a report's sequences of four letters that no training report has."""
         places = _sequences(report)
         return sum(not self.sequences[place] for place in places) / max(1, len(places))
+
+    def _clearly_new(self, report: str) -> float:
+        """:meth:`new_sequences` less its sampling error at the limit, as if the sequences were drawn one by one."""
+        limit = float(self.limits[1])
+        error = math.sqrt(limit * (1 - min(limit, 1)) / max(1, len(_sequences(report))))
+        return self.new_sequences(report) - CLEARLY * error
 
     def save(self, folder: Path) -> None:
         """Write to a generator's folder."""

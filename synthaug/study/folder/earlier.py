@@ -14,18 +14,8 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.files import canonical, read_json, read_record
 from synthaug.study.folder.results import CONFIG, EARLIER
 from synthaug.study.grid import DATA, STAGES, Cell
-from synthaug.study.identity import (
-    AUTOENCODER,
-    CELL,
-    GENERATOR,
-    POOL,
-    Fields,
-    Identity,
-    classifier_settings,
-    revisions_of,
-    told,
-    without_revisions,
-)
+from synthaug.study.identity import Identity, classifier_settings, revisions_of, told, without_revisions
+from synthaug.study.introduced import AUTOENCODER, CELL, GENERATOR, POOL, Fields
 from synthaug.study.records import CellRecord
 
 IDENTITY = "identity.json"

@@ -27,7 +27,8 @@ from synthaug.pool.pool import SyntheticPool, reports_by_class
 from synthaug.pool.prompts import Prompts, describe
 from synthaug.pool.verdicts import dropped_from
 from synthaug.study.events import Listener, Progress, Silent
-from synthaug.study.identity import AUTOENCODER, GENERATOR, POOL, Identity, generator_causes, id_of, identify
+from synthaug.study.identity import Identity, generator_causes, id_of, identify
+from synthaug.study.introduced import AUTOENCODER, GENERATOR, POOL
 from synthaug.study.stages.checks import check_study, ignored_settings, say_once
 from synthaug.study.stages.cohort import draw_split, load_subjects, prepare_split, unless_refused
 from synthaug.study.stages.pools import (
