@@ -11,7 +11,7 @@ from synthaug.data.preprocess import preprocess
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import numpy_generator
 from synthaug.metrics.realism.judgement import RealismReport, judge_realism
-from synthaug.metrics.realism.texture import texture
+from synthaug.metrics.realism.texture import aspects, texture
 from synthaug.statistics.intervals import Interval
 
 SHAPE, SPACING_MM = (24, 24, 12), (3.4, 3.4, 5.4)
@@ -51,17 +51,26 @@ def in_patches(volumes):
     return (volumes + torch.from_numpy(offsets).float()).clamp(0, 1)
 
 
-@pytest.mark.parametrize("degrade", [noisy, blurred, in_patches])
-def test_degraded_volumes_are_told_apart_by_their_statistics(real, unseen, degrade):
+def brighter(volumes):
+    return volumes**0.7
+
+
+@pytest.mark.parametrize(
+    ("degrade", "aspect"),
+    [(noisy, "local noise"), (blurred, "steps"), (in_patches, "patch borders"), (brighter, "grey values")],
+)
+def test_degraded_volumes_are_told_apart_by_what_was_degraded(real, unseen, degrade, aspect):
     report = judge_realism(list(real), list(degrade(unseen)), cnn=False)
     assert report.statistics.value >= 0.9
     assert report.statistics.low <= report.statistics.value <= report.statistics.high
+    assert report.told_by[aspect] >= max(0.8, sorted(report.told_by.values())[-2])  # noise moves steps as well
 
 
 def test_unseen_real_volumes_are_not_told_from_real_ones(real, unseen):
     report = judge_realism(list(real), list(unseen), training=list(unseen[:45]), cnn=False)
     assert 0.4 <= report.statistics.value <= 0.6
     assert report.kind == "realistic"
+    assert max(report.told_by.values()) < 0.7
     assert 0.35 <= report.statistics_floor.value <= 0.65
     assert report.cnn is report.cnn_floor is None
     assert (report.n_real, report.n_synthetic, report.n_floor) == (N, N, 45)
@@ -85,6 +94,7 @@ def test_too_few_volumes_say_cannot_tell(real):
     hardly_any = judge_realism(list(real), list(noise[:9]))
     assert hardly_any.kind == "cannot tell"
     assert hardly_any.statistics is hardly_any.cnn is None
+    assert not hardly_any.told_by
 
 
 def test_an_interval_around_the_threshold_says_cannot_tell():
@@ -122,6 +132,7 @@ def test_several_sequences_and_small_odd_shapes_are_judged():
 def test_statistics_are_finite_for_any_shape_and_for_constant_volumes(shape):
     for volume in (np.zeros(shape), np.random.default_rng(0).random(shape)):
         assert np.isfinite(texture(volume)).all()
+        assert len(aspects(volume)) == len(texture(volume))
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ A classifier learns real against synthetic on some patients and is scored on oth
 apart; 1 = it always can.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -14,8 +14,8 @@ import torchio as tio
 
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import numpy_generator
-from synthaug.metrics.realism.texture import LEAST_SIDE, texture
-from synthaug.metrics.realism.two_sample import Side, compare_sides
+from synthaug.metrics.realism.texture import LEAST_SIDE, Aspect, aspects, texture
+from synthaug.metrics.realism.two_sample import Side, compare_sides, told_by
 from synthaug.metrics.volumes import VolumeSet
 from synthaug.statistics.intervals import Interval
 
@@ -52,6 +52,8 @@ class RealismReport:
     """Synthetic volumes judged."""
     n_floor: int
     """Volumes a side behind the floors."""
+    told_by: Mapping[Aspect, float] = field(default_factory=dict)
+    """AUROC by the statistics of one aspect alone: what to mend. Empty = too few volumes."""
 
     @property
     def kind(self) -> Kind:
@@ -87,7 +89,13 @@ class RealismReport:
             if part is not None
         ]
         start = "The synthetic volumes are easily told from real ones" if self.kind == "told apart" else "Realism"
-        return f"{start}: {', '.join(told)}; {self.n_real} volumes a side."
+        most = f" Most by {self._most()}." if self.told_by and self.kind == "told apart" else ""
+        return f"{start}: {', '.join(told)}; {self.n_real} volumes a side.{most}"
+
+    def _most(self) -> str:
+        """The two aspects that tell most."""
+        order = sorted(self.told_by, key=lambda aspect: -self.told_by[aspect])
+        return " and ".join(f"{aspect} ({self.told_by[aspect]:.2f})" for aspect in order[:2])
 
     def to_metrics(self) -> dict[str, float]:
         """Flat names and numbers, as MLflow logs them."""
@@ -198,7 +206,8 @@ def judge_realism(
         return compare_sides(*pair, cnn=cnn, seed=seed, confidence=confidence)
 
     (statistics, network), floors = measured("synthetic", n), measured("training", floor_n)
-    return RealismReport(statistics, network, *floors, n_real=n, n_synthetic=n, n_floor=floor_n)
+    by = told_by(sides["real"], sides["synthetic"], seed=seed) if n >= LEAST else {}
+    return RealismReport(statistics, network, *floors, n_real=n, n_synthetic=n, n_floor=floor_n, told_by=by)
 
 
 def _groups(name: str, volumes: VolumeSet, told: Sequence[str] | None) -> list[str]:
@@ -229,7 +238,9 @@ def _read(
         rows.append(texture(volume.numpy()))
         if crops:
             middles.append(_middle(volume).half())
-    return Side([groups[place] for place in places], np.array(rows), torch.stack(middles) if middles else None)
+    own = [groups[place] for place in places]
+    about = aspects(np.zeros(shape)) if rows else []
+    return Side(own, np.array(rows), about, torch.stack(middles) if middles else None)
 
 
 def _middle(volume: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ extractors in which FID is measured.
 """
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 from scipy.ndimage import uniform_filter
@@ -18,6 +19,8 @@ PATCHES = (2, 4, 8)
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 TINY = 1e-12
 """Added before a logarithm: a part of a volume may be constant."""
+Aspect = Literal["grey values", "spectrum", "local noise", "steps", "patch borders"]
+"""What a statistic is about."""
 
 
 def texture(volume: np.ndarray) -> np.ndarray:
@@ -31,18 +34,30 @@ def texture(volume: np.ndarray) -> np.ndarray:
         (68,)
     """
     channels = np.asarray(volume, dtype=np.float32)
-    return np.concatenate([np.array(list(_statistics(channel)), dtype=np.float64) for channel in channels])
+    return np.array([value for channel in channels for _, part in _statistics(channel) for value in part])
 
 
-def _statistics(image: np.ndarray) -> Iterator[float]:
-    """All statistics of one channel (X, Y, Z)."""
-    yield from _histogram(image)
-    yield from _spectrum(image)
-    yield from _neighbourhoods(image)
+def aspects(volume: np.ndarray) -> list[Aspect]:
+    """What each statistic of :func:`texture` is about, for volumes of this shape.
+
+    Example:
+        >>> told = aspects(np.zeros((1, 16, 16, 8)))
+        >>> len(told), told.count("spectrum")
+        (68, 9)
+    """
+    channels = np.asarray(volume, dtype=np.float32)
+    return [aspect for channel in channels for aspect, part in _statistics(channel) for _ in part]
+
+
+def _statistics(image: np.ndarray) -> Iterator[tuple[Aspect, Iterator[float]]]:
+    """All statistics of one channel (X, Y, Z), by what they are about."""
+    yield "grey values", _histogram(image)
+    yield "spectrum", _spectrum(image)
+    yield "local noise", _neighbourhoods(image)
     for axis in range(image.ndim):
         step = np.diff(image, axis=axis)
-        yield from _steps(image, step, axis)
-        yield from _borders(step, axis)
+        yield "steps", _steps(image, step, axis)
+        yield "patch borders", _borders(step, axis)
 
 
 def _histogram(image: np.ndarray) -> Iterator[float]:
