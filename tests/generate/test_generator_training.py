@@ -21,6 +21,7 @@ from synthaug.data.reading.manifest import stack_images
 from synthaug.generate import encode
 from synthaug.generate.diffusion import training_scheduler
 from synthaug.generate.encode import TensorCache, encode_each, encode_reports, encode_volumes, jitter
+from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.autoencoder import psnr, train_autoencoder
 from synthaug.generate.training.continuing import with_own_design
 from synthaug.generate.training.ldm import fit_length, train_ldm
@@ -557,6 +558,21 @@ def test_a_pretrained_generator_brings_its_design(
     assert (
         train_ldm(tiny_subjects, tiny_autoencoder, config, **settings).record["generator"]["latents"] == "autoencoder"
     )
+
+
+def test_a_frozen_text_encoder_stays_frozen(begun_folder, tiny_subjects, tiny_autoencoder, tiny_pipeline, tmp_path):
+    config = replace(tiny_generator_config().text_encoder, trainable=False)
+    folder = tmp_path / "frozen"
+    train(tiny_subjects, tiny_autoencoder, text_encoder=config)[0].save_pretrained(folder)
+    assert not with_own_design(GeneratorConfig(pretrained=str(folder))).text_encoder.trainable
+    assert with_own_design(GeneratorConfig(pretrained=begun_folder)).text_encoder.trainable
+    with pytest.raises(InputError, match=r"text_encoder\.trainable"):
+        with_own_design(GeneratorConfig(pretrained=str(folder)), typed=["text_encoder.trainable"])
+    went_on = go_on(tiny_subjects, tiny_autoencoder, str(folder))
+    before = CCELLAPipeline.from_pretrained(folder).text_encoder.state_dict()
+    after = went_on.text_encoder.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert went_on.record["generator"]["text_encoder"]["trainable"] is False
 
 
 def test_what_is_typed_may_not_contradict_a_pretrained_generator(begun_folder, tmp_path, capsys):

@@ -11,11 +11,15 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_json
 from synthaug.models.nvgenerate.growth import can_grow
 
+FROZEN = "text_encoder.trainable"
+"""Setting of the section ``generator`` that a frozen text encoder decides."""
+
 
 def with_own_design(config: GeneratorConfig, *, typed: Collection[str] = ()) -> GeneratorConfig:
     """The settings with what the generator that ``config.pretrained`` names brings: variant, latents, process, levels.
 
-    A setting that was left at its default says nothing; one that was set has to agree.
+    A setting that was left at its default says nothing; one that was set has to agree. A text encoder that was frozen
+    stays frozen: it was trained elsewhere on more reports than these, whose wording it would learn by heart.
 
     Args:
         config: Of the training; without ``pretrained`` it is returned as it is.
@@ -38,10 +42,24 @@ def with_own_design(config: GeneratorConfig, *, typed: Collection[str] = ()) -> 
             )
     if config.prediction is None and own["prediction"] == replace(config, latents=own["latents"]).process:
         own["prediction"] = None  # as it was left: ids of trained generators stay
+    record = read_record(folder)
     if not config.levels and "generator.levels" not in latent_design(own["latents"]).unused:
         with named(folder / RECORD):
-            own["levels"] = levels_from_record(read_record(folder))
+            own["levels"] = levels_from_record(record)
+    if _was_frozen(record):
+        if FROZEN in typed and config.text_encoder.trainable:
+            raise InputError(
+                f"generator.pretrained={config.pretrained!r}: its text encoder was frozen and stays so; leave "
+                f"generator.{FROZEN} out."
+            )
+        own["text_encoder"] = replace(config.text_encoder, trainable=False)
     return replace(config, **own)
+
+
+def _was_frozen(record: Mapping[str, Any]) -> bool:
+    """Whether a generator's text encoder took no part in its training."""
+    told = (record.get("generator") or {}).get("text_encoder")
+    return isinstance(told, Mapping) and told.get("trainable") is False
 
 
 def may_grow(name: str) -> bool:
