@@ -33,7 +33,7 @@ FOLD = "generator/prostate-t2-0.json"
 PLANNED = {
     "imbalance/difficulties": "gain by imbalance and size at other difficulties",
     "filtering": "filtered pools, and how many synthetic volumes a real one",
-    "privacy": "membership inference",
+    "privacy/hippocampus": "membership inference on people",
     "generator/prostate-t2-4": "T2 prostate on the cascade, five folds",
     "hippocampus/new-generator": "hippocampus, same cohort, with the present generator",
 }
@@ -154,6 +154,11 @@ def filters() -> dict[str, Any] | None:
     return {"date": by["filter"]["date"], "chosen": chosen, "none": none, "dosed": dosed, "dose": dosed["dose"]}
 
 
+def attacks(people: int) -> dict[str, Any]:
+    """What membership inference finds of so many members, by attack."""
+    return {row["attack"]: row for row in read("privacy/phantoms.json")["attacks"] if row["n"] == people}
+
+
 def render() -> str:
     """The page."""
     page = Environment(
@@ -177,6 +182,8 @@ def render() -> str:
         imbalance=read("imbalance/map.json"),
         filled=filled,
         filters=filters(),
+        privacy=read("privacy/phantoms.json"),
+        attacks=attacks,
         phantom=read("phantom/summary.json"),
         prostate=read("prostate_t2/summary.json"),
         reports=read("real_reports/summary.json"),
