@@ -52,9 +52,9 @@ def test_every_study_stands_there_with_its_outcome_or_as_not_run(evidence):
 
 def test_a_planned_study_is_not_run_until_it_leaves_results(evidence, tmp_path):
     assert set(evidence.not_run(tmp_path)) == {*evidence.PLANNED.values()}
-    (tmp_path / "privacy").mkdir()
-    (tmp_path / "privacy" / "summary.json").write_text("{}", encoding="utf-8")
-    assert evidence.PLANNED["privacy"] not in evidence.not_run(tmp_path)
+    (tmp_path / "filtering").mkdir()
+    (tmp_path / "filtering" / "summary.json").write_text("{}", encoding="utf-8")
+    assert evidence.PLANNED["filtering"] not in evidence.not_run(tmp_path)
 
 
 def test_the_large_grid_has_fifty_cells_a_seed_that_pass_as_trained(import_script):
