@@ -1,17 +1,17 @@
 """Put a trained generator into the package: half-precision weights, record, card with its measured figures.
 
-    python benchmarks/builtin/package.py --pipeline runs/ccella-tiny/generator-… --name ccella-tiny \\
-        --config configs/ccella-tiny.yaml [--facts facts.yaml] [--evaluation evaluation.json]
+    python benchmarks/builtin/package.py --name ccella-tiny --pipeline runs/ccella-tiny/generator-… \\
+        --config configs/ccella-tiny.yaml [--facts facts.yaml]
+    python benchmarks/builtin/package.py --name ccella-tiny --evaluation evaluation.json
 
-Run it once without figures, evaluate ``builtin/NAME`` with ``evaluate.py`` (phantoms) or with
-``benchmarks/studies/generator/evaluate.py`` (people), and run it again with them: the figures are then of the weights
-that are shipped. Facts are what the weights cannot tell: license, source, notes, ``limit_mb``, the notice that stands
-beside them, ``sampler`` (arguments of ``with_scheduler``, chosen on validation), and what is read as well as reports of
-the training: other styles (``also_reads``) and, where the text encoder was trained on them, slips (``slips: true``).
+The first command ships the weights. The second adds the figures that ``evaluate.py`` (phantoms) or
+``benchmarks/studies/generator/evaluate.py`` (people) measured of ``builtin/NAME``; those of other weights are refused.
+Facts are what the weights cannot tell: license, source, notes, ``limit_mb``, the notice that stands beside them,
+``sampler`` (arguments of ``with_scheduler``, chosen on validation), and what is read as well as reports of the training:
+other styles (``also_reads``) and, where the text encoder was trained on them, slips (``slips: true``).
 """
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,23 +42,36 @@ NOTICE = "LICENSE.txt"
 
 
 def main() -> None:
+    """Ship weights, or add figures to those that are shipped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pipeline", type=Path, required=True, help="folder of the trained generator")
     parser.add_argument("--name", required=True, help="what follows builtin/")
-    parser.add_argument("--config", type=Path, required=True, help="config that it was trained with: its recipe")
+    parser.add_argument("--pipeline", type=Path, help="folder of the trained generator")
+    parser.add_argument("--config", type=Path, help="config that it was trained with: its recipe")
     parser.add_argument(
         "--facts", type=Path, help="YAML with license, source, notes, notice, sampler, also_reads, slips, limit_mb"
     )
     parser.add_argument("--evaluation", type=Path, help="JSON that an evaluate.py wrote for the packaged weights")
     options = parser.parse_args()
     folder = Path(synthaug.__file__).parent / "builtin" / options.name
-    facts: dict[str, Any] = yaml.safe_load(options.facts.read_text(encoding="utf-8")) if options.facts else {}
-    sampler = facts.get("sampler", {"name": "dpm_solver_sde"})
-    pipeline = CCELLAPipeline.from_pretrained(options.pipeline).with_scheduler(**sampler)
+    if options.evaluation:
+        print(f"{folder.name}: figures of {add_figures(folder, options.evaluation)}")
+        return
+    if not options.pipeline or not options.config:
+        parser.error("weights are shipped by --pipeline and --config, figures added by --evaluation")
+    facts = yaml.safe_load(options.facts.read_text(encoding="utf-8")) if options.facts else {}
+    weight, fingerprint = ship(folder, options.pipeline, options.config, facts)
+    print(f"{folder.name}: {weight:.2f} MB, fingerprint {fingerprint}")
+
+
+def ship(folder: Path, trained: Path, recipe: Path, facts: dict[str, Any]) -> tuple[float, str]:
+    """Write a builtin's folder; returns its weight in 10^6 bytes and its fingerprint."""
+    pipeline = CCELLAPipeline.from_pretrained(trained).with_scheduler(
+        **facts.get("sampler", {"name": "dpm_solver_sde"})
+    )
     pipeline.autoencoder.half()
     pipeline.denoiser.half()
-    pipeline.record["recipe"] = options.config.read_text(encoding="utf-8")
-    config = read_config(["--config", str(options.config)])
+    pipeline.record["recipe"] = recipe.read_text(encoding="utf-8")
+    config = read_config(["--config", str(recipe)])
     if config.data.public:
         pipeline.record["patients"] = public_patients(config, len(pipeline.record["patients"]))
     pipeline.record |= {name: facts[name] for name in ("license", "source", "notes", "git_commit") if name in facts}
@@ -69,25 +82,34 @@ def main() -> None:
             draw = numpy_generator("familiarity slips")
             reports += [with_slips(report, draw) for report in reports]
         pipeline.familiarity = Familiarity.fit(pipeline.text_encoder, pipeline.tokenizer, reports)
-    figures = json.loads(options.evaluation.read_text(encoding="utf-8")) if options.evaluation else None
     pipeline.text_encoder.half()
     with atomic_folder(folder) as temporary:
         pipeline.save_pretrained(temporary)
         compute_in_float32(temporary / "text_encoder" / "config.json")
         shipped = CCELLAPipeline.from_pretrained(temporary)
-        if figures:
-            judged = figures.get("fingerprint", figures.get("generator"))
-            if judged != shipped.fingerprint:
-                raise SystemExit(f"{options.evaluation} is of {judged}, not of {shipped.fingerprint}.")
-            told = told_of_people(figures) if "size" in figures else told_of_phantoms(figures)
-            shipped.record["evaluation"] = {"summary": told, "figures": figures}
         shipped.save_card(temporary)
         if "notice" in facts:
             (temporary / NOTICE).write_text(facts["notice"], encoding="utf-8")
         weight, limit = sum(path.stat().st_size for path in temporary.rglob("*.safetensors")) / 1e6, LIMIT_MB
         if weight > facts.get("limit_mb", limit):
             raise SystemExit(f"{weight:.2f} MB of weights; this builtin may weigh {facts.get('limit_mb', limit):g} MB.")
-    print(f"{folder.name}: {weight:.2f} MB, fingerprint {shipped.fingerprint}")
+    return weight, shipped.fingerprint
+
+
+def add_figures(folder: Path, evaluation: Path) -> str:
+    """Put figures into record and card of a builtin; returns its fingerprint.
+
+    Raises:
+        SystemExit: They were measured of other weights.
+    """
+    shipped, figures = CCELLAPipeline.from_pretrained(folder), read_json(evaluation)
+    judged = figures.get("fingerprint", figures.get("generator"))
+    if judged != shipped.fingerprint:
+        raise SystemExit(f"{evaluation} is of {judged}, not of {shipped.fingerprint}.")
+    told = told_of_people(figures) if "size" in figures else told_of_phantoms(figures)
+    shipped.record["evaluation"] = {"summary": told, "figures": figures}
+    shipped.save_card(folder)
+    return shipped.fingerprint
 
 
 def compute_in_float32(path: Path) -> None:
