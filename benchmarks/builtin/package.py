@@ -7,8 +7,8 @@
 The first command ships the weights. The second adds the figures that ``evaluate.py`` (phantoms) or
 ``benchmarks/studies/generator/evaluate.py`` (people) measured of ``builtin/NAME``; those of other weights are refused.
 Facts are what the weights cannot tell: license, source, notes, ``limit_mb``, the notice that stands beside them,
-``sampler`` (arguments of ``with_scheduler``, chosen on validation), and what is read as well as reports of the training:
-other styles (``also_reads``) and, where the text encoder was trained on them, slips (``slips: true``).
+``sampler`` (arguments of ``with_scheduler``, chosen on validation), and what is read as well as reports of the
+training: other styles (``also_reads``) and, where the text encoder was trained on them, slips (``slips: true``).
 """
 
 import argparse
