@@ -65,9 +65,8 @@ def main() -> None:
 
 def ship(folder: Path, trained: Path, recipe: Path, facts: dict[str, Any]) -> tuple[float, str]:
     """Write a builtin's folder; returns its weight in 10^6 bytes and its fingerprint."""
-    pipeline = CCELLAPipeline.from_pretrained(trained).with_scheduler(
-        **facts.get("sampler", {"name": "dpm_solver_sde"})
-    )
+    sampler = facts.get("sampler", {"name": "dpm_solver_sde"})
+    pipeline = CCELLAPipeline.from_pretrained(trained).with_scheduler(**sampler)
     pipeline.autoencoder.half()
     pipeline.denoiser.half()
     pipeline.record["recipe"] = recipe.read_text(encoding="utf-8")

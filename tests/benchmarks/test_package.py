@@ -19,9 +19,7 @@ def test_the_figures_of_a_builtin_added_again_change_nothing(name, import_script
     write_json(tmp_path / "figures.json", record["evaluation"]["figures"])
     package.add_figures(folder, tmp_path / "figures.json")
     assert read_json(folder / "training.json") == record
-    assert (folder / "README.md").read_text(encoding="utf-8") == (SHELF / name / "README.md").read_text(
-        encoding="utf-8"
-    )
+    assert (folder / "README.md").read_bytes() == (SHELF / name / "README.md").read_bytes()
 
 
 def test_figures_of_other_weights_are_refused(import_script, tmp_path):
