@@ -61,7 +61,8 @@ def test_every_time_weighs_alike_in_the_loss_of_a_silent_network():
     clean = images(20_000)
     for step in (1, 300, 900):
         times = torch.full((len(clean),), step)
-        noisy, wanted = corrupt(scheduler, clean, torch.randn(clean.shape), times)
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(step))  # not that of the images
+        noisy, wanted = corrupt(scheduler, clean, noise, times)
         error = wanted - denoise(Silent(), scheduler, DEVIATIONS, noisy, times)
         loss = error.square() / balance(scheduler, DEVIATIONS, times, power=2)
         assert loss.mean().item() == pytest.approx(1, abs=0.05)
