@@ -111,14 +111,18 @@ class Familiarity:
 
     def new_sequences(self, report: str) -> float:
         """Share of a report's sequences of four letters that no training report has."""
+        new, count = self._new_of_all(report)
+        return new / count
+
+    def _new_of_all(self, report: str) -> tuple[int, int]:
+        """New sequences of four letters, and all."""
         places = _sequences(report)
-        return sum(not self.sequences[place] for place in places) / max(1, len(places))
+        return sum(not self.sequences[place] for place in places), len(places)
 
     def _clearly_new(self, report: str) -> float:
         """:meth:`new_sequences` less its sampling error at the limit, as if the sequences were drawn one by one."""
-        limit = float(self.limits[1])
-        error = math.sqrt(limit * (1 - min(limit, 1)) / max(1, len(_sequences(report))))
-        return self.new_sequences(report) - CLEARLY * error
+        limit, (new, count) = float(self.limits[1]), self._new_of_all(report)
+        return new / count - CLEARLY * math.sqrt(limit * (1 - min(limit, 1)) / count)
 
     def save(self, folder: Path) -> None:
         """Write to a generator's folder."""

@@ -206,7 +206,7 @@ def judge_realism(
         return compare_sides(*pair, cnn=cnn, seed=seed, confidence=confidence)
 
     (statistics, network), floors = measured("synthetic", n), measured("training", floor_n)
-    by = told_by(sides["real"], sides["synthetic"], seed=seed) if n >= LEAST else {}
+    by = told_by(sides["real"], sides["synthetic"], aspects(np.zeros(shape)), seed=seed) if n >= LEAST else {}
     return RealismReport(statistics, network, *floors, n_real=n, n_synthetic=n, n_floor=floor_n, told_by=by)
 
 
@@ -238,9 +238,7 @@ def _read(
         rows.append(texture(volume.numpy()))
         if crops:
             middles.append(_middle(volume).half())
-    own = [groups[place] for place in places]
-    about = aspects(np.zeros(shape)) if rows else []
-    return Side(own, np.array(rows), about, torch.stack(middles) if middles else None)
+    return Side([groups[place] for place in places], np.array(rows), torch.stack(middles) if middles else None)
 
 
 def _middle(volume: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,8 @@ def texture(volume: np.ndarray) -> np.ndarray:
         (68,)
     """
     channels = np.asarray(volume, dtype=np.float32)
-    return np.array([value for channel in channels for _, part in _statistics(channel) for value in part])
+    found = [value for channel in channels for _, part in _statistics(channel) for value in part]
+    return np.array(found, dtype=np.float64)
 
 
 def aspects(volume: np.ndarray) -> list[Aspect]:

@@ -4,7 +4,7 @@ Lopez-Paz & Oquab, "Revisiting classifier two-sample tests", ICLR 2017; AUROC in
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -41,15 +41,12 @@ class Side:
     """Patient of each (n,)."""
     rows: np.ndarray
     """Statistics (n, d)."""
-    aspects: Sequence[Aspect]
-    """What each statistic is about (d,)."""
     crops: torch.Tensor | None
     """Middle of each volume (n, C, x, y, z), float16."""
 
     def first(self, count: int) -> "Side":
         """The first volumes of it."""
-        crops = None if self.crops is None else self.crops[:count]
-        return replace(self, groups=self.groups[:count], rows=self.rows[:count], crops=crops)
+        return Side(self.groups[:count], self.rows[:count], None if self.crops is None else self.crops[:count])
 
 
 def compare_sides(
@@ -78,17 +75,23 @@ def compare_sides(
     return statistics, _auroc([(scores, folds)], labels, groups, seed=seed, confidence=confidence)
 
 
-def told_by(real: Side, other: Side, *, seed: int) -> dict[Aspect, float]:
+def told_by(real: Side, other: Side, about: Sequence[Aspect], *, seed: int) -> dict[Aspect, float]:
     """AUROC by the statistics of one aspect alone, a shrunk linear discriminant; {} = too few patients.
 
     It says what to mend, not how realistic the volumes are: several aspects together tell more apart than the first.
+
+    Args:
+        real: One side; ``other`` is what is told from it.
+        other: The other side.
+        about: What each statistic is about (d,).
+        seed: Names the folds, the first of those of :func:`compare_sides`.
     """
     labels = np.repeat([0, 1], [len(real.groups), len(other.groups)])
     groups, rows = [*real.groups, *other.groups], np.concatenate([real.rows, other.rows])
     folds = _folds(labels, groups, FOLDS["statistics"], seed=derive_seed("realism folds", seed, 0))
     found: dict[Aspect, float] = {}
-    for aspect in dict.fromkeys(real.aspects if folds else ()):
-        own, values = rows[:, [each == aspect for each in real.aspects]], []
+    for aspect in dict.fromkeys(about if folds else ()):
+        own, values = rows[:, [each == aspect for each in about]], []
         for training, test in folds:
             judge = _discriminant(own[training], labels[training])
             values.append(roc_auc_score(labels[test], judge.decision_function(own[test])))
