@@ -28,13 +28,15 @@ BUSY_TARGET, ALONE_TARGET = 1.3, 0.95
 """Ours over the reference: at least so many times as quick beside others, and no slower than this alone."""
 SHAPE = (8, 1, 32, 32, 16)
 """A batch of the quickstart."""
+QUICK_SHAPE = (2, 1, 16, 16, 8)
+"""A batch whose steps are short even where idle threads that look for work hold the cores."""
 SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
-def train(seconds: float) -> float:
+def train(seconds: float, shape: tuple[int, ...]) -> float:
     """Steps a second of the default classifier over so many seconds, the first two left out."""
-    network = build_classifier(ClassifierConfig(), in_channels=SHAPE[1], classes=2, shape=SHAPE[2:], seed=0)
-    optimiser, volumes = torch.optim.AdamW(network.parameters()), torch.rand(SHAPE)
+    network = build_classifier(ClassifierConfig(), in_channels=shape[1], classes=2, shape=shape[2:], seed=0)
+    optimiser, volumes = torch.optim.AdamW(network.parameters()), torch.rand(shape)
 
     def step() -> None:
         optimiser.zero_grad()
@@ -54,10 +56,10 @@ class Trainer:
     """A process of its own whose idle threads look for work so often; None = the default. It is started once, as the
     imports take longer than the trainings."""
 
-    def __init__(self, spins: str | None, *, threads: int) -> None:
+    def __init__(self, spins: str | None, *, threads: int, quick: bool) -> None:
         kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
         own = {"OMP_NUM_THREADS": str(threads)} | ({"GOMP_SPINCOUNT": spins} if spins else {})
-        command = [sys.executable, __file__, "--serve"]
+        command = [sys.executable, __file__, "--serve", *(["--quick"] if quick else [])]
         self._process = subprocess.Popen(
             command, env=kept | own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", bufsize=1
         )
@@ -74,10 +76,10 @@ class Trainer:
         self._process.communicate()
 
 
-def serve() -> None:
+def serve(shape: tuple[int, ...]) -> None:
     """Train for as many seconds as each line of the input says; print steps a second."""
     for line in sys.stdin:
-        print(train(float(line)), flush=True)
+        print(train(float(line), shape), flush=True)
 
 
 def compare(others: int, trainers: Sequence[Trainer], *, seconds: float, rounds: int) -> dict[str, float]:
@@ -95,16 +97,18 @@ def compare(others: int, trainers: Sequence[Trainer], *, seconds: float, rounds:
 def main(arguments: list[str] | None = None) -> None:
     """Print both comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="half a second, once, not six seconds three times")
+    parser.add_argument(
+        "--quick", action="store_true", help="small batches for half a second, once, not six seconds three times"
+    )
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.serve:
-        serve()
+        serve(QUICK_SHAPE if options.quick else SHAPE)
         return
     cores = os.cpu_count() or 2
     threads = max(2, cores)
     how: dict[str, Any] = {"seconds": 0.5, "rounds": 1} if options.quick else {"seconds": 6.0, "rounds": 3}
-    trainers = [Trainer(spins, threads=threads) for spins in (SPINS, None)]
+    trainers = [Trainer(spins, threads=threads, quick=options.quick) for spins in (SPINS, None)]
     try:
         for trainer in trainers:
             trainer.steps_a_second(0.1)  # imported and warm
