@@ -35,7 +35,7 @@ PLANNED = {
     "filtering": "filtered pools, and how many synthetic volumes a real one",
     "privacy/hippocampus": "membership inference on people",
     "generator/prostate-t2-4": "T2 prostate on the cascade, five folds",
-    "hippocampus/new-generator": "hippocampus, same cohort, with the present generator",
+    "same_cohort": "hippocampus, same cohort, with the present generator",
 }
 """Studies that are configured, by where their results will stand."""
 
@@ -126,11 +126,7 @@ def gains_of(differences: Sequence[Mapping[str, Any]], people: int) -> dict[str,
     """Gains in AUROC with so many people: of mixed data, of synthetic data, of labelled augmentation."""
     rows = {(row["arm"], row["augment"], row["less_real"]): row for row in differences if row["people"] == people}
     plain, both = (rows["mixed", kind, kind] for kind in ("classical", "labelled"))
-    labelled = rows.get(("real", "labelled", "classical"))
-    if labelled is None:  # told the other way round
-        less = rows["real", "classical", "labelled"]
-        labelled = {"difference": -less["difference"], "ci_low": -less["ci_high"], "ci_high": -less["ci_low"]}
-    alone = rows["synthetic", "classical", "classical"]
+    labelled, alone = rows["real", "labelled", "classical"], rows["synthetic", "classical", "classical"]
     return {"mixed": plain, "synthetic": alone, "beside_labelled": both, "labelled": labelled}
 
 

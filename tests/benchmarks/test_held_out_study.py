@@ -44,6 +44,7 @@ def test_reports_ask_for_what_their_class_says(script):
 
 def test_validation_chooses_the_share_and_each_arm_meets_real_data_of_both_augmentations(script):
     collect, records = script("collect"), []
+    both = (collect.CLASSICAL, collect.LABELLED)
     for repeat in range(3):
         for augment, gain in ((["flip"], 0.0), ("labelled", 0.4)):
             settings = {"split.train": 16, "classifier.augment": augment, "split.file": f"split-{repeat}.csv"}
@@ -55,7 +56,7 @@ def test_validation_chooses_the_share_and_each_arm_meets_real_data_of_both_augme
     rows = collect.differences(summary, collect.chosen_shares(records))
     assert {row["share"] for row in rows if row["arm"] == "mixed"} == {0.5}
     mixed = [(row["augment"], row["less_real"]) for row in rows if row["arm"] == "mixed"]
-    assert sorted(mixed) == sorted((one, other) for one in collect.BOTH for other in collect.BOTH)
+    assert sorted(mixed) == sorted((one, other) for one in both for other in both)
     judged = {goal["augment"]: goal["holds"] for goal in collect.goals(rows)}
     assert judged == {"classical": True, "labelled": True}
 
@@ -65,4 +66,4 @@ def test_where_the_pool_lay_is_not_written_down(script, tmp_path):
     (tmp_path / "cells").mkdir()
     told = replace(record, generator="/somewhere/held-out-pool").to_json()
     (tmp_path / "cells" / "one.json").write_text(json.dumps(told), encoding="utf-8")
-    assert [each.generator for each in script("collect").read_records(tmp_path)] == ["held-out-pool"]
+    assert [each.generator for each in script("collect").read_records([tmp_path])] == ["held-out-pool"]
