@@ -38,7 +38,7 @@ class SamplingConfig:
         )
 
 
-PromptPolicy = Literal["training", "writer", "override"]
+PromptPolicy = Literal["training", "relabelled", "writer", "override"]
 Layout = Literal["manifest", "ccella"]
 LabelPolicy = Literal["requested", "predicted", "agreed"]
 PoolFilter = Literal["none", "agreement", "realism", "distance"]
@@ -60,8 +60,10 @@ class PoolConfig:
     seed: int = 0
     """Seed of prompts and noise."""
     prompts: PromptPolicy = "training"
-    """Source of the prompts. ``training``: reports of training subjects of a class. ``writer``: written from findings.
-    ``override``: as training, with the requested class in place of the one predicted from the report."""
+    """Source of the prompts. ``training``: reports of training subjects of a class. ``relabelled``: those, and what
+    they say once ``generator.geometry`` has mirrored or zoomed the volume, by the class that ``data.label_rule`` then
+    gives. ``writer``: written from findings. ``override``: as training, with the requested class in place of the one
+    predicted from the report."""
     reports: str | None = None
     """CSV of prompts in place of the training reports: columns report and label, optionally spacing and patient_id
     (whose report it is; none = nobody's). Studies need patient_id, lest a test patient's report be among them.

@@ -175,7 +175,7 @@ def tell_near_copies(split: Split, images: Sequence[str]) -> list[Alike]:
     if found:
         first = found[0]
         one, other = (f"{each['subject_id']!r} ({part_of[id(each)]})" for each in (first.one, first.other))
-        more = f" (and {len(found) - 1} more pairs)" if len(found) > 1 else ""
+        more = _and_more(found)
         logger.warning(
             f"Subjects {one} and {other}{more} have nearly the same image {first.image!r}, correlation "
             f"{first.likeness:.2f}, but are two patients; give both one patient, or take one out."
@@ -183,7 +183,7 @@ def tell_near_copies(split: Split, images: Sequence[str]) -> list[Alike]:
     shared = shared_reports(split)
     if shared:
         (one, part), (other, elsewhere) = shared[0]
-        more = f" (and {len(shared) - 1} more pairs)" if len(shared) > 1 else ""
+        more = _and_more(shared)
         logger.warning(
             f"Subjects {one!r} ({part}) and {other!r} ({elsewhere}){more} have the same report but are two patients; "
             "give both one patient if they are one."
@@ -261,3 +261,9 @@ def _spectrum(detail: Floats) -> Floats:
     signs = ((1, 1, 1), (-1, 1, 1), (1, -1, 1), (1, 1, -1))
     octants = [power[np.ix_(*(sign * each for sign, each in zip(s, low, strict=True)))] for s in signs]
     return np.sort(np.stack(octants), axis=0).ravel().astype(np.float32)
+
+
+def _and_more(pairs: Sequence[object]) -> str:
+    """How many pairs there are beside the first."""
+    others = len(pairs) - 1
+    return f" (and {others} more {'pair' if others == 1 else 'pairs'})" if others else ""

@@ -7,6 +7,7 @@ import torchio as tio
 
 from synthaug.config.data import ReportStyle
 from synthaug.data.phantom import draw_findings
+from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.data.reports.picai import PatientFindings
 from synthaug.data.reports.writers import ProstateFindings, write_prostate_report
 from synthaug.ground.errors import InputError
@@ -101,6 +102,40 @@ class TrainingPrompts(TextPrompts):
     def __init__(self, subjects: Sequence[tio.Subject]) -> None:
         patients = [patient_hash(subject["patient_id"]) for subject in subjects]
         super().__init__(reports_by_class(subjects), patients=patients)
+
+
+class RelabelledPrompts(TextPrompts):
+    """Reports of training subjects, and what they say once the volume is mirrored or zoomed, by the class of each.
+
+    Sizes and sides are then asked for that no training subject has. A subject whose report or class cannot follow a
+    move gives its own report only.
+
+    Args:
+        subjects: Training subjects only.
+        relabeller: Fitted on them.
+
+    Example:
+        >>> from synthaug.config import DataConfig, GeometryConfig, LabelRule, MeasurementConfig
+        >>> measured = {"ml": MeasurementConfig("gland volume", "ml")}
+        >>> data = DataConfig("unused", measurements=measured, label_rule=LabelRule("ml", above=42))
+        >>> subject = {"subject_id": "a", "label": 0, "report": "Gland volume 40 ml.", "patient_id": "a"}
+        >>> geometry = GeometryConfig(zooms=(1.0, 1.1))
+        >>> relabeller = Relabeller.fit([subject], data, geometry, rows={"a": {"ml": "40"}})
+        >>> RelabelledPrompts([subject], relabeller).texts
+        {0: ['Gland volume 40 ml.'], 1: ['Gland volume 53 ml.']}
+    """
+
+    policy = "relabelled"
+
+    def __init__(self, subjects: Sequence[tio.Subject], relabeller: Relabeller) -> None:
+        texts: dict[int, dict[str, None]] = {}
+        for subject in subjects:
+            for report, label in relabeller.statements(subject):
+                texts.setdefault(label, {})[report] = None
+        super().__init__(
+            {label: list(texts[label]) for label in sorted(texts)},
+            patients=[patient_hash(subject["patient_id"]) for subject in subjects],
+        )
 
 
 class WriterPrompts:

@@ -56,6 +56,17 @@ def test_a_pool_is_built_verified_exported_and_shown(arguments, tmp_path, capsys
     assert {path.name for path in tmp_path.iterdir()} == {"pool", "out", "ccella", "m.png"}
 
 
+def test_a_pool_of_relabelled_reports_also_asks_for_what_mirrored_and_zoomed_volumes_show(arguments, tmp_path):
+    reports = {}
+    for policy in ("training", "relabelled"):
+        out = tmp_path / policy
+        assert main([*arguments, "--out", str(out), "--pool.per_class", "8", "--pool.prompts", policy]) == 0
+        rows = [json.loads(line) for line in (out / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+        reports[policy] = {row["recipe"]["report"] for row in rows}
+    assert len(reports["relabelled"]) == 16 > len(reports["training"])
+    assert reports["relabelled"] - reports["training"]
+
+
 def test_a_pool_is_drawn_as_the_card_was_measured_but_for_what_is_typed(generator, tmp_path):
     folder = shutil.copytree(generator, tmp_path / "generator")
     record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
@@ -244,11 +255,15 @@ def test_prompts_follow_the_policy_and_findings_leave_out_who_is_held_out(tiny_p
     marksheet.write_text(
         "\n".join([",".join(COLUMNS), "a,4,,0,7,55", "b,2,,0,,102", f"{held_out},5,,0,9,30"]) + "\n", encoding="utf-8"
     )
-    written = prompts_of(PoolConfig(prompts="writer", marksheet=str(marksheet)), split)
+
+    def never():
+        raise AssertionError("only relabelled prompts need a relabeller")
+
+    written = prompts_of(PoolConfig(prompts="writer", marksheet=str(marksheet)), split, never)
     assert written.patients == sorted([patient_hash("a"), patient_hash("b")])
-    assert isinstance(prompts_of(PoolConfig(prompts="writer"), split), WriterPrompts)
+    assert isinstance(prompts_of(PoolConfig(prompts="writer"), split, never), WriterPrompts)
     for policy in ("training", "override"):
-        prompts = prompts_of(PoolConfig(prompts=policy), split)
+        prompts = prompts_of(PoolConfig(prompts=policy), split, never)
         assert set(prompts.patients) == {patient_hash(subject["patient_id"]) for subject in split.train}
         assert overrides_class(PoolConfig(prompts=policy), tiny_pipeline) == (policy == "override")
     pool = build_pool(tiny_pipeline, [], tmp_path / "pool", reports=prompts, override_class=True)

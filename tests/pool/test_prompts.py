@@ -1,16 +1,29 @@
 """Prompts: reports of the class, of known patients, the same for the same place."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synthaug.config import DataConfig, GeometryConfig, LabelRule, MeasurementConfig
+from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.data.reports.picai import COLUMNS, findings_of, read_marksheet
+from synthaug.data.reports.writers import write_measurement_report
 from synthaug.generate.stored.record import patient_hash
 from synthaug.ground.errors import InputError
-from synthaug.pool.prompts import TextPrompts, TrainingPrompts, WriterPrompts, as_prompts, describe, require_classes
+from synthaug.ground.seeding import derive_seed
+from synthaug.pool.prompts import (
+    RelabelledPrompts,
+    TextPrompts,
+    TrainingPrompts,
+    WriterPrompts,
+    as_prompts,
+    describe,
+    require_classes,
+)
 
 SHARED = Path(os.environ.get("SYNTHAUG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -51,6 +64,28 @@ def test_training_prompts_remember_their_patients_and_bare_texts_know_none(tiny_
     assert bare.identity == prompts.identity
     assert as_prompts(prompts) is prompts
     assert describe(prompts)["policy"] == "training"
+
+
+def test_relabelled_prompts_ask_for_sizes_that_nobody_has_each_under_the_class_of_its_size():
+    measured = {"side": MeasurementConfig("gland", side="swaps"), "ml": MeasurementConfig("gland volume", "ml")}
+    rows = {"a": {"side": "left", "ml": 30.0}, "b": {"side": "right", "ml": 60.0}, "c": {"side": "left", "ml": None}}
+    data = DataConfig("unused", measurements=measured, label_rule=LabelRule("ml", above=40.0))
+    subjects = [
+        {"subject_id": "a", "patient_id": "a", "label": 0, "report": ""},
+        {"subject_id": "b", "patient_id": "b", "label": 1, "report": "Free text, left, 60 ml."},
+        {"subject_id": "c", "patient_id": "c", "label": 0, "report": "Of a gland that nobody measured."},
+    ]
+    geometry = GeometryConfig(zooms=(0.9, 1.0, 1.2), flip=True)
+    subjects[0]["report"] = write_measurement_report(rows["a"], measured, seed=derive_seed("report", "a"))
+    prompts = RelabelledPrompts(subjects, Relabeller.fit(subjects, data, geometry, rows=rows))
+    ours = [(label, text) for label, texts in prompts.texts.items() for text in texts if "Impression" in text]
+    told = {(label, "left" in text.lower(), int(re.findall(r"\d+", text)[0])) for label, text in ours}
+    sizes = {0: (21, 30), 1: (51,)}  # 30 ml at 0.9, 1 and 1.2 of each length, whole ml
+    assert told == {(label, side, size) for label in sizes for size in sizes[label] for side in (True, False)}
+    assert [text for text in prompts.texts[1] if "60 ml" in text] == ["Free text, left, 60 ml."]
+    assert "Of a gland that nobody measured." in prompts.texts[0]
+    assert prompts.policy == "relabelled"
+    assert set(prompts.patients) == {patient_hash(name) for name in "abc"}
 
 
 def test_a_class_without_reports_is_refused_by_its_number():

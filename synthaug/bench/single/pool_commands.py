@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from synthaug.bench.single.pool_card import card, real_side
-from synthaug.config import DataConfig, GeneratorConfig, PoolConfig, PreprocessConfig, SplitConfig
+from synthaug.config import DataConfig, GeneratorConfig, GeometryConfig, PoolConfig, PreprocessConfig, SplitConfig
 from synthaug.config.pool import Layout
 from synthaug.data.reading.tables import read_table
 from synthaug.ground.errors import InputError
 
 if TYPE_CHECKING:
-    from synthaug.data.splits import Split
     from synthaug.generate.pipeline import CCELLAPipeline
     from synthaug.pool.building.order import Order
     from synthaug.pool.prompts import Prompts
@@ -58,15 +57,23 @@ def build(
     drawn_with = _trained(generator)
     import torch
 
+    from synthaug.data.reading.manifest import class_counts
+    from synthaug.data.relabel.relabeller import Relabeller
     from synthaug.generate.pipeline import CCELLAPipeline
     from synthaug.pool.cluster import build_on_ray
     from synthaug.pool.pool import SyntheticPool
     from synthaug.study.stages.cohort import draw_split, load_subjects
-    from synthaug.study.stages.pools import describe_pool
+    from synthaug.study.stages.pools import describe_pool, prompts_of
 
     parts = None if pool.reports else draw_split(split, load_subjects(data), data)
     pipe = CCELLAPipeline.from_pretrained(drawn_with)
-    order = _order(pool, pipe, parts, typed=typed)
+    if parts is None:
+        prompts, per_class = _read_prompts(pool, pipe)
+    else:
+        geometry = GeometryConfig() if isinstance(generator, str) else generator.geometry
+        prompts = prompts_of(pool, parts, lambda: Relabeller.fit(parts.train, data, geometry))
+        per_class = dict.fromkeys(sorted(class_counts(parts.train)), pool.per_class)
+    order = _order(pool, pipe, prompts, per_class, typed=typed)
     on_volume = _bar_when_begun(len(order.places(shard)))
     if executor == "ray":
         built = build_on_ray(
@@ -88,14 +95,18 @@ def _trained(generator: str | GeneratorConfig) -> str:
 
 
 def _order(
-    pool: PoolConfig, pipe: "CCELLAPipeline", parts: "Split | None", *, typed: Collection[str] | None
+    pool: PoolConfig,
+    pipe: "CCELLAPipeline",
+    prompts: "Prompts",
+    per_class: dict[int, int],
+    *,
+    typed: Collection[str] | None,
 ) -> "Order":
     """What the pool is to hold; says so where it is drawn as by the generator's card."""
     from synthaug.generate.stored.told import Guidance, measured_sampling
     from synthaug.pool.building.order import Order
     from synthaug.study.stages.pools import overrides_class
 
-    prompts, per_class = _prompts(pool, pipe, parts)
     measured = {} if typed is None else measured_sampling(pipe.record)
     sampling = replace(pool.sampling, **{name: value for name, value in measured.items() if name not in (typed or ())})
     if sampling != pool.sampling:
@@ -113,17 +124,13 @@ def _order(
     )
 
 
-def _prompts(pool: PoolConfig, pipe: "CCELLAPipeline", parts: "Split | None") -> "tuple[Prompts, dict[int, int]]":
-    """Prompts, and how many volumes of each class they are for: one a row of a file, else ``pool.per_class``."""
-    from synthaug.data.reading.manifest import class_counts
+def _read_prompts(pool: PoolConfig, pipe: "CCELLAPipeline") -> "tuple[Prompts, dict[int, int]]":
+    """Prompts of a file of reports, and how many volumes of each class they are for: one a row."""
     from synthaug.pool.report_file import read_report_file
-    from synthaug.study.stages.pools import prompts_of
 
-    if parts is None:
-        classes, spacing_mm = pipe.denoiser.config.classes, pipe.config.spacing_mm
-        read = read_report_file(str(pool.reports), classes=classes, spacing_mm=spacing_mm, unusable=pool.unusable)
-        return read, read.counts
-    return prompts_of(pool, parts), dict.fromkeys(sorted(class_counts(parts.train)), pool.per_class)
+    classes, spacing_mm = pipe.denoiser.config.classes, pipe.config.spacing_mm
+    read = read_report_file(str(pool.reports), classes=classes, spacing_mm=spacing_mm, unusable=pool.unusable)
+    return read, read.counts
 
 
 def _bar_when_begun(volumes: int) -> Callable[[], None]:

@@ -154,11 +154,14 @@ class Relabeller:
 
     def reports(self, subject: Subject) -> tuple[str, ...]:
         """Every report that can occur for a subject, its own first; few enough to cache their text states."""
+        return tuple(dict.fromkeys(report for report, _ in self.statements(subject)))
+
+    def statements(self, subject: Subject) -> list[tuple[str, int]]:
+        """Report and class of every move and wording that can occur for a subject, its own first."""
         allowed = self.allowed(subject)
         sides = (False, True) if allowed.mirror and self.geometry.flip else (False,)
         moves = [Geometry(mirrored=side, zoom=zoom) for side in sides for zoom in (1.0, *(allowed.zooms or ()))]
-        wordings = range(self.data.wordings)
-        return tuple(dict.fromkeys(self.rewrite(subject, move, each)[0] for each in wordings for move in moves))
+        return [self.rewrite(subject, move, each) for each in range(self.data.wordings) for move in moves]
 
     def longest(self, subject: Subject) -> tuple[str, ...]:
         """Texts among which is one as long as any that can occur for a subject."""

@@ -157,7 +157,7 @@ def _augmentation(cell: Cell, study: Study) -> BatchTransform | None:
     config, preprocessing = cell.config.classifier, study.config.preprocess
     images = study.config.data.images
     if config.augment == "labelled":
-        return LabelledAugmentation(study.relabeller(config), images, preprocessing.spacing_mm)
+        return LabelledAugmentation(study.relabeller(config.geometry, texts=False), images, preprocessing.spacing_mm)
     return classical_batches(preprocessing, images, config.moves) if config.moves else None
 
 

@@ -72,7 +72,7 @@ class Studies:
         """What names a config's data, with the rule that labels moved volumes where it is used, and its pool."""
         study, data_id = self.of(config), self.of(config).data_id
         if config.classifier.augment == "labelled":
-            data_id = content_hash([data_id, study.relabeller(config.classifier).identity])
+            data_id = content_hash([data_id, study.relabeller(config.classifier.geometry, texts=False).identity])
         return data_id, self.identify_pool(study) if config.study.synthetic else None
 
     def identify_pool(self, study: Study) -> Identity:

@@ -177,7 +177,7 @@ def _relabeller(study: Study) -> Relabeller | None:
     config = study.config
     if study.design.latent_design.trained and config.data.wordings == 1:
         return None
-    return Relabeller.fit(study.split.train, config.data, study.design.geometry)
+    return study.relabeller(study.design.geometry)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,13 @@
 """A study's pool: whose reports prompt it, and whom it must never have seen."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torchio as tio
 
 from synthaug.config import Config, PoolConfig, PreprocessConfig
 from synthaug.data.reading.manifest import class_counts
+from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.data.reports.picai import read_marksheet
 from synthaug.data.splits import Split
 from synthaug.generate.diffusion import swap_scheduler
@@ -18,7 +19,7 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.people import PUBLIC, can_be_told, hashes_of
 from synthaug.pool.consistency import require_preprocessing
 from synthaug.pool.pool import SyntheticPool
-from synthaug.pool.prompts import Prompts, TrainingPrompts, WriterPrompts
+from synthaug.pool.prompts import Prompts, RelabelledPrompts, TrainingPrompts, WriterPrompts
 from synthaug.pool.report_file import read_report_file
 from synthaug.study.records.verdicts import UNKNOWN_COHORT as UNKNOWN_COHORT
 from synthaug.study.stages.checks import say_once
@@ -30,6 +31,7 @@ SAME_COHORT, OTHER_COHORT = "same cohort", "other cohort"
 tell, as they were not recorded, or under another institution's key, it is ``UNKNOWN_COHORT``."""
 WORDS = {
     "training": "reports of training patients of the requested class",
+    "relabelled": "reports of training patients, also as they read where the volume is mirrored or zoomed",
     "writer": "reports by the report writer, from findings of the requested class",
     "reports": "reports of a file",
     "adopted": "volumes of another system, taken over with their labels",
@@ -41,14 +43,21 @@ LABELS = {
 }
 
 
-def prompts_of(config: PoolConfig, split: Split) -> Prompts:
+def prompts_of(config: PoolConfig, split: Split, relabeller: Callable[[], Relabeller]) -> Prompts:
     """The prompts that a config asks for, of training patients only; written findings leave out who is held out.
+
+    Args:
+        config: Of the pool.
+        split: Whose training part gives the reports.
+        relabeller: Gives what rewrites its reports; called for ``prompts: relabelled`` alone.
 
     Raises:
         InputError: The file of reports or the marksheet cannot be read or lacks a class.
     """
     if config.reports:
         return read_report_file(config.reports, unusable=config.unusable)
+    if config.prompts == "relabelled":
+        return RelabelledPrompts(split.train, relabeller())
     if config.prompts != "writer":
         return TrainingPrompts(split.train)
     if config.marksheet is None:

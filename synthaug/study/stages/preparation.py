@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from synthaug.classify.objective import loss_weights
-from synthaug.config import ClassifierConfig, Config, GeneratorConfig
+from synthaug.config import ClassifierConfig, Config, GeneratorConfig, GeometryConfig
 from synthaug.data.mapped.image import release
 from synthaug.data.near_copies import Alike, tell_near_copies
 from synthaug.data.reading.manifest import class_counts
@@ -64,8 +64,8 @@ class Study:
     """The generator that fills the pool as it is, if one is named."""
     given: SyntheticPool | None = None
     """The pool that was built before, if one is named."""
-    file_prompts: Prompts | None = None
-    """Prompts of a file of reports or a marksheet, if one is named."""
+    own_prompts: Prompts | None = None
+    """Prompts of a file of reports or a marksheet, if one is named, or relabelled ones."""
     _relabellers: dict[str, Relabeller] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -123,8 +123,8 @@ class Study:
                 _refuse_classes_without_reports(study.design.variant, drawn)
                 study.begun = _open_pretrained(study.design, config, drawn)
         study.split = prepare_split(drawn, config.preprocess, config.data.images, out=out)
-        if not study.given and (config.pool.reports or config.pool.marksheet):
-            study.file_prompts = prompts_of(config.pool, study.split)
+        if not study.given and (config.pool.reports or config.pool.marksheet or config.pool.prompts == "relabelled"):
+            study.own_prompts = prompts_of(config.pool, study.split, lambda: study.relabeller(study.design.geometry))
         if config.data.root is not None:
             study.near_copies = tell_near_copies(study.split, config.data.images)
         release(study.split.subjects())
@@ -136,18 +136,17 @@ class Study:
         loss_weights(config, classes=classes, class_counts=self.classes)
         build_classifier(config, in_channels=channels, classes=classes, shape=self.config.preprocess.shape, seed=0)
         if config.augment == "labelled" and self.split.train:
-            self.relabeller(config)
+            self.relabeller(config.geometry, texts=False)
 
-    def relabeller(self, config: ClassifierConfig) -> Relabeller:
-        """Rewrites the class of what a classifier's labelled augmentation moves; fitted on the training subjects.
+    def relabeller(self, geometry: GeometryConfig, *, texts: bool = True) -> Relabeller:
+        """Rewrites the class, and the report (``texts``), of what is moved; fitted on the training subjects.
 
         Raises:
             InputError: The label rule cannot be used.
         """
-        name = content_hash(asdict(config.geometry))
+        name = content_hash([asdict(geometry), texts])
         if name not in self._relabellers:
-            fitted = Relabeller.fit(self.split.train, self.config.data, config.geometry, texts=False)
-            self._relabellers[name] = fitted
+            self._relabellers[name] = Relabeller.fit(self.split.train, self.config.data, geometry, texts=texts)
         return self._relabellers[name]
 
     def write_split(self, name: str) -> None:
@@ -199,12 +198,14 @@ class Study:
     @property
     def prompts(self) -> Prompts:
         """Prompts of the pool: those of a file, of the training subjects, or of the report writer."""
-        return self.file_prompts or prompts_of(self.config.pool, self.split)
+        return self.own_prompts or prompts_of(
+            self.config.pool, self.split, lambda: self.relabeller(self.design.geometry)
+        )
 
     @property
     def _prompts_are_named(self) -> bool:
         """Whether the reports follow neither from settings nor from the generator's training."""
-        return bool(self.file_prompts or (self.ready and self.config.pool.prompts != "writer"))
+        return bool(self.own_prompts or (self.ready and self.config.pool.prompts != "writer"))
 
     @cached_property
     def autoencoder_id(self) -> str:
