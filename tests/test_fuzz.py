@@ -41,13 +41,8 @@ from synthaug.pool.pool import SyntheticPool
 from synthaug.study.folder.standing import finished_summary, inputs_of, mark_finished
 from synthaug.study.outlook.costs import FOLDER, STAGE_KINDS, total_costs
 from synthaug.study.records import CellRecord, Prediction, read_summary
-from synthaug.study.stages.pools import (
-    describe_pool,
-    preprocessing_of,
-    protocol_of,
-    refuse_generator_leaks,
-    refuse_leaks,
-)
+from synthaug.study.stages.leaks import protocol_of, refuse_generator_leaks, refuse_leaks
+from synthaug.study.stages.pools import describe_pool, preprocessing_of
 from synthaug.study.summary.aggregate import summarise
 
 SECONDS = 5.0

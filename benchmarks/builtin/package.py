@@ -29,10 +29,11 @@ from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.data.reports.writers import write_prostate_report
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.familiarity import READ, Familiarity
+from synthaug.generate.stored.record import ALIASES, PUBLIC_SETS
 from synthaug.generate.stored.told import Guidance, sampling_of
 from synthaug.generate.training.examples import some_reports
 from synthaug.ground.files import atomic_folder, read_json, write_json
-from synthaug.ground.people import patient_hash
+from synthaug.ground.people import patient_hash, public_id, public_sets
 from synthaug.ground.seeding import numpy_generator
 from synthaug.study.stages.cohort import draw_split, load_subjects
 
@@ -72,7 +73,7 @@ def ship(folder: Path, trained: Path, recipe: Path, facts: dict[str, Any]) -> tu
     pipeline.record["recipe"] = recipe.read_text(encoding="utf-8")
     config = read_config(["--config", str(recipe)])
     if config.data.public:
-        pipeline.record["patients"] = public_patients(config, len(pipeline.record["patients"]))
+        pipeline.record |= public_patients(config, len(pipeline.record["patients"]))
     pipeline.record |= {name: facts[name] for name in ("license", "source", "notes", "git_commit") if name in facts}
     styles, slips = facts.get("also_reads", []), facts.get("slips", False)
     if styles or slips:
@@ -155,8 +156,8 @@ def told_of_people(figures: dict[str, Any]) -> str:
     return "\n".join([*(f"- {row}" for row in rows), "", made])
 
 
-def public_patients(config: Config, trained: int) -> list[str]:
-    """Hashes of the training patients by which anybody can tell whether they were seen.
+def public_patients(config: Config, trained: int) -> dict[str, list[str]]:
+    """Hashes of the training patients and of their images' names, by which anybody can tell whether they were seen.
 
     A training without ``data.public`` hashed them by a key of its own.
     """
@@ -164,7 +165,9 @@ def public_patients(config: Config, trained: int) -> list[str]:
     hashes = sorted({patient_hash(subject["patient_id"]) for subject in training})
     if len(hashes) != trained:
         raise SystemExit(f"{config.data.root}: {len(hashes)} training patients, but the generator saw {trained}.")
-    return hashes
+    images = [patient_hash(public_id(str(config.data.public), subject["subject_id"])) for subject in training]
+    sets = public_sets(subject["patient_id"] for subject in training)
+    return {"patients": hashes, PUBLIC_SETS: sets, ALIASES: sorted(images)}
 
 
 def training_reports(config: Config, style: ReportStyle) -> list[str]:

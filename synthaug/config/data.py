@@ -6,6 +6,9 @@ from typing import Literal
 from synthaug.config.checks import require, require_ranges
 from synthaug.config.measurements import LabelRule, MeasurementConfig
 
+OWN = "own"
+"""In place of the name of a public data set: the patients are of none."""
+
 
 @dataclass
 class PhantomConfig:
@@ -93,14 +96,15 @@ class DataConfig:
     """Matrix of the NIfTI header to use where sform and qform differ by more than a voxel. None: refuse such images."""
     public: str | None = None
     """Name of the public data set of the patients. Their ids are hashed with a published key, so that anybody can check
-    whether a generator was trained on them. None: own patients, hashed with the key of the institution."""
+    whether a generator was trained on them. ``own``: own patients, of no public data set, hashed with the key of the
+    institution. None: hashed as own ones; of a generator of a public data set nobody can then tell whom it has seen."""
     phantom: PhantomConfig = field(default_factory=PhantomConfig)
     """Phantoms, used where ``root`` is None."""
 
     @property
     def protected(self) -> bool:
         """Whether the subjects are patients outside public data sets."""
-        return self.root is not None and self.public is None
+        return self.root is not None and self.public in (None, OWN)
 
     def class_names(self, number: int) -> list[str]:
         """Names of the classes: from ``classes``, those of the phantoms, or "class 0", "class 1", ...

@@ -35,6 +35,16 @@ def public_id(data_set: str, patient_id: str) -> str:
     return f"{PUBLIC}:{re.sub(r'[^a-z0-9]', '', data_set.lower())}:{patient_id}"
 
 
+def public_sets(patient_ids: Iterable[str]) -> list[str]:
+    """The public data sets of patients, as their ids name them; phantoms are of none.
+
+    Example:
+        >>> public_sets([public_id("PROSTATEx", "0001"), "phantom-1-0001", "patient 7"])
+        ['prostatex']
+    """
+    return sorted({each.split(":")[1] for each in patient_ids if each.startswith(f"{PUBLIC}:")})
+
+
 def is_public(patient_id: str) -> bool:
     """Whether the id is a phantom's or that of a patient of a public data set."""
     return patient_id.startswith(f"{PUBLIC}:") or PHANTOM.fullmatch(patient_id) is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from synthaug.config import LabelPolicy, PreprocessConfig
-from synthaug.generate.stored.record import preprocessing_of_record
+from synthaug.generate.stored.record import ALIASES, PUBLIC_SETS, preprocessing_of_record
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, file_hash, inside, read_json
 from synthaug.pool.building.order import final_label
@@ -50,6 +50,8 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "checkpoint": lambda value: isinstance(value, str),
     "trained_on_patients": _texts,
     "patients_known": lambda value: value is None or isinstance(value, bool),
+    PUBLIC_SETS: lambda value: value is None or _texts(value),
+    ALIASES: lambda value: value is None or _texts(value),
     "prompts": _prompts,
     "override_class": lambda value: isinstance(value, bool),
     "labels": lambda value: isinstance(value, str) and value in get_args(LabelPolicy),

@@ -19,8 +19,8 @@ from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.record import patient_hash
 from synthaug.ground.errors import InputError
 from synthaug.pool.pool import SyntheticPool
+from synthaug.study.stages.leaks import refuse_leaks
 from synthaug.study.stages.making import make_pool
-from synthaug.study.stages.pools import refuse_leaks
 from synthaug.study.stages.preparation import Study
 
 

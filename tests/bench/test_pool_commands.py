@@ -19,14 +19,8 @@ from synthaug.pool.export import export_pool
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import TrainingPrompts, WriterPrompts
 from synthaug.pool.report_file import read_report_file
-from synthaug.study.stages.pools import (
-    UNKNOWN_COHORT,
-    describe_pool,
-    open_given_pool,
-    overrides_class,
-    prompts_of,
-    protocol_of,
-)
+from synthaug.study.stages.leaks import UNKNOWN_COHORT, protocol_of
+from synthaug.study.stages.pools import describe_pool, open_given_pool, overrides_class, prompts_of
 
 DATA = ["--data.phantom.n", "24", "--data.phantom.shape", "[16,16,8]", "--data.phantom.spacing_mm", "[5,5,8]"]
 SMALL = [*DATA, "--pool.sampling.steps", "1", "--pool.sampling.micro_batch", "4", "--pool.threads", "1"]

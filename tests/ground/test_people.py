@@ -11,7 +11,7 @@ from synthaug.data.splits import Split
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import VARIABLE, can_be_told, hashes_of, key_path, patient_hash, pseudonym, public_id
-from synthaug.study.stages.pools import UNKNOWN_COHORT, protocol_of, refuse_leaks
+from synthaug.study.stages.leaks import UNKNOWN_COHORT, protocol_of, refuse_leaks
 
 
 @pytest.fixture

@@ -3,13 +3,17 @@
 import shutil
 from dataclasses import asdict
 
+import pandas as pd
 import pytest
 
 from synthaug.bench.commands import run_command
 from synthaug.bench.options.parsing import read_config
-from synthaug.config import Config
+from synthaug.config import Config, SamplingConfig
 from synthaug.config.files.presets import DEMO
+from synthaug.data.phantom import make_subjects
 from synthaug.ground.errors import InputError
+from synthaug.ground.people import patient_hash, public_id
+from synthaug.pool.pool import SyntheticPool
 from synthaug.study.events import no_progress
 from synthaug.study.records import read_summary
 from synthaug.study.stages.checks import ignored_settings
@@ -129,3 +133,67 @@ def test_training_reports_name_the_pool_of_a_ready_generator(ready, tmp_path):
         study_of(ready, tmp_path, "--split.seed", str(seed), "--pool.prompts", "writer").pool_folder for seed in (0, 1)
     }
     assert len(written) == 1
+
+
+@pytest.fixture
+def own_data(tmp_path):
+    """A folder of 24 subjects of 16 x 16 x 8 voxels with ids of one's own, and its settings."""
+    people = make_subjects(24, positive_fraction=0.5, seed=5, shape=(16, 16, 8), spacing_mm=(5.0, 5.0, 8.0))
+    rows = []
+    for number, subject in enumerate(people):
+        subject["t2w"].save(tmp_path / f"{number}.nii")
+        case = {"subject_id": f"case_{number:02d}", "patient_id": f"p{number}", "label": subject["label"]}
+        rows.append({**case, "t2w": f"{number}.nii", "report": subject["report"], "blank": ""})
+    pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
+    return ["--data.root", str(tmp_path), "--data.report", "report"]
+
+
+def of_public_people(tiny_pipeline, folder, monkeypatch, names):
+    """The generator as if trained on people of a public data set, whose images have these names there."""
+    people = [patient_hash(public_id("Some Set", f"person-{name}")) for name in names]
+    aliases = [patient_hash(public_id("Some Set", name)) for name in names]
+    told = {"patients": people, "public_data_sets": ["someset"], "aliases": aliases}
+    monkeypatch.setattr(tiny_pipeline, "record", {**tiny_pipeline.record, **told})
+    tiny_pipeline.save_pretrained(folder)
+
+
+def test_whether_people_of_a_public_data_set_are_ours_is_unknown_until_it_is_said(
+    tiny_pipeline, ready, own_data, tmp_path, monkeypatch, caplog
+):
+    of_public_people(tiny_pipeline, ready, monkeypatch, ["another"])
+    for public, protocol in ((None, "unknown cohort"), ("own", "other cohort"), ("Some Set", "other cohort")):
+        caplog.clear()
+        study = study_of(ready, tmp_path, *own_data, *(["--data.public", public] if public else []))
+        assert study.protocol == protocol
+        assert any("someset" in line and "data.public" in line for line in caplog.messages) == (public is None)
+        pool = make_pool(study)
+        header = pool.header
+        assert (header["public_data_sets"], len(header["aliases"])) == (["someset"], 1)
+        given = study_of(ready, tmp_path, *own_data, "--pool.path", str(pool.path)) if public is None else study
+        assert given.protocol == protocol
+
+
+@pytest.mark.parametrize("public", [[], ["--data.public", "some-set"]])
+def test_people_of_a_public_data_set_are_found_by_the_names_of_their_images(
+    tiny_pipeline, ready, own_data, tmp_path, monkeypatch, public
+):
+    of_public_people(tiny_pipeline, ready, monkeypatch, [f"case_{number:02d}" for number in range(24)])
+    with pytest.raises(InputError, match="trained on patient"):
+        study_of(ready, tmp_path, *own_data, *public)
+
+
+def test_one_that_goes_by_reports_is_refused_where_there_are_none(ready, own_data, tmp_path):
+    blank = [*own_data[:2], "--data.report", "blank"]
+    with pytest.raises(InputError, match="report"):
+        study_of(ready, tmp_path, *blank)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_pool_of_empty_reports_is_refused_unless_the_class_is_told(tiny_pipeline, tmp_path):
+    for reports, named in (({0: ["text"], 1: ["", ""]}, "class 1"), ({0: [""], 1: [""]}, "class 0")):
+        with pytest.raises(InputError, match=named):
+            SyntheticPool.build(tiny_pipeline, tmp_path / "pool", per_class={0: 2, 1: 2}, reports=reports)
+        assert not (tmp_path / "pool").exists()
+    sampling = SamplingConfig(steps=1, micro_batch=4)
+    told = {"reports": {0: [""], 1: [""]}, "override_class": True, "sampling": sampling}
+    assert SyntheticPool.build(tiny_pipeline, tmp_path / "pool", per_class={0: 1, 1: 1}, **told).counts == {0: 1, 1: 1}

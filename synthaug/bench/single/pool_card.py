@@ -56,7 +56,8 @@ def real_side(pool: "SyntheticPool", data: DataConfig, split: SplitConfig) -> "R
     from synthaug.models.extractors.taps import crop_centre
     from synthaug.pool.review.scorecard import RealSide
     from synthaug.study.stages.cohort import draw_split, load_subjects
-    from synthaug.study.stages.pools import preprocessing_of, refuse_generator_leaks, require_images
+    from synthaug.study.stages.leaks import refuse_generator_leaks
+    from synthaug.study.stages.pools import preprocessing_of, require_images
 
     require_images(pool, data.images)
     drawn = draw_split(split, load_subjects(data), data)

@@ -19,7 +19,8 @@ from synthaug.reader_study.leaks import telling_traits
 from synthaug.reader_study.page import Shown, page_of
 from synthaug.reader_study.scores import ReaderScores, score_readers
 from synthaug.study.stages.cohort import draw_split, load_subjects
-from synthaug.study.stages.pools import preprocessing_of, refuse_generator_leaks, require_images
+from synthaug.study.stages.leaks import refuse_generator_leaks
+from synthaug.study.stages.pools import preprocessing_of, require_images
 
 
 def make(

@@ -48,8 +48,8 @@ from synthaug.tracking import Tracker, TrainingListener, flatten, require_addres
 PROTOCOLS = {
     "same cohort": "same cohort: the generator was trained on the classifier's training patients only",
     "other cohort": "other cohort: the generator was trained on other patients first; none is chosen or tested by",
-    "unknown cohort": "unknown: nobody recorded whom the generator was trained on; patients that are tested by may be "
-    "among them",
+    "unknown cohort": "unknown: whom the generator was trained on was not recorded, or cannot be told from here; "
+    "patients that are tested by may be among them",
 }
 POOL_FILES = (HEADER, MANIFEST, AUDIT)
 """Files by which a changed pool is noticed."""

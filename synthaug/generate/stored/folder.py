@@ -19,7 +19,7 @@ from synthaug.generate.diffusion import SCHEDULERS, prediction_of
 from synthaug.generate.edm import EDMScheduler
 from synthaug.generate.nvgenerate.flow import MaisiFlowScheduler
 from synthaug.generate.stored.patients import with_patients
-from synthaug.generate.stored.record import preprocessing_of_record
+from synthaug.generate.stored.record import ALIASES, PUBLIC_SETS, preprocessing_of_record
 from synthaug.generate.trial import try_steps
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_json
@@ -122,6 +122,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     patients = record.get("patients", [])
     if not isinstance(patients, list) or not all(isinstance(each, str) for each in patients):
         raise InputError(f"{path}: patients is {patients!r:.100}, no list of hashes; nobody can tell whom it has seen.")
+    for key in (PUBLIC_SETS, ALIASES):
+        texts = record.get(key, [])
+        if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+            raise InputError(f"{path}: {key} is {texts!r:.100}, no list of texts; nobody can tell whom it has seen.")
     if not isinstance(record.get("patients_known", True), bool):
         raise InputError(f"{path}: patients_known is {record['patients_known']!r:.100}; it is true or false.")
     for key in ("generator", "versions", "class_counts", "begun_from", "evaluation"):

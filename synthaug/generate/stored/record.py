@@ -18,8 +18,11 @@ from synthaug.data.reading.manifest import class_counts, stack_images
 from synthaug.generate.encode import tensor_hash
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
-from synthaug.ground.people import patient_hash
+from synthaug.ground.people import patient_hash, public_sets
 
+PUBLIC_SETS, ALIASES = "public_data_sets", "aliases"
+"""Keys of a record: public data sets of the training patients, and hashes of other names that the patients, or their
+images, have there."""
 LIBRARIES = ("torch", "monai", "diffusers", "transformers")
 
 
@@ -49,12 +52,15 @@ def training_record(
     """
     before = {} if begun is None else begun.record
     known = {} if begun is None or patients_known(before) else {"patients_known": False}
+    sets = sorted({*public_sets(subject["patient_id"] for subject in subjects), *before.get(PUBLIC_SETS, [])})
+    named = {key: value for key, value in ((PUBLIC_SETS, sets), (ALIASES, before.get(ALIASES))) if value}
     licence = {"license": before["license"]} if before.get("license") else {}  # of weights that these derive from
     nv_generate = {"nv_generate": before["nv_generate"]} if before.get("nv_generate") else {}
     earlier = {} if begun is None else {"begun_from": {"fingerprint": begun.fingerprint, **_without_patients(before)}}
     return (
         earlier
         | known
+        | named
         | licence
         | nv_generate
         | {
@@ -70,6 +76,17 @@ def training_record(
             "date": date.today().isoformat(),
         }
     )
+
+
+def provenance(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a pool's header repeats of whom its generator was trained on, beside the patients.
+
+    Example:
+        >>> provenance({"patients": ["a"], "public_data_sets": ["prostatex"], "patients_known": False})
+        {'patients_known': False, 'public_data_sets': ['prostatex']}
+    """
+    known = {} if record.get("patients_known", True) else {"patients_known": False}
+    return known | {key: record[key] for key in (PUBLIC_SETS, ALIASES) if record.get(key)}
 
 
 def patients_known(record: Mapping[str, Any]) -> bool:
@@ -106,7 +123,7 @@ def preprocessing_of_record(born: Any) -> PreprocessConfig:
 
 
 def _without_patients(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name not in ("patients", "recipe", "evaluation")}
+    return {name: value for name, value in record.items() if name not in ("patients", ALIASES, "recipe", "evaluation")}
 
 
 def versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.stored.record import provenance
 from synthaug.generate.stored.told import Guidance, cut_reports, require_guidance
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import inside, usable_folder
@@ -61,6 +62,7 @@ def fill(
     # Refused, if at all, before a file is written.
     with_sampling(pipe, order.sampling)
     require_guidance(pipe.record, Guidance.of(order.sampling), levels=pipe.autoencoder.levels)
+    _require_reports(pipe, order)
     folder = usable_folder(Path(path))
     places = order.places(shard)
     with clear_write_errors(folder), computing_threads(order.threads or threads_of(folder)) as threads:
@@ -193,7 +195,7 @@ def _header(pipe: CCELLAPipeline, order: Order) -> dict[str, Any]:
         "preprocessing": pipe.record.get("preprocessing"),
         "checkpoint": pipe.fingerprint,
         "trained_on_patients": pipe.record.get("patients", []),
-        **({} if pipe.record.get("patients_known", True) else {"patients_known": False}),
+        **provenance(pipe.record),
         "prompts": describe(order.prompts),
         "override_class": order.override_class,
         "labels": order.labels,
@@ -205,6 +207,20 @@ def _header(pipe: CCELLAPipeline, order: Order) -> dict[str, Any]:
         "dtype": str(pipe.denoiser.dtype),
         **({"precision": "bf16"} if order.precision == "bf16" else {}),
     }
+
+
+def _require_reports(pipe: CCELLAPipeline, order: Order) -> None:
+    """InputError where nothing tells the generator a class: it reads it in reports, and all of a class are empty."""
+    conditioning = pipe.denoiser.conditioning
+    if not conditioning.text or conditioning.class_input == "true" or order.override_class:
+        return
+    for label, count in sorted(order.per_class.items()):
+        if count and not any(order.prompts.report(label, index, seed=order.seed) for index in range(count)):
+            raise InputError(
+                f"Every report of class {label} is empty, and the generator (variant "
+                f"{pipe.denoiser.config.variant!r}) goes by reports: its volumes would not depend on the class. Give "
+                "reports, or tell it the class itself (pool.prompts=override; in Python, override_class=True)."
+            )
 
 
 def _require_class_heads(pipe: CCELLAPipeline, order: Order) -> None:

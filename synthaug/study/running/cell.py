@@ -30,7 +30,7 @@ from synthaug.models.training.processes import processes
 from synthaug.pool.pool import SyntheticPool
 from synthaug.study.grid import Cell
 from synthaug.study.records import CellRecord, Prediction
-from synthaug.study.stages.pools import SAME_COHORT
+from synthaug.study.stages.leaks import SAME_COHORT
 from synthaug.study.stages.preparation import Study
 
 CONTEXTS = {"train": "training", "val": "validation", "test": "test"}

@@ -64,7 +64,7 @@ def load_subjects(config: DataConfig) -> list[tio.Subject]:
         measured={column: measurement.missing for column, measurement in config.measurements.items()},
         write_report=write_report,
     )
-    if config.public:
+    if config.public and not config.protected:
         for subject in subjects:
             subject["patient_id"] = public_id(config.public, subject["patient_id"])
     return subjects

@@ -25,7 +25,8 @@ from synthaug.study.folder.claims import claimed
 from synthaug.study.folder.earlier import IDENTITY, tell_other_revision
 from synthaug.study.identity import Identity
 from synthaug.study.stages.filtering import filtered
-from synthaug.study.stages.pools import overrides_class, refuse_leaking_pool, refuse_leaks
+from synthaug.study.stages.leaks import refuse_leaking_pool, refuse_training_leaks
+from synthaug.study.stages.pools import overrides_class
 from synthaug.study.stages.preparation import Study
 
 WATCHED = 16
@@ -61,7 +62,7 @@ def make_generator(study: Study) -> CCELLAPipeline:
         if not folder.is_dir():
             _train_generator(study)
     pipeline = CCELLAPipeline.from_pretrained(folder)
-    refuse_leaks(pipeline.record.get("patients", []), study.split, source=str(folder))
+    refuse_training_leaks(pipeline.record, pipeline.record.get("patients", []), study.split, source=str(folder))
     return pipeline
 
 

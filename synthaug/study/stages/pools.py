@@ -16,19 +16,17 @@ from synthaug.generate.stored.record import preprocessing_of_record
 from synthaug.generate.stored.told import Guidance, measured_sampling, require_guidance
 from synthaug.generate.trial import require_steps
 from synthaug.ground.errors import InputError
-from synthaug.ground.people import PUBLIC, can_be_told, hashes_of
+from synthaug.ground.people import PUBLIC
+from synthaug.models.variants import Conditioning
 from synthaug.pool.consistency import require_preprocessing
 from synthaug.pool.pool import SyntheticPool
-from synthaug.pool.prompts import Prompts, RelabelledPrompts, TrainingPrompts, WriterPrompts
+from synthaug.pool.prompts import Prompts, RelabelledPrompts, TrainingPrompts, WriterPrompts, reports_by_class
 from synthaug.pool.report_file import read_report_file
-from synthaug.study.records.verdicts import UNKNOWN_COHORT as UNKNOWN_COHORT
 from synthaug.study.stages.checks import say_once
+from synthaug.study.stages.leaks import refuse_leaking_pool, refuse_training_leaks, say_untold
 
 FILTER_REVISION = 1
 """Raised when a filter comes to choose other volumes."""
-SAME_COHORT, OTHER_COHORT = "same cohort", "other cohort"
-"""Protocols: the generator was trained on exactly the classifier's training patients, or on others. Where nobody can
-tell, as they were not recorded, or under another institution's key, it is ``UNKNOWN_COHORT``."""
 WORDS = {
     "training": "reports of training patients of the requested class",
     "relabelled": "reports of training patients, also as they read where the volume is mirrored or zoomed",
@@ -97,6 +95,7 @@ def open_given_pool(config: Config, split: Split) -> SyntheticPool:
     pool = SyntheticPool.open(str(config.pool.path), preprocessing=config.preprocess)
     require_images(pool, config.data.images)
     refuse_leaking_pool(pool, split)
+    say_untold(pool.header, config.data, source=str(pool.path))
     return pool
 
 
@@ -121,7 +120,10 @@ def open_ready_generator(config: Config, split: Split) -> CCELLAPipeline:
     require_guidance(pipeline.record, Guidance.of(sampling), levels=pipeline.autoencoder.levels)
     swapped = swap_scheduler(pipeline.scheduler, sampling.scheduler, epsilon_scale=sampling.epsilon_scale)
     require_steps(swapped, sampling.steps)
-    refuse_leaks(pipeline.record.get("patients", []), split, source=source)
+    if not config.pool.reports and config.pool.prompts in ("training", "relabelled"):
+        refuse_classes_without_reports(pipeline.denoiser.conditioning, split, source=f"pool.generator={source}")
+    refuse_training_leaks(pipeline.record, pipeline.record.get("patients", []), split, source=source)
+    say_untold(pipeline.record, config.data, source=source)
     measured = measured_sampling(pipeline.record)
     if card := {name: its for name, its in measured.items() if its != getattr(sampling, name)}:
         say_once(
@@ -142,51 +144,6 @@ def preprocessing_of(pool: SyntheticPool) -> PreprocessConfig:
     the percentiles are the published ones."""
     known = {"percentiles": (0.0, 99.5)} | {name: pool.header[name] for name in ("shape", "spacing_mm")}
     return preprocessing_of_record(pool.header.get("preprocessing") or known)
-
-
-def refuse_leaking_pool(pool: SyntheticPool, split: Split) -> None:
-    """InputError if generator or prompts come from a patient that the classifier is chosen or tested by."""
-    refuse_generator_leaks(pool, split)
-    patients = pool.header.get("prompts", {}).get("patients")
-    if patients is None:
-        raise InputError(
-            f"{pool.path}: does not say whose reports prompted it, so that one may be a test patient's. Build it: "
-            "of pool.reports, with a column patient_id in the file (none = written for no patient); in Python, with "
-            "TrainingPrompts or WriterPrompts."
-        )
-    refuse_leaks(patients, split, source=str(pool.path), did="prompted with the report of")
-
-
-def refuse_generator_leaks(pool: SyntheticPool, split: Split) -> None:
-    """InputError if the generator was trained on a patient that is held out."""
-    refuse_leaks(pool.header["trained_on_patients"], split, source=str(pool.path), did="its generator was trained on")
-
-
-def refuse_leaks(seen: Sequence[str], split: Split, *, source: str, did: str = "trained on") -> None:
-    """InputError if ``seen`` (hashes of patients) has one that the classifier is chosen or tested by."""
-    known = set(seen)
-    for part in ("val", "test"):
-        for subject in getattr(split, part):
-            if known & hashes_of(subject["patient_id"]):
-                raise InputError(
-                    f"{source}: {did} patient {subject['patient_id']!r}, who is in the {part} part; "
-                    "use training patients only."
-                )
-
-
-def protocol_of(seen: Sequence[str], split: Split, *, known: bool = True) -> str:
-    """The protocol of a generator trained on ``seen`` (hashes of patients; none, or not ``known`` = not known).
-
-    Example:
-        >>> split = Split([{"patient_id": "phantom-1-0001"}], [], [])
-        >>> [protocol_of(seen, split) for seen in (sorted(hashes_of("phantom-1-0001")), ["0" * 16], [], ["ab-cd"])]
-        ['same cohort', 'other cohort', 'unknown cohort', 'unknown cohort']
-    """
-    if not seen or not known or not can_be_told(seen):
-        return UNKNOWN_COHORT
-    trained = [hashes_of(patient) for patient in {subject["patient_id"] for subject in split.train}]
-    same = all(hashes & set(seen) for hashes in trained) and set(seen) <= set[str]().union(*trained)
-    return SAME_COHORT if same else OTHER_COHORT
 
 
 def refuse_synthetic_subjects(subjects: Sequence[tio.Subject]) -> None:
@@ -211,3 +168,23 @@ def describe_pool(pool: SyntheticPool) -> str:
     other = f", {doubts['contradicts']} reports read as another class than requested" if doubts["contradicts"] else ""
     unlike = f", {doubts['unlike']} reports unlike those of the generator's training" if doubts["unlike"] else ""
     return f"{WORDS.get(policy, policy)}{told}; {LABELS[header['labels']]}; {counts}{dropped}{other}{unlike}"
+
+
+def refuse_classes_without_reports(conditioning: Conditioning, split: Split, *, source: str) -> None:
+    """InputError where a generator reads the class in the report and no training report speaks of it.
+
+    Args:
+        conditioning: Of the generator.
+        split: Whose training part gives the reports.
+        source: Names the generator.
+    """
+    if not conditioning.text:
+        return
+    if conditioning.class_input == "true" and any(subject["report"] for subject in split.train):
+        return
+    for label, reports in reports_by_class(split.train).items():
+        if not any(reports):
+            raise InputError(
+                f"No training subject of class {label} has a report, and {source} goes by reports; set data.report or "
+                "data.measurements, or train a generator with generator.variant=radmaisi."
+            )

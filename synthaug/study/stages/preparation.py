@@ -14,16 +14,15 @@ from synthaug.data.splits import Split, save_split
 from synthaug.generate.nvgenerate.fields_of_view import tell_data
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.requests import require_divisible
-from synthaug.generate.stored.record import patients_known, subjects_hash
+from synthaug.generate.stored.record import subjects_hash
 from synthaug.generate.training.continuing import with_own_design
 from synthaug.generate.training.networks import pretrained_generator
 from synthaug.generate.trial import require_sampling
-from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, usable_folder
 from synthaug.ground.people import patient_hash
 from synthaug.models.classifier import build_classifier
 from synthaug.models.variants import VARIANTS
-from synthaug.pool.pool import SyntheticPool, reports_by_class
+from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import Prompts, describe
 from synthaug.pool.verdicts import dropped_from
 from synthaug.study.events import Listener, Progress, Silent
@@ -31,13 +30,13 @@ from synthaug.study.identity import Identity, generator_causes, id_of, identify
 from synthaug.study.introduced import AUTOENCODER, GENERATOR, POOL
 from synthaug.study.stages.checks import check_study, ignored_settings, say_once
 from synthaug.study.stages.cohort import draw_split, load_subjects, prepare_split, unless_refused
+from synthaug.study.stages.leaks import can_tell, protocol_of, refuse_training_leaks, say_untold
 from synthaug.study.stages.pools import (
     identify_filter,
     open_given_pool,
     open_ready_generator,
     prompts_of,
-    protocol_of,
-    refuse_leaks,
+    refuse_classes_without_reports,
     refuse_synthetic_subjects,
 )
 
@@ -120,7 +119,8 @@ class Study:
                 study.ready = open_ready_generator(config, drawn)
             else:
                 study.design = with_own_design(config.generator)
-                _refuse_classes_without_reports(study.design.variant, drawn)
+                variant = study.design.variant
+                refuse_classes_without_reports(VARIANTS[variant], drawn, source=f"generator.variant={variant}")
                 study.begun = _open_pretrained(study.design, config, drawn)
         study.split = prepare_split(drawn, config.preprocess, config.data.images, out=out)
         if not study.given and (config.pool.reports or config.pool.marksheet or config.pool.prompts == "relabelled"):
@@ -255,13 +255,14 @@ class Study:
         """Whether the generator was trained on exactly the classifier's training patients; nothing is made for it."""
         if self.given:
             header = self.given.header
-            return protocol_of(header["trained_on_patients"], self.split, known=patients_known(header))
+            known = can_tell(header, self.config.data)
+            return protocol_of(header["trained_on_patients"], self.split, known=known)
         ours = {patient_hash(subject["patient_id"]) for subject in self.split.train}
         earlier = self.ready or self.begun
         before = ours if earlier is None else set(earlier.record.get("patients", []))
         seen = before if self.ready else ours | before
         # A generator that began with patients that nobody recorded may have seen anybody.
-        known = earlier is None or patients_known(earlier.record)
+        known = earlier is None or can_tell(earlier.record, self.config.data)
         return protocol_of(sorted(seen) if before else [], self.split, known=known)
 
 
@@ -274,20 +275,6 @@ def _open_pretrained(design: GeneratorConfig, config: Config, split: Split) -> C
     require_divisible(begun.denoiser, [begun.autoencoder.latent_shape(0, config.preprocess.shape)])
     require_sampling(design.process, config.pool.sampling.scheduler, config.pool.sampling.steps)
     tell_data(begun.record, config.preprocess, [*split.train, *split.val, *split.test], config.data.images[0])
-    refuse_leaks(begun.record.get("patients", []), split, source=design.pretrained)
+    refuse_training_leaks(begun.record, begun.record.get("patients", []), split, source=design.pretrained)
+    say_untold(begun.record, config.data, source=design.pretrained)
     return begun
-
-
-def _refuse_classes_without_reports(variant: str, split: Split) -> None:
-    """A generator that reads the class in the report cannot learn one that no report speaks of, nor one without any."""
-    conditioning = VARIANTS[variant]
-    if not conditioning.text:
-        return
-    if conditioning.class_input == "true" and any(subject["report"] for subject in split.train):
-        return
-    for label, reports in reports_by_class(split.train).items():
-        if not any(reports):
-            raise InputError(
-                f"No training subject of class {label} has a report; generator.variant={variant!r} "
-                "learns from reports; set data.report or data.measurements, or generator.variant=radmaisi."
-            )
