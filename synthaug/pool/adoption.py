@@ -128,7 +128,7 @@ def _refuse_problems(found: Survey, labels: Path) -> None:
         file = "" if first.file == labels.name else f" {first.file}:"
         raise InputError(f"{labels}{row}:{file} {first.what}{more}")
     if found.unlabelled or not found.subjects:
-        raise InputError(f"{labels}: {found.unlabelled or 'all'} rows have no class; an adopted volume needs one.")
+        raise InputError(f"{labels}: {len(found.unlabelled) or 'all'} rows have no class; an adopted volume needs one.")
 
 
 def _renamed(subject: tio.Subject, columns: Sequence[str], names: Sequence[str]) -> tio.Subject:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 import yaml
@@ -169,6 +170,43 @@ def test_air_around_what_is_scanned_is_left_out(tmp_path):
     looks = survey_manifest(tmp_path / "manifest.csv").looks["mri"]
     assert looks[0].foreground_mm == (22.0, 32.0, 32.0)
     assert propose_grid(looks, voxels=2**20).shape == (24, 32, 16)
+
+
+def test_a_config_that_was_changed_stays_and_the_next_proposal_stands_beside_it(data, tmp_path, capsys):
+    target, beside = tmp_path / "config.yaml", tmp_path / "config.proposed.yaml"
+    for _ in range(2):  # its own file is written anew
+        assert check(data, "--out", target) == 0
+        assert not beside.exists()
+    mine = target.read_text(encoding="utf-8").replace("[24, 24, 16]", "[16, 16, 16]")
+    target.write_text(mine, encoding="utf-8")
+    for _ in range(2):
+        assert check(data, "--out", target) == 0
+        assert target.read_text(encoding="utf-8") == mine
+        assert f"config: {beside}" in capsys.readouterr().out
+    assert yaml.safe_load(beside.read_text(encoding="utf-8"))["preprocess"]["shape"] == [24, 24, 16]
+    beside.write_text(mine, encoding="utf-8")
+    assert check(data, "--out", target) == 2
+    assert beside.read_text(encoding="utf-8") == mine
+
+
+def test_rows_without_a_class_and_a_missing_column_of_patients_are_named(data, tmp_path, capsys):
+    table = pd.read_csv(data / "manifest.csv", dtype=str)
+    label = table.columns[3]
+    table.loc[[1, 4], label] = ""
+    table.drop(columns="patient_id").to_csv(data / "manifest.csv", index=False)
+    assert check(data, "--out", tmp_path / "config.yaml") == 0
+    shown = capsys.readouterr().out
+    assert "rows 3, 6" in shown
+    assert "no column 'patient_id'" in shown
+    assert "rows 3, 6" in (tmp_path / "config.yaml").read_text(encoding="utf-8")
+
+
+def test_a_subject_that_stands_twice_is_listed_under_its_row(data):
+    lines = (data / "manifest.csv").read_text(encoding="utf-8").splitlines()
+    (data / "manifest.csv").write_text("\n".join([*lines, lines[1]]), encoding="utf-8")
+    [problem] = [each for each in survey_manifest(data / "manifest.csv").problems if "twice" in each.what]
+    assert problem.row == len(lines) + 1
+    assert not problem.what.startswith(str(data))
 
 
 def test_reports_can_be_written_from_measured_columns(data, tmp_path, capsys):

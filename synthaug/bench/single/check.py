@@ -12,7 +12,8 @@ import torchio as tio
 import yaml
 from tqdm import tqdm
 
-from synthaug.bench.single.findings import SHOWN, describe, tell_problems, too_few
+from synthaug.bench.single.findings import SHOWN, describe, tell_problems, tell_rows, too_few
+from synthaug.bench.single.proposal import place_for, sealed
 from synthaug.config import DataConfig, MeasurementConfig, PreprocessConfig
 from synthaug.data.duplicates import image_hash
 from synthaug.data.near_copies import find_near_copies
@@ -26,7 +27,6 @@ from synthaug.ground.files import write_text
 from synthaug.models.training.training_log import peak_memory_mb
 from synthaug.statistics.detectable import POWER, planned_difference
 
-MARK = "# Written by `synthaug check`."
 VOXELS = {"cpu": 2**16, "small-gpu": 2**19}
 """Voxels of a volume that the networks of a preset train on in reasonable time."""
 COMPARED = 2**15
@@ -67,7 +67,7 @@ def check(
     Returns:
         0, or 2 where a row cannot be used; then no config is written.
     """
-    target = _writable(Path(out))
+    target = place_for(Path(out))
     manifest = _manifest_of(Path(source))
     found = _survey(
         manifest,
@@ -96,6 +96,8 @@ def check(
     columns = {"label": label, "subject": subject, "patient": patient}
     write_text(target, config_text(found, plan, columns))
     print("\n".join(advise(found, plan)))
+    if target != Path(out):
+        print(f"{out} was changed since check wrote it and stays as it is; the new proposal stands beside it")
     print(f"config: {target}\nnext: synthaug bench --preset {preset} --config {target} --out runs/mine")
     if not quick:
         print(_time_and_memory(preset, target, found, plan))
@@ -124,7 +126,8 @@ def check_data(config: DataConfig) -> list[Problem]:
     )
     print("\n".join(describe(found)))
     if found.unlabelled and config.unlabelled == "refuse":
-        found.problems.append(Problem(config.manifest, None, f"{config.label} is empty in {found.unlabelled} rows."))
+        rows = tell_rows(found.unlabelled)
+        found.problems.append(Problem(config.manifest, None, f"{config.label} is empty in {rows}."))
     print("\n".join(tell_problems(found.problems)))
     return found.problems
 
@@ -170,12 +173,13 @@ def config_text(found: Survey, plan: GridPlan, columns: dict[str, str]) -> str:
     variant, why = choose_variant(found)
     grid = {"shape": list(plan.shape), "spacing_mm": list(plan.spacing_mm)}
     reason = f"{plan.reason} {_told_whole(plan)}".strip()
-    sections = [("", {"data": data}), (reason, {"preprocess": grid}), (why, {"generator": {"variant": variant}})]
-    parts = [f"{MARK} Read it, change it, and run it behind a preset.\n"]
+    left_out = f"Without a class, and left out: {tell_rows(found.unlabelled)}." if found.unlabelled else ""
+    sections = [(left_out, {"data": data}), (reason, {"preprocess": grid}), (why, {"generator": {"variant": variant}})]
+    parts = []
     for reason, section in sections:
         comment = textwrap.fill(reason, 110, initial_indent="# ", subsequent_indent="# ") + "\n" if reason else ""
         parts.append(comment + yaml.safe_dump(section, sort_keys=False, default_flow_style=None, width=110))
-    return "".join(parts)
+    return sealed("".join(parts))
 
 
 def choose_variant(found: Survey) -> tuple[str, str]:
@@ -272,9 +276,3 @@ def _manifest_of(source: Path) -> Path:
     drafted = draft_manifest(source)
     print(f"{drafted}: drafted from the names of files and folders; read it before you go on")
     return drafted
-
-
-def _writable(path: Path) -> Path:
-    if path.is_file() and not path.read_text(encoding="utf-8", errors="replace").startswith(MARK):
-        raise InputError(f"{path}: is there already and was not written by check; give another --out.")
-    return path

@@ -9,6 +9,8 @@ from synthaug.data.reading.survey import Look, Problem, Survey
 
 SHOWN = 40
 """Problems that are shown."""
+NAMED = 8
+"""Rows that are named one by one."""
 
 
 def describe(found: Survey) -> list[str]:
@@ -20,9 +22,8 @@ def describe(found: Survey) -> list[str]:
         for number, count in found.counts.items()
     )
     lines = [f"{found.manifest}: {found.rows} rows, {len(found.subjects)} usable; images {', '.join(found.images)}"]
-    rows = "row" if found.unlabelled == 1 else "rows"
     lines.append(
-        f"classes: {classes or 'none'}" + (f"; {found.unlabelled} {rows} without a class" * bool(found.unlabelled))
+        f"classes: {classes or 'none'}" + (f"; without a class: {tell_rows(found.unlabelled)}" * bool(found.unlabelled))
     )
     for name, looks in found.looks.items():
         lines += _describe_images(name, looks) if looks else []
@@ -51,6 +52,17 @@ def _spread(values: np.ndarray, form: str) -> str:
     return middle if low == high else f"median {middle}; from {low} to {high}"
 
 
+def tell_rows(rows: Sequence[int]) -> str:
+    """Rows of a table as a spreadsheet counts them.
+
+    Example:
+        >>> tell_rows([3]), tell_rows([3, 7]), tell_rows(range(2, 14))
+        ('row 3', 'rows 3, 7', 'rows 2, 3, 4, 5, 6, 7, 8, 9 and 4 more')
+    """
+    more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+    return f"{'row' if len(rows) == 1 else 'rows'} {', '.join(map(str, rows[:NAMED]))}{more}"
+
+
 def tell_problems(problems: Sequence[Problem]) -> list[str]:
     """One table: row, file, problem."""
     if not problems:
@@ -70,7 +82,7 @@ def too_few(found: Survey) -> list[Problem]:
     if found.subjects and sorted(patients) != list(range(len(patients))):
         return [Problem(where, None, f"classes are {sorted(patients)}; number them from 0 without gaps.")]
     rare = min(patients.values(), default=0)
-    if found.unlabelled == found.rows:
+    if len(found.unlabelled) == found.rows:
         return [Problem(where, None, "no row has a class; fill in the column of the class, by number or name.")]
     if patients and rare < 3:
         return [

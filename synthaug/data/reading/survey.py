@@ -81,8 +81,8 @@ class Survey:
     problems: list[Problem] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     rows: int = 0
-    unlabelled: int = 0
-    """Rows without a class."""
+    unlabelled: list[int] = field(default_factory=list)
+    """Rows without a class, as a spreadsheet counts."""
     unreported: int = 0
     """Usable rows without a report, where there is a report column."""
     report: str | None = None
@@ -178,6 +178,12 @@ def survey_manifest(
         )
         on_row()
     found.remarks = remarks.lines()
+    if patient not in table.columns:
+        found.remarks.insert(
+            0,
+            f"no column {patient!r}: each row counts as a patient of its own. Where a patient has several rows, name "
+            "the column that tells whose they are (--patient), or one person may train and test.",
+        )
     return found
 
 
@@ -204,7 +210,7 @@ def _survey_row(
         except InputError as error:
             found.problems.append(_problem(table, number, row[name] or name, error))
     if not row[label]:
-        found.unlabelled += 1
+        found.unlabelled.append(number)
         return
     try:
         if grids:
@@ -251,6 +257,8 @@ def _foreground(values: np.ndarray, low: float, high: float) -> list[int]:
 def _problem(table: Table, number: int | None, file: str, error: InputError) -> Problem:
     """A problem without the place that its message begins with."""
     words = str(error)
+    if number is None:  # of the whole table, but its words may begin with one row
+        number = next((each for each in table.rows if words.startswith(f"{table.where(each)}: ")), None)
     for place in (f"{table.where(number)}: " if number else "", f"{table.path}: ", f"{Path(file).name}: "):
         words = words.removeprefix(place)
     return Problem(file, number, words)
