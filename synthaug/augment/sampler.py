@@ -1,6 +1,7 @@
 """Class-balanced batches of real and synthetic subjects, independent of the number of workers and ranks."""
 
 import contextlib
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -99,6 +100,12 @@ class SyntheticSampler(Sampler[list[Draw]]):
             synthetic=self.source is not None,
         )
         self._open_epoch(0)
+        if self.source is not None and synthetic_fraction is None and not any(self.synthetic.values()):
+            logging.getLogger(__name__).warning(
+                "Every class has as many real subjects as sampling_strategy=%r asks for, so that no synthetic subject is "
+                "drawn; give synthetic_fraction, such as 0.5.",
+                sampling_strategy,
+            )
 
     def __len__(self) -> int:
         """Batches per epoch on this rank."""

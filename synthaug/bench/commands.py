@@ -118,7 +118,7 @@ def _run(command: str, arguments: Sequence[str]) -> int:
         _refuse_typed(config, arguments)
     if made.dry_run:
         with quiet():
-            return _dry_run(config)
+            return _dry_run(config, out)
     if command in STUDIES:
         return _run_bench(command, config, out, _execution_of(made))
     with quiet():
@@ -221,9 +221,10 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
     return 0
 
 
-def _dry_run(config: Config) -> int:
+def _dry_run(config: Config, out: Path) -> int:
     from synthaug.study.outlook.cards import describe_cards
     from synthaug.study.outlook.estimate import describe_time
+    from synthaug.study.running.studies import examine_studies
 
     cells = describe_cells(config)
     print("\n".join(cell.line() for cell in cells))
@@ -232,5 +233,6 @@ def _dry_run(config: Config) -> int:
 
         if check_data(config.data):
             return 2
+        examine_studies(config, out)
     print("\n".join([describe_time(cells), *describe_cards(config)]))
     return 0

@@ -130,6 +130,14 @@ def test_ranks_share_out_the_epoch_of_one_rank_disjoint_and_equal_in_length(size
     assert sorted(together) == sorted(draws(size * ranks))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "fraction", "told"), [([6, 6], None, True), ([6, 2], None, False), ([6, 6], 0.5, False)]
+)
+def test_balanced_classes_that_leave_no_room_for_synthetic_subjects_are_told(sizes, fraction, told, caplog):
+    SyntheticSampler(labelled(sizes), listed(2), batch_size=4, synthetic_fraction=fraction)
+    assert any("synthetic_fraction" in line for line in caplog.messages) == told
+
+
 def test_an_epoch_repeats_and_another_epoch_or_seed_differs():
     def order(epoch, seed=0):
         sampler = SyntheticSampler(labelled([9, 4]), None, batch_size=2, seed=seed)

@@ -268,6 +268,22 @@ def test_a_dry_run_reads_the_data(data, capsys):
     assert run_command("bench", [*options, "--data.manifest", "absent.csv"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--split.train", "4000"], "split.train"),
+        (["--classifier.pooling", "64"], "larger volumes"),
+        (["--study.regimes", "[real, mixed]", "--generator.variant", "ccella", "--data.report", "null"], "report"),
+        (["--study.axes", '{"split.train": [4, 4000]}'], "split.train"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_study_would_refuse(data, tmp_path, capsys, words, named):
+    options = ["--data.root", str(data), *SMALL, *REAL_ONLY, "--classifier.channels", "[4, 4, 4, 4]"]
+    assert run_command("bench", [*options, *words, "--dry-run", "--out", str(tmp_path / "run")]) == 2
+    assert named in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_overview_and_unknown_commands(capsys):
     assert main([]) == 0
     shown = capsys.readouterr().out

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import torchio as tio
+
 from synthaug.config import Config
 from synthaug.ground.files import content_hash
 from synthaug.models.training.optimisation import OnStep
@@ -14,9 +16,28 @@ from synthaug.study.identity import Identity
 from synthaug.study.records import CellRecord
 from synthaug.study.running.cell import run_cell
 from synthaug.study.stages.checks import check_study
-from synthaug.study.stages.cohort import unless_refused
+from synthaug.study.stages.cohort import load_subjects, unless_refused
 from synthaug.study.stages.making import has_pool, make_generator, make_pool
 from synthaug.study.stages.preparation import Study
+
+
+def examine_studies(config: Config, out: Path) -> None:
+    """Check settings, generators and splits of every study of a config, without reading a voxel.
+
+    Raises:
+        InputError: As :meth:`Study.examine`.
+    """
+    subjects: dict[str, list[tio.Subject]] = {}
+    examined = set()
+    for _, each in settings_of(config):
+        settings = asdict(each)
+        name = content_hash([settings[part] for part in (*DATA, *STAGES, "classifier")])
+        if name not in examined:
+            data = content_hash(settings["data"])
+            if data not in subjects:
+                subjects[data] = load_subjects(each.data)
+            Study.examine(each, subjects[data], out)
+            examined.add(name)
 
 
 class Studies:

@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import torchio as tio
+
 from synthaug.classify.objective import loss_weights
 from synthaug.config import ClassifierConfig, Config, GeneratorConfig, GeometryConfig
 from synthaug.data.mapped.image import release
@@ -25,7 +27,7 @@ from synthaug.models.variants import VARIANTS
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import Prompts, describe
 from synthaug.pool.verdicts import dropped_from
-from synthaug.study.events import Listener, Progress, Silent
+from synthaug.study.events import Listener, Progress, Silent, no_progress
 from synthaug.study.identity import Identity, generator_causes, id_of, identify
 from synthaug.study.introduced import AUTOENCODER, GENERATOR, POOL
 from synthaug.study.stages.checks import check_study, ignored_settings, say_once
@@ -104,10 +106,34 @@ class Study:
         Raises:
             InputError: Anything about the settings, the data or the split cannot be used.
         """
+        study, drawn = cls.examine(config, load_subjects(config.data), out, progress, listener, generates=generates)
+        study.split = prepare_split(drawn, config.preprocess, config.data.images, out=out)
+        if not study.given and (config.pool.reports or config.pool.marksheet or config.pool.prompts == "relabelled"):
+            study.own_prompts = prompts_of(config.pool, study.split, lambda: study.relabeller(study.design.geometry))
+        if config.data.root is not None:
+            study.near_copies = tell_near_copies(study.split, config.data.images)
+        release(study.split.subjects())
+        return study
+
+    @classmethod
+    def examine(
+        cls,
+        config: Config,
+        subjects: list[tio.Subject],
+        out: Path,
+        progress: Progress = no_progress,
+        listener: Listener | None = None,
+        *,
+        generates: bool | None = None,
+    ) -> tuple["Study", Split]:
+        """Check settings, generator and split, and read no voxel: the study without its subjects, and the split.
+
+        Raises:
+            InputError: As :meth:`read`.
+        """
         check_study(config, generates=generates)
         for line in ignored_settings(config):
             say_once(line)
-        subjects = load_subjects(config.data)
         refuse_synthetic_subjects(subjects)
         study = cls(config, out, progress, class_counts(subjects), Split([], [], []), listener or Silent())
         study.refuse_classifier(config.classifier)
@@ -122,13 +148,7 @@ class Study:
                 variant = study.design.variant
                 refuse_classes_without_reports(VARIANTS[variant], drawn, source=f"generator.variant={variant}")
                 study.begun = _open_pretrained(study.design, config, drawn)
-        study.split = prepare_split(drawn, config.preprocess, config.data.images, out=out)
-        if not study.given and (config.pool.reports or config.pool.marksheet or config.pool.prompts == "relabelled"):
-            study.own_prompts = prompts_of(config.pool, study.split, lambda: study.relabeller(study.design.geometry))
-        if config.data.root is not None:
-            study.near_copies = tell_near_copies(study.split, config.data.images)
-        release(study.split.subjects())
-        return study
+        return study, drawn
 
     def refuse_classifier(self, config: ClassifierConfig) -> None:
         """InputError if a classifier cannot take the volumes: not to be found out after a generator's training."""
