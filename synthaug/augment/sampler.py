@@ -102,8 +102,8 @@ class SyntheticSampler(Sampler[list[Draw]]):
         self._open_epoch(0)
         if self.source is not None and synthetic_fraction is None and not any(self.synthetic.values()):
             logging.getLogger(__name__).warning(
-                "Every class has as many real subjects as sampling_strategy=%r asks for, so that no synthetic subject is "
-                "drawn; give synthetic_fraction, such as 0.5.",
+                "Every class has as many real subjects as sampling_strategy=%r asks for, so that no synthetic subject "
+                "is drawn; give synthetic_fraction, such as 0.5.",
                 sampling_strategy,
             )
 

@@ -205,6 +205,7 @@ FindingCode = Literal[
     "copies-unknown",
     "unknown-provenance",
     "told-apart",
+    "far-from-real",
     "reports-cut",
     "reports-contradict",
     "reports-unlike",

@@ -19,6 +19,8 @@ from synthaug.metrics.features import Extractor
 from synthaug.metrics.realism.judgement import ENOUGH, RealismReport, judge_realism
 from synthaug.metrics.volumes import VolumeSet
 
+FAR = 3
+"""Times the distance between halves of the real volumes, beyond which synthetic ones are told to be far from them."""
 ALL = "all"
 """Name of the group of all volumes; other groups are named after their class."""
 
@@ -107,13 +109,21 @@ class ImageReport:
     def remarks(self) -> list[str]:
         """What the table does not hold, in sentences: realism, diversity, copies, what is left out, the extractor."""
         lines = [self.realism.sentence()] if self.realism else []
+        for group, distances in self.distances.items():
+            fid = distances.get("fid")
+            if fid and fid.ci_low > FAR * fid.floor:
+                lines.append(
+                    f"Far from real, {_words(group)}: FID {fid.value:.3g} ({fid.ci_low:.3g} to {fid.ci_high:.3g}), "
+                    f"between halves of the real volumes {fid.floor:.3g}."
+                )
         for group, found in self.similarities.items():
             shown = [f"{name} {one.value:.3f} ({one.ci_low:.3f} to {one.ci_high:.3f})" for name, one in found.items()]
             lines.append(f"MS-SSIM of pairs, {_words(group)}: {'; '.join(shown)}. Lower is more diverse.")
         if self.copies:
             share, low, high = self.copies.share()
+            found, total = self.copies.copies.sum(), len(self.copies.copies)
             lines.append(
-                f"Copies of training volumes: {self.copies.copies.sum()} of {len(self.copies.copies)}, {share:.1%} "
+                f"Copies of the volumes given as training: {found} of {total}, {share:.1%} "
                 f"({low:.1%} to {high:.1%}), with about {self.copies.expected_false_alarms:.1%} false alarms, at most "
                 f"{self.copies.false_alarms:.1%}."
             )

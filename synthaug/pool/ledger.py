@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import torchio as tio
 
+from synthaug.generate.stored.record import ALIASES, PUBLIC_SETS
 from synthaug.ground import locks
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path, file_hash, inside, read_json, write_json, write_text
@@ -219,8 +220,10 @@ def match_header(folder: Path, header: dict[str, Any]) -> None:
             return
     known = read_json(path)
     for key, value in header.items():
-        if known.get(key) != value:
-            raise InputError(f"{folder}: this pool was built with another {key}; choose another folder.")
+        # Earlier versions did not write these.
+        usual = value if key in (PUBLIC_SETS, ALIASES) else None
+        if known.get(key, usual) != value:
+            raise InputError(f"{folder}: this pool was built otherwise ({key} differs); choose another folder.")
 
 
 def write_volume(path: Path, volume: np.ndarray, affine: np.ndarray) -> str:

@@ -20,6 +20,8 @@ GAIN = Contrast(ARM, REAL, "auroc", Estimate(0.1, 0.05, 0.15), p=0.01, p_holm=0.
 QUIET = Summary(6, (ARM, REAL), (GAIN,), Verdict("helped", provenance="known"))
 COPIES = ImageComparison("copies", Estimate(0.2, 0.1, 0.3), more={"false_alarms": 0.05})
 
+FAR_OFF = ImageComparison("fid", Estimate(0.6, 0.4, 0.8), more={"floor": 0.1, "value_at_floor_n": 0.6})
+
 
 def records(patients=2 * FEW, positive=FEW):
     rows = [Prediction(f"s{n}", f"p{n}", int(n < positive), (0.5, 0.5)) for n in range(patients)]
@@ -54,6 +56,7 @@ def test_a_study_without_faults_has_no_findings():
             {"image_metrics": (ImageComparison("realism_statistics", Estimate(1, 1, 1), more={"told_apart": True}),)},
             ("told-apart", "warning"),
         ),
+        ({"image_metrics": (FAR_OFF,)}, ("far-from-real", "warning")),
     ],
 )
 def test_each_fault_of_a_summary_has_its_code(change, found):
@@ -62,6 +65,15 @@ def test_each_fault_of_a_summary_has_its_code(change, found):
 
 def test_no_more_copies_than_chance_are_no_finding():
     assert codes(replace(QUIET, image_metrics=(replace(COPIES, estimate=Estimate(0.04, 0.0, 0.3)),))) == []
+
+
+def test_a_distance_near_that_of_real_volumes_is_no_finding():
+    assert codes(replace(QUIET, image_metrics=(replace(FAR_OFF, estimate=Estimate(0.6, 0.3, 0.8)),))) == []
+
+
+def test_labels_that_reports_often_contradict_are_a_warning():
+    found = [codes(pools={"": {"volumes": 8, "contradicts": number}}) for number in (2, 3)]
+    assert found == [[("reports-contradict", "note")], [("reports-contradict", "warning")]]
 
 
 @pytest.mark.parametrize(

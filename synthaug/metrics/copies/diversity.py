@@ -123,7 +123,7 @@ def pair_similarity(
     return Similarity(
         value=float(values.mean()),
         ci_low=float(values.mean() - half_width),
-        ci_high=float(values.mean() + half_width),
+        ci_high=min(float(values.mean() + half_width), 1.0),  # few pairs: beyond what can be
         pairs=len(values),
         settings=f"{scales} scales, window {kernel}",
     )

@@ -96,7 +96,7 @@ class _Builder:
         """Say once how many reports contradict the requested class, and how many did not fit into the text encoder."""
         if self.contradicting:
             logger.warning(
-                "%s: of %d new volumes the generator read another class from the report than was requested; "
+                "%s: new volumes whose report the generator read as another class than was requested: %d; "
                 "pool.labels=agreed turns such volumes down.",
                 self.folder,
                 self.contradicting,

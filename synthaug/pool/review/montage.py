@@ -9,7 +9,7 @@ from synthaug.ground.files import atomic_path
 from synthaug.pool.pool import SyntheticPool
 
 INCHES = 1.4
-"""Side of a slice."""
+"""Width of a slice."""
 
 
 def draw_montage(pool: SyntheticPool, *, columns: int = 8) -> Figure:
@@ -26,7 +26,8 @@ def draw_montage(pool: SyntheticPool, *, columns: int = 8) -> Figure:
         raise InputError(f"{pool.path}: {len(pool)} volumes and columns={columns}; both must be at least 1.")
     rows = [(label, image) for label in pool.classes for image in pool.images]
     columns = min(columns, max(pool.counts.values()))
-    figure = Figure(figsize=(INCHES * columns, INCHES * len(rows)), layout="constrained")
+    across, along = (pool.header["shape"][axis] * pool.header["spacing_mm"][axis] for axis in (0, 1))
+    figure = Figure(figsize=(INCHES * columns, INCHES * len(rows) * along / across), layout="constrained")
     for row, axes in zip(rows, figure.subplots(len(rows), columns, squeeze=False), strict=True):
         label, image = row
         for column, axis in enumerate(axes):

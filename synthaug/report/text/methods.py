@@ -152,7 +152,8 @@ def _sampling(text: _Text, pool: PoolConfig) -> str:
     drawn = f"{pool.per_class} synthetic volumes of each class were drawn by {sampler}{text.cite(key)}"
     settings = [f"{pool.sampling.steps} steps"]
     if pool.sampling.guidance != 1:
-        led = f" of the {pool.sampling.guided_levels} coarsest level(s)" if pool.sampling.guided_levels else ""
+        guided = pool.sampling.guided_levels
+        led = f" of the {'coarsest level' if guided == 1 else f'{guided} coarsest levels'}" if guided else ""
         settings.append(f"classifier-free guidance {pool.sampling.guidance:g}{led}{text.cite('guidance')}")
     if pool.sampling.epsilon_scale is not None:
         settings.append(f"an epsilon scale of {pool.sampling.epsilon_scale:g}{text.cite('epsilon_scale')}")

@@ -14,6 +14,9 @@ from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.review.slices import LEFT_RIGHT, SHOWN, middle_slice
 from synthaug.report.figures.styles import PAPER, WIDTH_IN
 
+NAME_IN, WORDS_IN, GAP_IN = 0.22, 0.15, 0.06
+"""Inches that the name of a row, the words above a slice, and the space below a row take."""
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -56,21 +59,28 @@ def slice_plot(samples: Samples, label: int, images: Sequence[str]) -> Figure:
 
 
 def _montage(rows: Sequence[tuple[str, Sequence[torch.Tensor], Sequence[str]]]) -> Figure:
-    """Rows of slices under their words, named at the left. One axes holds all: many take seconds to lay out."""
+    """Rows of slices under their words, each row under its name. One axes holds all: many take seconds to lay out.
+
+    Places are in inches, so that words have room whatever the shape of the slices.
+    """
     width, height = rows[0][1][0].shape[:2] if rows[0][1] else rows[1][1][0].shape[:2]
-    across, down = 1.04 * width, 1.12 * height
-    left, right, low = -0.15 * width, SHOWN * across, len(rows) * down
-    figure = Figure(figsize=(WIDTH_IN, WIDTH_IN * low / (right - left)))
+    across = WIDTH_IN / SHOWN
+    wide = 0.96 * across
+    high = wide * height / width
+    tops = [0.0]
+    for _, _, told in rows:
+        tops.append(tops[-1] + NAME_IN + WORDS_IN * any(told) + high + GAP_IN)
+    figure = Figure(figsize=(WIDTH_IN, tops[-1]))
     axes = figure.add_axes((0, 0, 1, 1))
-    for place, (name, volumes, told) in enumerate(rows):
-        top = (place + 0.1) * down
-        axes.text(left / 2, top + height / 2, name, rotation=90, ha="center", va="center")
+    for top, (name, volumes, told) in zip(tops, rows, strict=False):
+        axes.text(0.02, top + NAME_IN / 2, name, ha="left", va="center")
+        start_of_row = top + NAME_IN + WORDS_IN * any(told)
         for column, (volume, words) in enumerate(zip(volumes, told, strict=False)):
             start = column * across
-            extent = (start, start + width, top + height, top)
-            axes.imshow(middle_slice(volume)[::-1], cmap="gray", vmin=0, vmax=1, extent=extent)
-            axes.text(start + width / 2, top - 0.01 * height, words, fontsize=7, ha="center", va="bottom")
-    axes.set(xlim=(left, right), ylim=(low, 0))
+            extent = (start, start + wide, start_of_row + high, start_of_row)
+            axes.imshow(middle_slice(volume)[::-1], cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto")
+            axes.text(start, start_of_row - WORDS_IN / 2, words, fontsize=6, ha="left", va="center")
+    axes.set(xlim=(0, WIDTH_IN), ylim=(tops[-1], 0))
     axes.set_axis_off()
     return figure
 

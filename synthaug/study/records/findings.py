@@ -55,6 +55,11 @@ MEANINGS: Mapping[str, Meaning] = {
         "share. A gain may still be real: it was measured on real patients.",
         "Train the generator longer or on more patients, choose other sampling steps or guidance, and compare realism.",
     ),
+    "far-from-real": Meaning(
+        "Synthetic volumes lie far from real ones",
+        "The generator does not draw what the data show, be it by too short a training or other images than it knows.",
+        "Look at the slices; train longer, or take a generator of the same kind of images.",
+    ),
     "reports-cut": Meaning(
         "Reports were cut",
         "The text encoder read the ends of these reports alone: what stood at their beginnings does not show.",

@@ -92,7 +92,9 @@ def _training_facts(
     cell: Cell, study: Study, pool: SyntheticPool | None, sampler: SyntheticSampler, first: SyntheticSampler | None
 ) -> dict[str, Any]:
     """What a record says of whom a cell was trained on, and for how long."""
-    real, synthetic = (sum(counts.values()) for counts in (sampler.real, (first or sampler).synthetic))
+    real, held = sum(sampler.real.values()), {} if pool is None else pool.counts
+    # An epoch repeats the volumes of a small pool.
+    synthetic = sum(min(count, held.get(label, 0)) for label, count in (first or sampler).synthetic.items())
     return {
         # Nothing but the training patients is behind a classifier of real data, whatever the generators of others saw.
         "protocol": SAME_COHORT if cell.synthetic_fraction is None else study.protocol,

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from synthaug.config import Config, DataConfig
 from synthaug.generate.stored.told import cut_reports
+from synthaug.metrics.comparison import FAR
 from synthaug.models.text_encoder import load_tokenizer
 from synthaug.pool.pool import SyntheticPool
 from synthaug.statistics.detectable import planned_difference
@@ -21,6 +22,8 @@ FEW = 30
 """Test patients of the rarest class below which it is told that they are few."""
 FIELD_TOLERANCE = 0.05
 """Relative difference of a side of the field of view, above which it is another one."""
+OFTEN = 0.25
+"""Share of volumes whose report contradicts their class, above which labels mean less than they seem to."""
 MOST_REPORTS = 2000
 """Different reports of a pool that are looked at for being cut; of more, the first."""
 
@@ -101,7 +104,8 @@ def _of_test(records: Sequence[CellRecord], data: DataConfig, *, confidence: flo
         return
     names = data.class_names(records[0].classes)
     size = planned_difference(number, rest, confidence=confidence)
-    told = f"{len(labels)} test patients, {number} of class {names[rare]}"
+    name = names[rare] if names[rare] == f"class {rare}" else f"class {names[rare]}"
+    told = f"{len(labels)} test patients, {number} of {name}"
     yield Finding("few-test-patients", "warning", f"{told}: differences in AUROC below {size:.2f} rarely show.")
 
 
@@ -111,6 +115,10 @@ def _of_images(summary: Summary) -> Iterator[Finding]:
         if row.tells_apart:
             words = f"{source}synthetic volumes are easily told from real ones (AUROC {row.estimate.words()})."
             yield Finding("told-apart", "warning", _capital(words))
+        floor = row.more.get("floor")
+        if row.metric == "fid" and floor and row.estimate.low > FAR * floor:
+            words = f"{source}the Fréchet distance to held-out patients is {row.estimate.words()}, between halves of "
+            yield Finding("far-from-real", "warning", _capital(f"{words}them {floor:.3g}."))
         chance = row.more.get("false_alarms")
         if row.metric == "copies" and chance is not None and row.estimate.value > chance:
             share = f"{row.estimate.value:.1%} ({row.estimate.low:.1%} to {row.estimate.high:.1%})"
@@ -130,7 +138,8 @@ def _of_pool(source: str, counts: Mapping[str, int]) -> Iterator[Finding]:
         yield Finding("reports-cut", "warning", f"{before}{words}; their beginnings were cut off.")
     if counts.get("contradicts"):
         words = f"{counts['contradicts']} of {volumes} volumes have a report that the generator read as another class."
-        yield Finding("reports-contradict", "note", before + words)
+        severity: Severity = "warning" if counts["contradicts"] > OFTEN * volumes else "note"
+        yield Finding("reports-contradict", severity, before + words)
     if counts.get("unlike"):
         words = f"{counts['unlike']} of {volumes} volumes have a report unlike those of the generator's training."
         yield Finding("reports-unlike", "note", before + words)
