@@ -4,6 +4,7 @@
 """
 
 import itertools
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -238,3 +239,12 @@ def _between(points: Sequence[tuple[Fraction, Fraction]], at: int) -> Fraction:
         return (before[-1] if before else after[0])[1]
     (left, low), (right, high) = before[-1], after[0]
     return low + (high - low) * (at - left) / (right - left)
+
+
+def tell_unused(strategy: Strategy) -> None:
+    """Say that a strategy leaves no room for synthetic subjects."""
+    logging.getLogger(__name__).warning(
+        "Every class has as many real subjects as sampling_strategy=%r asks for, so that no synthetic subject is "
+        "drawn; give synthetic_fraction, such as 0.5.",
+        strategy,
+    )

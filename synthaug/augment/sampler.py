@@ -1,7 +1,6 @@
 """Class-balanced batches of real and synthetic subjects, independent of the number of workers and ranks."""
 
 import contextlib
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -9,7 +8,7 @@ from typing import Any, Self
 import torchio as tio
 from torch.utils.data import Sampler
 
-from synthaug.augment.balance import Schedule, Strategy
+from synthaug.augment.balance import Schedule, Strategy, tell_unused
 from synthaug.augment.dealing import Dealing, checked_place, dealing_of
 from synthaug.augment.loading import BatchTransform, CountingLoader, MixedSubjects
 from synthaug.augment.plan import Draw, EpochPlan
@@ -101,11 +100,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
         )
         self._open_epoch(0)
         if self.source is not None and synthetic_fraction is None and not any(self.synthetic.values()):
-            logging.getLogger(__name__).warning(
-                "Every class has as many real subjects as sampling_strategy=%r asks for, so that no synthetic subject "
-                "is drawn; give synthetic_fraction, such as 0.5.",
-                sampling_strategy,
-            )
+            tell_unused(sampling_strategy)
 
     def __len__(self) -> int:
         """Batches per epoch on this rank."""

@@ -74,6 +74,9 @@ def exit_code(work: Callable[[], int], command: str, arguments: Sequence[str]) -
     except KeyboardInterrupt:
         print(f"synthaug {command}: stopped; run the same command again to continue.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who read the output has left, as ``head`` does; what Python still holds goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+        return 141
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             place = f"{error.filename}: " if error.filename else ""

@@ -1,7 +1,8 @@
 """Text encoders: any transformers encoder by path or hub id, or a small byte-level T5 that needs no download."""
 
+import contextlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers import (
     T5Config,
     T5EncoderModel,
 )
+from transformers.utils import logging as transformers_logging
 
 from synthaug.config import TextEncoderConfig
 from synthaug.ground.errors import InputError
@@ -99,7 +101,8 @@ def load_encoder(
     """
     _require_plausible(Path(path))
     try:
-        encoder, found = kind.from_pretrained(path, use_safetensors=True, output_loading_info=True, variant=variant)
+        with _without_bars():
+            encoder, found = kind.from_pretrained(path, use_safetensors=True, output_loading_info=True, variant=variant)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{path}: no usable transformers encoder ({_first_line(error)}).") from error
     missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
@@ -109,6 +112,18 @@ def load_encoder(
         encoder.pooler = None
     align(encoder)
     return encoder.eval()
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """No progress bar of transformers, whose setting stays what it was: an encoder of ours is read in no time."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _require_plausible(folder: Path) -> None:

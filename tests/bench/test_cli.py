@@ -284,6 +284,20 @@ def test_a_dry_run_refuses_what_the_study_would_refuse(data, tmp_path, capsys, w
     assert not (tmp_path / "run").exists()
 
 
+def test_a_reader_who_leaves_early_is_no_fault():
+    command = [sys.executable, "-m", "synthaug", "bench", "--help-all"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+def test_the_report_of_a_study_that_is_not_finished_says_so(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("study: {name: begun}\n", encoding="utf-8")
+    assert main(["report", "--out", str(tmp_path)]) == 2
+    assert "not finished" in capsys.readouterr().err
+
+
 def test_overview_and_unknown_commands(capsys):
     assert main([]) == 0
     shown = capsys.readouterr().out

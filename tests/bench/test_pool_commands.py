@@ -46,7 +46,7 @@ def test_a_pool_is_built_verified_exported_and_shown(arguments, tmp_path, capsys
     assert "all 6 volumes" in capsys.readouterr().out
     assert main(["pool", "export", pool, str(tmp_path / "out")]) == 0
     assert main(["pool", "export", pool, str(tmp_path / "ccella"), "--layout", "ccella"]) == 0
-    assert main(["pool", "montage", pool, str(tmp_path / "m.png"), "--columns", "2"]) == 0
+    assert main(["pool", "montage", pool, "--columns", "2", "--out", str(tmp_path / "m.png")]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"pool", "out", "ccella", "m.png"}
 
 

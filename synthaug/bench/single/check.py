@@ -31,6 +31,7 @@ VOXELS = {"cpu": 2**16, "small-gpu": 2**19}
 """Voxels of a volume that the networks of a preset train on in reasonable time."""
 COMPARED = 2**15
 """Voxels at which images are compared with each other."""
+GUIDED = "After a short training volumes hardly follow their reports without guidance; see docs/generators.md."
 ENOUGH_REPORTS = 0.8
 USUAL = 0.75
 """AUROC for which it is told what can be shown."""
@@ -175,6 +176,8 @@ def config_text(found: Survey, plan: GridPlan, columns: dict[str, str]) -> str:
     reason = f"{plan.reason} {_told_whole(plan)}".strip()
     left_out = f"Without a class, and left out: {tell_rows(found.unlabelled)}." if found.unlabelled else ""
     sections = [(left_out, {"data": data}), (reason, {"preprocess": grid}), (why, {"generator": {"variant": variant}})]
+    if variant == "ccella":
+        sections.append((GUIDED, {"pool": {"sampling": {"guidance": 2.0, "guided_levels": 1}}}))
     parts = []
     for reason, section in sections:
         comment = textwrap.fill(reason, 110, initial_indent="# ", subsequent_indent="# ") + "\n" if reason else ""

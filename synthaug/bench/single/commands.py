@@ -70,7 +70,7 @@ def run_pool(action: str, *arguments: str) -> int:
     asked = signature(POOL_COMMANDS[action]).parameters
     if configured:
         accept_study(parser, asked)
-    options = vars(parsed(parser, arguments))
+    options = vars(parsed(parser, _as_positional(arguments) if action in PLACED else arguments))
     told = {name: value for name, value in options.items() if name in asked}
     if action == "build":
         found, names = parser.parse_args(list(arguments), defaults=False), vars(SamplingConfig())
@@ -78,6 +78,24 @@ def run_pool(action: str, *arguments: str) -> int:
     with quiet():
         POOL_COMMANDS[action](**told)
     return 0
+
+
+PLACED = ("export", "montage")
+"""Actions on pools whose last argument is the place to write to."""
+
+
+def _as_positional(arguments: Sequence[str]) -> list[str]:
+    """``--out PLACE`` as other commands take it, where the place is the last argument.
+
+    Example:
+        >>> _as_positional(["--out", "m.png", "pool"]), _as_positional(["pool", "--out=m.png"])
+        (['pool', 'm.png'], ['pool', 'm.png'])
+    """
+    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--out=") else [word])]
+    if "--out" not in words[:-1]:
+        return words
+    at = words.index("--out")
+    return [*words[:at], *words[at + 2 :], words[at + 1]]
 
 
 def run_reader_study(arguments: Sequence[str]) -> int:

@@ -1,6 +1,7 @@
 """``synthaug pool card``: the scorecard of a pool, as a page and as JSON."""
 
 # What is needed is imported when it runs, as in :mod:`synthaug.bench.single.pool_commands`.
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,8 @@ def real_side(pool: "SyntheticPool", data: DataConfig, split: SplitConfig) -> "R
     from synthaug.study.stages.leaks import refuse_generator_leaks
     from synthaug.study.stages.pools import preprocessing_of, require_images
 
+    if data.root is None:
+        logging.getLogger(__name__).warning("No data.root: the pool is compared with generated prostates.")
     require_images(pool, data.images)
     drawn = draw_split(split, load_subjects(data), data)
     refuse_generator_leaks(pool, drawn)

@@ -25,9 +25,11 @@ def make_report(folder: Path, *, shareable: bool = False) -> Path:
     Raises:
         InputError: The folder holds no finished study, or a file of it is damaged.
     """
+    begun = (folder / CONFIG).is_file()
     for name in (CONFIG, "results.csv", "summary.json"):
         if not (folder / name).is_file():
-            raise InputError(f"{folder / name}: no such file; name the folder of a finished study.")
+            mend = "the study is not finished: run its bench command again" if begun else "name the folder of a study"
+            raise InputError(f"{folder / name}: no such file; {mend}.")
     config = read_config(["--config", str(folder / CONFIG)], exits=False)
     summary, records = read_summary(folder), _records_of(folder)
     findings = mute(summary.findings, config.report.mute) or findings_of(summary, records, config)

@@ -31,6 +31,10 @@ MOST_CLASSES = 10
 """Distinct names up to which a column that is not numbers holds classes."""
 BACKGROUND = 0.1
 """Voxels count as foreground above this share of the way from the 0.5 to the 99.5 percentile."""
+NO_PATIENTS = (
+    "no column {!r}: each row counts as a patient of its own. Where a patient has several rows, name the column that "
+    "tells whose they are (--patient), or one person may train and test."
+)
 FILLED = 0.02
 """Share of foreground from which on a plane of voxels is part of it."""
 
@@ -177,13 +181,7 @@ def survey_manifest(
             style=style,
         )
         on_row()
-    found.remarks = remarks.lines()
-    if patient not in table.columns:
-        found.remarks.insert(
-            0,
-            f"no column {patient!r}: each row counts as a patient of its own. Where a patient has several rows, name "
-            "the column that tells whose they are (--patient), or one person may train and test.",
-        )
+    found.remarks = [*([] if patient in table.columns else [NO_PATIENTS.format(patient)]), *remarks.lines()]
     return found
 
 
