@@ -285,8 +285,11 @@ def test_a_dry_run_refuses_what_the_study_would_refuse(data, tmp_path, capsys, w
 
 
 def test_a_reader_who_leaves_early_is_no_fault():
-    command = [sys.executable, "-m", "synthaug", "bench", "--help-all"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
+    words = "lambda: print('word ' * 10**5) or 0"
+    code = f"import sys; from synthaug.bench.commands import exit_code; sys.exit(exit_code({words}, 'bench', []))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    ) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141

@@ -244,6 +244,16 @@ def test_the_verdict_is_no_bolder_than_interval_and_corrected_p(row, kind):
     assert (verdict.n_test, verdict.seeds, verdict.compared) == (4, 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("low", "p", "missed"),
+    [(0.01, 0.06, "corrected p"), (-0.01, 0.04, "interval holds 0"), (-0.01, 0.06, None), (0.01, 0.04, None)],
+)
+def test_an_answer_that_misses_one_of_two_conditions_names_it(low, p, missed):
+    told = judge([contrast("mixed", 0.1, low, 0.2, p)], confidence=0.95, n_test=4).sentence()
+    assert ("needs both" in told) == (missed is not None)
+    assert missed is None or missed in told
+
+
 def test_the_verdict_of_many_comparisons_counts_them():
     rows = [
         contrast("mixed", 0.1, 0.01, 0.2, 0.04, fraction=0.25),

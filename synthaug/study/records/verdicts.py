@@ -165,8 +165,17 @@ def _answer(verdict: Verdict) -> str:
         f"{what} {ANSWERS[verdict.kind]}: AUROC {found.value:+.3f} against real data"
         f"{with_augmentation} ({percent} interval {found.low:+.3f} to {found.high:+.3f}; corrected p "
         f"{high.p_holm:.3g}; {verdict.n_test} test patients, {verdict.seeds} "
-        f"seed{'s' * (verdict.seeds > 1)}).{_power(verdict)}"
+        f"seed{'s' * (verdict.seeds > 1)}).{_halves(verdict, high)}{_power(verdict)}"
     )
+
+
+def _halves(verdict: Verdict, found: Contrast) -> str:
+    """Which of the two conditions a comparison without a clear effect misses, where it holds the other."""
+    clear, small = found.difference.leaves_out_zero, found.p_holm < 1 - verdict.confidence
+    if verdict.kind != "unclear" or clear == small:
+        return ""
+    missed = "the interval holds 0" if small else f"the corrected p is not below {1 - verdict.confidence:.2g}"
+    return f" A clear effect needs both a small p and an interval without 0; {missed}."
 
 
 def _power(verdict: Verdict) -> str:

@@ -11,7 +11,6 @@ from synthaug.generate.stored.told import cut_reports
 from synthaug.metrics.comparison import FAR
 from synthaug.models.text_encoder import load_tokenizer
 from synthaug.pool.pool import SyntheticPool
-from synthaug.statistics.detectable import planned_difference
 from synthaug.study.records import CellRecord, Summary
 from synthaug.study.records.arms import LEAST_REPEATS
 from synthaug.study.records.findings import MEANINGS, Finding, Severity
@@ -44,7 +43,7 @@ def findings_of(
     """
     found = [
         *_of_cells(summary),
-        *_of_test(records, config.data, confidence=config.metrics.confidence),
+        *_of_test(records, config.data),
         *_of_images(summary),
         *(each for source, counts in (pools or {}).items() for each in _of_pool(source, counts)),
     ]
@@ -92,8 +91,8 @@ def _of_cells(summary: Summary) -> Iterator[Finding]:
         yield Finding("unknown-provenance", "warning", UNKNOWN_PROVENANCE)
 
 
-def _of_test(records: Sequence[CellRecord], data: DataConfig, *, confidence: float) -> Iterator[Finding]:
-    """Few test patients, and what they can show."""
+def _of_test(records: Sequence[CellRecord], data: DataConfig) -> Iterator[Finding]:
+    """Few test patients; which difference they could show is told beside the verdict."""
     labels = {row.patient_id: row.label for record in records for row in record.predictions}
     if not labels:
         return
@@ -103,10 +102,9 @@ def _of_test(records: Sequence[CellRecord], data: DataConfig, *, confidence: flo
     if number >= FEW or not rest:
         return
     names = data.class_names(records[0].classes)
-    size = planned_difference(number, rest, confidence=confidence)
     name = names[rare] if names[rare] == f"class {rare}" else f"class {names[rare]}"
     told = f"{len(labels)} test patients, {number} of {name}"
-    yield Finding("few-test-patients", "warning", f"{told}: differences in AUROC below {size:.2f} rarely show.")
+    yield Finding("few-test-patients", "warning", f"{told}: only large differences in AUROC show.")
 
 
 def _of_images(summary: Summary) -> Iterator[Finding]:
