@@ -206,6 +206,7 @@ FindingCode = Literal[
     "unknown-provenance",
     "told-apart",
     "far-from-real",
+    "class-not-shown",
     "reports-cut",
     "reports-contradict",
     "reports-unlike",

@@ -11,6 +11,7 @@ import torch
 import torchio as tio
 
 from synthaug.ground.errors import InputError
+from synthaug.metrics.class_shown import ClassShown, class_shown
 from synthaug.metrics.copies.diversity import Similarity, pair_similarity
 from synthaug.metrics.copies.memorisation import CopyAudit, CopyDetector
 from synthaug.metrics.distances.estimates import METRICS, DistanceResult, compare, distance_report, metrics_for
@@ -51,6 +52,8 @@ class ImageReport:
     """Copies of training volumes, where these were given."""
     realism: RealismReport | None = None
     """AUROC of synthetic against real volumes, where asked for."""
+    classes: ClassShown | None = None
+    """How well volumes show their class, where training volumes of two classes were given."""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
@@ -71,8 +74,8 @@ class ImageReport:
     def to_metrics(self) -> dict[str, float]:
         """Flat names and numbers, as MLflow logs them.
 
-        Names are ``GROUP/METRIC``, with ``_floor``, ``_ci_low`` and ``_ci_high`` beside each, ``all/copies`` and
-        ``all/realism_statistics``.
+        Names are ``GROUP/METRIC``, with ``_floor``, ``_ci_low`` and ``_ci_high`` beside each, ``all/copies``,
+        ``all/class_shown`` and ``all/realism_statistics``.
         """
         flat = {}
         for group, found in self.distances.items():
@@ -85,6 +88,8 @@ class ImageReport:
                 flat[f"{group}/ms_ssim_{name.replace(' ', '_')}"] = similarity.value
         if self.copies:
             flat[f"{ALL}/copies"] = self.copies.share()[0]
+        if self.classes:
+            flat[f"{ALL}/class_shown"] = self.classes.synthetic.value
         if self.realism:
             flat |= {f"{ALL}/{name}": value for name, value in self.realism.to_metrics().items()}
         return flat
@@ -109,6 +114,8 @@ class ImageReport:
     def remarks(self) -> list[str]:
         """What the table does not hold, in sentences: realism, diversity, copies, what is left out, the extractor."""
         lines = [self.realism.sentence()] if self.realism else []
+        if self.classes:
+            lines.append(self.classes.sentence())
         for group, distances in self.distances.items():
             fid = distances.get("fid")
             if fid and fid.ci_low > FAR * fid.floor:
@@ -191,9 +198,8 @@ def compare_images(
     real_set, synthetic_set = (VolumeSet.of(each, images) for each in (real, synthetic))
     spacing_mm = _common_spacing(real_set, synthetic_set)
     if extractor is None or isinstance(extractor, str):
-        extractor = build_extractor(
-            extractor or "seeded", channels=real_set[0].shape[0], spacing_mm=spacing_mm, weights=weights
-        )
+        channels = real_set[0].shape[0]
+        extractor = build_extractor(extractor or "seeded", channels=channels, spacing_mm=spacing_mm, weights=weights)
     features = [extractor.features(each) for each in (real_set, synthetic_set)]
     groups = _groups(real_set, synthetic_set)
     metrics = {group: metrics_for(min(map(len, rows))) for group, rows in groups.items()}
@@ -226,6 +232,7 @@ def compare_images(
         left_out={group: few for group, found in metrics.items() if (few := [n for n in METRICS if n not in found])},
         copies=_copies(known, real_set, synthetic_set, extractor, false_alarms=false_alarms),
         realism=_realism(real_set, synthetic_set, known, judge=realism, seed=seed, confidence=confidence),
+        classes=_classes(real_set, synthetic_set, known, seed=seed, confidence=confidence),
     )
 
 
@@ -242,6 +249,18 @@ def _copies(
     if training is None:
         return None
     return CopyDetector(training, real, extractor, false_alarms=false_alarms).audit(synthetic)
+
+
+def _classes(
+    real: VolumeSet, synthetic: VolumeSet, training: VolumeSet | None, *, seed: int, confidence: float
+) -> ClassShown | None:
+    """None where nobody can learn the classes, or there are too few volumes of one."""
+    if training is None or "" in {*training.groups, *real.groups, *synthetic.groups}:
+        return None
+    try:
+        return class_shown(training, real, synthetic, seed=seed, confidence=confidence)
+    except InputError:
+        return None
 
 
 def _realism(

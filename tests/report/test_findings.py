@@ -20,6 +20,11 @@ GAIN = Contrast(ARM, REAL, "auroc", Estimate(0.1, 0.05, 0.15), p=0.01, p_holm=0.
 QUIET = Summary(6, (ARM, REAL), (GAIN,), Verdict("helped", provenance="known"))
 COPIES = ImageComparison("copies", Estimate(0.2, 0.1, 0.3), more={"false_alarms": 0.05})
 
+NO_CLASS = ImageComparison(
+    "class_shown",
+    Estimate(0.5, 0.4, 0.6),
+    more={"real": 0.8, "real_low": 0.7, "real_high": 0.9, "missing": True},
+)
 FAR_OFF = ImageComparison("fid", Estimate(0.6, 0.4, 0.8), more={"floor": 0.1, "value_at_floor_n": 0.6})
 
 
@@ -57,6 +62,7 @@ def test_a_study_without_faults_has_no_findings():
             ("told-apart", "warning"),
         ),
         ({"image_metrics": (FAR_OFF,)}, ("far-from-real", "warning")),
+        ({"image_metrics": (NO_CLASS,)}, ("class-not-shown", "warning")),
     ],
 )
 def test_each_fault_of_a_summary_has_its_code(change, found):

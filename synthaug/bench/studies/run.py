@@ -35,6 +35,7 @@ from synthaug.study.running.studies import Studies
 from synthaug.study.stages.pools import describe_pool
 from synthaug.study.stages.preparation import Study
 from synthaug.study.summary.aggregate import (
+    class_metrics,
     count_statistics,
     image_metrics,
     realism_metrics,
@@ -240,6 +241,10 @@ def measure_images(study: Study, pool: SyntheticPool) -> tuple[list[ImageCompari
     rows += varied
     if reason:
         left_out.append({"metric": "ms_ssim", "reason": reason})
+    shown, reason = class_metrics(held_out, pool, split.train, config.data.images, config.metrics)
+    rows += shown
+    if reason:
+        left_out.append({"metric": "class_shown", "reason": reason})
     if config.metrics.realism != "off":
         judged, reason = realism_metrics(held_out, pool, split.train, config.data.images, config.metrics)
         rows += judged

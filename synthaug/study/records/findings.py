@@ -60,6 +60,12 @@ MEANINGS: Mapping[str, Meaning] = {
         "The generator does not draw what the data show, be it by too short a training or other images than it knows.",
         "Look at the slices; train longer, or take a generator of the same kind of images.",
     ),
+    "class-not-shown": Meaning(
+        "Synthetic volumes show less of their class than real ones",
+        "The generator follows reports or classes too little, so that classifiers learn labels that the images do not "
+        "show.",
+        "Train the coarsest level for more steps, raise `pool.sampling.guidance`, and compare again.",
+    ),
     "reports-cut": Meaning(
         "Reports were cut",
         "The text encoder read the ends of these reports alone: what stood at their beginnings does not show.",

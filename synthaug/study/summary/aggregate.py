@@ -10,6 +10,7 @@ import torchio as tio
 from synthaug.config import MetricsConfig
 from synthaug.data.reading.manifest import stack_images
 from synthaug.ground.errors import InputError
+from synthaug.metrics.class_shown import class_shown
 from synthaug.metrics.copies.diversity import pair_similarity
 from synthaug.metrics.distances.estimates import distance_report, metrics_for
 from synthaug.metrics.features import seeded_extractor
@@ -116,6 +117,31 @@ def realism_metrics(
     cnn = config.realism == "network"
     report = judge_realism(real, synthetic, training=known, images=images, cnn=cnn, confidence=config.confidence)
     return [ImageComparison.from_json(row) for row in report.to_rows()], ""
+
+
+def class_metrics(
+    real: Sequence[tio.Subject],
+    pool: SyntheticPool,
+    training: Sequence[tio.Subject],
+    images: Sequence[str],
+    config: MetricsConfig,
+) -> tuple[list[ImageComparison], str]:
+    """How well the pool shows its classes to a reader of the training volumes, or why that cannot be said."""
+    try:
+        sets = [VolumeSet.of(list(each), images) for each in (training, real, pool.subjects())]
+        found = class_shown(*sets, confidence=config.confidence)
+    except InputError as error:
+        return [], str(error)
+    more = {"real": found.real.value, "real_low": found.real.low, "real_high": found.real.high}
+    row = ImageComparison(
+        "class_shown",
+        Estimate(found.synthetic.value, found.synthetic.low, found.synthetic.high),
+        larger_is_better=True,
+        n_real=found.n_real,
+        n_synthetic=found.n_synthetic,
+        more={**more, "missing": found.missing},
+    )
+    return [row], ""
 
 
 def variety_metrics(

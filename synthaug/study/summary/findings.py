@@ -13,6 +13,7 @@ from synthaug.models.text_encoder import load_tokenizer
 from synthaug.pool.pool import SyntheticPool
 from synthaug.study.records import CellRecord, Summary
 from synthaug.study.records.arms import LEAST_REPEATS
+from synthaug.study.records.fields import Estimate
 from synthaug.study.records.findings import MEANINGS, Finding, Severity
 from synthaug.study.records.verdicts import UNKNOWN_PROVENANCE
 from synthaug.study.stages.preparation import Study
@@ -113,6 +114,11 @@ def _of_images(summary: Summary) -> Iterator[Finding]:
         if row.tells_apart:
             words = f"{source}synthetic volumes are easily told from real ones (AUROC {row.estimate.words()})."
             yield Finding("told-apart", "warning", _capital(words))
+        if row.more.get("missing"):
+            words = f"{source}a reader of real volumes tells the class of synthetic ones with AUROC "
+            words += f"{row.estimate.words()}, "
+            real = Estimate(*(row.more[end] for end in ("real", "real_low", "real_high")))
+            yield Finding("class-not-shown", "warning", _capital(f"{words}of held-out real ones with {real.words()}."))
         floor = row.more.get("floor")
         if row.metric == "fid" and floor and row.estimate.low > FAR * floor:
             words = f"{source}the Fréchet distance to held-out patients is {row.estimate.words()}, between halves of "

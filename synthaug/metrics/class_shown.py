@@ -1,0 +1,124 @@
+"""Do synthetic volumes show their class? A linear reader learns it from real training volumes and reads both sides.
+
+A pool that ignores what it was asked for can be as near to real volumes as any other: distances and realism hardly see
+classes. The reader is no judge of what a network could see: where real volumes do not show it their class, it says
+nothing.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from sklearn.linear_model import RidgeClassifierCV
+from torch.nn.functional import avg_pool3d
+
+from synthaug.ground.errors import InputError
+from synthaug.metrics.classification import auroc
+from synthaug.metrics.volumes import VolumeSet
+from synthaug.statistics.intervals import Interval, patient_bootstrap
+
+MOST_VOXELS = 1000
+"""Of each channel, after averaging neighbours; a reader of many more voxels than volumes learns noise."""
+LEAST = 4
+"""Volumes of each class on each side."""
+RESAMPLES = 500
+ALPHAS = np.logspace(0, 5, 11)
+"""Penalties, of which leaving one out chooses."""
+
+
+@dataclass(frozen=True)
+class ClassShown:
+    """AUROC of the class by one reader; 0.5 = not shown."""
+
+    synthetic: Interval
+    """In synthetic volumes, of the class that they are listed under."""
+    real: Interval
+    """In real volumes of other patients than the reader learnt from."""
+    n_real: int
+    n_synthetic: int
+
+    def sentence(self) -> str:
+        """What was read on both sides."""
+        sides = {"synthetic": self.synthetic, "real": self.real}
+        told = [f"{name} {each.value:.3f} ({each.low:.3f} to {each.high:.3f})" for name, each in sides.items()]
+        return f"Class read by a linear reader of the training volumes, AUROC: {', '.join(told)}; 0.5 = not shown."
+
+    @property
+    def missing(self) -> bool:
+        """Whether real volumes clearly show their class and synthetic ones clearly show less."""
+        return self.real.low > 0.5 and self.synthetic.high < self.real.value
+
+
+def class_shown(
+    training: VolumeSet, held_out: VolumeSet, synthetic: VolumeSet, *, confidence: float = 0.95, seed: int = 0
+) -> ClassShown:
+    """Train the reader and read both sides.
+
+    Args:
+        training: Real volumes that the reader learns from, preprocessed alike as all.
+        held_out: Real volumes of other patients.
+        synthetic: Synthetic volumes.
+        confidence: Coverage of the intervals, which resample patients and, of synthetic volumes, reports, in (0, 1).
+        seed: Names the resamples.
+
+    Raises:
+        InputError: A set lacks a class, or has fewer than four volumes of one.
+
+    Example:
+        >>> import torchio as tio
+        >>> draw = torch.Generator().manual_seed(0)
+        >>> def volumes(shown):
+        ...     made = [torch.rand(1, 8, 8, 4, generator=draw) / 2 + 0.4 * shown * (k % 2) for k in range(16)]
+        ...     images = [tio.ScalarImage(tensor=volume) for volume in made]
+        ...     return VolumeSet.of([tio.Subject(t2w=each, label=k % 2) for k, each in enumerate(images)])
+        >>> found = class_shown(volumes(1), volumes(1), volumes(0))
+        >>> found.real.value, found.synthetic.value < 0.9
+        (1.0, True)
+    """
+    sides = {"training": training, "held-out": held_out, "synthetic": synthetic}
+    labels = {name: np.array([int(group) for group in side.groups]) for name, side in sides.items()}
+    classes = np.unique(labels["training"]).tolist()
+    for name, its in labels.items():
+        counts = [int((its == each).sum()) for each in classes]
+        if set(its.tolist()) != set(classes) or len(classes) < 2 or min(counts) < LEAST:
+            raise InputError(
+                f"The {name} volumes of each class are {counts}; {LEAST} of two classes or more are needed."
+            )
+    reader = RidgeClassifierCV(ALPHAS, class_weight="balanced").fit(pooled(training), labels["training"])
+
+    def read(name: str) -> Interval:
+        scores = reader.decision_function(pooled(sides[name]))
+        columns = scores if scores.ndim == 2 else np.stack([-scores, scores], axis=1)
+        people = [person or str(place) for place, person in enumerate(sides[name].patients)]
+        told = [f"{person} {label}" for person, label in zip(people, labels[name], strict=True)]
+        return patient_bootstrap(
+            auroc,
+            patient_ids=told,
+            labels=np.searchsorted(classes, labels[name]),
+            arrays=softmax(columns, axis=1),
+            resamples=RESAMPLES,
+            confidence=confidence,
+            seed=seed,
+        )
+
+    return ClassShown(read("synthetic"), read("held-out"), len(held_out), len(synthetic))
+
+
+def pooled(volumes: Iterable[torch.Tensor]) -> np.ndarray:
+    """Volumes (C, X, Y, Z), one at a time, as rows of means over cubes of voxels.
+
+    Example:
+        >>> pooled([torch.ones(1, 32, 32, 16)]).shape
+        (1, 500)
+    """
+    return np.stack([_pooled(volume.float()) for volume in volumes])
+
+
+def _pooled(volume: torch.Tensor) -> np.ndarray:
+    side = 1
+    while np.prod([max(each // side, 1) for each in volume.shape[1:]]) > MOST_VOXELS:
+        side += 1
+    kernel = [min(side, each) for each in volume.shape[1:]]
+    return avg_pool3d(volume[None], kernel).flatten().numpy()

@@ -1,0 +1,73 @@
+"""Whether synthetic volumes show their class: a pool that ignores it is told from one that shows it."""
+
+import numpy as np
+import pytest
+import torch
+import torchio as tio
+
+from synthaug.ground.errors import InputError
+from synthaug.metrics.class_shown import MOST_VOXELS, class_shown, pooled
+from synthaug.metrics.comparison import compare_images
+from synthaug.metrics.volumes import VolumeSet
+
+
+def volumes(count, *, strength, seed, classes=2, shape=(1, 12, 12, 8)):
+    """Noise whose middle is brighter by the class."""
+    draw = torch.Generator().manual_seed(seed)
+    subjects = []
+    for number in range(count):
+        label = number % classes
+        values = 0.3 * torch.rand(shape, generator=draw)
+        values[:, 4:8, 4:8] += strength * label
+        subjects.append(tio.Subject(t2w=tio.ScalarImage(tensor=values), label=label, patient_id=f"p{seed}-{number}"))
+    return VolumeSet.of(subjects)
+
+
+def test_a_pool_that_shows_its_class_is_told_from_one_that_ignores_it_and_from_one_that_swaps_it():
+    training, held_out = volumes(24, strength=0.05, seed=1), volumes(40, strength=0.05, seed=2)
+    good, none, swapped = (
+        class_shown(training, held_out, volumes(60, strength=strength, seed=3)) for strength in (0.05, 0.0, -0.05)
+    )
+    assert good.real.value == none.real.value > 0.9
+    assert good.synthetic.value > 0.9
+    assert not good.missing
+    assert 0.3 < none.synthetic.value < 0.7
+    assert swapped.synthetic.value < 0.1
+    assert none.missing
+    assert swapped.missing
+
+
+def test_where_real_volumes_do_not_show_their_class_nothing_is_said():
+    found = class_shown(*(volumes(40, strength=0.0, seed=seed) for seed in (4, 5, 6)))
+    assert found.real.low < 0.5
+    assert not found.missing
+
+
+def test_three_classes_are_read():
+    found = class_shown(*(volumes(45, strength=0.1, seed=seed, classes=3) for seed in (7, 8, 9)))
+    assert found.real.value > 0.8
+    assert found.synthetic.value > 0.8
+
+
+def test_a_comparison_tells_it_where_training_volumes_have_classes():
+    training, held_out, synthetic = (volumes(24, strength=0.2, seed=seed).source for seed in (10, 11, 12))
+    report = compare_images(held_out, synthetic, training=training, resamples=20, realism="off")
+    assert report.classes.synthetic.value > 0.9
+    assert report.to_metrics()["all/class_shown"] == report.classes.synthetic.value
+    assert report.classes.sentence() in report.remarks()
+    assert compare_images(held_out, synthetic, resamples=20, realism="off").classes is None
+    bare = [subject["t2w"].data for subject in training]
+    assert compare_images(held_out, synthetic, training=bare, resamples=20, realism="off").classes is None
+
+
+@pytest.mark.parametrize(("name", "counts"), [("training", (6, 40, 40)), ("synthetic", (40, 40, 1))])
+def test_too_few_volumes_are_named(name, counts):
+    with pytest.raises(InputError, match=name):
+        class_shown(*(volumes(count, strength=0.1, seed=seed) for seed, count in enumerate(counts)))
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 64, 16), (2, 16, 20, 12), (1, 3, 3, 2)])
+def test_volumes_of_any_shape_become_few_means(shape):
+    rows = pooled([torch.ones(shape), torch.zeros(shape)])
+    assert rows.shape[1] <= shape[0] * MOST_VOXELS
+    assert np.array_equal(rows[0], np.ones_like(rows[0]))
