@@ -151,7 +151,9 @@ def _execution_of(options: Any) -> ExecutionConfig:
 def _run_bench(command: str, config: Config, out: Path, execution: ExecutionConfig) -> int:
     # Imported late: --help, a misspelt key and a study to which nothing is to be done should not wait for torch.
     summary = finished_summary(config, out)
-    if summary is None:
+    if summary is not None:
+        print(f"{config.study.name}: finished before, in {out}; there is nothing left to do")
+    else:
         cells = describe_cells(config)
         refuse_early(config)
         if os.environ.get("RANK", "0") == "0":  # of processes that train together, one tells

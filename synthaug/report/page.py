@@ -97,7 +97,7 @@ def _images(summary: Summary, *, copies_wanted: bool) -> dict[str, Any]:
     copies = [row for row in summary.image_metrics if row.metric == "copies"]
     return {
         "distances": [row for row in summary.image_metrics if row.metric in METRICS],
-        "classes": [row for row in summary.image_metrics if row.metric == "class_shown"],
+        "shown_classes": [row for row in summary.image_metrics if row.metric == "class_shown"],
         "variety": [row for row in summary.image_metrics if row.metric == "ms_ssim"],
         "realism": [row for row in summary.image_metrics if "told_apart" in row.more],
         "meanings": captions.MEANINGS,

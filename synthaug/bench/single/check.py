@@ -176,6 +176,7 @@ def config_text(found: Survey, plan: GridPlan, columns: dict[str, str]) -> str:
     reason = f"{plan.reason} {_told_whole(plan)}".strip()
     left_out = f"Without a class, and left out: {tell_rows(found.unlabelled)}." if found.unlabelled else ""
     sections = [(left_out, {"data": data}), (reason, {"preprocess": grid}), (why, {"generator": {"variant": variant}})]
+    sections.append(("", {"study": {"name": told.parent.resolve().name}}))
     if variant == "ccella":
         sections.append((GUIDED, {"pool": {"sampling": {"guidance": 2.0, "guided_levels": 1}}}))
     parts = []
