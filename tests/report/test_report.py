@@ -412,7 +412,7 @@ def test_subgroups_and_copies_not_looked_for_are_told(tmp_path, samples):
     told = {"subgroups": groups, "image_metrics_left_out": left_out, "samples": [replace(shown, nearest=())]}
     page = Page(page_of(tmp_path, records, **told))
     assert "one class only" in page.text
-    assert "Not measured, copies: 3 held-out patients are too few" in page.text
+    assert "Not measured: 3 held-out patients are too few" in page.text
     assert "metrics.copies is off" not in page.text
     off = replace(CONFIG, metrics=replace(QUICK, copies=False))
     page = Page(page_of(tmp_path, records, samples=[replace(shown, nearest=())], config=off))
