@@ -116,13 +116,14 @@ class RelabelledPrompts(TextPrompts):
 
     Example:
         >>> from synthaug.config import DataConfig, GeometryConfig, LabelRule, MeasurementConfig
-        >>> measured = {"ml": MeasurementConfig("gland volume", "ml")}
+        >>> from synthaug.data.reports.writers import write_measurement_report
+        >>> row, measured = {"ml": 40}, {"ml": MeasurementConfig("gland volume", "ml")}
         >>> data = DataConfig("unused", measurements=measured, label_rule=LabelRule("ml", above=42))
-        >>> subject = {"subject_id": "a", "label": 0, "report": "Gland volume 40 ml.", "patient_id": "a"}
-        >>> geometry = GeometryConfig(zooms=(1.0, 1.1))
-        >>> relabeller = Relabeller.fit([subject], data, geometry, rows={"a": {"ml": "40"}})
-        >>> RelabelledPrompts([subject], relabeller).texts
-        {0: ['Gland volume 40 ml.'], 1: ['Gland volume 53 ml.']}
+        >>> report = write_measurement_report(row, measured, seed=derive_seed("report", "a"))
+        >>> subject = {"subject_id": "a", "label": 0, "report": report, "patient_id": "a"}
+        >>> relabeller = Relabeller.fit([subject], data, GeometryConfig(zooms=(1.0, 1.1)), rows={"a": row})
+        >>> {label: len(texts) for label, texts in RelabelledPrompts([subject], relabeller).texts.items()}
+        {0: 1, 1: 1}
     """
 
     policy = "relabelled"

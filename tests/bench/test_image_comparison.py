@@ -60,7 +60,7 @@ def test_bare_nifti_files_and_copies_of_training_volumes(folders, capsys, tmp_pa
         *("--out", tmp_path),
     )
     assert code == 0
-    assert "Copies of training volumes: 12 of 12, 100.0%" in printed
+    assert "Copies of the volumes given as training: 12 of 12, 100.0%" in printed
     record = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert record["copies"]["copies"] == [True] * 12
     assert set(record["distances"]) == {"all"}  # bare files have no class

@@ -197,3 +197,25 @@ def test_a_pool_of_empty_reports_is_refused_unless_the_class_is_told(tiny_pipeli
     sampling = SamplingConfig(steps=1, micro_batch=4)
     told = {"reports": {0: [""], 1: [""]}, "override_class": True, "sampling": sampling}
     assert SyntheticPool.build(tiny_pipeline, tmp_path / "pool", per_class={0: 1, 1: 1}, **told).counts == {0: 1, 1: 1}
+
+
+def test_relabelled_prompts_name_another_pool_and_depend_on_the_moves(ready, tmp_path):
+    plain, moved, without = (
+        study_of(ready, tmp_path, *more)
+        for more in (
+            [],
+            ["--pool.prompts", "relabelled"],
+            [
+                "--pool.prompts",
+                "relabelled",
+                "--generator.geometry.zooms",
+                "[1.0]",
+                "--generator.geometry.flip",
+                "false",
+            ],
+        )
+    )
+    texts = [sum(map(len, study.prompts.texts.values())) for study in (plain, moved, without)]
+    assert texts[0] == texts[2] < texts[1]
+    assert len({study.pool_folder for study in (plain, moved, without)}) == 3
+    assert set(moved.prompts.patients) == set(plain.prompts.patients)

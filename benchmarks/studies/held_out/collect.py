@@ -9,6 +9,7 @@ real data under the others. ``gain.svg`` shows the differences to real data with
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
@@ -171,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ],
         "differences": rows,
         "goals": goals(rows, least=options.least),
-        "seconds": sum(total_costs(run).seconds for run in options.runs),
+        "seconds": dict(sum((Counter(total_costs(run).seconds) for run in options.runs), Counter())),
     }
     write_json(options.out / "summary.json", summary.to_json() | told)
     write_results(records, options.out / "results.csv")

@@ -15,6 +15,7 @@ The people of validation and the learners left over are read; nobody of the test
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from synthaug.study.stages.cohort import draw_split, load_subjects
 HERE = Path(__file__).parent
 SIZE, SIDE, IMAGE = "volume_mm3", "side", "t1"
 VOLUMES, STEPS = 128, 8
-GUIDANCE = (1.0, 2.0, 4.0, 8.0)
+GUIDANCE = (1.0, 2.0, 4.0)
 SIZES_MM3 = (2500, 4200)
 LIMIT_MM3 = 3300
 """Asked-for sizes below it are of class 1; it lies between the classes of all people."""
@@ -79,7 +80,8 @@ def ask(data: DataConfig) -> tuple[list[str], np.ndarray]:
 
 def follow(config: Config, generator: Path) -> dict[str, Any]:
     """All figures of one training set."""
-    split = draw_split(config.split, load_subjects(config.data), config.data)
+    # Those whom the size of the training set leaves out are read too.
+    split = draw_split(replace(config.split, train=1.0), load_subjects(config.data), config.data)
     train = keep_training(split, config.split.train, seed=config.split.seed).train
     known = {subject["patient_id"] for subject in train}
     others = [subject for subject in [*split.train, *split.val] if subject["patient_id"] not in known]
