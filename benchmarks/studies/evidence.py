@@ -35,7 +35,7 @@ PLANNED = {
     "filtering": "filtered pools, and how many synthetic volumes a real one",
     "privacy/hippocampus": "membership inference on people",
     "generator/prostate-t2-4": "T2 prostate on the cascade, five folds",
-    "same_cohort": "hippocampus, same cohort, with the present generator",
+    "same_cohort/summary": "hippocampus, same cohort, with the present generator",
 }
 """Studies that are configured, by where their results will stand."""
 
@@ -117,9 +117,15 @@ def person(rows: Sequence[Mapping[str, Any]], question: str) -> Mapping[str, Any
 
 
 def held_out(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What the present builtin and labelled augmentation add to few people whom the builtin never saw."""
+    """What a generator and labelled augmentation add to few people."""
     told = {name: summary[name] for name in ("date", "repeats", "test_people", "goals")}
     return {"few": gains_of(summary["differences"], 16), "more": gains_of(summary["differences"], 32), **told}
+
+
+def sizes_read(steps: int, guidance: float) -> list[float]:
+    """How sizes asked of the same-cohort generators of so many steps are read, in the order of their training sets."""
+    rows = [row for row in read("same_cohort/chain.json")["rows"] if row["steps"][0] == steps]
+    return [each["read"] for row in rows for each in row["synthetic"] if each["guidance"] == guidance]
 
 
 def gains_of(differences: Sequence[Mapping[str, Any]], people: int) -> dict[str, Any]:
@@ -175,6 +181,8 @@ def render() -> str:
         longer=read("hippocampus/same-cohort/longer/summary.json"),
         labelled=read("hippocampus/labelled.json"),
         held_out=held_out(read("held_out/summary.json")),
+        own=held_out(read("same_cohort/summary.json")),
+        sizes_read=sizes_read,
         imbalance=read("imbalance/map.json"),
         filled=filled,
         filters=filters(),
