@@ -178,8 +178,6 @@ def render() -> str:
         written=read("handwritten/hippocampus.json"),
         other=read("hippocampus/summary.json"),
         same=read("hippocampus/same-cohort/summary.json"),
-        longer=read("hippocampus/same-cohort/longer/summary.json"),
-        labelled=read("hippocampus/labelled.json"),
         held_out=held_out(read("held_out/summary.json")),
         own=held_out(read("same_cohort/summary.json")),
         sizes_read=sizes_read,

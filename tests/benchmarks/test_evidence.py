@@ -30,9 +30,11 @@ def test_no_figure_stands_in_the_words_themselves():
 
 def test_figures_on_the_page_are_those_of_the_studies():
     generator = json.loads((STUDIES / "generator" / "ccella-hippocampus.json").read_text(encoding="utf-8"))
-    same = json.loads((STUDIES / "hippocampus" / "same-cohort" / "summary.json").read_text(encoding="utf-8"))
+    same = json.loads((STUDIES / "same_cohort" / "summary.json").read_text(encoding="utf-8"))
     assert f"{generator['fid_seeded']['ratio']:.2f} ({generator['fid_seeded']['low']:.2f} to" in PAGE
-    assert f"{sum(row['holds'] for row in same['goals'])} of {len(same['goals'])} held" in PAGE
+    [gain] = [row for row in same["goals"] if (row["people"], row["augment"]) == (16, "classical")]
+    assert f"{gain['difference']:+.2f} (".replace("-", "−") in PAGE
+    assert f"{sum(row['holds'] for row in same['goals'])} of {len(same['goals'])} goals |" in PAGE
 
 
 def test_it_is_short_with_three_pictures_and_one_table_and_tells_misses_first():
