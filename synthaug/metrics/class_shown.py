@@ -38,6 +38,8 @@ class ClassShown:
     """In real volumes of other patients than the reader learnt from."""
     n_real: int
     n_synthetic: int
+    reader: str
+    """What the reader was; figures of another cannot be compared."""
 
     def sentence(self) -> str:
         """What was read on both sides."""
@@ -103,7 +105,8 @@ def class_shown(
             seed=seed,
         )
 
-    return ClassShown(read("synthetic"), read("held-out"), len(held_out), len(synthetic))
+    kind = f"ridge on {reader.n_features_in_} means, {len(training)} training volumes"
+    return ClassShown(read("synthetic"), read("held-out"), len(held_out), len(synthetic), kind)
 
 
 def pooled(volumes: Iterable[torch.Tensor]) -> np.ndarray:

@@ -178,7 +178,8 @@ def study(pool, of_data, out, capsys):
     assert main(words) == 0, capsys.readouterr().err
     capsys.readouterr()
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    assert [row["metric"] for row in summary["image_metrics_left_out"]] == ["realism"]  # too few volumes
+    left_out = [row["metric"] for row in summary["image_metrics_left_out"]]
+    assert left_out == ["class_shown", "realism"]  # too few volumes
     return next(row for row in summary["image_metrics"] if row["metric"] == "copies")
 
 
@@ -227,10 +228,10 @@ def test_a_study_with_too_few_held_out_patients_says_why_it_tells_no_share(plant
     rows, reasons = measure_images(study, study.given)
     assert "copies" not in {row.metric for row in rows}
     told = {each["metric"]: each["reason"] for each in reasons}
-    assert set(told) == {"copies", "realism"}
+    assert set(told) == {"class_shown", "copies", "realism"}
     assert "8 held-out patients are too few" in told["copies"]
     study.config = replace(config, metrics=MetricsConfig(bootstrap=20, copies=False, realism="off"))
-    assert measure_images(study, study.given)[1] == []
+    assert [each["metric"] for each in measure_images(study, study.given)[1]] == ["class_shown"]
 
 
 @pytest.mark.parametrize(

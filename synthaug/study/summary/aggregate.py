@@ -135,7 +135,8 @@ def class_metrics(
     more = {"real": found.real.value, "real_low": found.real.low, "real_high": found.real.high}
     row = ImageComparison(
         "class_shown",
-        Estimate(found.synthetic.value, found.synthetic.low, found.synthetic.high),
+        fingerprint=found.reader,
+        estimate=Estimate(found.synthetic.value, found.synthetic.low, found.synthetic.high),
         larger_is_better=True,
         n_real=found.n_real,
         n_synthetic=found.n_synthetic,
