@@ -98,8 +98,17 @@ def patients_known(record: Mapping[str, Any]) -> bool:
         >>> patients_known({"patients": ["a"]}), patients_known({}), patients_known({"trained_on_patients": ["a"]})
         (True, False, True)
     """
-    seen = record.get("patients") or record.get("trained_on_patients")
-    return bool(seen) and record.get("patients_known", True)
+    return bool(patients_of(record)) and record.get("patients_known", True)
+
+
+def patients_of(record: Mapping[str, Any]) -> list[str]:
+    """Hashes of the patients that a generator's record, or a pool's header, names.
+
+    Example:
+        >>> patients_of({"patients": ["a"]}), patients_of({"trained_on_patients": ["b"]}), patients_of({})
+        (['a'], ['b'], [])
+    """
+    return record.get("patients") or record.get("trained_on_patients") or []
 
 
 def preprocessing_of_record(born: Any) -> PreprocessConfig:

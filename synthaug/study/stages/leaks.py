@@ -6,7 +6,7 @@ from typing import Any
 from synthaug.config import DataConfig
 from synthaug.config.data import OWN
 from synthaug.data.splits import Split
-from synthaug.generate.stored.record import ALIASES, PUBLIC_SETS, patients_known
+from synthaug.generate.stored.record import ALIASES, PUBLIC_SETS, patients_known, patients_of
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import can_be_told, hashes_of, patient_hash, public_id
 from synthaug.pool.pool import SyntheticPool
@@ -60,25 +60,20 @@ def refuse_leaking_pool(pool: SyntheticPool, split: Split) -> None:
 
 def refuse_generator_leaks(pool: SyntheticPool, split: Split) -> None:
     """InputError if the generator was trained on a patient that is held out."""
-    header = pool.header
-    refuse_training_leaks(
-        header, header["trained_on_patients"], split, source=str(pool.path), did="its generator was trained on"
-    )
+    refuse_training_leaks(pool.header, split, source=str(pool.path), did="its generator was trained on")
 
 
-def refuse_training_leaks(
-    record: Mapping[str, Any], seen: Sequence[str], split: Split, *, source: str, did: str = "trained on"
-) -> None:
+def refuse_training_leaks(record: Mapping[str, Any], split: Split, *, source: str, did: str = "trained on") -> None:
     """InputError if a generator was trained on a patient that is held out, by any name that it knows the patient by.
 
     Args:
         record: The generator's, or a pool's header.
-        seen: Hashes of the patients that it was trained on.
         split: Of the study.
         source: Names generator or pool.
         did: What it did with the patients.
     """
-    refuse_leaks([*seen, *record.get(ALIASES, [])], split, source=source, did=did, sets=record.get(PUBLIC_SETS, []))
+    seen = [*patients_of(record), *record.get(ALIASES, [])]
+    refuse_leaks(seen, split, source=source, did=did, sets=record.get(PUBLIC_SETS, []))
 
 
 def refuse_leaks(

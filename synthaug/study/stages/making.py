@@ -62,7 +62,7 @@ def make_generator(study: Study) -> CCELLAPipeline:
         if not folder.is_dir():
             _train_generator(study)
     pipeline = CCELLAPipeline.from_pretrained(folder)
-    refuse_training_leaks(pipeline.record, pipeline.record.get("patients", []), study.split, source=str(folder))
+    refuse_training_leaks(pipeline.record, study.split, source=str(folder))
     return pipeline
 
 

@@ -122,7 +122,7 @@ def open_ready_generator(config: Config, split: Split) -> CCELLAPipeline:
     require_steps(swapped, sampling.steps)
     if not config.pool.reports and config.pool.prompts in ("training", "relabelled"):
         refuse_classes_without_reports(pipeline.denoiser.conditioning, split, source=f"pool.generator={source}")
-    refuse_training_leaks(pipeline.record, pipeline.record.get("patients", []), split, source=source)
+    refuse_training_leaks(pipeline.record, split, source=source)
     say_untold(pipeline.record, config.data, source=source)
     measured = measured_sampling(pipeline.record)
     if card := {name: its for name, its in measured.items() if its != getattr(sampling, name)}:

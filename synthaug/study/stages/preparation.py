@@ -295,6 +295,6 @@ def _open_pretrained(design: GeneratorConfig, config: Config, split: Split) -> C
     require_divisible(begun.denoiser, [begun.autoencoder.latent_shape(0, config.preprocess.shape)])
     require_sampling(design.process, config.pool.sampling.scheduler, config.pool.sampling.steps)
     tell_data(begun.record, config.preprocess, [*split.train, *split.val, *split.test], config.data.images[0])
-    refuse_training_leaks(begun.record, begun.record.get("patients", []), split, source=design.pretrained)
+    refuse_training_leaks(begun.record, split, source=design.pretrained)
     say_untold(begun.record, config.data, source=design.pretrained)
     return begun
