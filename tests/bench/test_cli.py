@@ -510,8 +510,11 @@ def test_junk_is_not_imported(name, tmp_path, capsys):
         (["--preprocess.shape", "3,3,3"], "preprocess.shape: Expected a list such as [1, 2]. Got value: 3,3,3"),
         (["--classifier.balance", "over"], "Expected one of 'oversampled', 'weighted', 'none'. Got value: over"),
         (["--config", "gone.yaml"], "gone.yaml: config: File does not exist"),
+        (["--classifier.training.warmup", "500"], "bench: classifier.training.warmup=500 must be below"),
+        (["--autoencoder.training.batch_size", "0"], "bench: autoencoder.training.batch_size=0 must lie in"),
+        (["--generator.adapter.width", "0"], "bench: generator.adapter.width=0 must lie in"),
     ],
 )
-def test_values_of_the_wrong_kind_are_told_without_words_of_a_library(words, told, capsys):
+def test_unusable_values_are_told_with_their_section_and_without_words_of_a_library(words, told, capsys):
     assert main(["bench", *words]) == 2
     assert told in capsys.readouterr().err

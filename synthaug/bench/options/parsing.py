@@ -2,8 +2,8 @@
 
 import functools
 import re
-from collections.abc import Container, Sequence
-from dataclasses import fields
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
 import yaml
@@ -80,11 +80,43 @@ def parsed(parser: ArgumentParser, words: Sequence[str]) -> Any:
         print(brief_options(parser))
         raise SystemExit(0)
     try:
-        return parser.instantiate_classes(parser.parse_args(list(words)))
+        return _instantiated(parser, words)
     except FAULTS_OF_SETTINGS as error:
         file = _file_at_fault(parser, words, error)
         reason = with_suggestion(_reason(error), parser._option_string_actions)
         raise InputError(f"{file}: {reason}" if file else reason) from error
+
+
+def _instantiated(parser: ArgumentParser, words: Sequence[str]) -> Any:
+    """The options as typed objects; an error of a value names its section from the top."""
+    given = parser.parse_args(list(words))
+    try:
+        return parser.instantiate_classes(given)
+    except InputError as error:
+        for section, kind in _innermost(Config):
+            name = section.rpartition(".")[2]
+            if str(error).startswith(f"{name}.") and _refuses(kind, given.get(section), error):
+                raise InputError(section + str(error).removeprefix(name)) from error
+        raise
+
+
+def _innermost(kind: type, above: str = "") -> Iterator[tuple[str, type]]:
+    """Sections without sections of their own, by name from the top: what several sections have alike."""
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint):
+            inner = [*_innermost(hint, f"{above}{name}.")]  # type: ignore[arg-type]
+            yield from inner or [(above + name, hint)]  # type: ignore[list-item]
+
+
+def _refuses(kind: type, values: Any, error: InputError) -> bool:
+    """Whether it is these values of a section that raise the error."""
+    try:
+        kind(**vars(values))
+    except InputError as other:
+        return str(other) == str(error)
+    except TypeError:
+        pass
+    return False
 
 
 def _file_at_fault(parser: ArgumentParser, words: Sequence[str], error: Exception) -> str:
@@ -95,7 +127,7 @@ def _file_at_fault(parser: ArgumentParser, words: Sequence[str], error: Exceptio
             continue
         end = place + (1 if equals else 2)
         try:
-            parser.instantiate_classes(parser.parse_args([*words[:place], *words[end:]]))
+            _instantiated(parser, [*words[:place], *words[end:]])
         except FAULTS_OF_SETTINGS as other:
             if str(other) == str(error):
                 continue
