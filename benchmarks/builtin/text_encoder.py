@@ -13,14 +13,16 @@ right on new reports of the grammar and on the reports written by hand (``tests/
 ``byte`` (the byte-level T5 of the package) and ``minilm`` (all-MiniLM-L6-v2, frozen; only its readout is trained).
 
 ``--begin FOLDER`` goes on from an encoder that was trained here. What is read off its states stays as it is, so that
-the states keep their meaning: a generator that was trained with the old encoder can be given the new one.
+the states keep their meaning: a generator that was trained with the old encoder can be given the new one. Where the
+folder does not tell how they are read, as in a builtin, that is learnt first, for a tenth of the time.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -103,9 +105,17 @@ class Reader(nn.Module):
                 states = encode_tokens(self.encoder, ids)
         return self.readout(states), own
 
-    def keep_readout(self, folder: Path) -> None:
-        """Take over what is read off the states of an encoder that was trained here, and train it no further."""
-        self.readout.load_state_dict(read_weights(folder / READOUT))
+    def keep_readout(self, folder: Path, learn: Callable[[], object]) -> None:
+        """Take over what is read off the states of an encoder that was trained here, and train it no further.
+
+        Where the folder does not hold it, ``learn`` trains it while the encoder is frozen.
+        """
+        if (folder / READOUT).exists():
+            self.readout.load_state_dict(read_weights(folder / READOUT))
+        else:
+            self.encoder.requires_grad_(False)
+            learn()
+            self.encoder.requires_grad_(True)
         self.readout.requires_grad_(False)
 
     def keep_silent(self, spoken: int) -> None:
@@ -203,10 +213,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.manual_seed(options.seed)
     encoder, tokenizer = new_encoder(options)
     reader = Reader(encoder, tokenizer, frozen=options.encoder == "minilm")
-    if options.begin:
-        reader.keep_readout(options.begin)
-    reader.keep_silent(options.spoken)
     training = {name: getattr(options, name) for name in ("minutes", "learning_rate", "spoken", "seed")}
+    if options.begin:
+        fit = partial(train, reader, **(training | {"minutes": options.minutes / 10, "learning_rate": 1e-2}))
+        reader.keep_readout(options.begin, fit)
+    reader.keep_silent(options.spoken)
     steps = train(reader, **training)
     reader.eval()
     record = {

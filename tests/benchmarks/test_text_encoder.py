@@ -77,6 +77,18 @@ def test_what_is_said_of_elsewhere_keeps_the_lesion(import_script):
         assert "left" not in elsewhere.lower()
 
 
+def test_a_side_told_by_the_other_is_still_one_side(import_script):
+    slips = import_script("builtin", "slips")
+    lesion, draw = ProstateFindings(4, "transition", "left", "base", 13.0), np.random.default_rng(0)
+    told = {slips.across(lesion, draw=draw) for _ in range(100)}
+    assert len(told) > 10
+    for each in told:
+        words = set(re.split(r"[^a-z0-9]+", each.lower()))
+        assert words >= {"right", "base", "13"}
+        assert "left" not in words
+        assert words & {"4", "p4"}
+
+
 def test_the_place_of_a_digit_is_part_of_its_token(import_script):
     texts = (import_script("builtin", "cases").drawn_case(k, part="test").report for k in range(3000))
     tokenizer = import_script("builtin", "subword").subword_tokenizer(texts, vocabulary=2048)
@@ -150,6 +162,28 @@ def test_an_encoder_that_goes_on_keeps_the_meaning_of_its_states(script, tmp_pat
     assert any(not torch.equal(one[name], other[name]) for name in one)
     settings = json.loads((second / "reading.json").read_text(encoding="utf-8"))["settings"]
     assert (settings["begun"], str(tmp_path) in str(settings)) == (True, False)
+
+
+def test_how_the_states_of_a_builtin_are_read_is_learnt_before_they_change(script, tmp_path, monkeypatch):
+    for name, value in (("BATCH", 8), ("VALIDATION", 12)):
+        monkeypatch.setattr(script, name, value)
+    common = ["--minutes", "0.01", "--width", "32", "--layers", "1", "--vocabulary", "300", "--max-tokens", "64"]
+    script.main([*common, "--out", str(tmp_path / "first")])
+    (tmp_path / "first" / script.READOUT).unlink()
+    seen = []
+    train = script.train
+
+    def watched(reader, **settings):
+        before = {name: value.clone() for name, value in reader.state_dict().items()}
+        steps = train(reader, **settings)
+        seen.append({name for name, value in reader.state_dict().items() if not torch.equal(value, before[name])})
+        return steps
+
+    monkeypatch.setattr(script, "train", watched)
+    script.main([*common, "--begin", str(tmp_path / "first"), "--out", str(tmp_path / "second")])
+    fitted, trained = seen
+    assert {name.partition(".")[0] for name in fitted} == {"readout"}
+    assert {name.partition(".")[0] for name in trained} == {"encoder"}
 
 
 def test_encoders_stand_beside_each_other_at_equal_minutes(script, import_script, tmp_path, monkeypatch):
