@@ -208,7 +208,8 @@ def test_idle_threads_of_a_command_sleep_soon_unless_told_otherwise(given, expec
 
 
 def test_dry_run_lists_the_cells_and_writes_nothing(tmp_path, capsys):
-    assert run_command("bench", ["--dry-run", "--study.seeds", "[0, 7]", "--out", str(tmp_path / "run")]) == 0
+    small = ["--data.phantom.n", "24", *SMALL[:4]]
+    assert run_command("bench", ["--dry-run", *small, "--study.seeds", "[0, 7]", "--out", str(tmp_path / "run")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 7
     assert lines[6].startswith("6 cells; about ")
