@@ -7,7 +7,7 @@ Three of four are of prostates, the others of hippocampi. They are written by th
 from dataclasses import dataclass, replace
 
 import numpy as np
-from slips import across, with_another_finding, with_elsewhere, with_slips
+from slips import with_another_finding, with_elsewhere, with_slips
 
 from synthaug.config import MeasurementConfig
 from synthaug.data.phantom import draw_findings
@@ -25,8 +25,6 @@ WITH_ANOTHER = 0.15
 """Share of reports that tell a benign finding beside the index lesion, or a lesion that is gone."""
 WITH_ELSEWHERE = 0.25
 """Share of reports of a lesion that call the other side, or the other zone, normal."""
-ACROSS = 0.04
-"""Share of reports of a lesion that tell its side by the side that is free of it."""
 WITH_SLIPS = 0.4
 """Share of reports with slips of the pen beyond the grammar's own (``slips.py``)."""
 HIPPOCAMPUS = {
@@ -85,8 +83,6 @@ def drawn_case(number: int, *, part: str) -> Told:
     side, zone = (choice - 1 for choice in told.choices[1:3])
     if of_prostate and told.choices[0] > 1 and min(side, zone) >= 0 and draw.random() < WITH_ELSEWHERE:
         told = replace(told, report=with_elsewhere(told.report, SIDES[1 - side], ZONES[1 - zone], draw=draw))
-    if of_prostate and told.choices[0] > 1 and draw.random() < ACROSS:
-        told = prostate_case(findings, across(findings, draw=draw))
     if draw.random() < WITH_SLIPS:
         told = replace(told, report=with_slips(told.report, draw))
     return told

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from synthaug.data.reports.writers import ProstateFindings
-
 SMALL_WORDS = frozenset(
     (
         "a",
@@ -271,37 +269,6 @@ def with_elsewhere(text: str, side: str, zone: str, *, draw: np.random.Generator
     words = {"side": side, "zone": _one_of(names[zone], draw), "any": _one_of(anywhere, draw)}
     sentence = _filled(_one_of(OTHER_SIDE if draw.random() < 0.5 else OTHER_ZONE, draw), words)
     return f"{text} {sentence}" if draw.random() < 0.5 else f"{sentence} {text}"
-
-
-ACROSS = (
-    "{Other} side unremarkable. On the opposite side, {level}, {zone}: focus of {size} mm, PI-RADS {category}.",
-    "Nothing in the {other} {any}; contralaterally at the {level} a lesion of {size} mm, {zone}, category {category}.",
-    "{Other} half: no target. Other side: {zone}, {level}, {size} mm, score {category} of 5.",
-    "No lesion on the {other}. The other lobe has a nodule in the {zone} at the {level}, {size} mm; {category}/5.",
-    "{Other} {any} clear, whereas across the midline ({level}, {zone}) lies a mass of {size} mm. P{category}.",
-)
-"""A lesion whose side is told by the side that is free of it."""
-
-
-def across(findings: ProstateFindings, *, draw: np.random.Generator) -> str:
-    """A report of a lesion that names the side without it and calls its own the other.
-
-    Example:
-        >>> lesion = ProstateFindings(4, "peripheral", "right", "apex", 12.0)
-        >>> report = across(lesion, draw=np.random.default_rng(0)).lower()
-        >>> "left" in report, "right" in report
-        (True, False)
-    """
-    names = {"peripheral": ("peripheral zone", "PZ"), "transition": ("transition zone", "TZ")}
-    words = {
-        "other": "left" if findings.side == "right" else "right",
-        "zone": _one_of(names[str(findings.zone)], draw),
-        "any": _one_of(names["peripheral"] + names["transition"], draw),
-        "level": str(findings.level),
-        "size": f"{findings.size_mm:.0f}",
-        "category": str(findings.pirads),
-    }
-    return _one_of(ACROSS, draw).format(**words, Other=words["other"].capitalize())
 
 
 def _one_of(among: Sequence[str], draw: np.random.Generator) -> str:

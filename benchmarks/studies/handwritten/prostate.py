@@ -53,7 +53,7 @@ DARK = 1.5
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw, judge, print and write."""
     options = _options(arguments)
-    rows = prostate_rows()[:: 12 if options.quick else 1]
+    rows = prostate_rows(options.reports)[:: 12 if options.quick else 1]
     pipeline = CCELLAPipeline.from_pretrained(options.pipeline)
     given = {name: value for name in ARGUMENTS if (value := getattr(options, name)) is not None}
     sampling = replace(sampling_of(pipeline.record), **given)
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "fingerprint": pipeline.fingerprint,
         "date": date.today().isoformat(),
         "versions": versions(),
-        "settings": {name: getattr(options, name) for name in ("draws", "seed", "quick")}
+        "settings": {name: getattr(options, name) for name in ("reports", "draws", "seed", "quick")}
         | {name: getattr(sampling, name) for name in ARGUMENTS},
         "n": {"reports": len(rows), "volumes": len(asked)},
         "cut_reports": cut_reports(pipeline.tokenizer, [row.report for row in rows]),
@@ -183,6 +183,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pipeline", default="builtin/ccella-tiny", help="folder or builtin name")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument(
+        "--reports", choices=["prostate", "prostate-development"], default="prostate", help="the latter for choices"
+    )
     parser.add_argument("--draws", type=int, default=2, help="volumes of each report")
     parser.add_argument("--steps", type=int, help="as these: default, that of the generator's card")
     parser.add_argument("--guidance", type=float)
