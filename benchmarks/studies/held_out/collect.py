@@ -73,6 +73,14 @@ def place_of(settings: Mapping[str, Any]) -> Place:
     return settings["split.train"], LABELLED if augment == LABELLED else CLASSICAL if augment else NO
 
 
+def repeats_by_people(records: Sequence[CellRecord]) -> dict[str, int]:
+    """How many splits there are of each number of training people."""
+    splits: dict[int, set[str]] = {}
+    for record in records:
+        splits.setdefault(record.settings["split.train"], set()).add(record.settings["split.file"])
+    return {str(people): len(splits[people]) for people in sorted(splits)}
+
+
 def chosen_shares(records: Sequence[CellRecord]) -> dict[Place, float]:
     """The synthetic share with the lowest validation loss, mean over repeats of the lowest of each."""
     losses: dict[Place, dict[float, list[float]]] = {}
@@ -166,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "date": date.today().isoformat(),
         "generator": options.generator or "one a training set",
         "repeats": len({record.settings["split.file"] for record in records}),
+        "repeats_by_people": repeats_by_people(records),
         "test_people": len({row.patient_id for record in records for row in record.predictions}),
         "shares_chosen_on_validation": [
             {"people": people, "augment": augment, "share": share} for (people, augment), share in chosen.items()
