@@ -179,9 +179,8 @@ def render() -> str:
         other=read("hippocampus/summary.json"),
         same=read("hippocampus/same-cohort/summary.json"),
         held_out=held_out(read("held_out/summary.json")),
-        own=held_out(read("same_cohort/summary.json")) | {
-            "splits": " and ".join(map(str, read("same_cohort/summary.json")["repeats_by_people"].values()))
-        },
+        own=held_out(read("same_cohort/summary.json"))
+        | {"splits": " and ".join(map(str, read("same_cohort/summary.json")["repeats_by_people"].values()))},
         sizes_read=sizes_read,
         imbalance=read("imbalance/map.json"),
         filled=filled,
