@@ -171,6 +171,7 @@ def render() -> str:
         keep_trailing_newline=True,
     )
     page.filters |= {"number": number, "interval": interval}
+    own = read("same_cohort/summary.json")
     return page.get_template("evidence.md.j2").render(
         goals=GOALS,
         generator=read("generator/ccella-hippocampus.json"),
@@ -179,8 +180,8 @@ def render() -> str:
         other=read("hippocampus/summary.json"),
         same=read("hippocampus/same-cohort/summary.json"),
         held_out=held_out(read("held_out/summary.json")),
-        own=held_out(read("same_cohort/summary.json"))
-        | {"splits": " and ".join(map(str, read("same_cohort/summary.json")["repeats_by_people"].values()))},
+        own=held_out(own),
+        own_splits=" and ".join(map(str, own["repeats_by_people"].values())),
         sizes_read=sizes_read,
         imbalance=read("imbalance/map.json"),
         filled=filled,
