@@ -117,6 +117,19 @@ def with_slips(text: str, draw: np.random.Generator) -> str:
     return text
 
 
+def with_clause_slips(text: str, draw: np.random.Generator) -> str:
+    """A clause with slips that stay inside it, of letters, small words or sides; at times in capitals.
+
+    Example:
+        >>> with_clause_slips("no", np.random.default_rng(0)).lower()
+        'no'
+    """
+    for share, slip in ((0.4, _terse), (0.3, _letters), (0.1, _latin_side), (0.05, lambda text, draw: text.upper())):
+        if draw.random() < share:
+            text = slip(text, draw)
+    return text
+
+
 def _other_case(text: str, draw: np.random.Generator) -> str:
     return text.upper() if draw.random() < 0.3 else text.lower()
 

@@ -12,15 +12,23 @@ right on new reports of the grammar and on the reports written by hand (``tests/
 ``--encoder`` chooses what is compared at equal minutes: ``subword`` (byte pairs of the grammar's own texts, ours),
 ``byte`` (the byte-level T5 of the package) and ``minilm`` (all-MiniLM-L6-v2, frozen; only its readout is trained).
 
+Half of the prostate reports are put together from clauses (``clauses.py``), of which it is known whether they affirm a
+finding or deny one. An inner layer is asked that of every token. This is what tells "PZ clear. TZ: lesion" from its
+opposite.
+
 ``--begin FOLDER`` goes on from an encoder that was trained here. What is read off its states stays as it is, so that
 the states keep their meaning: a generator that was trained with the old encoder can be given the new one. Where the
 folder does not tell how they are read, as in a builtin, that is learnt first, for a tenth of the time.
+
+``--teacher FOLDER`` serves the same end for a new encoder, of any number of layers: its states shall be those that the
+teacher has, on average, for a report by the grammar alone that states the same ("reader" = that of the builtin).
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -29,6 +37,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from cases import AMOUNTS, CHOICES, Told, drawn_case, prostate_case
+from clauses import DOES
 from safetensors.torch import save_file
 from subword import subword_tokenizer, tell_numbers
 from torch import nn
@@ -50,6 +59,8 @@ WEIGHTS = {"pirads": 2.0, "side": 1.5, "zone": 1.5, "level": 1.0}
 AMOUNT_WEIGHTS = {"size_mm": 2.0, "gland_ml": 0.05, "psa": 0.05, "volume_mm3": 3.0}
 """Of each fact in the loss; volume and PSA of a gland are hardly seen in an image, and hard to read."""
 TYPICAL = {"size_mm": 15.0, "gland_ml": 40.0, "psa": 7.0, "volume_mm3": 3000.0}
+CLAUSES_WEIGHT, TEACHER_WEIGHT = 0.5, 1.0
+"""Of what clauses do, and of the distance to the teacher in its own deviations, in the loss."""
 BATCH = 64
 SORTED = 8
 """Batches that are drawn at once and sorted by length."""
@@ -77,6 +88,20 @@ def new_encoder(options: argparse.Namespace) -> tuple[PreTrainedModel, PreTraine
     return encoder, tokenizer
 
 
+@dataclass(frozen=True)
+class States:
+    """What an encoder makes of reports."""
+
+    last: torch.Tensor
+    """States that a generator is given, (B, L, width)."""
+    inner: torch.Tensor
+    """States of the layer that is asked what clauses do, (B, L, width)."""
+    own: torch.Tensor
+    """Which tokens are a report's own, (B, L)."""
+    places: torch.Tensor | None
+    """The first character of each token, (B, L); None where the tokenizer does not tell it."""
+
+
 class Reader(nn.Module):
     """An encoder, and what is read off each of its states."""
 
@@ -86,6 +111,7 @@ class Reader(nn.Module):
         width = encoder.config.hidden_size
         # States of a frozen encoder were not made to be read off linearly.
         self.readout: nn.Module = nn.Linear(width, sum(CHOICES.values()) + len(AMOUNTS))
+        self.clauses = nn.Linear(width, len(DOES))
         if frozen:
             self.readout = nn.Sequential(
                 nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, self.readout.out_features)
@@ -94,16 +120,22 @@ class Reader(nn.Module):
 
     def forward(self, reports: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """What each token says (B, L, facts), and which tokens are a report's own (B, L)."""
-        ids = tokenize(self.tokenizer, reports)
+        states = self.states(reports)
+        return self.readout(states.last), states.own
+
+    def states(self, reports: Sequence[str]) -> "States":
+        """The states of tokens, all reports at once: those of training are of like length."""
+        has_places = self.tokenizer.is_fast
+        found = self.tokenizer(
+            list(reports), padding=True, truncation=True, return_tensors="pt", return_offsets_mapping=has_places
+        )
+        ids = found.input_ids
         own = ids != self.tokenizer.pad_token_id
-        longest = int(own.sum(1).max())
-        ids, own = ids[:, :longest], own[:, :longest]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            if self.frozen:
-                states = self.encoder(input_ids=ids, attention_mask=own.long()).last_hidden_state
-            else:
-                states = encode_tokens(self.encoder, ids)
-        return self.readout(states), own
+            layers = self.encoder(input_ids=ids, attention_mask=own.long(), output_hidden_states=True).hidden_states
+        # Two layers remain to gather what the affirming clauses say.
+        places = found.offset_mapping[..., 0] if has_places else None
+        return States(layers[-1], layers[max(1, len(layers) - 3)], own, places)
 
     def keep_readout(self, folder: Path, learn: Callable[[], object]) -> None:
         """Take over what is read off the states of an encoder that was trained here, and train it no further.
@@ -133,8 +165,10 @@ class Reader(nn.Module):
         return (said * own.unsqueeze(2)).sum(1) / own.sum(1, keepdim=True)
 
 
-def loss_of(said: torch.Tensor, own: torch.Tensor, told: Sequence[Told]) -> torch.Tensor:
+def loss_of(reader: Reader, told: Sequence[Told], teacher: "Teacher | None" = None) -> torch.Tensor:
     """Cross-entropies and squared errors of all tokens, each report weighed alike."""
+    states = reader.states([each.report for each in told])
+    said, own = reader.readout(states.last), states.own
     weight = (own / own.sum(1, keepdim=True) / len(told)).flatten()
     *answers, amounts = said.split([*CHOICES.values(), len(AMOUNTS)], dim=2)
     total = said.new_zeros(())
@@ -145,7 +179,52 @@ def loss_of(said: torch.Tensor, own: torch.Tensor, told: Sequence[Told]) -> torc
     wanted = logarithms(told)[:, None, :].expand_as(amounts)
     errors = torch.where(wanted.isnan(), 0.0, (amounts - wanted.nan_to_num()) ** 2)
     errors = (errors * torch.tensor([AMOUNT_WEIGHTS[name] for name in AMOUNTS])).sum(2)
-    return total + (errors.flatten() * weight).sum()
+    total += (errors.flatten() * weight).sum()
+    if states.places is not None and any(each.ends for each in told):
+        does = clause_of(told, states.places).masked_fill(~own, -1)
+        logits = reader.clauses(states.inner).flatten(0, 1)
+        losses = nn.functional.cross_entropy(logits, does.flatten(), ignore_index=-1, reduction="none")
+        total += CLAUSES_WEIGHT * (losses * weight).sum()
+    if teacher is not None:
+        distances = teacher.distances(states.last, [each.plain for each in told])
+        total += TEACHER_WEIGHT * (distances.flatten() * weight).sum()
+    return total
+
+
+def clause_of(told: Sequence[Told], places: torch.Tensor) -> torch.Tensor:
+    """What the clause of each token (B, L) does, as an index into ``DOES``; -1 = not known.
+
+    Args:
+        told: Reports with the ends of their clauses.
+        places: The first character of each token, (B, L).
+    """
+    does = torch.full(places.shape, -1)
+    for row, each in enumerate(told):
+        if each.ends:
+            ends = torch.tensor([end for end, _ in each.ends])
+            kinds = torch.tensor([DOES.index(kind) for _, kind in each.ends])
+            does[row] = kinds[torch.bucketize(places[row].contiguous(), ends, right=True).clamp(max=len(ends) - 1)]
+    return does
+
+
+class Teacher:
+    """An encoder whose states another one shall have."""
+
+    def __init__(self, path: str, spoken: int) -> None:
+        self.encoder, self.tokenizer = build_text_encoder(TextEncoderConfig(path=path))
+        self.spoken = spoken
+        self.deviations = self.means([drawn_case(k, part="teacher").plain for k in range(VALIDATION)]).std(0) + 1e-3
+
+    @torch.no_grad()
+    def means(self, reports: Sequence[str]) -> torch.Tensor:
+        """Mean states of reports (B, spoken)."""
+        ids = tokenize(self.tokenizer, reports)
+        own = (ids != self.tokenizer.pad_token_id).unsqueeze(2)
+        return ((encode_tokens(self.encoder, ids) * own).sum(1) / own.sum(1))[:, : self.spoken]
+
+    def distances(self, states: torch.Tensor, plain: Sequence[str]) -> torch.Tensor:
+        """Mean squared distance of each state (B, L, width) to that of the plain report, in deviations, (B, L)."""
+        return (((states[..., : self.spoken] - self.means(plain)[:, None]) / self.deviations) ** 2).mean(2)
 
 
 def logarithms(told: Sequence[Told]) -> torch.Tensor:
@@ -161,7 +240,9 @@ def batches_alike(first: int, shuffle: np.random.Generator) -> list[list[Told]]:
     return [told[BATCH * int(k) : BATCH * (int(k) + 1)] for k in shuffle.permutation(SORTED)]
 
 
-def train(reader: Reader, *, minutes: float, learning_rate: float, spoken: int, seed: int) -> int:
+def train(
+    reader: Reader, teacher: Teacher | None = None, *, minutes: float, learning_rate: float, spoken: int, seed: int
+) -> int:
     """Train for so long on the processor, the rate falling to 0 as the time runs out; the steps that were done."""
     parameters = [parameter for parameter in reader.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
@@ -173,7 +254,7 @@ def train(reader: Reader, *, minutes: float, learning_rate: float, spoken: int, 
             group["lr"] = learning_rate * min(1.0, step / 100) * 0.5 * (1 + np.cos(np.pi * passed))
         waiting = waiting or batches_alike(seed * 10**9 + BATCH * step, shuffle)
         told = waiting.pop()
-        loss = loss_of(*reader([each.report for each in told]), told)
+        loss = loss_of(reader, told, teacher)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -218,13 +299,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fit = partial(train, reader, **(training | {"minutes": options.minutes / 10, "learning_rate": 1e-2}))
         reader.keep_readout(options.begin, fit)
     reader.keep_silent(options.spoken)
-    steps = train(reader, **training)
+    steps = train(reader, Teacher(options.teacher, options.spoken) if options.teacher else None, **training)
     reader.eval()
     record = {
         "date": date.today().isoformat(),
         "versions": versions(),
-        "settings": {name: value for name, value in vars(options).items() if name not in ("out", "begin")}
-        | {"begun": bool(options.begin)},
+        "settings": {name: value for name, value in vars(options).items() if name not in ("out", "begin", "teacher")}
+        | {"begun": bool(options.begin), "taught": bool(options.teacher)},
         "steps": steps,
         "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
         "grammar": judged(reader, [drawn_case(k, part="validation") for k in range(VALIDATION)]),
@@ -246,6 +327,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", choices=get_args(Kind), default="subword")
     parser.add_argument("--begin", type=Path, help="folder of an encoder to go on from")
+    parser.add_argument("--teacher", help="folder of the encoder whose states the new one shall have, or reader")
     parser.add_argument("--minutes", type=float, default=15.0, help="of processor time that the training takes")
     parser.add_argument("--width", type=int, default=96)
     parser.add_argument("--layers", type=int, default=3)

@@ -35,14 +35,96 @@ def test_a_case_holds_what_its_report_states(import_script):
 
 
 def test_amounts_and_answers_that_a_report_does_not_state_cost_nothing(script, import_script):
-    told = [import_script("builtin", "cases").hippocampus_case("right", 3000.0, "")]
-    said, own = torch.zeros(1, 2, sum(script.CHOICES.values()) + len(script.AMOUNTS)), torch.ones(1, 2)
-    free = said.clone()
-    free[..., :5] = torch.randn(5)  # PI-RADS
-    assert script.loss_of(said, own, told).item() == pytest.approx(
-        script.WEIGHTS["side"] * math.log(3)  # of three answers
+    options = script._options(["--width", "32", "--layers", "1", "--vocabulary", "300", "--out", "unused"])
+    reader = script.Reader(*script.new_encoder(options), frozen=False)
+    told = [import_script("builtin", "cases").hippocampus_case("right", 3000.0, "Right hippocampus, 3000 mm3.")]
+    for parameter in reader.readout.parameters():
+        torch.nn.init.zeros_(parameter)
+    with torch.no_grad():
+        before = script.loss_of(reader, told).item()
+        reader.readout.bias[:5] = torch.randn(5)  # PI-RADS
+        after = script.loss_of(reader, told).item()
+    assert before == pytest.approx(script.WEIGHTS["side"] * math.log(3))  # of three answers
+    assert after == before
+
+
+PLACES_OF = {
+    "left": r"\b(?:left|l|lt)\b",
+    "right": r"\b(?:right|r|rt)\b",
+    "peripheral": r"\bpz\b|periph",
+    "transition": r"\btz\b|transition|central gland",
+}
+
+
+def test_clauses_affirm_the_place_of_the_finding_and_deny_others(import_script):
+    clauses = import_script("builtin", "clauses")
+
+    def named(text):
+        return {place for place, pattern in PLACES_OF.items() if re.search(pattern, text.lower())}
+
+    denied, whole = 0, 0
+    for k in range(600):
+        findings, told, _ = clauses.composed_report(k, seed=k, draw=np.random.default_rng(k))
+        found = {str(findings.side), str(findings.zone)} & PLACES_OF.keys()
+        affirmed = named(" ".join(clause.text for clause in told if clause.does == "affirms"))
+        assert affirmed == found, told
+        for clause in told:
+            names = named(clause.text)
+            if clause.does == "neither":
+                assert not names, clause
+            elif clause.does == "denies" and found:
+                denied += 1
+                # The zone alone where it is the other one, or with the other side.
+                assert "no" in clause.text.lower() or names or "re" in clause.text.lower()
+                assert names - found or not names, (findings, clause)
+            whole += clause.does == "affirms"
+    assert denied > 200
+    assert whole > 600
+
+
+def test_the_side_of_a_lesion_may_be_told_by_the_other_one(import_script):
+    clauses = import_script("builtin", "clauses")
+    told = 0
+    for k in range(1, 400, 2):
+        draw = np.random.default_rng(k)
+        findings, before, _ = clauses.composed_report(k, seed=k, draw=draw)
+        after = clauses.across_report(findings, before, draw)
+        if after != before:
+            told += 1
+            words = set(re.split(r"[^a-z]+", " ".join(clause.text for clause in after).lower()))
+            assert str(findings.side) not in words
+            assert words & {"opposite", "other", "contralateral"}
+            assert after[0].does == "denies"
+    assert told > 20
+
+
+def test_every_token_is_told_what_its_clause_does(script, import_script):
+    cases, clauses = import_script("builtin", "cases"), import_script("builtin", "clauses")
+    text, ends = clauses.joined(
+        [clauses.Clause("PZ clear", "denies"), clauses.Clause("TZ lesion", "affirms")],
+        "; ",
+        draw=np.random.default_rng(0),
     )
-    assert torch.equal(script.loss_of(free, own, told), script.loss_of(said, own, told))
+    told = [cases.Told(text, (4, 1, 2, 0), (math.nan,) * 4, ends=tuple(ends)), cases.Told("No.", (0, 0, 0, 0), ())]
+    places = torch.tensor([[0, 3, 8, 10, 13, 0], [0, 2, 0, 0, 0, 0]])
+    does = script.clause_of(told, places)
+    assert [script.DOES[k] for k in does[0]] == ["denies"] * 3 + ["affirms"] * 2 + ["denies"]  # then padding
+    assert set(does[1].tolist()) == {-1}
+
+
+def test_a_new_encoder_takes_over_the_states_of_its_teacher(script, tmp_path, monkeypatch):
+    for name, value in (("BATCH", 8), ("VALIDATION", 12)):
+        monkeypatch.setattr(script, name, value)
+    common = ["--minutes", "0.01", "--width", "32", "--vocabulary", "300", "--max-tokens", "64", "--spoken", "6"]
+    script.main([*common, "--layers", "1", "--out", str(tmp_path / "first")])
+    script.main([*common, "--layers", "2", "--teacher", str(tmp_path / "first"), "--out", str(tmp_path / "second")])
+    settings = json.loads((tmp_path / "second" / "reading.json").read_text(encoding="utf-8"))["settings"]
+    assert (settings["taught"], str(tmp_path) in str(settings)) == (True, False)
+    teacher = script.Teacher(str(tmp_path / "first"), 6)
+    reports = ["L mid PZ 12 mm", "PI-RADS 1"]
+    states = teacher.means(reports)[:, None].expand(2, 3, 6)
+    assert teacher.distances(states, reports).max() < 1e-6
+    assert torch.allclose(teacher.distances(states + teacher.deviations, reports), torch.ones(2, 3))
 
 
 def test_slips_keep_what_a_report_states(import_script):
@@ -161,17 +243,17 @@ def test_how_the_states_of_a_builtin_are_read_is_learnt_before_they_change(scrip
     seen = []
     train = script.train
 
-    def watched(reader, **settings):
+    def watched(reader, *teacher, **settings):
         before = {name: value.clone() for name, value in reader.state_dict().items()}
-        steps = train(reader, **settings)
+        steps = train(reader, *teacher, **settings)
         seen.append({name for name, value in reader.state_dict().items() if not torch.equal(value, before[name])})
         return steps
 
     monkeypatch.setattr(script, "train", watched)
     script.main([*common, "--begin", str(tmp_path / "first"), "--out", str(tmp_path / "second")])
     fitted, trained = seen
-    assert {name.partition(".")[0] for name in fitted} == {"readout"}
-    assert {name.partition(".")[0] for name in trained} == {"encoder"}
+    assert {name.partition(".")[0] for name in fitted} == {"readout", "clauses"}
+    assert {name.partition(".")[0] for name in trained} == {"encoder", "clauses"}
 
 
 def test_encoders_stand_beside_each_other_at_equal_minutes(script, import_script, tmp_path, monkeypatch):
