@@ -199,6 +199,16 @@ SENTENCES = (
     "{named} positive, {size}",
     "{named} with {a_thing}{measure}",
     "{named} has {a_thing}{measure}",
+    "{A_thing}{measure} abuts the capsule {where}",
+    "{A_thing}{measure} touches the stroma, {named}",
+    "{A_thing}{measure} grows {where}",
+    "The {named} is the seat of {a_thing}{measure}",
+    "Only {where} do we see {a_thing}{measure}",
+    "Most suspicious is the {named}: {thing}{measure}",
+    "The finding of note is {a_thing}{measure} {where}",
+    "At biopsy please aim at the {named}: {thing}{measure}",
+    "{A_thing} that measures {size} lies {where}",
+    "{A_thing} over {size} {where}",
 )
 """Ways to affirm a lesion in one sentence."""
 WHERES = (
@@ -297,8 +307,34 @@ DENIALS = (
     "{noun} {in_place}: no",
     "No abnormal signal {in_place}",
     "Signal of the {place} is {is_normal}",
+    "The {place} harbours nothing like it",
+    "The {place} holds no second {noun}",
+    "It does not reach the {place}",
+    "It does not extend into the {place}",
+    "It stays out of the {place}",
+    "The {noun} does not involve the {place}, which is {is_normal}",
+    "Not {in_place}, which is {is_normal}",
+    "{in_place} neither a {noun} nor restricted diffusion",
+    "Neither T2 nor DWI shows a {noun} {in_place}",
+    "Apart from this the {place} is {is_normal}",
+    "Otherwise {is_normal}, {place} included",
+    "{is_normal} {place}",
+    "Also {is_normal}: {place}",
+    "The {place}, however, is {is_normal}",
+    "The {place} in contrast has {none} {noun}",
+    "By comparison the {place} is {is_normal}",
+    "Whatever is seen {in_place} is {benign}",
+    "All that the {place} shows is {benign}",
 )
 """Ways to say that a place is free of lesions."""
+REST = (
+    "rest of the gland",
+    "remaining prostate",
+    "rest",
+    "remainder of the gland",
+    "rest of the prostate",
+    "residual gland",
+)
 GONE = (
     "The {noun} {in_place} described earlier is no longer seen",
     "The {noun} that was felt {in_place} is not confirmed",
@@ -548,11 +584,15 @@ class _Writer:
             # The finding's own side, and the zone that it is not in.
             own = _one(SIDE[side or "left"]["adj"], self.draw)
             return f"{own} {other_zone}", f"in the {own} {other_zone}"
-        if way < 0.94:
+        if way < 0.92:
             # Both zones of the other side.
-            both = _one(("PZ or TZ", "PZ and TZ", "peripheral or transition zone"), self.draw)
+            both = _one(("PZ or TZ", "PZ and TZ", "peripheral or transition zone", "zones"), self.draw)
             return f"{adjective} {both}", f"in the {adjective} {both}"
-        rest = _one(("rest of the gland", "remaining prostate", "rest", "remainder of the gland"), self.draw)
+        if way < 0.96:
+            # All of the other side, and the other zone.
+            half = _one(other_side["half"], self.draw)
+            return f"{half} and {other_zone}", f"in the {half} or the {other_zone}"
+        rest = _one(REST, self.draw)
         return rest, f"in the {rest}"
 
 
