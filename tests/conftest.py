@@ -69,6 +69,17 @@ def tiny_cascade_config(**changes) -> GeneratorConfig:
     return tiny_generator_config(**({"latents": "cascade", "prediction": None, "levels": levels} | changes))
 
 
+def pytest_configure(config):
+    """Files go to the test processes in their order, not those of many tests first: a notebook is one test of a minute."""
+    if hasattr(config.option, "loadscopereorder"):  # pytest-xdist's
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, lest one process run a notebook when the others have nothing left to do."""
+    items.sort(key=lambda item: (item.path.suffix != ".ipynb", item.path.name != "test_ray.py"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Bits depend on the thread count, and tests share their cores."""
