@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torchio as tio
 from scipy.ndimage import uniform_filter
 
 from synthaug.config import PreprocessConfig
@@ -118,6 +119,22 @@ def test_equal_seeds_judge_equally_and_no_patient_is_on_both_sides_of_a_fold():
     assert kept[0] == kept[1]
     assert kept[0].to_dict()["kind"] == kept[0].kind
     assert kept[0].statistics.value < 0.8 < judge_realism(real, synthetic, cnn=False).statistics.value
+
+
+def test_the_patients_of_few_real_subjects_stay_together():
+    def subjects(patients, each, first):
+        numbers = [first + place for place in range(patients) for _ in range(each)]
+        draw = torch.Generator().manual_seed(first)
+        images = [tio.ScalarImage(tensor=torch.rand(1, 8, 8, 8, generator=draw)) for _ in numbers]
+        return [tio.Subject(t2w=image, patient_id=f"p{number}") for image, number in zip(images, numbers, strict=True)]
+
+    real, synthetic = subjects(8, 2, 0), subjects(16, 1, 100)
+    settings = {"training": subjects(8, 2, 200), "cnn": False}
+    groups = {
+        name: [each["patient_id"] for each in side]
+        for name, side in (("real_groups", real), ("training_groups", settings["training"]))
+    }
+    assert judge_realism(real, synthetic, **settings) == judge_realism(real, synthetic, **settings, **groups)
 
 
 def test_several_sequences_and_small_odd_shapes_are_judged():

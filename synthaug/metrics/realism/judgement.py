@@ -213,7 +213,9 @@ def judge_realism(
 def _groups(name: str, volumes: VolumeSet, told: Sequence[str] | None) -> list[str]:
     """Patient of each volume, as text."""
     if told is None:
-        known = volumes.patients if len(set(volumes.patients)) >= LEAST else [""] * len(volumes)
+        # Few reports would leave nothing to divide; the volumes of a real patient stay together however few there are.
+        apart = name == "synthetic" and len(set(volumes.patients)) < LEAST
+        known = [""] * len(volumes) if apart else volumes.patients
         return [patient or f"{name} {place}" for place, patient in enumerate(known)]
     if len(told) != len(volumes):
         raise InputError(f"{name}_groups names {len(told)} patients for {len(volumes)} volumes; give one each.")
