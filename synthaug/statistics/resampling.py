@@ -141,7 +141,8 @@ def paired_permutation(
         seed: Names the swaps.
 
     Raises:
-        InputError: No training was tested on every class; one that was not does not count.
+        InputError: No training was tested on every class; one that was not does not count. Or a training and its
+            baseline were tested on different rows.
 
     Example:
         Three patients: of the eight ways to swap, two give a difference as large.
@@ -154,8 +155,10 @@ def paired_permutation(
     patients, patient_of = np.unique(np.asarray(patient_ids), return_inverse=True)
     swaps, count = draw_swaps(len(patients), resamples, seed), min(resamples, 2 ** len(patients))
     differences, counted = np.zeros((1 + count, len(STATISTICS))), 0
-    for ours, theirs in zip(scores, baseline, strict=True):
+    for number, (ours, theirs) in enumerate(zip(scores, baseline, strict=True)):
         tested = np.isfinite(ours).all(axis=1)
+        if len(odd := np.flatnonzero(tested != np.isfinite(theirs).all(axis=1))):
+            raise InputError(f"Of training {number} row {odd[0]} is finite on one side only; pair tests of equal rows.")
         if len(np.unique(labels[tested])) < ours.shape[1]:
             continue  # as in the intervals
         differences += swapped_differences(

@@ -239,6 +239,21 @@ def test_a_training_whose_test_rows_lack_a_class_does_not_count():
         paired_permutation(**options, scores=negatives[:1], baseline=negatives[1:])
 
 
+def test_a_row_that_only_one_side_was_tested_on_is_refused():
+    labels, probabilities, _ = cohort(2, n=12)
+    patients = [str(row) for row in range(12)]
+    cut = np.where(np.arange(12)[:, None] == 5, np.nan, 1 - probabilities)
+    for ours, theirs in ((probabilities, cut), (cut, probabilities)):
+        with pytest.raises(InputError, match="row 5"):
+            paired_permutation(
+                patient_ids=patients, labels=labels, scores=[ours], baseline=[theirs], resamples=19, seed=1
+            )
+    whole = paired_permutation(
+        patient_ids=patients, labels=labels, scores=[probabilities], baseline=[1 - probabilities], resamples=19, seed=1
+    )
+    assert min(whole.values()) >= 2 / 20
+
+
 def test_p_is_one_for_equal_predictions_and_another_scale_is_no_difference():
     labels, probabilities, _ = cohort(0, digits=6)  # no equals, which rounding could set apart
     squeezed = 0.5 + (probabilities - 0.5) / 10
