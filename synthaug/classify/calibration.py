@@ -8,8 +8,8 @@ from synthaug.ground.errors import InputError
 
 LIMITS = (0.1, 10.0)
 """Bounds of the temperature: few validation patients, all predicted correctly, would give 0."""
-SMALLEST = 1e-12
-"""Lower bound of probabilities before the logarithm."""
+SMALLEST = np.finfo(np.float64).tiny
+"""Lower bound of probabilities before the logarithm: a larger one would cut the logits of a sure classifier."""
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -423,6 +423,13 @@ def test_temperature_brings_back_a_scale_and_never_changes_a_decision(classes, s
         assert roc_auc_score(labels, warm[:, 1]) == pytest.approx(roc_auc_score(labels, softmax(logits, axis=1)[:, 1]))
 
 
+@pytest.mark.parametrize("gap", [1.0, 50.0, 600.0])
+def test_the_temperature_of_a_sure_classifier_divides_its_logits(gap):
+    logits = np.array([[0.0, gap], [gap, 0.0]])
+    warm = apply_temperature(softmax(logits, axis=1), LIMITS[1])
+    np.testing.assert_allclose(warm, softmax(logits / LIMITS[1], axis=1), rtol=1e-9)
+
+
 def test_temperature_lowers_the_cross_entropy_it_is_fitted_on_and_refuses_what_is_not_finite():
     logits, labels = np.array([[0.0, 9.0], [0.0, 9.0], [9.0, 0.0]]), np.array([0, 1, 0])
     temperature = fit_temperature(logits, labels)
