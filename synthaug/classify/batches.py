@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 import torchio as tio
 
-from synthaug.data.reading.manifest import stack_images
+from synthaug.data.reading.manifest import class_index, stack_images
 from synthaug.ground.errors import InputError
 from synthaug.models.training.loop import Batch
 
@@ -64,9 +64,10 @@ def _endless(loader: tio.SubjectsLoader, images: Sequence[str], classes: int, *,
         if hasattr(loader.batch_sampler, "set_epoch"):
             loader.batch_sampler.set_epoch(epoch)
         for batch in itertools.islice(loader, seen if epoch == first_epoch else 0, None):
-            if batch["label"].max() >= classes:
+            labels = torch.tensor([class_index(label) for label in batch["label"]])
+            if labels.max() >= classes:
                 raise InputError(
-                    f"The training subjects have class {int(batch['label'].max())}, the validation subjects only "
+                    f"The training subjects have class {int(labels.max())}, the validation subjects only "
                     f"{classes} classes; put every class into both."
                 )
-            yield {"volumes": stack_images(batch, images), "labels": batch["label"]}
+            yield {"volumes": stack_images(batch, images), "labels": labels}

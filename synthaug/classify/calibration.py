@@ -23,7 +23,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         T in ``LIMITS``; above 1 for an overconfident classifier.
 
     Raises:
-        InputError: Unlike lengths, no rows, or values that are not finite.
+        InputError: Unlike lengths, no rows, values that are not finite, or a label that is none of the K classes.
 
     Example:
         Three of four are right, so that a confidence of 3/4 is honest: log 3 = 4 / T.
@@ -35,7 +35,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels) or not np.isfinite(logits).all():
         raise InputError(f"Logits {logits.shape} and labels {labels.shape} must be finite (n, K) and (n,), n >= 1.")
-
+    if len(odd := np.flatnonzero(~np.isin(labels, np.arange(logits.shape[1])))):
+        raise InputError(f"Label {odd[0]} is {labels[odd[0]]}; the logits are of the classes 0 to {logits.shape[1] - 1}.")
     found = minimize_scalar(
         lambda log_temperature: _cross_entropy(logits, labels, np.exp(log_temperature)),
         bounds=np.log(LIMITS),
@@ -55,6 +56,9 @@ def calibrated_loss(logits: np.ndarray, labels: np.ndarray) -> float:
         logits: (n, K).
         labels: Classes (n,), integers from 0.
 
+    Raises:
+        InputError: As :func:`fit_temperature`.
+
     Example:
         >>> logits, labels = np.array([[0.0, 1.0], [0.0, -1.0], [0.0, 1.0]]), np.array([1, 0, 0])
         >>> round(calibrated_loss(logits, labels), 4) == round(calibrated_loss(4 * logits, labels), 4)
@@ -67,7 +71,7 @@ def calibrated_loss(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _cross_entropy(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float:
-    return float(-log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels].mean())
+    return float(-log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels.astype(int)].mean())
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:

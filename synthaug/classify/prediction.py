@@ -36,7 +36,9 @@ def predict_logits(
     rows = []
     try:
         for start in range(0, len(subjects), batch_size):
-            batch = [stack_images(subject, images) for subject in subjects[start : start + batch_size]]
+            # One by one: a torchio data set takes no slices.
+            places = range(start, min(start + batch_size, len(subjects)))
+            batch = [stack_images(subjects[place], images) for place in places]
             volumes = torch.stack(batch).to(device)
             logits = network(volumes).float()
             if flips:

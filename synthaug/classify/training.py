@@ -17,6 +17,7 @@ from synthaug.classify.prediction import predict_logits
 from synthaug.classify.selection import StepChoice
 from synthaug.config import ClassifierConfig
 from synthaug.data.reading.manifest import class_counts as count_classes
+from synthaug.data.reading.manifest import class_labels
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
 from synthaug.models.classifier import build_classifier
@@ -154,7 +155,7 @@ class _Watch:
         if step < self.first:
             return
         logits = predict_logits(self.network, self.validation, self.images).double().numpy()
-        labels = np.array([subject["label"] for subject in self.validation])
+        labels = np.array(class_labels(self.validation))
         self.choice.offer(step, self.network, train_loss=self.loss, val_loss=calibrated_loss(logits, labels))
 
 
@@ -182,7 +183,7 @@ def _chosen(
     network.load_state_dict(choice.weights)
     network.eval()
     logits = predict_logits(network, validation, images, flips=flips)
-    labels = np.array([subject["label"] for subject in validation])
+    labels = np.array(class_labels(validation))
     temperature = fit_temperature(logits.double().numpy(), labels)
     steps = int(choice.history[-1]["step"])
     return TrainedClassifier(network, choice.step, steps, choice.history, temperature)

@@ -299,6 +299,41 @@ def test_what_cannot_be_trained_is_refused():
         _chosen(StepChoice(), torch.nn.Linear(1, 1), [], images=[], flips=False)
 
 
+@pytest.mark.parametrize("form", [float, torch.tensor])
+def test_labels_of_any_form_and_a_data_set_of_torchio_validate_alike(form):
+    def relabelled(subjects):
+        for subject in subjects:
+            subject["label"] = form(subject["label"])
+        return subjects
+
+    expected = train(SHORT)
+    found = train(
+        SHORT,
+        train_on=relabelled(bright_or_not(24, name="train")),
+        validation=tio.SubjectsDataset(relabelled(bright_or_not(8, name="val"))),
+    )
+    assert (found.history, found.temperature) == (expected.history, expected.temperature)
+
+
+@pytest.mark.parametrize("label", [-1, 0.5])
+def test_a_training_label_that_is_no_class_is_refused(label):
+    subjects = bright_or_not(8, name="train")
+    for subject in subjects[::2]:
+        subject["label"] = label
+    loader = tio.SubjectsLoader(subjects, batch_size=4)
+    with pytest.raises(InputError, match="label"):
+        train_classifier(loader, bright_or_not(8, name="val"), SHORT, images=["t2w"], shape=SHAPE, seed=0)
+
+
+@pytest.mark.parametrize("label", [-1, 2, 0.5])
+def test_a_temperature_is_fitted_to_classes_that_there_are(label):
+    logits = np.array([[0.0, 1.0], [1.0, 0.0]])
+    for fit in (fit_temperature, calibrated_loss):
+        with pytest.raises(InputError, match="Label 1"):
+            fit(logits, np.array([1, label]))
+    assert fit_temperature(logits, np.array([1.0, 0.0])) == fit_temperature(logits, np.array([1, 0]))
+
+
 # --- early stopping, weights, calibration, flips
 
 

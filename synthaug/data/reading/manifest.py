@@ -193,6 +193,17 @@ def class_index(label: Any) -> int:
     return int(number)
 
 
+def class_labels(subjects: Sequence[tio.Subject]) -> list[int]:
+    """The class of each subject, whatever number or tensor it stands in; InputError unless it is an integer from 0.
+
+    Example:
+        >>> class_labels([{"label": 1.0}, {"label": torch.tensor(0)}])
+        [1, 0]
+    """
+    # A torchio data set tells its subjects without reading and transforming them.
+    return [class_index(each["label"]) for each in (subjects.dry_iter() if hasattr(subjects, "dry_iter") else subjects)]
+
+
 def class_counts(subjects: Sequence[tio.Subject]) -> dict[int, int]:
     """How many subjects each class has; InputError unless the classes are 0..K-1 with K >= 2.
 
@@ -200,7 +211,7 @@ def class_counts(subjects: Sequence[tio.Subject]) -> dict[int, int]:
         >>> class_counts([{"label": 1}, {"label": 0}, {"label": 1}])
         {0: 1, 1: 2}
     """
-    labels = sorted(class_index(subject["label"]) for subject in subjects)
+    labels = sorted(class_labels(subjects))
     counts = {label: labels.count(label) for label in sorted(set(labels))}
     if len(counts) < 2:
         raise InputError(f"All {len(labels)} subjects have label {labels[0] if labels else None}; two classes needed.")
