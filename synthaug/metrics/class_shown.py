@@ -80,11 +80,13 @@ def class_shown(
         (1.0, True)
     """
     sides = {"training": training, "held-out": held_out, "synthetic": synthetic}
-    labels = {name: np.array([int(group) for group in side.groups]) for name, side in sides.items()}
-    classes = np.unique(labels["training"]).tolist()
+    # Shorter names first: numbers then stand in their order.
+    names = sorted({*training.groups} - {""}, key=lambda group: (len(group), group))
+    number = {group: place for place, group in enumerate(names)}
+    labels = {name: np.array([number.get(group, -1) for group in side.groups]) for name, side in sides.items()}
     for name, its in labels.items():
-        counts = [int((its == each).sum()) for each in classes]
-        if set(its.tolist()) != set(classes) or len(classes) < 2 or min(counts) < LEAST:
+        counts = [int((its == each).sum()) for each in number.values()]
+        if set(its.tolist()) != {*number.values()} or len(names) < 2 or min(counts) < LEAST:
             raise InputError(
                 f"The {name} volumes of each class are {counts}; {LEAST} of two classes or more are needed."
             )
@@ -98,7 +100,7 @@ def class_shown(
         return patient_bootstrap(
             auroc,
             patient_ids=told,
-            labels=np.searchsorted(classes, labels[name]),
+            labels=labels[name],
             arrays=softmax(columns, axis=1),
             resamples=RESAMPLES,
             confidence=confidence,

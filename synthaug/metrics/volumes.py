@@ -59,7 +59,7 @@ class VolumeSet:
         names = list(images or first.get_images_dict(intensity_only=True))
         # A torchio data set tells its subjects without reading and transforming them.
         subjects = source.dry_iter() if hasattr(source, "dry_iter") else source
-        told = [(str(subject.get("label", "")), _patient(subject)) for subject in subjects]
+        told = [(_class(subject.get("label", "")), _patient(subject)) for subject in subjects]
         return cls(source, names, np.arange(len(source)), [label for label, _ in told], [name for _, name in told])
 
     @property
@@ -87,6 +87,15 @@ class VolumeSet:
         """Only the volumes at these places."""
         groups, patients = ([told[place] for place in places] for told in (self.groups, self.patients))
         return replace(self, index=self.index[places], groups=groups, patients=patients)
+
+
+def _class(label: Any) -> str:
+    """A class as text, the same for 1, 1.0, True and a tensor of them; a name stays as it is."""
+    try:
+        number = float(label)
+    except (TypeError, ValueError, RuntimeError):  # a name
+        return "" if label is None else str(label)
+    return str(label) if isinstance(label, str) or not number.is_integer() else str(int(number))
 
 
 def _patient(subject: tio.Subject) -> str:

@@ -66,6 +66,28 @@ def test_too_few_volumes_are_named(name, counts):
         class_shown(*(volumes(count, strength=0.1, seed=seed) for seed, count in enumerate(counts)))
 
 
+@pytest.mark.parametrize("form", [float, torch.tensor, lambda label: ["benign", "cancer"][label]])
+def test_the_form_of_a_label_changes_no_figure(form):
+    def sets(form):
+        found = [volumes(16, strength=0.1, seed=seed) for seed in range(3)]
+        for subject in (each for part in found for each in part.source):
+            subject["label"] = form(subject["label"])
+        return [VolumeSet.of(part.source) for part in found]
+
+    assert class_shown(*sets(form)) == class_shown(*sets(int))
+    if form is float:  # one side as whole numbers, the other as floats, are still the same classes
+        real, synthetic = sets(int)[0], sets(form)[1]
+        assert real.groups == synthetic.groups
+
+
+def test_volumes_without_a_class_are_refused():
+    sets = [volumes(16, strength=0.1, seed=seed) for seed in range(3)]
+    for part in sets:
+        part.groups[3] = ""
+    with pytest.raises(InputError, match="training"):
+        class_shown(*sets)
+
+
 @pytest.mark.parametrize("shape", [(1, 64, 64, 16), (2, 16, 20, 12), (1, 3, 3, 2)])
 def test_volumes_of_any_shape_become_few_means(shape):
     rows = pooled([torch.ones(shape), torch.zeros(shape)])
