@@ -53,6 +53,24 @@ def test_more_deals_give_narrower_intervals():
     assert width(4) < 0.7 * width(1)
 
 
+def test_a_person_in_several_deals_is_one_person():
+    def judged(deals):
+        return judge_attack(
+            "a", [scores_of(0.5, 0)] * deals, [scores_of(0.0, 1)] * deals, [MEMBER] * deals, [PEOPLE] * deals
+        )
+
+    once, often = judged(1), judged(4)
+    assert (often.auroc.low, often.leak.high) == pytest.approx((once.auroc.low, once.leak.high))
+    assert (often.auroc.high, often.found.low) == pytest.approx((once.auroc.high, once.found.low))
+
+
+def test_people_who_change_sides_between_few_deals_have_an_interval():
+    member, people = np.array([True, True, True, False, False, False]), [list("abcdef")] * 2
+    scores = np.array([3.0, 2.0, 1.0, 2.5, 0.5, 0.0])
+    found = judge_attack("a", [scores, scores], [scores, scores], [member, ~member], people).auroc
+    assert found.low <= found.value == 0.5 <= found.high
+
+
 def test_volumes_of_one_person_do_not_count_as_two_people():
     one, each = ([str(number // size) for number in range(400)] for size in (4, 1))
     scores = np.repeat(np.random.default_rng(0).normal(size=100), 4) + 0.5 * MEMBER

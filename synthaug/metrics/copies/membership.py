@@ -15,6 +15,7 @@ from scipy.spatial.distance import cdist
 
 from synthaug.ground.errors import InputError
 from synthaug.statistics.intervals import Interval, draw_weights
+from synthaug.statistics.resampling import interval_of
 
 FALSE_ALARMS = 0.01
 """Share of others that may be called members where the share of members found is told."""
@@ -63,13 +64,14 @@ def judge_attack(
         scores: Of each candidate of a deal (n,), one array a deal; higher = more likely a member.
         control: The same attack on the generator that saw neither members nor others.
         members: Whether each candidate is a member (n,), bool.
-        people: Person of each candidate; a person's volumes are resampled together.
+        people: Person of each candidate; a person's volumes, in all deals, are resampled together.
         resamples: Bootstrap resamples of people behind an interval.
         confidence: Coverage of the intervals, in (0, 1).
         seed: Names the resamples.
 
     Raises:
-        InputError: A deal lacks members or others, or a score is not finite.
+        InputError: There is no deal, or one lacks members or others, has lists of unlike lengths or a score that is
+            not finite; or unusable settings.
 
     Example:
         >>> member, people = np.arange(20) < 10, [str(number) for number in range(20)]
@@ -78,17 +80,20 @@ def judge_attack(
         >>> result.auroc.value, result.control_auroc.value, result.leak.low > 0
         (1.0, 0.5, True)
     """
+    if not len(members):
+        raise InputError("There is no deal of people to judge an attack on.")
+    for number, deal in enumerate(zip(scores, control, members, people, strict=True)):
+        if len({len(each) for each in deal}) > 1:
+            raise InputError(f"Deal {number} has {[len(each) for each in deal]} scores, controls, members and people.")
+    flags = np.concatenate([np.asarray(each, dtype=bool) for each in members])
+    # One draw of people for all deals: whoever is in several of them is one person.
+    names = [person for each in people for person in each]
+    drawn, _ = draw_weights(names, flags.astype(int), n_repeats=1, resamples=resamples, seed=seed)
+    weights = np.split(drawn, np.cumsum([len(each) for each in members])[:-1], axis=1)
     target, blind = (
-        np.mean(
-            [
-                _resampled(*deal, resamples=resamples, seed=seed + number)
-                for number, deal in enumerate(zip(each, members, people, strict=True))
-            ],
-            axis=0,
-        )
+        _mean_of_deals([_resampled(*deal) for deal in zip(each, members, weights, strict=True)])
         for each in (scores, control)
     )
-    flags = np.concatenate([np.asarray(each, dtype=bool) for each in members])
     return AttackResult(
         attack,
         auroc=_interval(target[0], confidence),
@@ -147,29 +152,36 @@ def _mean_where(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return np.where(count > 0, (values * kept).sum(axis=0) / np.maximum(count, 1), np.nan)
 
 
-def _resampled(
-    scores: np.ndarray, members: np.ndarray, people: Sequence[str], *, resamples: int, seed: int
-) -> np.ndarray:
-    """AUROC and share found on all people and on each resample of them: (2, 1 + R)."""
+def _mean_of_deals(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean (2, 1 + R) over the deals of which a resample holds members and others; NaN = none is."""
+    stacked = np.stack(values)
+    return _mean_where(np.nan_to_num(stacked), np.isfinite(stacked))
+
+
+def _resampled(scores: np.ndarray, members: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """AUROC and share found in each resample, of which ``weights`` (1 + R, n) hold each candidate so often.
+
+    Returns:
+        (2, 1 + R), NaN where a resample lacks members or others.
+    """
     scores, members = np.asarray(scores, dtype=np.float64), np.asarray(members, dtype=bool)
     if members.all() or not members.any():
         raise InputError("An attack is judged on members and on others; one of the groups is empty.")
     if not np.isfinite(scores).all():
         raise InputError(f"Candidate {int(np.flatnonzero(~np.isfinite(scores))[0])} has a score that is not finite.")
-    weights, _ = draw_weights(people, members.astype(int), n_repeats=1, resamples=resamples, seed=seed)
     ours, theirs = weights[:, members].astype(np.float64), weights[:, ~members].astype(np.float64)
     won = (np.sign(scores[members][:, None] - scores[~members]) + 1) / 2
-    auroc = np.sum((ours @ won) * theirs, axis=1) / (ours.sum(axis=1) * theirs.sum(axis=1))
+    n_ours, n_theirs = (np.where(each.any(axis=1), each.sum(axis=1), np.nan) for each in (ours, theirs))
+    auroc = np.sum((ours @ won) * theirs, axis=1) / (n_ours * n_theirs)
     order = np.argsort(-scores[~members])
     passed = np.cumsum(theirs[:, order], axis=1)
     # The score of the first other that would be one false alarm too many.
     first = (passed > np.floor(FALSE_ALARMS * passed[:, -1:])).argmax(axis=1)
     above = scores[members] > scores[~members][order][first][:, None]
-    return np.stack([auroc, np.sum(ours * above, axis=1) / ours.sum(axis=1)])
+    return np.stack([auroc, np.where(np.isfinite(auroc), np.sum(ours * above, axis=1) / n_ours, np.nan)])
 
 
 def _interval(draws: np.ndarray, confidence: float) -> Interval:
     """The percentile interval of draws (1 + R,), whose first is the value; it always holds the value."""
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(draws[1:], [tail, 1 - tail])
-    return Interval(float(draws[0]), float(min(low, draws[0])), float(max(high, draws[0])))
+    found = interval_of(draws, confidence=confidence)
+    return Interval(found.value, min(found.low, found.value), max(found.high, found.value))
