@@ -54,6 +54,8 @@ class ImageReport:
     """AUROC of synthetic against real volumes, where asked for."""
     classes: ClassShown | None = None
     """How well volumes show their class, where training volumes of two classes were given."""
+    confidence: float = 0.95
+    """Coverage of the intervals, that of the copies' share too."""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
@@ -127,7 +129,7 @@ class ImageReport:
             shown = [f"{name} {one.value:.3f} ({one.ci_low:.3f} to {one.ci_high:.3f})" for name, one in found.items()]
             lines.append(f"MS-SSIM of pairs, {_words(group)}: {'; '.join(shown)}. Lower is more diverse.")
         if self.copies:
-            share, low, high = self.copies.share()
+            share, low, high = self.copies.share(self.confidence)
             found, total = self.copies.copies.sum(), len(self.copies.copies)
             lines.append(
                 f"Copies of the volumes given as training: {found} of {total}, {share:.1%} "
@@ -230,9 +232,10 @@ def compare_images(
         distances=distances,
         similarities={group: found for group, found in similar.items() if found},
         left_out={group: few for group, found in metrics.items() if (few := [n for n in METRICS if n not in found])},
-        copies=_copies(known, real_set, synthetic_set, extractor, false_alarms=false_alarms),
+        copies=CopyDetector(known, real_set, extractor, false_alarms=false_alarms).audit(synthetic_set) if known else None,
         realism=_realism(real_set, synthetic_set, known, judge=realism, seed=seed, confidence=confidence),
         classes=_classes(real_set, synthetic_set, known, seed=seed, confidence=confidence),
+        confidence=confidence,
     )
 
 
@@ -241,14 +244,6 @@ def _groups(real: VolumeSet, synthetic: VolumeSet) -> dict[str, list[Any]]:
     classes = sorted(set(real.groups) & set(synthetic.groups) - {""})
     sets = (real, synthetic)
     return {group: [each.of_group(None if group == ALL else group) for each in sets] for group in (ALL, *classes)}
-
-
-def _copies(
-    training: VolumeSet | None, real: VolumeSet, synthetic: VolumeSet, extractor: Extractor, *, false_alarms: float
-) -> CopyAudit | None:
-    if training is None:
-        return None
-    return CopyDetector(training, real, extractor, false_alarms=false_alarms).audit(synthetic)
 
 
 def _classes(

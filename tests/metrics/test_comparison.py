@@ -117,6 +117,17 @@ def test_volumes_are_read_one_batch_at_a_time():
     assert np.isfinite(report.similarities["all"]["real"].value)
 
 
+def test_the_share_of_copies_has_the_interval_that_was_asked_for():
+    training, real, synthetic = (subjects(12, seed=seed) for seed in range(3))
+    settings = {"training": training, "resamples": 2, "realism": "off"}
+    wide, narrow = (sa.compare_images(real, synthetic, MEANS, confidence=each, **settings) for each in (0.95, 0.5))
+    low, high = (f"{100 * end:.1f}%" for end in narrow.copies.share(0.5)[1:])
+    assert (narrow.confidence, wide.confidence) == (0.5, 0.95)
+    [line] = [line for line in narrow.remarks() if line.startswith("Copies")]
+    assert f"({low} to {high})" in line
+    assert line not in wide.remarks()
+
+
 def test_the_html_names_every_metric_and_floor(reports):
     page = reports["alike"].to_html()
     assert all(f"<td>{name}</td>" in page for name in METRICS)
