@@ -36,7 +36,9 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels) or not np.isfinite(logits).all():
         raise InputError(f"Logits {logits.shape} and labels {labels.shape} must be finite (n, K) and (n,), n >= 1.")
     if len(odd := np.flatnonzero(~np.isin(labels, np.arange(logits.shape[1])))):
-        raise InputError(f"Label {odd[0]} is {labels[odd[0]]}; the logits are of the classes 0 to {logits.shape[1] - 1}.")
+        raise InputError(
+            f"Label {odd[0]} is {labels[odd[0]]}; the logits are of the classes 0 to {logits.shape[1] - 1}."
+        )
     found = minimize_scalar(
         lambda log_temperature: _cross_entropy(logits, labels, np.exp(log_temperature)),
         bounds=np.log(LIMITS),

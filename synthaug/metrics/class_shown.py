@@ -17,7 +17,7 @@ from torch.nn.functional import avg_pool3d
 from synthaug.ground.errors import InputError
 from synthaug.metrics.classification import auroc
 from synthaug.metrics.volumes import VolumeSet
-from synthaug.statistics.intervals import Interval, patient_bootstrap
+from synthaug.statistics.intervals import Interval, checked_confidence, patient_bootstrap
 
 MOST_VOXELS = 1000
 """Of each channel, after averaging neighbours; a reader of many more voxels than volumes learns noise."""
@@ -79,6 +79,7 @@ def class_shown(
         >>> found.real.value, found.synthetic.value < 0.9
         (1.0, True)
     """
+    checked_confidence(confidence)
     sides = {"training": training, "held-out": held_out, "synthetic": synthetic}
     # Shorter names first: numbers then stand in their order.
     names = sorted({*training.groups} - {""}, key=lambda group: (len(group), group))

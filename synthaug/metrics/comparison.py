@@ -12,13 +12,14 @@ import torchio as tio
 
 from synthaug.ground.errors import InputError
 from synthaug.metrics.class_shown import ClassShown, class_shown
-from synthaug.metrics.copies.diversity import Similarity, pair_similarity
+from synthaug.metrics.copies.diversity import Similarity, checked_pairs, pair_similarity
 from synthaug.metrics.copies.memorisation import CopyAudit, CopyDetector
 from synthaug.metrics.distances.estimates import METRICS, DistanceResult, compare, distance_report, metrics_for
 from synthaug.metrics.extractors import build_extractor
 from synthaug.metrics.features import Extractor
 from synthaug.metrics.realism.judgement import ENOUGH, RealismReport, judge_realism
 from synthaug.metrics.volumes import VolumeSet
+from synthaug.statistics.intervals import checked_confidence
 
 FAR = 3
 """Times the distance between halves of the real volumes, beyond which synthetic ones are told to be far from them."""
@@ -195,12 +196,13 @@ def compare_images(
 
     Raises:
         InputError: Too few volumes, different shapes or voxel sizes, constant volumes, values outside [0, 1], features
-            that are not finite, a set compared with itself, or an extractor without weights.
+            that are not finite, a set compared with itself, an extractor without weights, or unusable settings.
     """
+    checked_confidence(confidence)
+    checked_pairs(pairs)
     real_set, synthetic_set = (VolumeSet.of(each, images) for each in (real, synthetic))
-    spacing_mm = _common_spacing(real_set, synthetic_set)
+    channels, spacing_mm = _common_form(real_set, synthetic_set)
     if extractor is None or isinstance(extractor, str):
-        channels = real_set[0].shape[0]
         extractor = build_extractor(extractor or "seeded", channels=channels, spacing_mm=spacing_mm, weights=weights)
     features = [extractor.features(each) for each in (real_set, synthetic_set)]
     groups = _groups(real_set, synthetic_set)
@@ -220,19 +222,18 @@ def compare_images(
     if ALL not in distances:
         raise InputError(f"{len(real_set)} real and {len(synthetic_set)} synthetic volumes are too few to compare.")
     similar = {
-        group: _similarities(
-            real_set.part(rows[0]), synthetic_set.part(rows[1]), pairs=pairs, seed=seed, confidence=confidence
-        )
-        for group, rows in groups.items()
+        group: _similarities(real_set.part(a), synthetic_set.part(b), pairs=pairs, seed=seed, confidence=confidence)
+        for group, (a, b) in groups.items()
     }
     known = None if training is None else VolumeSet.of(training, images)
+    detector = CopyDetector(known, real_set, extractor, false_alarms=false_alarms) if known else None
     return ImageReport(
         extractor=extractor.name,
         fingerprint=extractor.fingerprint,
         distances=distances,
         similarities={group: found for group, found in similar.items() if found},
         left_out={group: few for group, found in metrics.items() if (few := [n for n in METRICS if n not in found])},
-        copies=CopyDetector(known, real_set, extractor, false_alarms=false_alarms).audit(synthetic_set) if known else None,
+        copies=detector.audit(synthetic_set) if detector else None,
         realism=_realism(real_set, synthetic_set, known, judge=realism, seed=seed, confidence=confidence),
         classes=_classes(real_set, synthetic_set, known, seed=seed, confidence=confidence),
         confidence=confidence,
@@ -269,12 +270,15 @@ def _realism(
     return judge_realism(real, synthetic, training=training, seed=seed, cnn=judge == "network", confidence=confidence)
 
 
-def _common_spacing(real: VolumeSet, synthetic: VolumeSet) -> tuple[float, ...] | None:
-    """Voxel size of the volumes; None where they are tensors, which do not tell."""
+def _common_form(real: VolumeSet, synthetic: VolumeSet) -> tuple[int, tuple[float, ...] | None]:
+    """Channels and voxel size (None of tensors, which do not tell it) of both; InputError where they are unlike."""
+    shapes = [tuple(each[0].shape) for each in (real, synthetic)]
+    if shapes[0] != shapes[1]:
+        raise InputError(f"Real volumes have shape {shapes[0]}, synthetic ones {shapes[1]}: preprocess both alike.")
     one, other = real.spacing_mm, synthetic.spacing_mm
     if one and other and not np.allclose(one, other, rtol=1e-3):
         raise InputError(f"Real voxels measure {one} mm, synthetic ones {other} mm: preprocess both alike.")
-    return one or other
+    return shapes[0][0], one or other
 
 
 def _similarities(

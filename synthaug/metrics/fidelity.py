@@ -14,6 +14,8 @@ from scipy import stats
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed, numpy_generator
 from synthaug.models.extractors.taps import measure_glands_ml
+from synthaug.statistics.intervals import checked_confidence
+from synthaug.statistics.shares import wilson_ends
 
 Draw = Callable[[Sequence[str], Sequence[int]], torch.Tensor]
 """Reports and seeds, one each a volume, to volumes (B, C, X, Y, Z): a generator."""
@@ -80,6 +82,8 @@ def class_fidelity(provenances: Sequence[str], audited: np.ndarray, *, confidenc
         raise InputError(
             f"Volume {place} has no predicted class, others have: audit one generator's volumes at a time."
         )
+    if odd := {len(each) for each in predicted if each} - {audited.shape[1]}:
+        raise InputError(f"A volume has {odd.pop()} class probabilities, the auditor {audited.shape[1]} classes.")
     classes["audited"] = audited.argmax(axis=1)
     return _tabulate(classes, audited.shape[1], confidence)
 
@@ -125,7 +129,7 @@ def swap_score(agreements: np.ndarray, *, confidence: float = 0.95) -> SwapScore
     # Image against image under one report first: where the report changes nothing, that is 0 without rounding, a tie.
     gain = (agreements[:, 0, 0] - agreements[:, 1, 0] + (agreements[:, 1, 1] - agreements[:, 0, 1])) / 2
     share = float((np.sign(gain) + 1).mean() / 2)  # a tie counts half
-    low, high = _wilson(share, len(gain), confidence)
+    low, high = wilson_ends(share, len(gain), confidence=confidence)
     return SwapScore(share=share, ci_low=low, ci_high=high, margin=float(gain.mean()), pairs=len(gain))
 
 
@@ -222,7 +226,8 @@ def gland_volume_fidelity(
         seed: Names the resamples.
 
     Raises:
-        InputError: Unlike lengths, fewer than four stated volumes, or all stated or all measured alike.
+        InputError: Unlike lengths, infinite values, fewer than four stated volumes, all stated or all measured alike,
+            or unusable settings.
 
     Example:
         >>> found = gland_volume_fidelity(np.array([20.0, 30, 40, 80]), np.array([25.0, 28, 50, 70]))
@@ -232,6 +237,9 @@ def gland_volume_fidelity(
     stated, measured = (np.asarray(each, dtype=np.float64) for each in (stated_ml, measured_ml))
     if stated.ndim != 1 or stated.shape != measured.shape or not np.isfinite(measured).all():
         raise InputError(f"Stated {stated.shape} and measured volumes {measured.shape} do not fit: one each a volume.")
+    checked_confidence(confidence)
+    if resamples < 1 or np.isinf(stated).any():
+        raise InputError(f"resamples={resamples} must be at least 1, and stated volumes finite, or NaN for none.")
     known = np.isfinite(stated)
     stated, measured = stated[known], measured[known]
     if len(stated) < 4:
@@ -268,11 +276,12 @@ def _tabulate(classes: dict[str, np.ndarray], k: int, confidence: float) -> Clas
         if one not in classes or other not in classes:
             continue
         name, table = f"{one} against {other}", np.zeros((k, k), dtype=int)
-        if max(classes[one].max(), classes[other].max()) >= k:
+        if not np.isin([*classes[one], *classes[other]], np.arange(k)).all():
             raise InputError(f"A class of {name} lies beyond the {k} that the auditor knows.")
         np.add.at(table, (classes[one], classes[other]), 1)
         share = float(np.trace(table) / table.sum())
-        tables[name], agreement[name] = table.tolist(), (share, *_wilson(share, int(table.sum()), confidence))
+        ends = wilson_ends(share, int(table.sum()), confidence=confidence)
+        tables[name], agreement[name] = table.tolist(), (share, *ends)
     return ClassFidelity(tables=tables, agreement=agreement, n=len(classes["audited"]))
 
 
@@ -286,13 +295,3 @@ def _record(line: str, place: int) -> dict[str, Any]:
             f"Volume {place} has no provenance with a requested class: only synthetic volumes can be audited."
         )
     return record
-
-
-def _wilson(share: float, n: int, confidence: float) -> tuple[float, float]:
-    """Wilson's interval of a share of n; written out because ties make shares that are no whole count."""
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence={confidence} must lie in (0, 1).")
-    z = float(stats.norm.ppf((1 + confidence) / 2))
-    middle, reach = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    scale = 1 + z**2 / n
-    return float((middle - reach) / scale), float((middle + reach) / scale)

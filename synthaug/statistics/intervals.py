@@ -30,6 +30,18 @@ class Interval:
     """Upper end."""
 
 
+def checked_confidence(confidence: float) -> float:
+    """A coverage, if it is one; InputError unless it lies in (0, 1).
+
+    Example:
+        >>> checked_confidence(0.95)
+        0.95
+    """
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence={confidence} must lie in (0, 1).")
+    return confidence
+
+
 def patient_bootstrap(
     statistic: Statistic,
     *,
@@ -204,8 +216,7 @@ def _percentile(
     *,
     confidence: float,
 ) -> Interval:
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence={confidence} must lie in (0, 1).")
+    checked_confidence(confidence)
     value, *resampled = (measure(rows, seeds) for rows, seeds in draws)
     if not np.isfinite([value, *resampled]).all():
         raise InputError("The statistic is not finite on all rows or on a resample: it has no interval.")

@@ -12,7 +12,7 @@ import numpy as np
 
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import numpy_generator
-from synthaug.statistics.intervals import Interval, draw_weights
+from synthaug.statistics.intervals import Interval, checked_confidence, draw_weights
 from synthaug.statistics.swaps import swapped_differences
 from synthaug.statistics.weighted import STATISTICS, weighted_statistics
 
@@ -106,8 +106,7 @@ def interval_of(draws: np.ndarray, *, confidence: float) -> Interval:
         >>> interval_of(np.array([0.5, 0.0, 0.5, 1.0]), confidence=0.5)
         Interval(value=0.5, low=0.25, high=0.75)
     """
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence={confidence} must lie in (0, 1).")
+    checked_confidence(confidence)
     value, resampled = draws[0], draws[1:][np.isfinite(draws[1:])]
     if not np.isfinite(value) or 2 * len(resampled) < len(draws) - 1:
         raise InputError("The statistic is not defined on all rows or on most resamples: a class is missing there.")

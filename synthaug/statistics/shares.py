@@ -1,8 +1,9 @@
 """Intervals of shares of independent cases."""
 
+import numpy as np
 from scipy import stats
 
-from synthaug.statistics.intervals import Interval
+from synthaug.statistics.intervals import Interval, checked_confidence
 
 
 def share_interval(hits: int, n: int, *, confidence: float) -> Interval:
@@ -18,5 +19,19 @@ def share_interval(hits: int, n: int, *, confidence: float) -> Interval:
         >>> interval.value, round(interval.low, 3), interval.high
         (1.0, 0.722, 1.0)
     """
+    checked_confidence(confidence)
     low, high = stats.binomtest(hits, n).proportion_ci(confidence_level=confidence, method="wilson")
     return Interval(value=hits / n, low=float(low), high=float(high))
+
+
+def wilson_ends(share: float, n: int, *, confidence: float) -> tuple[float, float]:
+    """Ends of Wilson's interval of a share that need be no whole count, as where ties count half.
+
+    Example:
+        >>> wilson_ends(0.5, 4, confidence=0.95)[0] == 1 - wilson_ends(0.5, 4, confidence=0.95)[1]
+        True
+    """
+    z = float(stats.norm.ppf((1 + checked_confidence(confidence)) / 2))
+    middle, reach = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    scale = 1 + z**2 / n
+    return float((middle - reach) / scale), float((middle + reach) / scale)

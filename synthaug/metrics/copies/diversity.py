@@ -11,6 +11,7 @@ from scipy import stats
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import numpy_generator
 from synthaug.metrics.volumes import Volumes
+from synthaug.statistics.intervals import checked_confidence
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Published weights of the scales, finest first."""
@@ -74,6 +75,13 @@ def fitting_scales(sides: Sequence[int]) -> tuple[int, int]:
     raise InputError(f"Volumes of {tuple(sides)} voxels: MS-SSIM needs sides of at least {KERNELS[-1]}.")
 
 
+def checked_pairs(pairs: int) -> int:
+    """So many pairs, if these are enough for an interval; else InputError."""
+    if pairs < 2:
+        raise InputError(f"{pairs} pairs of volumes are too few for a similarity with an interval.")
+    return pairs
+
+
 def pair_similarity(
     volumes: Volumes,
     others: Volumes | None = None,
@@ -94,7 +102,7 @@ def pair_similarity(
         batch_size: Pairs that are held at a time.
 
     Raises:
-        InputError: Fewer than two pairs, unlike shapes, or volumes too small.
+        InputError: Fewer than two pairs, unlike shapes, volumes too small, or a confidence outside (0, 1).
 
     Example:
         >>> draw = torch.Generator().manual_seed(0)
@@ -103,6 +111,8 @@ def pair_similarity(
         >>> result.pairs, result.ci_low <= result.value <= result.ci_high < 0.5
         (4, True)
     """
+    checked_confidence(confidence)
+    checked_pairs(pairs)
     rng = numpy_generator("similar pairs", seed)
     if others is None:
         order = rng.permutation(len(volumes))
@@ -111,8 +121,7 @@ def pair_similarity(
     else:
         left, right = rng.permutation(len(volumes)), rng.permutation(len(others))
     chosen = list(zip(left.tolist(), right.tolist(), strict=False))[:pairs]
-    if len(chosen) < 2:
-        raise InputError(f"{len(chosen)} pairs of volumes are too few for a similarity with an interval.")
+    checked_pairs(len(chosen))
     found = []
     for start in range(0, len(chosen), batch_size):
         part = chosen[start : start + batch_size]

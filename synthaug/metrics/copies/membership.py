@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from synthaug.ground.errors import InputError
-from synthaug.statistics.intervals import Interval, draw_weights
+from synthaug.statistics.intervals import Interval, checked_confidence, draw_weights
 from synthaug.statistics.resampling import interval_of
 
 FALSE_ALARMS = 0.01
@@ -80,6 +80,7 @@ def judge_attack(
         >>> result.auroc.value, result.control_auroc.value, result.leak.low > 0
         (1.0, 0.5, True)
     """
+    checked_confidence(confidence)
     if not len(members):
         raise InputError("There is no deal of people to judge an attack on.")
     for number, deal in enumerate(zip(scores, control, members, people, strict=True)):

@@ -20,6 +20,7 @@ from torch.nn.functional import adaptive_avg_pool3d
 from synthaug.ground.errors import InputError
 from synthaug.metrics.copies.moved import MovedCopies, Template, templates_of
 from synthaug.metrics.features import Extractor
+from synthaug.statistics.intervals import checked_confidence
 
 BATCH = 8
 """Volumes that are held at a time."""
@@ -87,7 +88,8 @@ class CopyAudit:
         return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
 
     def share(self, confidence: float = 0.95) -> tuple[float, float, float]:
-        """Share of copies with its Wilson interval: (share, low, high)."""
+        """Share of copies with its Wilson interval: (share, low, high); ``confidence`` lies in (0, 1)."""
+        checked_confidence(confidence)
         test = stats.binomtest(int(self.copies.sum()), len(self.copies))
         low, high = test.proportion_ci(confidence_level=confidence, method="wilson")
         return float(test.statistic), float(low), float(high)

@@ -16,6 +16,7 @@ from synthaug.metrics.distances.kernels import kid_of_rows, mmd_of_rows
 from synthaug.metrics.distances.manifold import NEIGHBOURS, manifold_of_rows
 from synthaug.metrics.frechet import frechet_of_rows
 from synthaug.metrics.rows import Measure, Rows, checked_features
+from synthaug.statistics.intervals import checked_confidence
 
 FLOOR_SPLITS = 20
 """Random splits that the floor is averaged over."""
@@ -155,8 +156,9 @@ def distance_report(
     unknown = [name for name in metrics if name not in METRICS]
     if unknown or not metrics:
         raise InputError(f"metrics={list(metrics)}: choose from {', '.join(METRICS)}.")
-    if resamples < 2 or not 0 < confidence < 1:
-        raise InputError(f"resamples={resamples} must be at least 2 and confidence={confidence} lie in (0, 1).")
+    checked_confidence(confidence)
+    if resamples < 2:
+        raise InputError(f"resamples={resamples} must be at least 2.")
     chosen = [family for family in FAMILIES if set(family.names) & set(metrics)]
     real, synthetic = checked_features(real, synthetic, least=2 * max(family.least for family in chosen))
     _refuse_degenerate(real, synthetic)

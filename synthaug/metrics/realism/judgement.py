@@ -17,7 +17,7 @@ from synthaug.ground.seeding import numpy_generator
 from synthaug.metrics.realism.texture import LEAST_SIDE, Aspect, aspects, texture
 from synthaug.metrics.realism.two_sample import Side, compare_sides, told_by
 from synthaug.metrics.volumes import VolumeSet
-from synthaug.statistics.intervals import Interval
+from synthaug.statistics.intervals import Interval, checked_confidence
 
 ENOUGH = 40
 """Volumes a side under which nothing is concluded."""
@@ -181,8 +181,7 @@ def judge_realism(
         >>> judge_realism(list(smooth), list(noise), cnn=False).kind
         'told apart'
     """
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence={confidence} must lie in (0, 1).")
+    checked_confidence(confidence)
     given: dict[str, tuple[Any, Sequence[str] | None]] = {
         "real": (real, real_groups),
         "synthetic": (synthetic, synthetic_groups),
