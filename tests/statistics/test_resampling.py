@@ -24,6 +24,7 @@ from synthaug.statistics.intervals import paired_difference, patient_bootstrap
 from synthaug.statistics.resampling import (
     Resamples,
     average_trainings,
+    centred_interval_of,
     correct_holm,
     draw_swaps,
     interval_of,
@@ -154,6 +155,17 @@ def test_a_training_is_measured_once_and_alone_as_beside_others():
     found = resamples.draws(patient_ids, labels, sets)
     assert len(resamples.measured) == 2
     np.testing.assert_allclose(found, expected + 1)
+
+
+def test_the_interval_of_a_biased_statistic_is_laid_around_its_value():
+    draws = np.array([0.1, 0.3, 0.4, 0.5])
+    found = centred_interval_of(draws, confidence=0.5, least=0, most=1)
+    assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.05, 0.15))
+    wide = centred_interval_of(np.array([0.1, *np.linspace(0, 1, 50)]), confidence=0.95, least=0, most=0.2)
+    assert (wide.low, wide.high) == (0, 0.2)
+    skewed = np.array([0.1, 0.2, *[0.3] * 9, 0.9])  # whose quantiles lie on one side of their mean
+    found = centred_interval_of(skewed, confidence=0.2, least=0, most=1)
+    assert found.low <= found.value <= found.high
 
 
 def test_an_interval_that_does_not_exist_is_refused():

@@ -4,12 +4,15 @@ import itertools
 import json
 import re
 
+import numpy as np
 import pytest
 
 from synthaug.config import Config, DataConfig, MetricsConfig
 from synthaug.ground.errors import InputError
+from synthaug.statistics.resampling import Resamples, interval_of
+from synthaug.statistics.weighted import STATISTICS
 from synthaug.study.records import Arm, CellRecord, Contrast, Estimate, Verdict, judge
-from synthaug.study.summary.aggregate import count_statistics, summarise
+from synthaug.study.summary.aggregate import count_statistics, measure_arm, summarise
 from synthaug.study.summary.arms import arms_of, baselines_of, stack_scores
 from synthaug.study.summary.subgroups import slice_arms, subgroups_of
 
@@ -58,6 +61,29 @@ def test_summary_on_numbers_counted_by_hand():
     # Of the 16 swaps, only none and all differ by 3/4: patients 0 and 3 gain 1/2, patients 1 and 2 gain 1.
     assert rows["accuracy"].p == rows["accuracy"].p_holm == pytest.approx(2 / 16)
     assert rows["brier"].difference.value < 0
+
+
+def test_a_calibration_error_lies_within_its_interval_and_no_other_interval_changes():
+    rng = np.random.default_rng(0)
+    patients, labels = [f"p{patient}" for patient in range(60)], np.repeat([0, 1], 30)
+    records = []
+    for seed in range(10):
+        scores = (labels * 0.3 + 0.35 + rng.normal(scale=0.15, size=60)).clip(0.01, 0.99).tolist()
+        rows = [
+            {"subject_id": name, "patient_id": name, "label": int(label), "probabilities": [1 - score, score]}
+            for name, label, score in zip(patients, labels, scores, strict=True)
+        ]
+        records.append(CellRecord.from_json({**record(seed=seed).to_json(), "predictions": rows}))
+    found = measure_arm(records, MetricsConfig(bootstrap=200))
+    assert found["ece"].low <= found["ece"].value <= found["ece"].high
+    draws = Resamples(200).draws(*stack_scores(records))
+    for metric, each in zip(STATISTICS, draws.T, strict=True):
+        plain = interval_of(each, confidence=0.95)
+        assert found[metric].value == plain.value
+        if metric != "ece":
+            assert (found[metric].low, found[metric].high) == (plain.low, plain.high)
+        else:
+            assert found[metric].low < plain.low
 
 
 def test_p_values_of_a_metric_are_corrected_over_its_contrasts():

@@ -19,6 +19,7 @@ from synthaug.metrics.volumes import VolumeSet
 from synthaug.pool.pool import SyntheticPool
 from synthaug.statistics.resampling import (
     Resamples,
+    centred_interval_of,
     correct_holm,
     enough_swaps,
     interval_of,
@@ -186,7 +187,7 @@ def measure_arm(
         InputError: The test subjects lack a class.
     """
     draws = (resamples or Resamples(config.bootstrap)).draws(*stack_scores(records))
-    return {metric: _estimate(each, config) for metric, each in zip(STATISTICS, draws.T, strict=True)}
+    return {metric: _estimate(metric, each, config) for metric, each in zip(STATISTICS, draws.T, strict=True)}
 
 
 def _contrasts(
@@ -206,7 +207,7 @@ def _contrasts(
             ours.arm,
             theirs.arm,
             metric,
-            _estimate(draws, config),
+            _estimate(metric, draws, config, least=-1),
             p=p_values[metric],
             p_holm=p_values[metric],
             n_train=records[0].n_train,
@@ -228,8 +229,12 @@ def _corrected(contrasts: Sequence[Contrast]) -> list[Contrast]:
     return [replace(contrast, p_holm=holm[place]) for place, contrast in enumerate(contrasts)]
 
 
-def _estimate(draws: np.ndarray, config: MetricsConfig) -> Estimate:
-    interval = interval_of(draws, confidence=config.confidence)
+def _estimate(metric: str, draws: np.ndarray, config: MetricsConfig, *, least: float = 0) -> Estimate:
+    """With the interval of the metric; ``least`` is the smallest that a calibration error or its difference can be."""
+    if metric == "ece":
+        interval = centred_interval_of(draws, confidence=config.confidence, least=least, most=1)
+    else:
+        interval = interval_of(draws, confidence=config.confidence)
     return Estimate(interval.value, interval.low, interval.high)
 
 
