@@ -183,17 +183,35 @@ def draw_weights(
         raise InputError(f"resamples={resamples} must be at least 1.")
     if labels.shape != (len(patient_ids),) or not len(labels):
         raise InputError(f"Labels {labels.shape} and {len(patient_ids)} patients do not fit: needed is one each a row.")
-    numbers: dict[str, int] = {}
-    patient_of = np.array([numbers.setdefault(patient, len(numbers)) for patient in patient_ids])
+    patient_of = _numbered(patient_ids)
     strata = _strata(patient_of, labels)
+    n_patients = int(patient_of.max()) + 1
     rng = numpy_generator("patient bootstrap", seed)
-    patients = np.ones((1 + resamples, len(numbers)), dtype=np.int32)
+    patients = np.ones((1 + resamples, n_patients), dtype=np.int32)
     repeats = np.ones((1 + resamples, n_repeats), dtype=np.int32)
     for resample in range(1, 1 + resamples):
         drawn = np.concatenate([members[rng.integers(len(members), size=len(members))] for members in strata])
-        patients[resample] = np.bincount(drawn, minlength=len(numbers))
+        patients[resample] = np.bincount(drawn, minlength=n_patients)
         repeats[resample] = np.bincount(rng.integers(n_repeats, size=n_repeats), minlength=n_repeats)
     return patients[:, patient_of], repeats
+
+
+def lone_classes(patient_ids: Sequence[str], labels: np.ndarray) -> list[int]:
+    """Classes whose patients no resample draws anew, such as those of one patient: no interval tells their spread.
+
+    Example:
+        >>> lone_classes(["a", "a", "b", "c"], np.array([1, 1, 0, 0]))
+        [1]
+    """
+    patient_of = _numbered(patient_ids)
+    drawn = [patient for members in _strata(patient_of, labels) if len(members) > 1 for patient in members]
+    return [int(each) for each in np.unique(labels) if not np.isin(patient_of[labels == each], drawn).any()]
+
+
+def _numbered(patient_ids: Sequence[str]) -> np.ndarray:
+    """The number of each row's patient, in the order in which they come."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(patient, len(numbers)) for patient in patient_ids])
 
 
 def _strata(patient_of: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:

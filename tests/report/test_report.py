@@ -407,11 +407,14 @@ def test_subgroups_and_copies_not_looked_for_are_told(tmp_path, samples):
     groups = (
         Subgroup("site", "a", "real", 6, {"auroc": Estimate(0.5, 0.25, 0.75)}),
         Subgroup("site", "b", "real", 2, {"auroc": None}),
+        Subgroup("site", "c", "real", 3, {"auroc": Estimate(0.5, 0.25, 0.75).without_interval}, "one alone"),
     )
     left_out = ({"metric": "copies", "reason": "3 held-out patients are too few", "source": ""},)
     told = {"subgroups": groups, "image_metrics_left_out": left_out, "samples": [replace(shown, nearest=())]}
     page = Page(page_of(tmp_path, records, **told))
     assert "one class only" in page.text
+    assert "0.500 one alone" in page.text
+    assert "nan" not in page.text.split("Subgroups of test patients")[1].split("Exploratory")[0]
     assert "Not measured: 3 held-out patients are too few" in page.text
     assert "metrics.copies is off" not in page.text
     off = replace(CONFIG, metrics=replace(QUICK, copies=False))

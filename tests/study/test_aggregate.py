@@ -11,7 +11,7 @@ from synthaug.config import Config, DataConfig, MetricsConfig
 from synthaug.ground.errors import InputError
 from synthaug.statistics.resampling import Resamples, interval_of
 from synthaug.statistics.weighted import STATISTICS
-from synthaug.study.records import Arm, CellRecord, Contrast, Estimate, Verdict, judge
+from synthaug.study.records import Arm, CellRecord, Contrast, Estimate, Subgroup, Verdict, judge
 from synthaug.study.summary.aggregate import count_statistics, measure_arm, summarise
 from synthaug.study.summary.arms import arms_of, baselines_of, stack_scores
 from synthaug.study.summary.subgroups import slice_arms, subgroups_of
@@ -322,6 +322,21 @@ def test_slices_are_counted_by_hand_and_a_slice_of_one_class_has_no_metric():
     # Site a has patients 0 and 3 (0.1 < 0.95, right), site b 1 and 2 (0.9 > 0.2, wrong); a sex has one class only.
     assert found == {("site", "a"): (2, 1.0), ("site", "b"): (2, 0.0), ("sex", "f"): (2, None), ("sex", "m"): (2, None)}
     assert {row.arm for row in rows} == {"real"}
+
+
+def test_a_slice_with_one_patient_of_a_class_has_values_and_a_reason_in_place_of_intervals():
+    groups = {"site": {"s0": "a", "s1": "a", "s2": "a", "s3": "b"}, "all": {f"s{n}": "x" for n in range(4)}}
+    rows = {(row.column, row.value): row for row in slice_arms([record()], groups, MetricsConfig(bootstrap=10))}
+    lone, whole = rows["site", "a"], rows["all", "x"]
+    assert "class 1" in lone.reason
+    assert lone.metrics["auroc"].value == 1
+    told = json.loads(json.dumps(lone.to_json(), allow_nan=False))
+    assert (told["auroc"], told["reason"]) == ({"value": 1}, lone.reason)
+    assert Subgroup.from_json(told).to_json() == lone.to_json()
+    assert set(whole.to_json()["auroc"]) == {"value", "ci_low", "ci_high"}
+    assert whole.reason == ""
+    assert rows["site", "b"].metrics["auroc"] is None
+    assert rows["site", "b"].reason
 
 
 def test_subgroup_columns_are_checked(tmp_path):

@@ -1,5 +1,6 @@
 """What records are made of: estimates, settings in words, the schema and the versions behind a file."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -38,11 +39,16 @@ def library_versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and the ends of its interval."""
+    """A value and the ends of its interval; NaN = it has none."""
 
     value: float
     low: float
     high: float
+
+    @property
+    def without_interval(self) -> "Estimate":
+        """The value alone."""
+        return Estimate(self.value, math.nan, math.nan)
 
     @property
     def leaves_out_zero(self) -> bool:
@@ -60,7 +66,8 @@ class Estimate:
 
     def to_json(self, name: str = "value") -> dict[str, float]:
         """The keys that files have."""
-        return {name: self.value, "ci_low": self.low, "ci_high": self.high}
+        ends = {"ci_low": self.low, "ci_high": self.high}
+        return {name: self.value} | {key: end for key, end in ends.items() if not math.isnan(end)}
 
     @classmethod
     def from_json(cls, told: Settings, name: str = "value") -> Self:

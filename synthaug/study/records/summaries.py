@@ -1,5 +1,6 @@
 """``summary.json`` as a record: what a study found."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,18 +72,22 @@ class Subgroup:
     n_test: int
     metrics: Mapping[str, Estimate | None]
     """None where the patients lack a class."""
+    reason: str = ""
+    """Why no metric, or none of their intervals, is told; "" = all are."""
 
     def to_json(self) -> dict[str, Any]:
         """A row of ``subgroups``."""
         metrics = {name: each and each.to_json() for name, each in self.metrics.items()}
-        return {"column": self.column, "value": self.value, "regime": self.arm, "n_test": self.n_test, **metrics}
+        own = {"column": self.column, "value": self.value, "regime": self.arm, "n_test": self.n_test}
+        return own | ({"reason": self.reason} if self.reason else {}) | metrics
 
     @classmethod
     def from_json(cls, row: Settings) -> Self:
         """A row of ``subgroups``."""
-        own = ("column", "value", "regime", "n_test")
-        metrics = {name: each and Estimate.from_json(each) for name, each in row.items() if name not in own}
-        return cls(row["column"], row["value"], row["regime"], row["n_test"], metrics)
+        own = ("column", "value", "regime", "n_test", "reason")
+        ends = {"ci_low": math.nan, "ci_high": math.nan}  # of those without an interval
+        metrics = {name: each and Estimate.from_json({**ends, **each}) for name, each in row.items() if name not in own}
+        return cls(row["column"], row["value"], row["regime"], row["n_test"], metrics, row.get("reason", ""))
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from pathlib import Path
 from synthaug.config import Config, MetricsConfig
 from synthaug.data.reading.manifest import read_columns
 from synthaug.ground.errors import InputError
+from synthaug.statistics.intervals import lone_classes
 from synthaug.statistics.resampling import Resamples
 from synthaug.statistics.weighted import STATISTICS
 from synthaug.study.records import CellRecord, Estimate, Subgroup
 from synthaug.study.summary.aggregate import measure_arm
-from synthaug.study.summary.arms import ArmRecords, arms_of
+from synthaug.study.summary.arms import ArmRecords, arms_of, stack_scores
 
 MOST_VALUES = 10
 """A column with more values, such as a measurement, makes slices too small to say anything."""
@@ -75,9 +76,14 @@ def _slice(
     # A split whose slice lacks a class says nothing of how well the classes are told apart there.
     complete = [each for each in records if len({row.label for row in each.predictions}) == each.classes]
     metrics: dict[str, Estimate | None] = dict.fromkeys(STATISTICS)
-    if complete:
-        metrics |= measure_arm(complete, config, resamples)
-    return Subgroup(column, value, arm.label, len(patients), metrics)
+    if not complete:
+        return Subgroup(column, value, arm.label, len(patients), metrics, reason="one class only")
+    measured = measure_arm(complete, config, resamples)
+    people, labels, _ = stack_scores(complete)
+    if lone := lone_classes(people, labels):
+        measured = {metric: each.without_interval for metric, each in measured.items()}
+    reason = f"class {lone[0]} has one patient here, so no interval" if lone else ""
+    return Subgroup(column, value, arm.label, len(patients), metrics | measured, reason)
 
 
 def _sliced(record: CellRecord, value_of: Mapping[str, str], value: str) -> CellRecord:
