@@ -10,6 +10,7 @@ import torchio as tio
 
 from synthaug.data.reading.manifest import stack_images
 from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import numpy_generator
 
 
 class Volumes(Protocol):
@@ -87,6 +88,21 @@ class VolumeSet:
         """Only the volumes at these places."""
         groups, patients = ([told[place] for place in places] for told in (self.groups, self.patients))
         return replace(self, index=self.index[places], groups=groups, patients=patients)
+
+
+def one_per_patient(subjects: Sequence[tio.Subject], *, seed: int = 0) -> list[tio.Subject]:
+    """One subject of each patient, drawn at random, patients in their order: further ones are not independent.
+
+    Example:
+        >>> made = [tio.Subject(t2w=tio.ScalarImage(tensor=torch.rand(1, 2, 2, 2)), patient_id=name) for name in "aab"]
+        >>> [subject["patient_id"] for subject in one_per_patient(made)]
+        ['a', 'b']
+    """
+    places: dict[str, list[int]] = {}
+    for place, subject in enumerate(subjects):
+        places.setdefault(subject["patient_id"], []).append(place)
+    rng = numpy_generator("one volume a patient", seed)
+    return [subjects[int(rng.choice(own))] for own in places.values()]
 
 
 def _class(label: Any) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+import torchio as tio
 from conftest import IMAGES
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from synthaug.data.voxels.geometry import Geometry, apply_geometry
 from synthaug.ground.errors import InputError
 from synthaug.metrics.copies.memorisation import CopyDetector, tail_limit
 from synthaug.metrics.features import seeded_extractor
+from synthaug.metrics.volumes import VolumeSet
 
 SIZES = {"training": 40, "held out": 120, "other": 60}
 
@@ -110,6 +112,21 @@ def test_the_audit_does_not_depend_on_the_neighbours(detector, phantoms):
     assert alone.correlation[0] == pytest.approx(whole.correlation[10], abs=1e-5)
     assert alone.moved_correlation[0] == whole.moved_correlation[10]
     assert alone.feature_distance[0] == pytest.approx(whole.feature_distance[10], rel=1e-4)
+
+
+def test_several_volumes_of_a_held_out_patient_count_once(phantoms):
+    def limits(copies):
+        people = [(volume, f"p{place}") for place, volume in enumerate(phantoms["held out"][:19])]
+        subjects = [
+            tio.Subject(t2w=tio.ScalarImage(tensor=volume), patient_id=name) for volume, name in people * copies
+        ]
+        found = CopyDetector(phantoms["training"][:8], VolumeSet.of(subjects), seeded_extractor())
+        return found.n_held_out, found.false_alarms, found.correlation_limit, found.distance_limit, found.moved_limit
+
+    plain = CopyDetector(phantoms["training"][:8], phantoms["held out"][:19], seeded_extractor())
+    once = (19, plain.false_alarms, plain.correlation_limit, plain.distance_limit, plain.moved_limit)
+    assert limits(1) == once
+    assert limits(3) == pytest.approx(once, rel=1e-5)
 
 
 def test_few_held_out_patients_promise_less_and_say_so(phantoms):

@@ -232,6 +232,14 @@ def test_a_study_with_too_few_held_out_patients_says_why_it_tells_no_share(plant
     assert "8 held-out patients are too few" in told["copies"]
     study.config = replace(config, metrics=MetricsConfig(bootstrap=20, copies=False, realism="off"))
     assert [each["metric"] for each in measure_images(study, study.given)[1]] == ["class_shown"]
+    once, _ = measure_images(study, study.given)
+    study.split = replace(study.split, test=study.split.test * 3)
+    often, _ = measure_images(study, study.given)  # of each patient one volume is drawn, here of three that are alike
+    assert [(row.metric, row.estimate, row.n_real) for row in often] == [
+        (row.metric, row.estimate, row.n_real) for row in once
+    ]
+    assert {row.more["n_further_of_patients"] for row in often} == {2 * len(study.split.test) // 3}
+    assert all("n_further_of_patients" not in row.more for row in once)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from synthaug.data.reading.manifest import class_counts
 from synthaug.generate.stored.told import Guidance
 from synthaug.ground.files import write_json
 from synthaug.metrics.distances.estimates import metrics_for
+from synthaug.metrics.volumes import one_per_patient
 from synthaug.models.training.processes import processes
 from synthaug.pool.ledger import HEADER, MANIFEST
 from synthaug.pool.pool import SyntheticPool
@@ -231,14 +232,17 @@ def measure_images(study: Study, pool: SyntheticPool) -> tuple[list[ImageCompari
     """Image metrics of the pool, and the reason for each metric that could not be measured."""
     split, config = study.split, study.config
     held_out = [*split.val, *split.test]
+    people = one_per_patient(held_out)
     rows, left_out = [], []
-    if metrics_for(min(len(held_out), len(pool))):
-        rows = image_metrics(held_out, pool, config.data.images, config.metrics)
+    if metrics_for(min(len(people), len(pool))):
+        rows = image_metrics(people, pool, config.data.images, config.metrics)
     else:
-        reason = f"{len(held_out)} held-out and {len(pool)} synthetic volumes are too few for any distance."
+        reason = f"{len(people)} held-out and {len(pool)} synthetic volumes are too few for any distance."
         left_out.append({"metric": "distances", "reason": reason})
-    varied, reason = variety_metrics(held_out, pool, config.data.images, config.metrics)
+    varied, reason = variety_metrics(people, pool, config.data.images, config.metrics)
     rows += varied
+    if further := len(held_out) - len(people):
+        rows = [replace(row, more={**row.more, "n_further_of_patients": further}) for row in rows]
     if reason:
         left_out.append({"metric": "ms_ssim", "reason": reason})
     shown, reason = class_metrics(held_out, pool, split.train, config.data.images, config.metrics)

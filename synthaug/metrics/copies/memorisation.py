@@ -6,7 +6,7 @@ cropped or rescaled (:mod:`synthaug.metrics.copies.moved`).
 """
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
@@ -20,6 +20,7 @@ from torch.nn.functional import adaptive_avg_pool3d
 from synthaug.ground.errors import InputError
 from synthaug.metrics.copies.moved import MovedCopies, Template, templates_of
 from synthaug.metrics.features import Extractor
+from synthaug.metrics.volumes import VolumeSet
 from synthaug.statistics.intervals import checked_confidence
 
 BATCH = 8
@@ -66,6 +67,7 @@ class CopyAudit:
     """The share that was asked for: what to expect where their nearness tails off exponentially."""
     n_training: int
     n_held_out: int
+    """Patients, where these are told; else volumes."""
     fingerprint: str
     """Of the extractor."""
 
@@ -100,7 +102,8 @@ class CopyDetector:
 
     Args:
         training: The generator's training volumes (C, X, Y, Z) in [0, 1], preprocessed.
-        held_out: Real volumes of other patients, preprocessed alike, that set the limits. With n of them the guaranteed
+        held_out: Real volumes of other patients, preprocessed alike, that set the limits. Of a patient with several in
+            a :class:`VolumeSet` the nearest counts. With n patients the guaranteed
             false-alarm rate is at least 3 / (n + 1). Lower rates are extrapolated from the tail (:func:`tail_limit`).
         extractor: Where feature distances are measured.
         false_alarms: Share of unseen real patients that may be called copies, in (0, 1).
@@ -145,7 +148,8 @@ class CopyDetector:
         self._spread = np.maximum(features.std(axis=0), 1e-12) * np.sqrt(features.shape[1])
         self._features = features / self._spread
         self.expected_false_alarms = false_alarms
-        self._set_limits(self._nearest(held_out))
+        people = held_out.patients if isinstance(held_out, VolumeSet) else None
+        self._set_limits(_by_patient(self._nearest(held_out), people))
 
     def audit(self, volumes: Iterable[torch.Tensor]) -> CopyAudit:
         """Look for each volume (C, X, Y, Z) among the training volumes; one batch of them is held at a time."""
@@ -212,6 +216,17 @@ class CopyDetector:
         if not found:
             raise InputError("There are no volumes to audit.")
         return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+
+def _by_patient(nearest: dict[str, np.ndarray], patients: Sequence[str] | None) -> dict[str, np.ndarray]:
+    """How near each patient comes at most: volumes of one patient are no further observations."""
+    rows: dict[object, list[int]] = {}
+    for row, patient in enumerate(patients or [""] * len(nearest["correlation"])):
+        rows.setdefault(patient or row, []).append(row)
+    ways = {"correlation": np.argmax, "feature_distance": np.argmin, "moved_correlation": np.argmax}
+    chosen = {name: [own[int(best(nearest[name][own]))] for own in rows.values()] for name, best in ways.items()}
+    found = {name: nearest[name][places] for name, places in chosen.items()}
+    return found | {"nearest": nearest["nearest"][chosen["correlation"]]}
 
 
 def tail_limit(values: np.ndarray, share: float) -> float:
