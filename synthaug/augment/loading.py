@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from synthaug.augment.fit import Look, require_alike, require_mixture, require_preprocessing
 from synthaug.augment.plan import Draw
-from synthaug.augment.source import Source, as_source
+from synthaug.augment.source import Source, as_source, place_of
 from synthaug.ground.errors import InputError
 from synthaug.ground.forks import in_forked_children
 from synthaug.ground.seeding import derive_seed
@@ -62,7 +62,7 @@ class MixedSubjects(Dataset):
         """InputError unless real and synthetic subjects fit together; a pair of them is read and transformed."""
         if self.source is None or not all(isinstance(each[0], tio.Subject) for each in self.by_class.values()):
             return
-        source = self.source.address
+        source = place_of(self.source.address)
         everyone = [subject for subjects in self.by_class.values() for subject in subjects]
         require_preprocessing(self.source.preprocessing, everyone, source=source)
         real, synthetic = (
@@ -105,7 +105,7 @@ class MixedSubjects(Dataset):
             self.source = as_source(self.source.address)
             if draw.member >= self.source.counts.get(draw.label, 0):
                 raise InputError(
-                    f"{self.source.address}: has lost volumes of class {draw.label} while it was read; rebuild it."
+                    f"{place_of(self.source.address)}: has lost volumes of class {draw.label} while it was read; rebuild it."
                 )
         return self.source.subject(draw.label, draw.member)
 

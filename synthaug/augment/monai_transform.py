@@ -15,7 +15,7 @@ from torch.utils.data import get_worker_info
 
 from synthaug.augment.balance import require_classes, target_weights
 from synthaug.augment.fit import Look, require_alike, require_one_scale
-from synthaug.augment.source import Source, as_source, open_source
+from synthaug.augment.source import Source, as_source, open_source, place_of
 from synthaug.augment.transform import UNKNOWN
 from synthaug.data.reading.manifest import class_index
 from synthaug.ground.errors import InputError
@@ -79,7 +79,7 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
             raise InputError(f"images={self.images} must name one image of the source for each of {self.keys}.")
         unknown = [image for image in self.images if image not in opened.images]
         if unknown:
-            raise InputError(f"{self.source}: has no image {unknown[0]!r}, only {opened.images}; pass images=.")
+            raise InputError(f"{place_of(self.source)}: has no image {unknown[0]!r}, only {opened.images}; pass images=.")
         self.weights = target_weights(target, class_counts, prob)
         require_classes(opened.classes, self.weights)
         self._target, self._index = 0, 0
@@ -129,8 +129,8 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
             raise InputError(f"The subject has none of the images {self.keys}; it has {list(result)}.")
         synthetic = open_source(self.source).subject(target, index)
         for key, image in self.key_iterator(result, self.images):
-            require_alike(_look(result[key]), Look.of(synthetic[image]), name=str(key), source=self.source)
-            require_one_scale(result[key], name=str(key), source=self.source)
+            require_alike(_look(result[key]), Look.of(synthetic[image]), name=str(key), source=place_of(self.source))
+            require_one_scale(result[key], name=str(key), source=place_of(self.source))
             result[key] = _tensor_of(synthetic[image], result[key])
         result |= {key: synthetic[key] for key in UNKNOWN}
         result[self.label_key] = _like(label, target)

@@ -18,7 +18,7 @@ from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.told import Guidance, require_guidance, sampling_of
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
-from synthaug.pool.pool import SyntheticPool
+from synthaug.pool.pool import ONLY, WHOLE, SyntheticPool
 from synthaug.pool.prompts import Prompts, as_prompts, describe, require_classes
 from synthaug.pool.recipe import (
     common_recipe,
@@ -214,28 +214,47 @@ _POOLS: dict[str, SyntheticPool] = {}
 
 
 def open_source(address: str) -> Source:
-    """Source of an address: the folder of a pool, or a live generator of this process."""
+    """Source of an address: a pool on disk, all of it or a selection, or a live generator of this process."""
     if address.startswith("live:"):
         if address not in _LIVE:
             raise InputError(f"{address}: this generator is not loaded here; make its LiveSource first, or use a pool.")
         return _LIVE[address]
     if address not in _POOLS:
-        _POOLS[address] = SyntheticPool.open(address)
+        _POOLS[address] = _open_pool(address)
     return _POOLS[address]
 
 
 def as_source(source: "Source | str | Path") -> Source:
-    """Accept an open source or the folder of a pool, and register it under its address.
+    """Accept an open source, its address or the folder of a pool, and register it under its address.
 
     Raises:
-        InputError: Neither, or no pool in that folder.
+        InputError: None of them, or no pool in that folder.
     """
     if isinstance(source, CCELLAPipeline):
         raise InputError("A pipeline alone has no prompts; pass LiveSource(pipe, reports) or a SyntheticPool.")
     if isinstance(source, str | Path) and not str(source).startswith("live:"):
-        source = SyntheticPool.open(source)  # again, because a pool on disk may have grown
+        source = _open_pool(str(source))  # again, because a pool on disk may have grown
     if isinstance(source, str | Path):
         return open_source(str(source))
     if isinstance(source, SyntheticPool):
         _POOLS[source.address] = source
     return source
+
+
+def place_of(address: str) -> str:
+    """What messages say of an address, without the many ids of a selection."""
+    return address.partition(ONLY)[0]
+
+
+def _open_pool(address: str) -> SyntheticPool:
+    """The pool of a folder, the whole of it, or a selection of its volumes, as the address says."""
+    if address.endswith(WHOLE):
+        return SyntheticPool.open(address.removesuffix(WHOLE), whole=True)
+    folder, selected, ids = address.partition(ONLY)
+    if not selected:
+        return SyntheticPool.open(folder)
+    wanted = set(ids.split(",")) - {""}
+    pool = SyntheticPool.open(folder, whole=True).only(wanted)
+    if len(pool) < len(wanted):
+        raise InputError(f"{folder}: lacks {len(wanted) - len(pool)} of the {len(wanted)} volumes selected from it.")
+    return pool

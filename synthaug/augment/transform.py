@@ -14,7 +14,7 @@ from torchio.transforms.augmentation import RandomTransform
 
 from synthaug.augment.balance import require_classes, target_weights
 from synthaug.augment.fit import require_preprocessing, require_replaceable
-from synthaug.augment.source import Source, as_source, open_source
+from synthaug.augment.source import Source, as_source, open_source, place_of
 from synthaug.data.reading.manifest import CONVENTION, class_index
 from synthaug.ground.errors import InputError
 
@@ -30,7 +30,7 @@ class Synthesize(tio.Transform):
     image on another grid or intensity scale is refused too.
 
     Args:
-        source: Address of a source: the folder of a pool.
+        source: Address of a source, such as the folder of a pool.
         target: Class.
         index: Index of the volume within its class.
         **kwargs: See ``torchio.Transform``.
@@ -50,7 +50,7 @@ class Synthesize(tio.Transform):
         """Called by torchio on its own copy of the subject."""
         synthetic = open_source(self.source).subject(self.target, self.index)
         names = self._names(subject, synthetic)
-        require_replaceable(subject, names, synthetic, source=self.source)
+        require_replaceable(subject, names, synthetic, source=place_of(self.source))
         for name in names:
             image = copy.deepcopy(synthetic[name])  # the whole image: no path of the real one stays behind
             image.load()
@@ -69,7 +69,7 @@ class Synthesize(tio.Transform):
             raise InputError(f"The subject has no image {wanted}; it has {subject.get_images_names()}.")
         missing = [name for name in names if name not in synthetic]
         if missing:
-            raise InputError(f"{self.source}: has no image {missing[0]!r}; pass include= with the images to replace.")
+            raise InputError(f"{place_of(self.source)}: has no image {missing[0]!r}; pass include= with the images to replace.")
         return names
 
 
@@ -134,7 +134,7 @@ class SyntheticAugment(RandomTransform):
             drawn = torch.multinomial(torch.tensor([float(self.weights[label]) for label in labels]), 1)
             target = labels[int(drawn)]
         require_classes(source.classes, {target: 1.0})
-        require_preprocessing(source.preprocessing, [subject], source=self.source)
+        require_preprocessing(source.preprocessing, [subject], source=place_of(self.source))
         if not self._scale_seen:  # loading images is slow: checked once
             subject.load()
             self._scale_seen = True

@@ -7,10 +7,12 @@ from small_pool import SAMPLING, build_pool
 
 from synthaug.augment.sampler import SyntheticSampler
 from synthaug.augment.source import LiveSource, as_source, open_source
+from synthaug.augment.transform import SyntheticAugment
 from synthaug.config import SamplingConfig
 from synthaug.data.reading.manifest import CONVENTION
 from synthaug.ground.errors import InputError
-from synthaug.pool.pool import reports_by_class
+from synthaug.ground.files import write_json
+from synthaug.pool.pool import SyntheticPool, reports_by_class
 
 
 @pytest.fixture
@@ -95,6 +97,42 @@ def test_a_pool_has_the_same_address_however_its_path_is_written(tiny_pipeline, 
     pool = build_pool(tiny_pipeline, tiny_subjects, tmp_path / "pool", per_class={0: 1})
     monkeypatch.chdir(tmp_path)
     assert as_source("pool").address == pool.address
+
+
+@pytest.fixture
+def audited(tiny_pipeline, tiny_subjects, tmp_path):
+    """A pool whose first volume of class 1 an audit has dropped, and the id of that volume."""
+    pool = build_pool(tiny_pipeline, tiny_subjects, tmp_path / "audited")
+    copy, *_ = [entry["id"] for entry in pool.entries(1)]
+    found = {entry["id"]: {"copy": entry["id"] == copy} for label in (0, 1) for entry in pool.entries(label)}
+    write_json(pool.path / "audit.json", {"volumes": found, "dropped": True})
+    return SyntheticPool.open(pool.path), copy
+
+
+def test_a_pool_with_its_copies_or_a_selection_never_stands_for_the_audited_one(audited, tiny_subjects):
+    pool, copy = audited
+    augment = SyntheticAugment(pool, p=1, target={1: 1})
+    for other in (SyntheticPool.open(pool.path, whole=True), pool.only([pool.entries(1)[0]["id"]])):
+        assert other.address != pool.address
+        SyntheticAugment(other, p=1, target={1: 1})
+        assert open_source(augment.source).counts == {0: 3, 1: 4}
+        assert open_source(other.address) is other
+    drawn = {augment(tiny_subjects[0])["subject_id"] for _ in range(30)}
+    assert f"synthetic-{copy}" not in drawn
+    assert len(drawn) == 4
+
+
+def test_the_address_of_a_pool_opens_the_same_volumes_in_another_process(audited, monkeypatch):
+    pool, copy = audited
+    whole = SyntheticPool.open(pool.path, whole=True)
+    chosen = whole.only([copy, pool.entries(0)[1]["id"]])
+    addresses = {as_source(source).address: source.identity for source in (pool, whole, chosen)}
+    assert len(addresses) == 3
+    monkeypatch.setattr("synthaug.augment.source._POOLS", {})  # as in a process that was spawned
+    assert {address: open_source(address).identity for address in addresses} == addresses
+    assert {address: as_source(address).identity for address in addresses} == addresses
+    with pytest.raises(InputError, match="lacks 1 of the 2"):
+        open_source(chosen.address.replace(copy, "0" * 16))
 
 
 @pytest.mark.parametrize("ahead", [0, 3])
