@@ -5,6 +5,7 @@ Images are ``tio.ScalarImage`` under their manifest names. The other keys are ``
 """
 
 import logging
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -187,7 +188,10 @@ def class_index(label: Any) -> int:
         >>> class_index(1.0), class_index(torch.tensor(2))
         (1, 2)
     """
-    number = float(label)
+    try:
+        number = float(label)
+    except (TypeError, ValueError, RuntimeError):  # a name, None, or more than one number
+        number = math.nan
     if not (number >= 0 and number.is_integer()):  # is_integer is False for NaN and infinities
         raise InputError(f"label is {label!r}; a class is an integer from 0.")
     return int(number)
