@@ -256,6 +256,16 @@ def test_a_deleted_volume_is_refused_on_read_and_made_again_and_no_other(pool, b
     assert {name for name, when in written(again).items() if when != before[name]} == {gone.name}
 
 
+def test_hidden_files_of_others_stay_and_stop_no_build(build):
+    path = build(per_class={0: 1}).path
+    others = [path / "volumes" / name for name in (".DS_Store", ".nfs000000000001", "._v_t2w.nii")]
+    others.append(path / "claims" / ".DS_Store")
+    for other in others:
+        other.write_bytes(b"theirs")
+    build(per_class={0: 2}).verify()
+    assert all(other.read_bytes() == b"theirs" for other in others)
+
+
 def test_a_growing_pool_keeps_its_volumes(pool, build):
     before = written(build())
     grown = build(per_class={0: 6, 1: 6})
