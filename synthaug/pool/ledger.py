@@ -105,6 +105,11 @@ class Ledger:
                 inside(self.folder, file)
         return entry
 
+    def holds(self, volume_id: str) -> bool:
+        """Whether a volume is listed and all of its files are there."""
+        entry = self.entries.get(volume_id)
+        return entry is not None and all(inside(self.folder, file).is_file() for file in entry["files"].values())
+
     def append(self, entry: Entry) -> None:
         """Add an entry as one line, on disk when this returns."""
         with locked(self.folder):
