@@ -3,7 +3,7 @@
 Networks tell a wrong orientation or another intensity scale from the anatomy at a glance, and learn that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,13 @@ def require_one_scale(real: torch.Tensor, *, name: str, source: str) -> None:
         )
 
 
+def require_names(real: Iterable[str], synthetic: Iterable[str], *, source: str) -> None:
+    """InputError unless a real and a synthetic subject have images of the same names."""
+    names, others = sorted(real), sorted(synthetic)
+    if names != others:
+        raise InputError(f"{source}: real subjects have the images {names}, synthetic ones {others}; name them alike.")
+
+
 def require_mixture(real: tio.Subject, synthetic: tio.Subject, *, before: tio.Subject, source: str) -> None:
     """InputError unless two subjects as a batch holds them fit together.
 
@@ -91,10 +98,9 @@ def require_mixture(real: tio.Subject, synthetic: tio.Subject, *, before: tio.Su
         before: The real subject before the transform.
         source: Where the synthetic one comes from.
     """
-    names, others = (sorted(subject.get_images_dict(intensity_only=False)) for subject in (real, synthetic))
-    if names != others:
-        raise InputError(f"{source}: real subjects have the images {names}, synthetic ones {others}; name them alike.")
-    for name in names:
+    names = real.get_images_dict(intensity_only=False)
+    require_names(names, synthetic.get_images_dict(intensity_only=False), source=source)
+    for name in sorted(names):
         require_alike(Look.of(real[name]), Look.of(synthetic[name]), name=name, source=source)
         if not isinstance(real[name], tio.ScalarImage):
             continue

@@ -1,6 +1,7 @@
 """Drawn places become subjects: the data set behind a batch sampler, and the loader that counts what it hands over."""
 
 import copy
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,15 +10,18 @@ import torch
 import torchio as tio
 from torch.utils.data import Dataset
 
-from synthaug.augment.fit import Look, require_alike, require_mixture, require_preprocessing
+from synthaug.augment.fit import Look, require_alike, require_mixture, require_names, require_preprocessing
 from synthaug.augment.plan import Draw
 from synthaug.augment.source import Source, as_source, place_of
+from synthaug.augment.transform import UNKNOWN, add_unknown
 from synthaug.ground.errors import InputError
 from synthaug.ground.forks import in_forked_children
 from synthaug.ground.seeding import derive_seed
 
 if TYPE_CHECKING:
     from synthaug.augment.sampler import SyntheticSampler
+
+logger = logging.getLogger(__name__)
 
 BatchTransform = Callable[[Sequence[tio.Subject], Sequence[int]], list[tio.Subject]]
 """Changes the subjects of a batch, which are copies, together; a seed each names what is drawn for it."""
@@ -54,12 +58,18 @@ class MixedSubjects(Dataset):
         self.transform = transform
         self.batch_transform = batch_transform
         self.seed = seed
+        self.keys: frozenset[str] | None = None
+        """Keys of every subject of a batch; None = those that it has."""
 
     def __len__(self) -> int:
         return sum(len(subjects) for subjects in self.by_class.values())
 
     def require_fit(self) -> None:
-        """InputError unless real and synthetic subjects fit together; a pair of them is read and transformed."""
+        """Settle the keys of a batch; a pair of subjects is read and transformed.
+
+        Raises:
+            InputError: Real and synthetic subjects do not fit together.
+        """
         if self.source is None or not all(isinstance(each[0], tio.Subject) for each in self.by_class.values()):
             return
         source = place_of(self.source.address)
@@ -70,19 +80,43 @@ class MixedSubjects(Dataset):
         )
         before = self._whole(real)
         after = before if self.transform is None else self[real]
-        require_mixture(after, self[synthetic], before=before, source=source)
+        made = self[synthetic]
+        require_mixture(after, made, before=before, source=source)
+        self._settle_keys(everyone, {*after}, {*made})
         if self.transform is None:
             for subject in everyone[:HEADERS]:
-                for name, image in subject.get_images_dict(intensity_only=False).items():
+                images = subject.get_images_dict(intensity_only=False)
+                require_names(images, after.get_images_dict(intensity_only=False), source=source)
+                for name, image in images.items():
                     require_alike(Look.of(image), Look.of(after[name]), name=name, source=source)
+
+    def _settle_keys(self, everyone: Sequence[tio.Subject], real: set[str], synthetic: set[str]) -> None:
+        """Keep the keys that every subject has; torchio collates those of a batch's first one."""
+        kinds = {frozenset({*subject, *UNKNOWN}) for subject in everyone}
+        of_some = frozenset.union(*kinds) - frozenset.intersection(*kinds)
+        self.keys = frozenset(real & synthetic - of_some)
+        left_out = sorted((real | synthetic | of_some) - self.keys)
+        if left_out:
+            logger.warning(
+                "Not every real and synthetic subject has %s: left out of the batches.", ", ".join(map(repr, left_out))
+            )
 
     def _whole(self, draw: Draw) -> tio.Subject:
         """The subject of a draw, read, as a copy: a transform with copy=False must not reach the original."""
         subject = copy.deepcopy(self._synthetic(draw) if draw.synthetic else self.by_class[draw.label][draw.member])
+        if self.source is not None and not draw.synthetic:
+            add_unknown(subject)
         subject.load()  # torchio collates the keys of the first subject, and a volume not read yet has no data
         return subject
 
     def __getitem__(self, draw: Draw) -> tio.Subject:
+        subject = self._transformed(draw)
+        for key in () if self.keys is None else {*subject} - self.keys:
+            del subject[key]
+            vars(subject).pop(key, None)  # torchio keeps the keys as attributes too
+        return subject
+
+    def _transformed(self, draw: Draw) -> tio.Subject:
         subject = self._whole(draw)
         if self.transform is None:
             return subject

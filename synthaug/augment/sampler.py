@@ -12,7 +12,7 @@ from synthaug.augment.balance import Schedule, Strategy, tell_unused
 from synthaug.augment.dealing import Dealing, checked_place, dealing_of
 from synthaug.augment.loading import BatchTransform, CountingLoader, MixedSubjects
 from synthaug.augment.plan import Draw, EpochPlan
-from synthaug.augment.sets import EpochSets
+from synthaug.augment.sets import EpochSets, found_volumes
 from synthaug.augment.source import Source, as_source
 from synthaug.data.reading.manifest import class_counts
 from synthaug.ground.errors import InputError
@@ -241,6 +241,9 @@ class SyntheticSampler(Sampler[list[Draw]]):
     ) -> tio.SubjectsLoader:
         """torchio's loader over these batches; it counts the batches that it returns.
 
+        Real subjects get the keys of the convention that they lack. Keys that not every subject has after
+        ``transform``, such as an age of real ones, are left out and named once in a warning.
+
         Args:
             num_workers: Worker processes; batches do not depend on their number.
             transform: Applied to every subject, real or synthetic.
@@ -261,24 +264,10 @@ class SyntheticSampler(Sampler[list[Draw]]):
     def _open_epoch(self, epoch: int, *, volumes: Sequence[int] | None = None) -> None:
         if epoch < 0:
             raise InputError(f"epoch={epoch} must not be negative.")
-        found = self._found_volumes(volumes)
+        found = found_volumes(self.source, self.counts, recorded=volumes)
         shares = self._sets.shares(epoch, found, classes=[] if self.source is None else self.source.classes)
         self._plan = EpochPlan(self.seed, epoch, self.batch_size // len(self.counts), shares)
         self._first, self._done, self._begun, self._resumed = 0, 0, False, {}
-
-    def _found_volumes(self, recorded: Sequence[int] | None) -> dict[int, int]:
-        """Volumes per class: as recorded in a saved state, for equal draws, or as in the source now."""
-        counts = {} if self.source is None else self.source.counts
-        found = {label: counts.get(label, 0) for label in self.counts}
-        if recorded is None:
-            return found
-        wanted = dict(zip(self.counts, recorded, strict=False))
-        for label, count in wanted.items():
-            if count > found[label]:
-                raise InputError(
-                    f"The state was saved with {count} volumes of class {label}, the source has {found[label]}."
-                )
-        return found | wanted
 
     def _identity(self) -> dict[str, Any]:
         """Values that a saved state must share to give the same batches; lists by class survive JSON."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from synthaug.augment.balance import Schedule, Strategy, fraction_at, kept_counts, synthetic_counts
 from synthaug.augment.plan import ClassShare
+from synthaug.augment.source import Source
 from synthaug.ground.errors import InputError
 from synthaug.ground.rationals import is_number
 
@@ -77,3 +78,20 @@ class EpochSets:
             real, synthetic = ({c: old[c] + new[c] for c in old} for old, new in zip(before, sets, strict=True))
             self._taken.append((real, synthetic))
         return self._taken[epoch]
+
+
+def found_volumes(source: Source | None, counts: Counts, *, recorded: Sequence[int] | None) -> Counts:
+    """Volumes of each class: as recorded in a saved state, for equal draws, or as in the source now.
+
+    Raises:
+        InputError: The source has lost volumes since the state was saved.
+    """
+    there = {} if source is None else source.counts
+    found = {label: there.get(label, 0) for label in counts}
+    wanted = dict(zip(counts, recorded or (), strict=False))
+    for label, count in wanted.items():
+        if count > found[label]:
+            raise InputError(
+                f"The state was saved with {count} volumes of class {label}, the source has {found[label]}."
+            )
+    return found | wanted

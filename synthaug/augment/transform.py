@@ -22,6 +22,13 @@ UNKNOWN: dict[str, Any] = {"subject_id": "", "patient_id": "", "report": "", "sy
 """Default values of the convention's keys for a real subject."""
 
 
+def add_unknown(subject: tio.Subject) -> None:
+    """Give a real subject the convention's keys that it lacks."""
+    for key, value in UNKNOWN.items():
+        subject.setdefault(key, value)
+    subject.update_attributes()
+
+
 class Synthesize(tio.Transform):
     """Replace a subject by volume ``index`` of class ``target`` from the source at ``source``.
 
@@ -117,9 +124,7 @@ class SyntheticAugment(RandomTransform):
         result = super().__call__(data)
         if isinstance(result, tio.Subject) and not result.keys() >= UNKNOWN.keys():
             result = copy.copy(result)
-            for key, value in UNKNOWN.items():
-                result.setdefault(key, value)
-            result.update_attributes()
+            add_unknown(result)
         return result
 
     def apply_transform(self, subject: tio.Subject) -> tio.Subject:

@@ -210,6 +210,29 @@ def test_real_and_synthetic_subjects_collate_under_the_convention(tiny_subjects,
         assert [bool(line) for line in batch["provenance"]] == batch["synthetic"].tolist()
 
 
+@pytest.mark.parametrize("transform", [None, tio.RandomFlip()])
+def test_keys_that_not_every_subject_has_are_left_out_of_every_batch_and_told_once(
+    tiny_subjects, pool, transform, caplog
+):
+    subjects = [tio.Subject(t2w=s["t2w"], label=s["label"], age=60) for s in tiny_subjects]
+    subjects[0]["side"] = "left"
+    sampler = SyntheticSampler(subjects, pool, batch_size=2, synthetic_fraction=0.5)
+    batches = list(sampler.loader(transform=transform))
+    assert {frozenset(batch) for batch in batches} == {frozenset({"t2w", *CONVENTION})}
+    assert {flag for batch in batches for flag in batch["synthetic"].tolist()} == {True, False}
+    (told,) = caplog.messages
+    assert "'age', 'side'" in told
+    assert subjects[0]["age"] == 60
+
+
+def test_a_real_subject_with_another_image_than_the_first_is_refused(tiny_subjects, pool):
+    subjects = [tio.Subject(t2w=s["t2w"], label=s["label"]) for s in tiny_subjects]
+    subjects[-1].add_image(subjects[-1]["t2w"], "adc")
+    sampler = SyntheticSampler(subjects, pool, batch_size=2, synthetic_fraction=0.5)
+    with pytest.raises(InputError, match="adc"):
+        sampler.loader()
+
+
 def test_volumes_not_read_yet_collate_without_a_transform(tiny_subjects, pool):
     sampler = SyntheticSampler(imbalanced(tiny_subjects), pool, batch_size=8, synthetic_fraction=1)
     (batch,) = sampler.loader()
