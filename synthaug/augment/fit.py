@@ -3,6 +3,7 @@
 Networks tell a wrong orientation or another intensity scale from the anatomy at a glance, and learn that.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -133,6 +134,27 @@ def require_preprocessing(born: Mapping[str, Any] | None, subjects: Sequence[Any
                     f"{source}: the pool was born with preprocessing {key} {value}, subject {subject['subject_id']} "
                     f"with {found.get(key)}; use one preprocessing for both."
                 )
+
+
+def label_like(real: Any, label: int) -> Any:
+    """A class in the type of a real subject's label, so that both kinds collate.
+
+    Example:
+        >>> label_like(0.0, 1), label_like("0", 1), label_like(torch.tensor(0), 1)
+        (1.0, '1', tensor(1))
+    """
+    if isinstance(real, torch.Tensor | np.ndarray) and math.prod(real.shape) == 1:
+        return torch.full_like(real, label) if isinstance(real, torch.Tensor) else np.full_like(real, label)
+    if isinstance(real, str | int | float | np.generic):
+        return type(real)(label)
+    if real is None:
+        return label
+    raise InputError(f"label is {real!r}; a class is one integer from 0.")
+
+
+def voxels_like(real: torch.Tensor, voxels: torch.Tensor) -> torch.Tensor:
+    """Voxels on the device of a real image and, where it holds fractions as they do, in its dtype."""
+    return voxels.to(device=real.device, dtype=real.dtype if real.is_floating_point() else None)
 
 
 def _plain(numbers: Sequence[float]) -> str:

@@ -10,10 +10,19 @@ import torch
 import torchio as tio
 from torch.utils.data import Dataset
 
-from synthaug.augment.fit import Look, require_alike, require_mixture, require_names, require_preprocessing
+from synthaug.augment.fit import (
+    Look,
+    label_like,
+    require_alike,
+    require_mixture,
+    require_names,
+    require_preprocessing,
+    voxels_like,
+)
 from synthaug.augment.plan import Draw
 from synthaug.augment.source import Source, as_source, place_of
 from synthaug.augment.transform import UNKNOWN, add_unknown
+from synthaug.data.reading.manifest import class_index
 from synthaug.ground.errors import InputError
 from synthaug.ground.forks import in_forked_children
 from synthaug.ground.seeding import derive_seed
@@ -53,13 +62,15 @@ class MixedSubjects(Dataset):
     ) -> None:
         self.by_class: dict[int, list[tio.Subject]] = {}
         for subject in subjects:
-            self.by_class.setdefault(int(subject["label"]), []).append(subject)
+            self.by_class.setdefault(class_index(subject["label"]), []).append(subject)
         self.source = source
         self.transform = transform
         self.batch_transform = batch_transform
         self.seed = seed
         self.keys: frozenset[str] | None = None
         """Keys of every subject of a batch; None = those that it has."""
+        self.like: dict[str, Any] = {}
+        """Label, and an empty tensor for each image, whose type, dtype and device synthetic subjects get."""
 
     def __len__(self) -> int:
         return sum(len(subjects) for subjects in self.by_class.values())
@@ -79,6 +90,8 @@ class MixedSubjects(Dataset):
             Draw(0, 0, kind, min(labels), 0) for kind, labels in ((False, self.by_class), (True, self.source.counts))
         )
         before = self._whole(real)
+        images = before.get_images_dict(intensity_only=False)
+        self.like = {"label": before["label"], **{name: image.data.new_empty(0) for name, image in images.items()}}
         after = before if self.transform is None else self[real]
         made = self[synthetic]
         require_mixture(after, made, before=before, source=source)
@@ -107,6 +120,12 @@ class MixedSubjects(Dataset):
         if self.source is not None and not draw.synthetic:
             add_unknown(subject)
         subject.load()  # torchio collates the keys of the first subject, and a volume not read yet has no data
+        for key in self.like.keys() & subject.keys() if draw.synthetic else ():
+            if key == "label":
+                subject[key] = label_like(self.like[key], subject[key])
+            else:
+                subject[key].set_data(voxels_like(self.like[key], subject[key].data))
+        subject.update_attributes()
         return subject
 
     def __getitem__(self, draw: Draw) -> tio.Subject:

@@ -14,7 +14,7 @@ from monai.utils import SpaceKeys, convert_to_tensor
 from torch.utils.data import get_worker_info
 
 from synthaug.augment.balance import require_classes, target_weights
-from synthaug.augment.fit import Look, require_alike, require_one_scale
+from synthaug.augment.fit import Look, label_like, require_alike, require_one_scale, voxels_like
 from synthaug.augment.source import Source, as_source, open_source, place_of
 from synthaug.augment.transform import UNKNOWN
 from synthaug.data.reading.manifest import class_index
@@ -133,7 +133,7 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
             require_one_scale(result[key], name=str(key), source=place_of(self.source))
             result[key] = _tensor_of(synthetic[image], result[key])
         result |= {key: synthetic[key] for key in UNKNOWN}
-        result[self.label_key] = _like(label, target)
+        result[self.label_key] = label_like(label, target)
         return result
 
 
@@ -184,25 +184,16 @@ def _worker_seed() -> int | None:
 
 def _look(image: torch.Tensor) -> Look:
     """Grid of a (C, X, Y, Z) tensor."""
-    return Look.at(image.shape[1:], image.affine.numpy() if isinstance(image, MetaTensor) else np.eye(4))
+    return Look.at(image.shape[1:], image.affine.cpu().numpy() if isinstance(image, MetaTensor) else np.eye(4))
 
 
 def _tensor_of(image: Any, replaced: torch.Tensor) -> torch.Tensor:
-    """A copy of a torchio image's voxels, with its affine and file where MONAI tracks them.
+    """A copy of a torchio image's voxels, in dtype and on the device of those that it replaces, with affine and file.
 
     It lies on the grid of the image that it replaces, so that ``Compose.inverse`` can apply that image's operations.
     """
     meta = {"filename_or_obj": str(image.path or ""), "space": SpaceKeys.RAS}
-    tensor = MetaTensor(image.data.clone(), affine=torch.as_tensor(image.affine), meta=meta)
+    tensor = MetaTensor(voxels_like(replaced, image.data.clone()), affine=torch.as_tensor(image.affine), meta=meta)
     if isinstance(replaced, MetaTensor):
         tensor.applied_operations = copy.deepcopy(replaced.applied_operations)
     return convert_to_tensor(tensor, track_meta=get_track_meta())
-
-
-def _like(label: Any, target: int) -> Any:
-    """``target`` in the type of ``label``, so that real and synthetic labels collate."""
-    if isinstance(label, torch.Tensor):
-        return torch.full_like(label, target)
-    if isinstance(label, np.ndarray):
-        return np.full_like(label, target)
-    return type(label)(target)

@@ -13,7 +13,7 @@ import torchio as tio
 from torchio.transforms.augmentation import RandomTransform
 
 from synthaug.augment.balance import require_classes, target_weights
-from synthaug.augment.fit import require_preprocessing, require_replaceable
+from synthaug.augment.fit import label_like, require_preprocessing, require_replaceable, voxels_like
 from synthaug.augment.source import Source, as_source, open_source, place_of
 from synthaug.data.reading.manifest import CONVENTION, class_index
 from synthaug.ground.errors import InputError
@@ -34,7 +34,8 @@ class Synthesize(tio.Transform):
 
     Images come with their affine, label, report, ids and provenance. Images excluded by ``include`` or ``exclude`` stay
     as they are. Any other image or label map that the source lacks is refused, as it would show another patient. An
-    image on another grid or intensity scale is refused too.
+    image on another grid or intensity scale is refused too. The label keeps its type, and an image that was read its dtype
+    (of fractions) and device, so that real and synthetic subjects collate.
 
     Args:
         source: Address of a source, such as the folder of a pool.
@@ -61,9 +62,13 @@ class Synthesize(tio.Transform):
         for name in names:
             image = copy.deepcopy(synthetic[name])  # the whole image: no path of the real one stays behind
             image.load()
+            if subject[name]._loaded:
+                image.set_data(voxels_like(subject[name].data, image.data))
             subject[name] = image
+        label = label_like(subject.get("label"), synthetic["label"])
         for key in CONVENTION:
             subject[key] = synthetic[key]
+        subject["label"] = label
         subject.update_attributes()
         return subject
 

@@ -225,6 +225,20 @@ def test_keys_that_not_every_subject_has_are_left_out_of_every_batch_and_told_on
     assert subjects[0]["age"] == 60
 
 
+@pytest.mark.parametrize("kind", [float, str, torch.tensor])
+def test_synthetic_subjects_collate_in_the_types_of_the_real_ones(tiny_subjects, pool, kind):
+    subjects = [
+        tio.Subject(
+            t2w=tio.ScalarImage(tensor=s["t2w"].data.double(), affine=s["t2w"].affine), label=kind(s["label"])
+        )
+        for s in tiny_subjects[3:9]
+    ]
+    loader = SyntheticSampler(subjects, pool, batch_size=2, synthetic_fraction=0.5).loader()
+    one, *others = [(batch["t2w"]["data"].dtype, getattr(batch["label"], "dtype", str)) for batch in loader]
+    assert one[0] == torch.float64
+    assert set(others) == {one}
+
+
 def test_a_real_subject_with_another_image_than_the_first_is_refused(tiny_subjects, pool):
     subjects = [tio.Subject(t2w=s["t2w"], label=s["label"]) for s in tiny_subjects]
     subjects[-1].add_image(subjects[-1]["t2w"], "adc")
