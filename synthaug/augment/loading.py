@@ -1,13 +1,18 @@
 """Drawn places become subjects: the data set behind a batch sampler, and the loader that counts what it hands over."""
 
+import contextlib
 import copy
+import functools
 import logging
+import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torchio as tio
+from monai.transforms import Randomizable
 from torch.utils.data import Dataset
 
 from synthaug.augment.fit import (
@@ -46,7 +51,11 @@ files."""
 
 
 class MixedSubjects(Dataset):
-    """Turns a draw into a subject and applies the transform with that draw's own random state."""
+    """Turns a draw into a subject and applies the transform with that draw's own random state.
+
+    It holds for whatever draws from the global generators of torch, NumPy and Python, or is a MONAI ``Randomizable``
+    that the transform holds, as ``torchio.MonaiAdapter`` does.
+    """
 
     total_dataset_length = 0
     """For accelerate: every batch is full, so ``gather_for_metrics`` has nothing to cut off the last one."""
@@ -65,6 +74,7 @@ class MixedSubjects(Dataset):
             self.by_class.setdefault(class_index(subject["label"]), []).append(subject)
         self.source = source
         self.transform = transform
+        self.randomizables = _randomizables_in(transform)
         self.batch_transform = batch_transform
         self.seed = seed
         self.keys: frozenset[str] | None = None
@@ -139,9 +149,7 @@ class MixedSubjects(Dataset):
         subject = self._whole(draw)
         if self.transform is None:
             return subject
-        with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
-            # The CPU's generator only: torch.manual_seed would also reset the GPU's, which the fork does not restore.
-            torch.default_generator.manual_seed(derive_seed("transform", self.seed, draw.epoch, draw.slot))
+        with _GLOBAL_GENERATOR, _seeded(derive_seed("transform", self.seed, draw.epoch, draw.slot), self.randomizables):
             return self.transform(subject)
 
     def __getitems__(self, draws: Sequence[Draw]) -> list[tio.Subject]:
@@ -161,6 +169,48 @@ class MixedSubjects(Dataset):
                     f"{place_of(self.source.address)}: has lost volumes of class {draw.label} while it was read; rebuild it."
                 )
         return self.source.subject(draw.label, draw.member)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int, randomizables: Sequence[Randomizable]) -> Iterator[None]:
+    """Seed every generator that a transform may draw from; the global ones are restored afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  # what transforms draw from
+    with torch.random.fork_rng(devices=[]):
+        # The CPU's generator only: torch.manual_seed would also reset the GPU's, which the fork does not restore.
+        torch.default_generator.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        for place, each in enumerate(randomizables):
+            each.set_random_state(derive_seed("randomizable", seed, place) % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _randomizables_in(transform: Any) -> list[Randomizable]:
+    """MONAI's random transforms, which hold their own states, in a transform; in an order that copies of it share."""
+    found: list[Randomizable] = []
+    seen: set[int] = set()
+    waiting = [transform]
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen or isinstance(each, type | torch.nn.Module):
+            continue
+        seen.add(id(each))
+        if isinstance(each, Randomizable):
+            found.append(each)
+        if isinstance(each, Mapping):
+            waiting += [*each.keys(), *each.values()]  # torchio's OneOf has transforms as keys
+        elif isinstance(each, list | tuple):
+            waiting += each
+        elif isinstance(each, functools.partial):
+            waiting += [each.func, each.args, each.keywords]
+        elif callable(each):
+            closed = [cell.cell_contents for cell in getattr(each, "__closure__", None) or ()]
+            waiting += [*getattr(each, "__dict__", {}).values(), getattr(each, "__self__", None), *closed]
+    return found
 
 
 class CountingLoader(tio.SubjectsLoader):

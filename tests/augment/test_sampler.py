@@ -1,9 +1,12 @@
 import json
+import random
 import time
 import tracemalloc
 from collections import Counter
 from pathlib import Path
 
+import monai.transforms
+import numpy as np
 import pytest
 import torch
 import torchio as tio
@@ -186,6 +189,39 @@ def test_a_transform_draws_anew_for_each_epoch_and_slot_and_leaves_the_global_ge
     repeated = [draw for draw in subject_of if draw.label == 1 and draw.member == 0]
     assert len(repeated) == 4
     assert len({subject_of[draw].sum().item() for draw in repeated}) == 4
+
+
+def by_python(subject):
+    subject["t2w"].set_data(subject["t2w"].data + random.random())
+    return subject
+
+
+def by_numpy(subject):
+    subject["t2w"].set_data(subject["t2w"].data + np.random.rand())  # noqa: NPY002  # as many libraries do
+    return subject
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda noise: by_python,
+        lambda noise: by_numpy,
+        lambda noise: tio.Lambda(noise),
+        lambda noise: tio.Compose([tio.MonaiAdapter(monai.transforms.Compose([noise]))]),
+        lambda noise: tio.OneOf({tio.MonaiAdapter(noise): 1.0}),
+        lambda noise: lambda subject: tio.MonaiAdapter(noise)(subject),
+    ],
+)
+def test_a_transform_may_draw_from_any_generator(tiny_subjects, make):
+    transform = make(monai.transforms.RandGaussianNoise(prob=1.0))
+    dataset = MixedSubjects(tiny_subjects, None, transform, seed=3)
+    draws = [Draw(epoch, slot, False, 0, 0) for epoch, slot in ((0, 0), (0, 1), (1, 0))]
+    states = repr(random.getstate()), repr(np.random.get_state()), torch.get_rng_state().tolist()  # noqa: NPY002
+    first = [dataset[draw]["t2w"].data for draw in draws]
+    assert (repr(random.getstate()), repr(np.random.get_state()), torch.get_rng_state().tolist()) == states  # noqa: NPY002
+    assert len({float(voxels.sum()) for voxels in first}) == 3
+    again = [dataset[draw] for draw in draws[::-1]]
+    assert all(torch.equal(left, right["t2w"].data) for left, right in zip(first[::-1], again, strict=True))
 
 
 def test_ranks_give_a_subject_the_same_transform_as_one_rank_does(tiny_subjects, pool):
