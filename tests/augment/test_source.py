@@ -1,4 +1,7 @@
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -170,6 +173,40 @@ def test_a_small_source_runs_round_and_generates_no_block_twice_over(live):
     with live(ahead=5, per_class=6) as source:
         source.subject(0, 5)
         assert sorted(source._blocks) == [(0, 0), (0, 1)]
+
+
+def test_a_failure_passes_with_the_call_that_met_it(live, monkeypatch):
+    with live(ahead=0) as source:
+        generate, faults = source._generate, [RuntimeError("out of memory")]
+        monkeypatch.setattr(source, "_generate", lambda *place: generate(*place) if not faults else fail(faults.pop()))
+        with pytest.raises(RuntimeError, match="out of memory"):
+            source.subject(0, 0)
+        assert source.subject(0, 0)["label"] == 0
+
+
+def fail(error):
+    raise error
+
+
+def test_one_of_two_live_sources_of_one_address_may_be_closed(live, tiny_subjects):
+    first, second = live(), live()
+    sampler = SyntheticSampler(tiny_subjects, second, batch_size=2, synthetic_fraction=0.5)
+    second.close()
+    assert open_source(first.address) is first
+    with pytest.raises(InputError, match="closed"):
+        next(iter(sampler.loader()))
+
+
+def test_no_block_that_a_thread_waits_for_is_called_off(live, monkeypatch):
+    with live(ahead=0, keep=1) as source, ThreadPoolExecutor(4) as threads:
+        allowed, generate = threading.Event(), source._generate
+        monkeypatch.setattr(source, "_generate", lambda *place: allowed.wait(60) and generate(*place))
+        asked = [threads.submit(source.subject, number % 2, 1000 * number) for number in range(4)]
+        while sum(source._waited_for.values()) < 4:
+            time.sleep(0.001)
+        allowed.set()
+        assert [each.result()["label"] for each in asked] == [0, 1, 0, 1]
+    assert not source._waited_for
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
