@@ -80,6 +80,8 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
         unknown = [image for image in self.images if image not in opened.images]
         if unknown:
             raise InputError(f"{place_of(self.source)}: has no image {unknown[0]!r}, only {opened.images}; pass images=.")
+        if not 0 <= prob <= 1:
+            raise InputError(f"prob={prob} must lie in [0, 1].")
         self.weights = target_weights(target, class_counts, prob)
         require_classes(opened.classes, self.weights)
         self._target, self._index = 0, 0
@@ -122,6 +124,8 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
             self.randomize(label)
             replaces, target, index = self._do_transform, self._target, self._index
         for key in self.key_iterator(result):
+            if not isinstance(result[key], torch.Tensor | np.ndarray):
+                raise InputError(f"{key!r} is {result[key]!r:.100}, which is no image; load it first, as by LoadImaged.")
             result[key] = convert_to_tensor(result[key], track_meta=get_track_meta())
         if not replaces:
             return UNKNOWN | result

@@ -227,8 +227,11 @@ class SyntheticSampler(Sampler[list[Draw]]):
             raise InputError(f"This is not the state of a sampler: {min(missing)!r} is missing.")
         self._open_epoch(int(state["epoch"]), volumes=state["volumes"])
         _require_same(state, self._identity() | ({"ranks": self._place.ranks} if self._place else {}))
-        self._first = self._done = int(state["batch"])
-        self._begun = self._first == self._length(state["ranks"])  # that epoch is over
+        batch, last = int(state["batch"]), self._length(state["ranks"])
+        if not 0 <= batch <= last:
+            raise InputError(f"The state was saved after batch {batch}, but its epoch has {last} batches.")
+        self._first = self._done = batch
+        self._begun = batch == last  # that epoch is over
         self._resumed = dict(state)
 
     def loader(

@@ -7,7 +7,7 @@ import torchio as tio
 
 from synthaug.config.data import ReportStyle
 from synthaug.data.phantom import draw_findings
-from synthaug.data.reading.manifest import class_index
+from synthaug.data.reading.manifest import class_index, value_of
 from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.data.reports.picai import PatientFindings
 from synthaug.data.reports.writers import ProstateFindings, write_prostate_report
@@ -104,7 +104,7 @@ class TrainingPrompts(TextPrompts):
     policy = "training"
 
     def __init__(self, subjects: Sequence[tio.Subject]) -> None:
-        patients = [patient_hash(subject["patient_id"]) for subject in subjects]
+        patients = [patient_hash(value_of(subject, "patient_id")) for subject in subjects]
         super().__init__(reports_by_class(subjects), patients=patients)
 
 
@@ -211,8 +211,10 @@ def reports_by_class(subjects: Sequence[tio.Subject]) -> dict[int, list[str]]:
         >>> reports_by_class([{"label": 1, "report": "b"}, {"label": 0, "report": "a"}])
         {0: ['a'], 1: ['b']}
     """
-    labels = sorted({int(subject["label"]) for subject in subjects})
-    return {label: [s["report"] for s in subjects if int(s["label"]) == label] for label in labels}
+    reports: dict[int, list[str]] = {}
+    for subject in subjects:
+        reports.setdefault(class_index(value_of(subject, "label")), []).append(value_of(subject, "report"))
+    return dict(sorted(reports.items()))
 
 
 def _texts_of(label: Any, reports: Sequence[str]) -> list[str]:

@@ -75,6 +75,8 @@ def load_manifest(
     Raises:
         InputError: A column or file is missing, or a value or an image is unusable.
     """
+    if isinstance(images, str) or not images:
+        raise InputError(f"{csv}: images={images!r} must be a list of columns, such as ['t2w'].")
     table = read_manifest(csv)
     table.require(subject, label, *images, *([report] if report else []), *measured)
     for column in measured:
@@ -181,6 +183,18 @@ def stack_images(subject: Mapping[str, Any], images: Sequence[str]) -> torch.Ten
     return torch.cat([subject[name][tio.DATA].float() for name in images], dim=-4)
 
 
+def value_of(subject: Mapping[str, Any], key: str) -> Any:
+    """What a subject has under a key; InputError where it has no such key.
+
+    Example:
+        >>> value_of({"label": 1}, "label")
+        1
+    """
+    if key not in subject:
+        raise InputError(f"{subject.get('subject_id', 'A subject')}: has no {key!r}; give every subject one.")
+    return subject[key]
+
+
 def class_index(label: Any) -> int:
     """A label as a class; InputError unless it is an integer from 0.
 
@@ -204,7 +218,7 @@ def class_counts(subjects: Sequence[tio.Subject]) -> dict[int, int]:
         >>> class_counts([{"label": 1}, {"label": 0}, {"label": 1}])
         {0: 1, 1: 2}
     """
-    labels = sorted(class_index(subject["label"]) for subject in subjects)
+    labels = sorted(class_index(value_of(subject, "label")) for subject in subjects)
     counts = {label: labels.count(label) for label in sorted(set(labels))}
     if len(counts) < 2:
         raise InputError(f"All {len(labels)} subjects have label {labels[0] if labels else None}; two classes needed.")
