@@ -76,8 +76,8 @@ class LiveSource:
         seed: Seed of the noise.
         keep: Blocks kept in memory, without those generated ahead.
         ahead: Blocks generated ahead of the latest request; 0 = none.
-        per_class: Distinct volumes per class; unlimited by default. A transform draws among all of them, each in a block
-            of its own; a number such as 64 lets it use a block again.
+        per_class: Distinct volumes per class; unlimited by default. A transform draws among all of them, hardly ever
+            two of one block; a number such as 64 lets it use a block again.
         override_class: Condition on the requested class in place of the one predicted from the report.
 
     Raises:

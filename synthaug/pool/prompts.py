@@ -225,7 +225,7 @@ def _texts_of(label: Any, reports: Sequence[str]) -> list[str]:
     wrong = [place for place, text in enumerate(texts) if not isinstance(text, str)]
     if wrong:
         raise InputError(
-            f"Report {wrong[0]} of class {label} is {texts[wrong[0]]!r:.100}, which is no text; give a text or leave it out."
+            f"Report {wrong[0]} of class {label} is {texts[wrong[0]]!r:.100}, no text; give one or leave it out."
         )
     return texts
 

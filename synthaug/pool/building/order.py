@@ -36,8 +36,8 @@ class Order:
         short = [label for label, count in whole.items() if min(label, count) < 0]
         if short:
             raise InputError(
-                f"per_class={dict(self.per_class)}: class {short[0]} cannot have {whole[short[0]]} volumes; classes and "
-                "numbers begin at 0."
+                f"per_class={dict(self.per_class)}: class {short[0]} cannot have {whole[short[0]]} volumes; classes "
+                "and numbers begin at 0."
             )
         object.__setattr__(self, "per_class", whole)
         for name in ("seed", "attempts", "threads"):
