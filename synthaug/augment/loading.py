@@ -31,6 +31,7 @@ from synthaug.data.reading.manifest import class_index
 from synthaug.ground.errors import InputError
 from synthaug.ground.forks import in_forked_children
 from synthaug.ground.seeding import derive_seed
+from synthaug.pool.pool import SyntheticPool
 
 if TYPE_CHECKING:
     from synthaug.augment.sampler import SyntheticSampler
@@ -163,10 +164,14 @@ class MixedSubjects(Dataset):
     def _synthetic(self, draw: Draw) -> tio.Subject:
         assert self.source is not None  # the sampler draws synthetic subjects only where it has a source
         if draw.member >= self.source.counts.get(draw.label, 0):  # it has grown since this worker started
-            self.source = as_source(self.source.address)
+            if isinstance(self.source, SyntheticPool):
+                self.source.refresh()  # as the main process does: volumes that are known keep their places
+            else:
+                self.source = as_source(self.source.address)
             if draw.member >= self.source.counts.get(draw.label, 0):
                 raise InputError(
-                    f"{place_of(self.source.address)}: has lost volumes of class {draw.label} while it was read; rebuild it."
+                    f"{place_of(self.source.address)}: has lost volumes of class {draw.label} while it was read; "
+                    "rebuild it."
                 )
         return self.source.subject(draw.label, draw.member)
 

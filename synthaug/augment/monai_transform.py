@@ -79,7 +79,9 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
             raise InputError(f"images={self.images} must name one image of the source for each of {self.keys}.")
         unknown = [image for image in self.images if image not in opened.images]
         if unknown:
-            raise InputError(f"{place_of(self.source)}: has no image {unknown[0]!r}, only {opened.images}; pass images=.")
+            raise InputError(
+                f"{place_of(self.source)}: has no image {unknown[0]!r}, only {opened.images}; pass images=."
+            )
         if not 0 <= prob <= 1:
             raise InputError(f"prob={prob} must lie in [0, 1].")
         self.weights = target_weights(target, class_counts, prob)
@@ -111,7 +113,7 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
             weights = np.array([self.weights[label] for label in labels])
             self._target = int(self.R.choice(labels, p=weights / weights.sum()))
         require_classes(source.classes, {self._target: 1.0})
-        # Below the count, an index keeps its volume when the pool grows.
+        # Below the count, an index keeps its volume while the pool is open, also when it grows.
         self._index = int(self.R.randint(source.counts[self._target]))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -125,7 +127,9 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
             replaces, target, index = self._do_transform, self._target, self._index
         for key in self.key_iterator(result):
             if not isinstance(result[key], torch.Tensor | np.ndarray):
-                raise InputError(f"{key!r} is {result[key]!r:.100}, which is no image; load it first, as by LoadImaged.")
+                raise InputError(
+                    f"{key!r} is {result[key]!r:.100}, which is no image; load it first, as by LoadImaged."
+                )
             result[key] = convert_to_tensor(result[key], track_meta=get_track_meta())
         if not replaces:
             return UNKNOWN | result

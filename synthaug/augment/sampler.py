@@ -12,7 +12,7 @@ from synthaug.augment.balance import Schedule, Strategy, tell_unused
 from synthaug.augment.dealing import Dealing, checked_place, dealing_of
 from synthaug.augment.loading import BatchTransform, CountingLoader, MixedSubjects
 from synthaug.augment.plan import Draw, EpochPlan
-from synthaug.augment.sets import EpochSets, found_volumes
+from synthaug.augment.sets import EpochSets, found_volumes, require_same_volumes, volumes_hash
 from synthaug.augment.source import Source, as_source
 from synthaug.data.reading.manifest import class_counts
 from synthaug.ground.errors import InputError
@@ -89,6 +89,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
         """Of the last pass."""
         self._left_out = 0
         """Batches that the last pass skipped."""
+        self._hashed: tuple[dict[int, int], str | None] | None = None  # volumes per class, and the hash of their ids
         self._resumed: Mapping[str, Any] = {}
         """The state from which the next pass continues."""
         self._sets = EpochSets(
@@ -214,19 +215,21 @@ class SyntheticSampler(Sampler[list[Draw]]):
         if not 0 <= done <= self._length(ranks):
             raise InputError(f"consumed={done} must lie in 0..{self._length(ranks)}, the batches of an epoch.")
         volumes = [share.volumes for share in self._plan.shares]
-        return {"epoch": self.epoch, "batch": done, "volumes": volumes, "ranks": ranks, **self._identity()}
+        told = {"epoch": self.epoch, "batch": done, "volumes": volumes, "ranks": ranks, "ids": self._ids()}
+        return told | self._identity()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from ``state``: the next pass yields the remaining batches, later passes whole epochs.
 
         Raises:
-            InputError: The state belongs to another sampler, or the source has lost volumes since.
+            InputError: The state belongs to another sampler, or the source has lost or moved volumes since.
         """
         missing = {"epoch", "batch", "volumes", "ranks", *self._identity()} - state.keys()
         if missing:
             raise InputError(f"This is not the state of a sampler: {min(missing)!r} is missing.")
         self._open_epoch(int(state["epoch"]), volumes=state["volumes"])
         _require_same(state, self._identity() | ({"ranks": self._place.ranks} if self._place else {}))
+        require_same_volumes(state.get("ids"), self._ids())
         batch, last = int(state["batch"]), self._length(state["ranks"])
         if not 0 <= batch <= last:
             raise InputError(f"The state was saved after batch {batch}, but its epoch has {last} batches.")
@@ -271,6 +274,13 @@ class SyntheticSampler(Sampler[list[Draw]]):
         shares = self._sets.shares(epoch, found, classes=[] if self.source is None else self.source.classes)
         self._plan = EpochPlan(self.seed, epoch, self.batch_size // len(self.counts), shares)
         self._first, self._done, self._begun, self._resumed = 0, 0, False, {}
+
+    def _ids(self) -> str | None:
+        """What names the volumes of this epoch; found once, as known volumes of an open pool keep their places."""
+        volumes = {share.label: share.volumes for share in self._plan.shares}
+        if self._hashed is None or self._hashed[0] != volumes:
+            self._hashed = volumes, volumes_hash(self.source, volumes)
+        return self._hashed[1]
 
     def _identity(self) -> dict[str, Any]:
         """Values that a saved state must share to give the same batches; lists by class survive JSON."""

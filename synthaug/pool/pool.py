@@ -75,7 +75,7 @@ class SyntheticPool:
     def refresh(self) -> int:
         """Read volumes that builders have added since; returns their number.
 
-        Known volumes keep their (class, index). To be called between epochs.
+        Known volumes keep their (class, index), until the pool is opened anew. To be called between epochs.
 
         Raises:
             InputError: The pool excludes copies, and its audit does not cover the new volumes.

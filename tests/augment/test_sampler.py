@@ -264,9 +264,7 @@ def test_keys_that_not_every_subject_has_are_left_out_of_every_batch_and_told_on
 @pytest.mark.parametrize("kind", [float, str, torch.tensor])
 def test_synthetic_subjects_collate_in_the_types_of_the_real_ones(tiny_subjects, pool, kind):
     subjects = [
-        tio.Subject(
-            t2w=tio.ScalarImage(tensor=s["t2w"].data.double(), affine=s["t2w"].affine), label=kind(s["label"])
-        )
+        tio.Subject(t2w=tio.ScalarImage(tensor=s["t2w"].data.double(), affine=s["t2w"].affine), label=kind(s["label"]))
         for s in tiny_subjects[3:9]
     ]
     loader = SyntheticSampler(subjects, pool, batch_size=2, synthetic_fraction=0.5).loader()
@@ -505,6 +503,23 @@ def test_a_pool_that_grows_takes_part_from_the_next_epoch_and_leaves_a_saved_epo
     assert list(resumed) == before
     first.set_epoch(1)
     assert used(first) == set(range(6, 12))
+
+
+@pytest.mark.parametrize("kept", [[1, 2, 3], [0, 2, 1, 3]])
+def test_a_state_is_refused_where_other_volumes_stand_at_its_places(kept):
+    def sampler(volumes):
+        entries = [
+            {"id": f"{label}-{each}", "label": label, "index": n} for label in (0, 1) for n, each in enumerate(volumes)
+        ]
+        pool = SyntheticPool(Path("nowhere"), {"images": ["t2w"]}, entries)
+        return SyntheticSampler(labelled([6, 6]), pool, batch_size=2, mode="synthetic")
+
+    state = json.loads(json.dumps(sampler([0, 1, 2]).state_dict()))
+    sampler([0, 1, 2, 9]).load_state_dict(state)  # it has grown at the end
+    with pytest.raises(InputError, match="other volumes"):
+        sampler(kept).load_state_dict(state)
+    del state["ids"]  # of an earlier version
+    sampler(kept).load_state_dict(state)
 
 
 def test_a_worker_whose_pool_has_grown_meanwhile_opens_it_again(tiny_pipeline, tiny_subjects, tmp_path):
