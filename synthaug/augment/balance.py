@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from synthaug.data.reading.manifest import class_index
 from synthaug.ground.errors import InputError
 from synthaug.ground.rationals import exact, is_number
 
@@ -148,11 +149,13 @@ def target_weights(
     if isinstance(target, Mapping):
         if not all(0 <= weight < math.inf for weight in target.values()) or sum(target.values()) <= 0:
             raise InputError(f"target={dict(target)} must give classes weights that are not negative and not all 0.")
-        return {int(label): float(weight) for label, weight in target.items()}
+        return {class_index(label): float(weight) for label, weight in target.items()}
     if target != "balance":
         raise InputError(f"target={target!r} is unknown; use 'same', 'balance' or {{class: weight}}.")
     if not class_counts:
         raise InputError("target='balance' needs class_counts, the subjects of each class in the training set.")
+    if min(class_counts.values()) < 0 or not any(class_counts.values()):
+        raise InputError(f"class_counts={dict(class_counts)} must not be negative, nor all 0.")
     # A class with share s ends with (1-p)s + p*w; equal shares 1/K need w = (1/K - (1-p)s)/p, never negative.
     total, classes = sum(class_counts.values()), len(class_counts)
     least = 1 - total / (classes * max(class_counts.values()))

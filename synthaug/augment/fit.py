@@ -3,7 +3,8 @@
 Networks tell a wrong orientation or another intensity scale from the anatomy at a glance, and learn that.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +83,13 @@ def require_one_scale(real: torch.Tensor, *, name: str, source: str) -> None:
         )
 
 
+def require_names(real: Iterable[str], synthetic: Iterable[str], *, source: str) -> None:
+    """InputError unless a real and a synthetic subject have images of the same names."""
+    names, others = sorted(real), sorted(synthetic)
+    if names != others:
+        raise InputError(f"{source}: real subjects have the images {names}, synthetic ones {others}; name them alike.")
+
+
 def require_mixture(real: tio.Subject, synthetic: tio.Subject, *, before: tio.Subject, source: str) -> None:
     """InputError unless two subjects as a batch holds them fit together.
 
@@ -91,10 +99,9 @@ def require_mixture(real: tio.Subject, synthetic: tio.Subject, *, before: tio.Su
         before: The real subject before the transform.
         source: Where the synthetic one comes from.
     """
-    names, others = (sorted(subject.get_images_dict(intensity_only=False)) for subject in (real, synthetic))
-    if names != others:
-        raise InputError(f"{source}: real subjects have the images {names}, synthetic ones {others}; name them alike.")
-    for name in names:
+    names = real.get_images_dict(intensity_only=False)
+    require_names(names, synthetic.get_images_dict(intensity_only=False), source=source)
+    for name in sorted(names):
         require_alike(Look.of(real[name]), Look.of(synthetic[name]), name=name, source=source)
         if not isinstance(real[name], tio.ScalarImage):
             continue
@@ -127,6 +134,27 @@ def require_preprocessing(born: Mapping[str, Any] | None, subjects: Sequence[Any
                     f"{source}: the pool was born with preprocessing {key} {value}, subject {subject['subject_id']} "
                     f"with {found.get(key)}; use one preprocessing for both."
                 )
+
+
+def label_like(real: Any, label: int) -> Any:
+    """A class in the type of a real subject's label, so that both kinds collate.
+
+    Example:
+        >>> label_like(0.0, 1), label_like("0", 1), label_like(torch.tensor(0), 1)
+        (1.0, '1', tensor(1))
+    """
+    if isinstance(real, torch.Tensor | np.ndarray) and math.prod(real.shape) == 1:
+        return torch.full_like(real, label) if isinstance(real, torch.Tensor) else np.full_like(real, label)
+    if isinstance(real, str | int | float | np.generic):
+        return type(real)(label)
+    if real is None:
+        return label
+    raise InputError(f"label is {real!r}; a class is one integer from 0.")
+
+
+def voxels_like(real: torch.Tensor, voxels: torch.Tensor) -> torch.Tensor:
+    """Voxels on the device of a real image and, where it holds fractions as they do, in its dtype."""
+    return voxels.to(device=real.device, dtype=real.dtype if real.is_floating_point() else None)
 
 
 def _plain(numbers: Sequence[float]) -> str:

@@ -14,8 +14,8 @@ from monai.utils import SpaceKeys, convert_to_tensor
 from torch.utils.data import get_worker_info
 
 from synthaug.augment.balance import require_classes, target_weights
-from synthaug.augment.fit import Look, require_alike, require_one_scale
-from synthaug.augment.source import Source, as_source, open_source
+from synthaug.augment.fit import Look, label_like, require_alike, require_one_scale, voxels_like
+from synthaug.augment.source import Source, as_source, open_source, place_of
 from synthaug.augment.transform import UNKNOWN
 from synthaug.data.reading.manifest import class_index
 from synthaug.ground.errors import InputError
@@ -79,7 +79,11 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
             raise InputError(f"images={self.images} must name one image of the source for each of {self.keys}.")
         unknown = [image for image in self.images if image not in opened.images]
         if unknown:
-            raise InputError(f"{self.source}: has no image {unknown[0]!r}, only {opened.images}; pass images=.")
+            raise InputError(
+                f"{place_of(self.source)}: has no image {unknown[0]!r}, only {opened.images}; pass images=."
+            )
+        if not 0 <= prob <= 1:
+            raise InputError(f"prob={prob} must lie in [0, 1].")
         self.weights = target_weights(target, class_counts, prob)
         require_classes(opened.classes, self.weights)
         self._target, self._index = 0, 0
@@ -109,7 +113,7 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
             weights = np.array([self.weights[label] for label in labels])
             self._target = int(self.R.choice(labels, p=weights / weights.sum()))
         require_classes(source.classes, {self._target: 1.0})
-        # Below the count, an index keeps its volume when the pool grows.
+        # Below the count, an index keeps its volume while the pool is open, also when it grows.
         self._index = int(self.R.randint(source.counts[self._target]))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -122,6 +126,10 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
             self.randomize(label)
             replaces, target, index = self._do_transform, self._target, self._index
         for key in self.key_iterator(result):
+            if not isinstance(result[key], torch.Tensor | np.ndarray):
+                raise InputError(
+                    f"{key!r} is {result[key]!r:.100}, which is no image; load it first, as by LoadImaged."
+                )
             result[key] = convert_to_tensor(result[key], track_meta=get_track_meta())
         if not replaces:
             return UNKNOWN | result
@@ -129,11 +137,11 @@ class SyntheticAugmentd(RandomizableTransform, MapTransform):
             raise InputError(f"The subject has none of the images {self.keys}; it has {list(result)}.")
         synthetic = open_source(self.source).subject(target, index)
         for key, image in self.key_iterator(result, self.images):
-            require_alike(_look(result[key]), Look.of(synthetic[image]), name=str(key), source=self.source)
-            require_one_scale(result[key], name=str(key), source=self.source)
+            require_alike(_look(result[key]), Look.of(synthetic[image]), name=str(key), source=place_of(self.source))
+            require_one_scale(result[key], name=str(key), source=place_of(self.source))
             result[key] = _tensor_of(synthetic[image], result[key])
         result |= {key: synthetic[key] for key in UNKNOWN}
-        result[self.label_key] = _like(label, target)
+        result[self.label_key] = label_like(label, target)
         return result
 
 
@@ -184,25 +192,16 @@ def _worker_seed() -> int | None:
 
 def _look(image: torch.Tensor) -> Look:
     """Grid of a (C, X, Y, Z) tensor."""
-    return Look.at(image.shape[1:], image.affine.numpy() if isinstance(image, MetaTensor) else np.eye(4))
+    return Look.at(image.shape[1:], image.affine.cpu().numpy() if isinstance(image, MetaTensor) else np.eye(4))
 
 
 def _tensor_of(image: Any, replaced: torch.Tensor) -> torch.Tensor:
-    """A copy of a torchio image's voxels, with its affine and file where MONAI tracks them.
+    """A copy of a torchio image's voxels, in dtype and on the device of those that it replaces, with affine and file.
 
     It lies on the grid of the image that it replaces, so that ``Compose.inverse`` can apply that image's operations.
     """
     meta = {"filename_or_obj": str(image.path or ""), "space": SpaceKeys.RAS}
-    tensor = MetaTensor(image.data.clone(), affine=torch.as_tensor(image.affine), meta=meta)
+    tensor = MetaTensor(voxels_like(replaced, image.data.clone()), affine=torch.as_tensor(image.affine), meta=meta)
     if isinstance(replaced, MetaTensor):
         tensor.applied_operations = copy.deepcopy(replaced.applied_operations)
     return convert_to_tensor(tensor, track_meta=get_track_meta())
-
-
-def _like(label: Any, target: int) -> Any:
-    """``target`` in the type of ``label``, so that real and synthetic labels collate."""
-    if isinstance(label, torch.Tensor):
-        return torch.full_like(label, target)
-    if isinstance(label, np.ndarray):
-        return np.full_like(label, target)
-    return type(label)(target)

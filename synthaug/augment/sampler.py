@@ -12,7 +12,7 @@ from synthaug.augment.balance import Schedule, Strategy, tell_unused
 from synthaug.augment.dealing import Dealing, checked_place, dealing_of
 from synthaug.augment.loading import BatchTransform, CountingLoader, MixedSubjects
 from synthaug.augment.plan import Draw, EpochPlan
-from synthaug.augment.sets import EpochSets
+from synthaug.augment.sets import EpochSets, found_volumes, require_same_volumes, volumes_hash
 from synthaug.augment.source import Source, as_source
 from synthaug.data.reading.manifest import class_counts
 from synthaug.ground.errors import InputError
@@ -89,6 +89,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
         """Of the last pass."""
         self._left_out = 0
         """Batches that the last pass skipped."""
+        self._hashed: tuple[dict[int, int], str | None] | None = None  # volumes per class, and the hash of their ids
         self._resumed: Mapping[str, Any] = {}
         """The state from which the next pass continues."""
         self._sets = EpochSets(
@@ -214,21 +215,26 @@ class SyntheticSampler(Sampler[list[Draw]]):
         if not 0 <= done <= self._length(ranks):
             raise InputError(f"consumed={done} must lie in 0..{self._length(ranks)}, the batches of an epoch.")
         volumes = [share.volumes for share in self._plan.shares]
-        return {"epoch": self.epoch, "batch": done, "volumes": volumes, "ranks": ranks, **self._identity()}
+        told = {"epoch": self.epoch, "batch": done, "volumes": volumes, "ranks": ranks, "ids": self._ids()}
+        return told | self._identity()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from ``state``: the next pass yields the remaining batches, later passes whole epochs.
 
         Raises:
-            InputError: The state belongs to another sampler, or the source has lost volumes since.
+            InputError: The state belongs to another sampler, or the source has lost or moved volumes since.
         """
         missing = {"epoch", "batch", "volumes", "ranks", *self._identity()} - state.keys()
         if missing:
             raise InputError(f"This is not the state of a sampler: {min(missing)!r} is missing.")
         self._open_epoch(int(state["epoch"]), volumes=state["volumes"])
         _require_same(state, self._identity() | ({"ranks": self._place.ranks} if self._place else {}))
-        self._first = self._done = int(state["batch"])
-        self._begun = self._first == self._length(state["ranks"])  # that epoch is over
+        require_same_volumes(state.get("ids"), self._ids())
+        batch, last = int(state["batch"]), self._length(state["ranks"])
+        if not 0 <= batch <= last:
+            raise InputError(f"The state was saved after batch {batch}, but its epoch has {last} batches.")
+        self._first = self._done = batch
+        self._begun = batch == last  # that epoch is over
         self._resumed = dict(state)
 
     def loader(
@@ -240,6 +246,9 @@ class SyntheticSampler(Sampler[list[Draw]]):
         **options: Any,
     ) -> tio.SubjectsLoader:
         """torchio's loader over these batches; it counts the batches that it returns.
+
+        Real subjects get the keys of the convention that they lack. Keys that not every subject has after
+        ``transform``, such as an age of real ones, are left out and named once in a warning.
 
         Args:
             num_workers: Worker processes; batches do not depend on their number.
@@ -261,24 +270,17 @@ class SyntheticSampler(Sampler[list[Draw]]):
     def _open_epoch(self, epoch: int, *, volumes: Sequence[int] | None = None) -> None:
         if epoch < 0:
             raise InputError(f"epoch={epoch} must not be negative.")
-        found = self._found_volumes(volumes)
+        found = found_volumes(self.source, self.counts, recorded=volumes)
         shares = self._sets.shares(epoch, found, classes=[] if self.source is None else self.source.classes)
         self._plan = EpochPlan(self.seed, epoch, self.batch_size // len(self.counts), shares)
         self._first, self._done, self._begun, self._resumed = 0, 0, False, {}
 
-    def _found_volumes(self, recorded: Sequence[int] | None) -> dict[int, int]:
-        """Volumes per class: as recorded in a saved state, for equal draws, or as in the source now."""
-        counts = {} if self.source is None else self.source.counts
-        found = {label: counts.get(label, 0) for label in self.counts}
-        if recorded is None:
-            return found
-        wanted = dict(zip(self.counts, recorded, strict=False))
-        for label, count in wanted.items():
-            if count > found[label]:
-                raise InputError(
-                    f"The state was saved with {count} volumes of class {label}, the source has {found[label]}."
-                )
-        return found | wanted
+    def _ids(self) -> str | None:
+        """What names the volumes of this epoch; found once, as known volumes of an open pool keep their places."""
+        volumes = {share.label: share.volumes for share in self._plan.shares}
+        if self._hashed is None or self._hashed[0] != volumes:
+            self._hashed = volumes, volumes_hash(self.source, volumes)
+        return self._hashed[1]
 
     def _identity(self) -> dict[str, Any]:
         """Values that a saved state must share to give the same batches; lists by class survive JSON."""

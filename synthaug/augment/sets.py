@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from synthaug.augment.balance import Schedule, Strategy, fraction_at, kept_counts, synthetic_counts
 from synthaug.augment.plan import ClassShare
+from synthaug.augment.source import Source
 from synthaug.ground.errors import InputError
+from synthaug.ground.files import content_hash
 from synthaug.ground.rationals import is_number
+from synthaug.pool.pool import SyntheticPool
 
 Counts = dict[int, int]
 
@@ -77,3 +80,36 @@ class EpochSets:
             real, synthetic = ({c: old[c] + new[c] for c in old} for old, new in zip(before, sets, strict=True))
             self._taken.append((real, synthetic))
         return self._taken[epoch]
+
+
+def found_volumes(source: Source | None, counts: Counts, *, recorded: Sequence[int] | None) -> Counts:
+    """Volumes of each class: as recorded in a saved state, for equal draws, or as in the source now.
+
+    Raises:
+        InputError: The source has lost volumes since the state was saved.
+    """
+    there = {} if source is None else source.counts
+    found = {label: there.get(label, 0) for label in counts}
+    wanted = dict(zip(counts, recorded or (), strict=False))
+    for label, count in wanted.items():
+        if count > found[label]:
+            raise InputError(
+                f"The state was saved with {count} volumes of class {label}, the source has {found[label]}."
+            )
+    return found | wanted
+
+
+def volumes_hash(source: Source | None, volumes: Counts) -> str | None:
+    """Hash of the ids of the first volumes of each class; None of a live generator, whose volumes stay."""
+    if not isinstance(source, SyntheticPool):
+        return None
+    return content_hash([[entry["id"] for entry in source.entries(label)[:count]] for label, count in volumes.items()])
+
+
+def require_same_volumes(recorded: str | None, found: str | None) -> None:
+    """InputError unless a saved state that has a hash of volumes has the hash of those that are there now."""
+    if recorded not in (None, found):
+        raise InputError(
+            "The source has other volumes at the places of the saved state, as a pool that has grown in the middle or "
+            "lost copies to an audit; begin the training anew, or go on with the pool as it was."
+        )

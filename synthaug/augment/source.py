@@ -2,9 +2,9 @@
 
 import os
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, Self
@@ -18,7 +18,7 @@ from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.told import Guidance, require_guidance, sampling_of
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
-from synthaug.pool.pool import SyntheticPool
+from synthaug.pool.pool import ONLY, WHOLE, SyntheticPool
 from synthaug.pool.prompts import Prompts, as_prompts, describe, require_classes
 from synthaug.pool.recipe import (
     common_recipe,
@@ -76,7 +76,8 @@ class LiveSource:
         seed: Seed of the noise.
         keep: Blocks kept in memory, without those generated ahead.
         ahead: Blocks generated ahead of the latest request; 0 = none.
-        per_class: Distinct volumes per class; unlimited by default.
+        per_class: Distinct volumes per class; unlimited by default. A transform draws among all of them, hardly ever
+            two of one block; a number such as 64 lets it use a block again.
         override_class: Condition on the requested class in place of the one predicted from the report.
 
     Raises:
@@ -109,12 +110,15 @@ class LiveSource:
         require_guidance(pipe.record, Guidance.of(self.sampling), levels=pipe.autoencoder.levels)
         self._drawing = with_sampling(pipe, self.sampling)
         self._blocks: OrderedDict[tuple[int, int], Future[list[tio.Subject]]] = OrderedDict()
+        self._waited_for: Counter[Future[list[tio.Subject]]] = Counter()
+        """How many threads wait for a block; such a block is never called off."""
+        self._closed = False
         self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="synthaug-live")
         self._process = os.getpid()
         identity = [pipe.fingerprint, describe(self.prompts), asdict(self.sampling), seed, per_class, override_class]
         self.address = f"live:{content_hash(identity)}"
-        _LIVE[self.address] = self
+        _LIVE.append(self)
 
     @property
     def images(self) -> list[str]:
@@ -135,7 +139,7 @@ class LiveSource:
         """Subject ``index`` of a class; the same at every call.
 
         Raises:
-            InputError: No report of the class, or called in a worker of a loader.
+            InputError: No report of the class, called in a worker of a loader, or closed.
         """
         if os.getpid() != self._process or get_worker_info() is not None:
             self._refuse_another_process()
@@ -147,14 +151,26 @@ class LiveSource:
             blocks = -(-self.per_class // self.sampling.micro_batch)
             for step in range(1, min(self.ahead + 1, blocks)):
                 self._ordered(label, (block + step) % blocks)
+            self._waited_for[wanted] += 1
             while len(self._blocks) > self.keep + self.ahead:
-                self._blocks.popitem(last=False)[1].cancel()
-        return wanted.result()[row]
+                oldest = self._blocks.popitem(last=False)[1]
+                if not self._waited_for[oldest]:
+                    oldest.cancel()
+        try:
+            return wanted.result()[row]
+        except CancelledError:
+            self._refuse_closed()
+        finally:
+            with self._lock:
+                self._waited_for[wanted] -= 1
+                self._waited_for += Counter()  # forgets those that nobody waits for
 
     def close(self) -> None:
         """Stop generating; waits for the block in progress."""
+        with self._lock:
+            self._closed = True
         self._thread.shutdown(wait=True, cancel_futures=True)
-        _LIVE.pop(self.address, None)
+        _LIVE[:] = [source for source in _LIVE if source is not self]
 
     def __enter__(self) -> Self:
         return self
@@ -172,10 +188,16 @@ class LiveSource:
     def _refuse_another_process() -> NoReturn:
         raise InputError("A live generator stays in the main process: use num_workers=0, or build a SyntheticPool.")
 
+    def _refuse_closed(self) -> NoReturn:
+        raise InputError(f"{self.address}: this generator was closed; make its LiveSource again.")
+
     def _ordered(self, label: int, block: int) -> "Future[list[tio.Subject]]":
-        """The block, requested from the thread if missing; the least recently used is dropped first."""
+        """The block, requested from the thread if missing or failed; the least recently used is dropped first."""
+        if self._closed:
+            self._refuse_closed()
         key = (label, block)
-        if key not in self._blocks:
+        known = self._blocks.get(key)
+        if known is None or (known.done() and known.exception()):
             self._blocks[key] = self._thread.submit(self._generate, label, block)
         self._blocks.move_to_end(key)
         return self._blocks[key]
@@ -209,33 +231,53 @@ class LiveSource:
         return subjects
 
 
-_LIVE: dict[str, LiveSource] = {}
+_LIVE: list[LiveSource] = []
 _POOLS: dict[str, SyntheticPool] = {}
 
 
 def open_source(address: str) -> Source:
-    """Source of an address: the folder of a pool, or a live generator of this process."""
+    """Source of an address: a pool on disk, all of it or a selection, or a live generator of this process."""
     if address.startswith("live:"):
-        if address not in _LIVE:
+        alive = [source for source in _LIVE if source.address == address]
+        if not alive:
             raise InputError(f"{address}: this generator is not loaded here; make its LiveSource first, or use a pool.")
-        return _LIVE[address]
+        return alive[-1]
     if address not in _POOLS:
-        _POOLS[address] = SyntheticPool.open(address)
+        _POOLS[address] = _open_pool(address)
     return _POOLS[address]
 
 
 def as_source(source: "Source | str | Path") -> Source:
-    """Accept an open source or the folder of a pool, and register it under its address.
+    """Accept an open source, its address or the folder of a pool, and register it under its address.
 
     Raises:
-        InputError: Neither, or no pool in that folder.
+        InputError: None of them, or no pool in that folder.
     """
     if isinstance(source, CCELLAPipeline):
         raise InputError("A pipeline alone has no prompts; pass LiveSource(pipe, reports) or a SyntheticPool.")
     if isinstance(source, str | Path) and not str(source).startswith("live:"):
-        source = SyntheticPool.open(source)  # again, because a pool on disk may have grown
+        source = _open_pool(str(source))  # again, because a pool on disk may have grown
     if isinstance(source, str | Path):
         return open_source(str(source))
     if isinstance(source, SyntheticPool):
         _POOLS[source.address] = source
     return source
+
+
+def place_of(address: str) -> str:
+    """What messages say of an address, without the many ids of a selection."""
+    return address.partition(ONLY)[0]
+
+
+def _open_pool(address: str) -> SyntheticPool:
+    """The pool of a folder, the whole of it, or a selection of its volumes, as the address says."""
+    if address.endswith(WHOLE):
+        return SyntheticPool.open(address.removesuffix(WHOLE), whole=True)
+    folder, selected, ids = address.partition(ONLY)
+    if not selected:
+        return SyntheticPool.open(folder)
+    wanted = set(ids.split(",")) - {""}
+    pool = SyntheticPool.open(folder, whole=True).only(wanted)
+    if len(pool) < len(wanted):
+        raise InputError(f"{folder}: lacks {len(wanted) - len(pool)} of the {len(wanted)} volumes selected from it.")
+    return pool

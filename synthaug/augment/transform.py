@@ -13,8 +13,8 @@ import torchio as tio
 from torchio.transforms.augmentation import RandomTransform
 
 from synthaug.augment.balance import require_classes, target_weights
-from synthaug.augment.fit import require_preprocessing, require_replaceable
-from synthaug.augment.source import Source, as_source, open_source
+from synthaug.augment.fit import label_like, require_preprocessing, require_replaceable, voxels_like
+from synthaug.augment.source import Source, as_source, open_source, place_of
 from synthaug.data.reading.manifest import CONVENTION, class_index
 from synthaug.ground.errors import InputError
 
@@ -22,41 +22,62 @@ UNKNOWN: dict[str, Any] = {"subject_id": "", "patient_id": "", "report": "", "sy
 """Default values of the convention's keys for a real subject."""
 
 
+def add_unknown(subject: tio.Subject) -> None:
+    """Give a real subject the convention's keys that it lacks."""
+    for key, value in UNKNOWN.items():
+        subject.setdefault(key, value)
+    subject.update_attributes()
+
+
 class Synthesize(tio.Transform):
     """Replace a subject by volume ``index`` of class ``target`` from the source at ``source``.
 
     Images come with their affine, label, report, ids and provenance. Images excluded by ``include`` or ``exclude`` stay
     as they are. Any other image or label map that the source lacks is refused, as it would show another patient. An
-    image on another grid or intensity scale is refused too.
+    image on another grid or intensity scale is refused too. The label keeps its type, and an image that was read keeps
+    its dtype (of fractions) and device, so that real and synthetic subjects collate.
 
     Args:
-        source: Address of a source: the folder of a pool.
+        source: Address of a source, such as the folder of a pool.
         target: Class.
         index: Index of the volume within its class.
+        volume: ``subject_id`` of the volume, as recorded in the history; None = whichever stands at the index.
         **kwargs: See ``torchio.Transform``.
 
     Raises:
-        InputError: No such source or class, or the images of subject and source do not match.
+        InputError: No such source or class, another volume stands at the index by now, or the images of subject and
+            source do not match.
     """
 
-    def __init__(self, source: str, target: int, index: int, **kwargs: Any) -> None:
+    def __init__(self, source: str, target: int, index: int, volume: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.source = str(source)
         self.target = int(target)
         self.index = int(index)
-        self.args_names = ["source", "target", "index", "keep"]
+        self.volume = volume
+        self.args_names = ["source", "target", "index", "volume", "keep"]
 
     def apply_transform(self, subject: tio.Subject) -> tio.Subject:
         """Called by torchio on its own copy of the subject."""
         synthetic = open_source(self.source).subject(self.target, self.index)
+        if self.volume not in (None, synthetic["subject_id"]):
+            raise InputError(
+                f"{place_of(self.source)}: volume {self.index} of class {self.target} is "
+                f"{synthetic['subject_id']} and was {self.volume}; the pool has changed since."
+            )
+        self.volume = synthetic["subject_id"]  # for the history
         names = self._names(subject, synthetic)
-        require_replaceable(subject, names, synthetic, source=self.source)
+        require_replaceable(subject, names, synthetic, source=place_of(self.source))
         for name in names:
             image = copy.deepcopy(synthetic[name])  # the whole image: no path of the real one stays behind
             image.load()
+            if subject[name]._loaded:
+                image.set_data(voxels_like(subject[name].data, image.data))
             subject[name] = image
+        label = label_like(subject.get("label"), synthetic["label"])
         for key in CONVENTION:
             subject[key] = synthetic[key]
+        subject["label"] = label
         subject.update_attributes()
         return subject
 
@@ -69,7 +90,9 @@ class Synthesize(tio.Transform):
             raise InputError(f"The subject has no image {wanted}; it has {subject.get_images_names()}.")
         missing = [name for name in names if name not in synthetic]
         if missing:
-            raise InputError(f"{self.source}: has no image {missing[0]!r}; pass include= with the images to replace.")
+            raise InputError(
+                f"{place_of(self.source)}: has no image {missing[0]!r}; pass include= with the images to replace."
+            )
         return names
 
 
@@ -117,9 +140,7 @@ class SyntheticAugment(RandomTransform):
         result = super().__call__(data)
         if isinstance(result, tio.Subject) and not result.keys() >= UNKNOWN.keys():
             result = copy.copy(result)
-            for key, value in UNKNOWN.items():
-                result.setdefault(key, value)
-            result.update_attributes()
+            add_unknown(result)
         return result
 
     def apply_transform(self, subject: tio.Subject) -> tio.Subject:
@@ -134,11 +155,11 @@ class SyntheticAugment(RandomTransform):
             drawn = torch.multinomial(torch.tensor([float(self.weights[label]) for label in labels]), 1)
             target = labels[int(drawn)]
         require_classes(source.classes, {target: 1.0})
-        require_preprocessing(source.preprocessing, [subject], source=self.source)
+        require_preprocessing(source.preprocessing, [subject], source=place_of(self.source))
         if not self._scale_seen:  # loading images is slow: checked once
             subject.load()
             self._scale_seen = True
-        # Below the count, an index keeps its volume when the pool grows.
+        # Below the count, an index keeps its volume while the pool is open, also when it grows.
         index = self._get_random_seed() % source.counts[target]
         twin = Synthesize(self.source, target, index, **self._get_base_args())
         return twin(subject)

@@ -36,7 +36,8 @@ def build_preprocessing(
 
     Args:
         config: Spacing, shape and intensity windows.
-        images: Image names; the others are resampled onto the grid of the first.
+        images: Image names; the others are resampled onto the grid of the first. So are images of the subject that are
+            not named, label maps by the nearest neighbour; their intensities stay.
         centre: Finds the centre of the crop; None = the middle of the first image. For ``centre: prostate``,
             :func:`synthaug.models.extractors.taps.gland_centre_mm`.
         remarks: Collects images whose voxels fill little of [0, 1]; None = no check.
@@ -45,7 +46,8 @@ def build_preprocessing(
         A torchio transform from a subject to one whose images are (1, *config.shape) in [0, 1].
 
     Raises:
-        InputError: ``config.centre`` is "prostate" without ``centre``; or ``config.ranges`` names an unknown image.
+        InputError: ``images`` is no list of names; ``config.centre`` is "prostate" without ``centre``; or
+            ``config.ranges`` names an unknown image. When called: the subject lacks an image.
 
     Example:
         >>> import torch
@@ -53,6 +55,8 @@ def build_preprocessing(
         >>> transform(tio.Subject(t2w=tio.ScalarImage(tensor=torch.rand(1, 6, 9, 8))))["t2w"].shape
         (1, 8, 8, 8)
     """
+    if isinstance(images, str) or not images:
+        raise InputError(f"images={images!r} must be a list of image names, such as ['t2w'].")
     if config.centre == "prostate" and centre is None:
         # Networks are imported by rooms above this one, so the caller passes them.
         raise InputError(
@@ -76,6 +80,9 @@ def _onto_one_grid(subject: tio.Subject, *, spacing_mm: Sequence[float], images:
     """RAS; the first image at ``spacing_mm``, the others on its grid; their fields of view under ``FIELDS``."""
     subject = tio.ToCanonical()(subject)
     first, *others = images
+    absent = [name for name in images if name not in subject.get_images_names()]
+    if absent:
+        raise InputError(f"{name_of(subject)}: has no image {absent[0]!r}; it has {subject.get_images_names()}.")
     grids = {name: (subject[name].spatial_shape, subject[name].affine) for name in images}
     refuse_apart(grids, where=name_of(subject))
     _refuse_unfit(subject[first], spacing_mm, where=f"{name_of(subject)}: image {first!r}")
@@ -86,8 +93,15 @@ def _onto_one_grid(subject: tio.Subject, *, spacing_mm: Sequence[float], images:
         whole = tio.ScalarImage(tensor=torch.ones(before.shape), affine=before.affine)
         fields[name] = tio.Resample(subject[first], image_interpolation="nearest")(whole).data > 0.5
         subject = tio.Resample(first, include=[name])(subject)
+    for name in [name for name in subject.get_images_names() if name not in images]:
+        if not _on_one_grid(subject[name], subject[first]):
+            subject = tio.Resample(first, include=[name])(subject)
     subject[FIELDS] = fields
     return subject
+
+
+def _on_one_grid(image: tio.Image, other: tio.Image) -> bool:
+    return image.spatial_shape == other.spatial_shape and np.allclose(image.affine, other.affine)
 
 
 def _refuse_unfit(image: tio.ScalarImage, spacing_mm: Sequence[float], *, where: str) -> None:

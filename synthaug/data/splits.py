@@ -9,7 +9,7 @@ import pandas as pd
 import torchio as tio
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-from synthaug.data.reading.manifest import class_index
+from synthaug.data.reading.manifest import class_index, value_of
 from synthaug.data.reading.tables import Table, read_table
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path
@@ -146,7 +146,8 @@ def patient_classes(subjects: Sequence[tio.Subject], group: str) -> dict[str, in
     """The class of each patient: the highest of its subjects'."""
     class_of: dict[str, int] = {}
     for subject in subjects:
-        class_of[subject[group]] = max(class_index(subject["label"]), class_of.get(subject[group], 0))
+        patient = value_of(subject, group)
+        class_of[patient] = max(class_index(value_of(subject, "label")), class_of.get(patient, 0))
     return class_of
 
 

@@ -60,6 +60,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def _temporary(path: Path) -> Path:
     """A name beside ``path`` that no other process on any machine has: containers share numbers of processes."""
+    if path.name in ("", ".."):
+        raise InputError(f"{path}: is a place without a name of its own; give the name that is to be made there.")
     return path.with_name(f".{os.getpid()}-{_machine()}-{secrets.token_hex(4)}.{path.name}")
 
 

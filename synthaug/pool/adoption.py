@@ -87,7 +87,7 @@ def adopt_pool(
                 raise InputError(
                     f"{labels}: {seen[alike]} and {subject['subject_id']} hold one volume; take one row out."
                 )
-            if entry["id"] not in ledger.entries:
+            if not ledger.holds(entry["id"]):
                 ledger.append({**entry, "attempt": 0, "recipe": recipe, **_written(place, entry["id"], ready, names)})
             on_volume()
         ledger.settle()

@@ -36,6 +36,8 @@ TAKING_OVER = ".taking-over"
 VOLUMES = "volumes"
 OWN_NAME = re.compile(r"volumes/\w[\w.-]*")
 """What builders call a volume; no such name leads out of the pool."""
+HALF_WRITTEN = re.compile(r"\.\d+[-\da-f]*\.([^._]+)_")
+"""A volume that is being written: .process-machine-random.id_image.nii; earlier versions gave the process alone."""
 ENTRY_KEYS = {"id", "label", "index", "recipe", "files", "sha256", "class_probabilities"}
 
 Entry = dict[str, Any]
@@ -102,6 +104,11 @@ class Ledger:
             if not OWN_NAME.fullmatch(file):  # a quick look first: a pool may list millions
                 inside(self.folder, file)
         return entry
+
+    def holds(self, volume_id: str) -> bool:
+        """Whether a volume is listed and all of its files are there."""
+        entry = self.entries.get(volume_id)
+        return entry is not None and all(inside(self.folder, file).is_file() for file in entry["files"].values())
 
     def append(self, entry: Entry) -> None:
         """Add an entry as one line, on disk when this returns."""
@@ -199,9 +206,12 @@ def release(stream: TextIO) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what killed builders left: claims without an owner, and volumes half written under such claims."""
-    left: dict[str, list[Path]] = {path.name: [] for path in (folder / CLAIMS).iterdir() if path.name != TAKING_OVER}
-    for path in (folder / VOLUMES).glob(".*"):  # named .process.id_image.nii
-        left.setdefault(path.name.split(".")[2].split("_")[0], []).append(path)
+    # Other hidden files are not ours: .DS_Store, .nfs…, and TAKING_OVER.
+    left: dict[str, list[Path]] = {path.name: [] for path in (folder / CLAIMS).iterdir() if path.name[0] != "."}
+    for path in (folder / VOLUMES).glob(".*"):
+        half = HALF_WRITTEN.match(path.name)
+        if half:
+            left.setdefault(half[1], []).append(path)
     for volume_id, paths in left.items():
         claimed = claim(folder, volume_id)
         if claimed:

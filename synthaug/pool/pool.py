@@ -31,6 +31,7 @@ from synthaug.pool.recipe import provenance_line
 from synthaug.pool.verdicts import AUDIT, dropped_among
 
 __all__ = ["HEADER", "MANIFEST", "SyntheticPool", "reports_by_class"]
+WHOLE, ONLY = "//#whole", "//#only="  # after the folder of an address: no resolved path holds two slashes
 
 
 class SyntheticPool:
@@ -49,14 +50,12 @@ class SyntheticPool:
     def __init__(self, path: Path, header: dict[str, Any], entries: Sequence[Entry], *, whole: bool = False) -> None:
         self.path = path
         self.header = header
-        self._whole = whole
-        self._chosen = False  # whether it is a fixed selection of volumes
+        self._whole, self._chosen = whole, False  # with dropped copies; whether it is a fixed selection
         self._places: set[tuple[int, int, int]] = set()
         self._turned_down: list[Entry] = []
         self._dropped: list[Entry] = []
         self._by_class: dict[int, list[Entry]] = {}
-        self._index: Index | None = None
-        """Where the lists above are read entry by entry."""
+        self._index: Index | None = None  # where the lists above are read entry by entry
         self._add(entries)
 
     def _add(self, entries: Sequence[Entry]) -> None:
@@ -76,7 +75,7 @@ class SyntheticPool:
     def refresh(self) -> int:
         """Read volumes that builders have added since; returns their number.
 
-        Known volumes keep their (class, index). To be called between epochs.
+        Known volumes keep their (class, index), until the pool is opened anew. To be called between epochs.
 
         Raises:
             InputError: The pool excludes copies, and its audit does not cover the new volumes.
@@ -129,8 +128,9 @@ class SyntheticPool:
 
     @property
     def address(self) -> str:
-        """Address of this source: its folder. A selection is known in this process only."""
-        return str(self.path.resolve()) + (f"#{self.identity}" if self._chosen else "")
+        """Address of this source: its folder, and which of its volumes where they are not those that ``open`` gives."""
+        selection = ONLY + ",".join(entry["id"] for entry in self._kept) if self._chosen else WHOLE * self._whole
+        return f"{self.path.resolve()}{selection}"
 
     @property
     def identity(self) -> str:

@@ -1,12 +1,13 @@
 """Prompts of the generator: reports, and the patients they belong to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torchio as tio
 
 from synthaug.config.data import ReportStyle
 from synthaug.data.phantom import draw_findings
+from synthaug.data.reading.manifest import class_index, value_of
 from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.data.reports.picai import PatientFindings
 from synthaug.data.reports.writers import ProstateFindings, write_prostate_report
@@ -51,6 +52,9 @@ class TextPrompts:
         texts: Reports of each class.
         patients: Hashes of the patients of the reports; None = unknown, and studies refuse the pool.
 
+    Raises:
+        InputError: A class has something else than a list of texts.
+
     Example:
         >>> prompts = TextPrompts({0: ["a", "b"], 1: ["c"]})
         >>> sorted(prompts.report(0, index, seed=7) for index in range(2)), prompts.report(1, 5, seed=7)
@@ -60,7 +64,7 @@ class TextPrompts:
     policy = "texts"
 
     def __init__(self, texts: Mapping[int, Sequence[str]], *, patients: Sequence[str] | None = None) -> None:
-        self.texts = {int(label): list(reports) for label, reports in texts.items()}
+        self.texts = {class_index(label): _texts_of(label, reports) for label, reports in texts.items()}
         self.patients = None if patients is None else sorted(set(patients))
         self._orders: dict[tuple[int, int], list[int]] = {}
 
@@ -100,7 +104,7 @@ class TrainingPrompts(TextPrompts):
     policy = "training"
 
     def __init__(self, subjects: Sequence[tio.Subject]) -> None:
-        patients = [patient_hash(subject["patient_id"]) for subject in subjects]
+        patients = [patient_hash(value_of(subject, "patient_id")) for subject in subjects]
         super().__init__(reports_by_class(subjects), patients=patients)
 
 
@@ -207,12 +211,29 @@ def reports_by_class(subjects: Sequence[tio.Subject]) -> dict[int, list[str]]:
         >>> reports_by_class([{"label": 1, "report": "b"}, {"label": 0, "report": "a"}])
         {0: ['a'], 1: ['b']}
     """
-    labels = sorted({int(subject["label"]) for subject in subjects})
-    return {label: [s["report"] for s in subjects if int(s["label"]) == label] for label in labels}
+    reports: dict[int, list[str]] = {}
+    for subject in subjects:
+        reports.setdefault(class_index(value_of(subject, "label")), []).append(value_of(subject, "report"))
+    return dict(sorted(reports.items()))
+
+
+def _texts_of(label: Any, reports: Sequence[str]) -> list[str]:
+    """The reports of a class; InputError where one is no text, or where a text stands in place of the list."""
+    if isinstance(reports, str) or not isinstance(reports, Iterable):
+        raise InputError(f"The reports of class {label} are {reports!r:.100}; give a list of texts.")
+    texts = list(reports)
+    wrong = [place for place, text in enumerate(texts) if not isinstance(text, str)]
+    if wrong:
+        raise InputError(
+            f"Report {wrong[0]} of class {label} is {texts[wrong[0]]!r:.100}, no text; give one or leave it out."
+        )
+    return texts
 
 
 def as_prompts(reports: "Prompts | Mapping[int, Sequence[str]]") -> Prompts:
-    """Accept prompts, or plain texts by class."""
+    """Accept prompts, or plain texts by class; InputError for anything else."""
+    if not isinstance(reports, Mapping) and not hasattr(reports, "report"):
+        raise InputError(f"reports is {reports!r:.100}; give prompts, or a list of texts for each class.")
     return TextPrompts(reports) if isinstance(reports, Mapping) else reports
 
 

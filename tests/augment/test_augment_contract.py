@@ -229,6 +229,18 @@ def test_a_loader_collates_subjects_that_had_only_an_image_and_a_label(library, 
     assert all(set(subject) == {"t2w", "label"} for subject in subjects)
 
 
+@pytest.mark.parametrize("label", [torch.tensor(1), 1.0, "1", np.int64(1), np.array(1)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_a_replaced_subject_keeps_the_types_of_the_real_one(library, pool, subject, label, dtype):
+    image = tio.ScalarImage(tensor=subject["t2w"].data.to(dtype), affine=subject["t2w"].affine)
+    augment = library.augment(pool)
+    result = augment(library.subject(image, label=label))
+    assert result["synthetic"] is True
+    assert type(result["label"]) is type(label)
+    assert result["label"] == label
+    assert library.voxels(result["t2w"]).dtype == dtype
+
+
 def test_it_travels_to_a_worker_as_an_address(library, pool, subject):
     augment = library.augment(pool)
     message = pickle.dumps(augment)

@@ -1,9 +1,12 @@
 import json
+import random
 import time
 import tracemalloc
 from collections import Counter
 from pathlib import Path
 
+import monai.transforms
+import numpy as np
 import pytest
 import torch
 import torchio as tio
@@ -188,6 +191,39 @@ def test_a_transform_draws_anew_for_each_epoch_and_slot_and_leaves_the_global_ge
     assert len({subject_of[draw].sum().item() for draw in repeated}) == 4
 
 
+def by_python(subject):
+    subject["t2w"].set_data(subject["t2w"].data + random.random())
+    return subject
+
+
+def by_numpy(subject):
+    subject["t2w"].set_data(subject["t2w"].data + np.random.rand())  # noqa: NPY002  # as many libraries do
+    return subject
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda noise: by_python,
+        lambda noise: by_numpy,
+        lambda noise: tio.Lambda(noise),
+        lambda noise: tio.Compose([tio.MonaiAdapter(monai.transforms.Compose([noise]))]),
+        lambda noise: tio.OneOf({tio.MonaiAdapter(noise): 1.0}),
+        lambda noise: lambda subject: tio.MonaiAdapter(noise)(subject),
+    ],
+)
+def test_a_transform_may_draw_from_any_generator(tiny_subjects, make):
+    transform = make(monai.transforms.RandGaussianNoise(prob=1.0))
+    dataset = MixedSubjects(tiny_subjects, None, transform, seed=3)
+    draws = [Draw(epoch, slot, False, 0, 0) for epoch, slot in ((0, 0), (0, 1), (1, 0))]
+    states = repr(random.getstate()), repr(np.random.get_state()), torch.get_rng_state().tolist()  # noqa: NPY002
+    first = [dataset[draw]["t2w"].data for draw in draws]
+    assert (repr(random.getstate()), repr(np.random.get_state()), torch.get_rng_state().tolist()) == states  # noqa: NPY002
+    assert len({float(voxels.sum()) for voxels in first}) == 3
+    again = [dataset[draw] for draw in draws[::-1]]
+    assert all(torch.equal(left, right["t2w"].data) for left, right in zip(first[::-1], again, strict=True))
+
+
 def test_ranks_give_a_subject_the_same_transform_as_one_rank_does(tiny_subjects, pool):
     def volumes(batch_size, **rank):
         sampler = SyntheticSampler(imbalanced(tiny_subjects), pool, batch_size=batch_size, **rank)
@@ -208,6 +244,41 @@ def test_real_and_synthetic_subjects_collate_under_the_convention(tiny_subjects,
         assert batch["label"].tolist() == [0, 1] * 4
         assert 0 < batch["synthetic"].sum() < 8
         assert [bool(line) for line in batch["provenance"]] == batch["synthetic"].tolist()
+
+
+@pytest.mark.parametrize("transform", [None, tio.RandomFlip()])
+def test_keys_that_not_every_subject_has_are_left_out_of_every_batch_and_told_once(
+    tiny_subjects, pool, transform, caplog
+):
+    subjects = [tio.Subject(t2w=s["t2w"], label=s["label"], age=60) for s in tiny_subjects]
+    subjects[0]["side"] = "left"
+    sampler = SyntheticSampler(subjects, pool, batch_size=2, synthetic_fraction=0.5)
+    batches = list(sampler.loader(transform=transform))
+    assert {frozenset(batch) for batch in batches} == {frozenset({"t2w", *CONVENTION})}
+    assert {flag for batch in batches for flag in batch["synthetic"].tolist()} == {True, False}
+    (told,) = caplog.messages
+    assert "'age', 'side'" in told
+    assert subjects[0]["age"] == 60
+
+
+@pytest.mark.parametrize("kind", [float, str, torch.tensor])
+def test_synthetic_subjects_collate_in_the_types_of_the_real_ones(tiny_subjects, pool, kind):
+    subjects = [
+        tio.Subject(t2w=tio.ScalarImage(tensor=s["t2w"].data.double(), affine=s["t2w"].affine), label=kind(s["label"]))
+        for s in tiny_subjects[3:9]
+    ]
+    loader = SyntheticSampler(subjects, pool, batch_size=2, synthetic_fraction=0.5).loader()
+    one, *others = [(batch["t2w"]["data"].dtype, getattr(batch["label"], "dtype", str)) for batch in loader]
+    assert one[0] == torch.float64
+    assert set(others) == {one}
+
+
+def test_a_real_subject_with_another_image_than_the_first_is_refused(tiny_subjects, pool):
+    subjects = [tio.Subject(t2w=s["t2w"], label=s["label"]) for s in tiny_subjects]
+    subjects[-1].add_image(subjects[-1]["t2w"], "adc")
+    sampler = SyntheticSampler(subjects, pool, batch_size=2, synthetic_fraction=0.5)
+    with pytest.raises(InputError, match="adc"):
+        sampler.loader()
 
 
 def test_volumes_not_read_yet_collate_without_a_transform(tiny_subjects, pool):
@@ -432,6 +503,23 @@ def test_a_pool_that_grows_takes_part_from_the_next_epoch_and_leaves_a_saved_epo
     assert list(resumed) == before
     first.set_epoch(1)
     assert used(first) == set(range(6, 12))
+
+
+@pytest.mark.parametrize("kept", [[1, 2, 3], [0, 2, 1, 3]])
+def test_a_state_is_refused_where_other_volumes_stand_at_its_places(kept):
+    def sampler(volumes):
+        entries = [
+            {"id": f"{label}-{each}", "label": label, "index": n} for label in (0, 1) for n, each in enumerate(volumes)
+        ]
+        pool = SyntheticPool(Path("nowhere"), {"images": ["t2w"]}, entries)
+        return SyntheticSampler(labelled([6, 6]), pool, batch_size=2, mode="synthetic")
+
+    state = json.loads(json.dumps(sampler([0, 1, 2]).state_dict()))
+    sampler([0, 1, 2, 9]).load_state_dict(state)  # it has grown at the end
+    with pytest.raises(InputError, match="other volumes"):
+        sampler(kept).load_state_dict(state)
+    del state["ids"]  # of an earlier version
+    sampler(kept).load_state_dict(state)
 
 
 def test_a_worker_whose_pool_has_grown_meanwhile_opens_it_again(tiny_pipeline, tiny_subjects, tmp_path):

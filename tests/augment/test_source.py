@@ -1,4 +1,7 @@
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -7,10 +10,12 @@ from small_pool import SAMPLING, build_pool
 
 from synthaug.augment.sampler import SyntheticSampler
 from synthaug.augment.source import LiveSource, as_source, open_source
+from synthaug.augment.transform import SyntheticAugment
 from synthaug.config import SamplingConfig
 from synthaug.data.reading.manifest import CONVENTION
 from synthaug.ground.errors import InputError
-from synthaug.pool.pool import reports_by_class
+from synthaug.ground.files import write_json
+from synthaug.pool.pool import SyntheticPool, reports_by_class
 
 
 @pytest.fixture
@@ -97,6 +102,42 @@ def test_a_pool_has_the_same_address_however_its_path_is_written(tiny_pipeline, 
     assert as_source("pool").address == pool.address
 
 
+@pytest.fixture
+def audited(tiny_pipeline, tiny_subjects, tmp_path):
+    """A pool whose first volume of class 1 an audit has dropped, and the id of that volume."""
+    pool = build_pool(tiny_pipeline, tiny_subjects, tmp_path / "audited")
+    copy, *_ = [entry["id"] for entry in pool.entries(1)]
+    found = {entry["id"]: {"copy": entry["id"] == copy} for label in (0, 1) for entry in pool.entries(label)}
+    write_json(pool.path / "audit.json", {"volumes": found, "dropped": True})
+    return SyntheticPool.open(pool.path), copy
+
+
+def test_a_pool_with_its_copies_or_a_selection_never_stands_for_the_audited_one(audited, tiny_subjects):
+    pool, copy = audited
+    augment = SyntheticAugment(pool, p=1, target={1: 1})
+    for other in (SyntheticPool.open(pool.path, whole=True), pool.only([pool.entries(1)[0]["id"]])):
+        assert other.address != pool.address
+        SyntheticAugment(other, p=1, target={1: 1})
+        assert open_source(augment.source).counts == {0: 3, 1: 4}
+        assert open_source(other.address) is other
+    drawn = {augment(tiny_subjects[0])["subject_id"] for _ in range(30)}
+    assert f"synthetic-{copy}" not in drawn
+    assert len(drawn) == 4
+
+
+def test_the_address_of_a_pool_opens_the_same_volumes_in_another_process(audited, monkeypatch):
+    pool, copy = audited
+    whole = SyntheticPool.open(pool.path, whole=True)
+    chosen = whole.only([copy, pool.entries(0)[1]["id"]])
+    addresses = {as_source(source).address: source.identity for source in (pool, whole, chosen)}
+    assert len(addresses) == 3
+    monkeypatch.setattr("synthaug.augment.source._POOLS", {})  # as in a process that was spawned
+    assert {address: open_source(address).identity for address in addresses} == addresses
+    assert {address: as_source(address).identity for address in addresses} == addresses
+    with pytest.raises(InputError, match="lacks 1 of the 2"):
+        open_source(chosen.address.replace(copy, "0" * 16))
+
+
 @pytest.mark.parametrize("ahead", [0, 3])
 def test_a_live_subject_is_the_pools_whatever_is_generated_ahead(live, tiny_pipeline, tiny_subjects, tmp_path, ahead):
     pool = build_pool(tiny_pipeline, tiny_subjects, tmp_path, per_class={0: 6, 1: 6}, seed=5)
@@ -132,6 +173,40 @@ def test_a_small_source_runs_round_and_generates_no_block_twice_over(live):
     with live(ahead=5, per_class=6) as source:
         source.subject(0, 5)
         assert sorted(source._blocks) == [(0, 0), (0, 1)]
+
+
+def test_a_failure_passes_with_the_call_that_met_it(live, monkeypatch):
+    with live(ahead=0) as source:
+        generate, faults = source._generate, [RuntimeError("out of memory")]
+        monkeypatch.setattr(source, "_generate", lambda *place: generate(*place) if not faults else fail(faults.pop()))
+        with pytest.raises(RuntimeError, match="out of memory"):
+            source.subject(0, 0)
+        assert source.subject(0, 0)["label"] == 0
+
+
+def fail(error):
+    raise error
+
+
+def test_one_of_two_live_sources_of_one_address_may_be_closed(live, tiny_subjects):
+    first, second = live(), live()
+    sampler = SyntheticSampler(tiny_subjects, second, batch_size=2, synthetic_fraction=0.5)
+    second.close()
+    assert open_source(first.address) is first
+    with pytest.raises(InputError, match="closed"):
+        next(iter(sampler.loader()))
+
+
+def test_no_block_that_a_thread_waits_for_is_called_off(live, monkeypatch):
+    with live(ahead=0, keep=1) as source, ThreadPoolExecutor(4) as threads:
+        allowed, generate = threading.Event(), source._generate
+        monkeypatch.setattr(source, "_generate", lambda *place: allowed.wait(60) and generate(*place))
+        asked = [threads.submit(source.subject, number % 2, 1000 * number) for number in range(4)]
+        while sum(source._waited_for.values()) < 4:
+            time.sleep(0.001)
+        allowed.set()
+        assert [each.result()["label"] for each in asked] == [0, 1, 0, 1]
+    assert not source._waited_for
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])

@@ -9,7 +9,7 @@ import torchio as tio
 import yaml
 from small_pool import SAMPLING, build_pool
 
-from synthaug.augment.source import LiveSource
+from synthaug.augment.source import LiveSource, as_source
 from synthaug.augment.transform import Synthesize, SyntheticAugment
 from synthaug.ground.errors import InputError
 from synthaug.pool.pool import reports_by_class
@@ -96,6 +96,17 @@ def test_history_replays_to_the_same_bytes_after_the_pool_has_grown(tiny_pipelin
     SyntheticAugment(grown)  # from now on the address means the grown pool
     for result in results:
         assert same_voxels(result.get_composed_history()(tiny_subjects[0]), result)
+
+
+def test_history_is_refused_where_another_volume_stands_at_its_place(pool, subject):
+    result = SyntheticAugment(pool, p=1)(subject)
+    (entry,) = result.history
+    assert entry.volume == result["subject_id"]
+    label = subject["label"]
+    fewer = pool.only([each["id"] for each in pool.entries(label) if f"synthetic-{each['id']}" != entry.volume])
+    moved = Synthesize(as_source(fewer).address, label, entry.index, volume=entry.volume)
+    with pytest.raises(InputError, match=entry.volume):
+        moved(subject)
 
 
 def test_the_hydra_configuration_of_the_twin_makes_it_again(pool, subject):

@@ -134,6 +134,26 @@ def test_other_images_come_onto_the_grid_of_the_first():
     assert np.allclose(result["t2w"].affine, result["adc"].affine)
 
 
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 2.0, 2.0)])
+def test_images_that_are_not_named_come_onto_the_grid_of_the_first_too(spacing):
+    labels = torch.randint(0, 3, (1, 12, 12, 12))
+    scan = image(torch.rand(1, 12, 12, 12), spacing)
+    given = subject(t2w=scan, gland=tio.LabelMap(tensor=labels, affine=scan.affine), adc=image(torch.rand(1, 9, 9, 9)))
+    config = sa.PreprocessConfig(spacing_mm=(1, 1, 1), shape=(8, 8, 8))
+    (result,) = sa.preprocess([given], config, ["t2w"])
+    assert {name: result[name].spatial_shape for name in given.get_images_names()} == dict.fromkeys(
+        ["t2w", "gland", "adc"], (8, 8, 8)
+    )
+    assert np.allclose(result["gland"].affine, result["t2w"].affine)
+    assert set(result["gland"].data.unique().tolist()) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("images", ["t2w", [], ["t2w", "adc"]])
+def test_names_that_are_no_images_are_refused(images):
+    with pytest.raises(InputError, match="image"):
+        sa.preprocess([subject(t2w=image(torch.rand(1, 8, 8, 8)))], sa.PreprocessConfig(shape=(8, 8, 8)), images)
+
+
 def test_an_image_that_becomes_constant_is_named():
     values = torch.zeros(1, 20, 20, 20)
     values[:, :2] = torch.rand(1, 2, 20, 20)

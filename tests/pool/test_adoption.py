@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import yaml
+from small_pool import tree
 from tiny_study import STUDY
 
 from synthaug.bench.commands import main, run_command
@@ -51,6 +52,16 @@ def test_adopted_volumes_are_those_of_the_one_preprocessing(tmp_path):
     assert again.identity == pool.identity
     with pytest.raises(InputError, match="another"):
         adopt_pool(folder, table, tmp_path / "pool", PreprocessConfig(shape=(8, 8, 8)), images=["t2w"])
+
+
+def test_a_volume_that_is_missing_from_an_adopted_pool_is_made_again(tmp_path):
+    folder, table = foreign(tmp_path / "theirs", 0)
+    pool = adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w"])
+    before = tree(pool.path)
+    (gone,) = pool.entries(1)[0]["files"].values()
+    (pool.path / gone).unlink()
+    adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w"]).verify()
+    assert tree(pool.path) == before
 
 
 def test_what_cannot_be_adopted_is_named(tmp_path):

@@ -256,6 +256,31 @@ def test_a_deleted_volume_is_refused_on_read_and_made_again_and_no_other(pool, b
     assert {name for name, when in written(again).items() if when != before[name]} == {gone.name}
 
 
+def test_hidden_files_of_others_stay_and_stop_no_build(build):
+    path = build(per_class={0: 1}).path
+    others = [path / "volumes" / name for name in (".DS_Store", ".nfs000000000001", "._v_t2w.nii")]
+    others.append(path / "claims" / ".DS_Store")
+    for other in others:
+        other.write_bytes(b"theirs")
+    build(per_class={0: 2}).verify()
+    assert all(other.read_bytes() == b"theirs" for other in others)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"per_class": {0: 2.0}}, {"per_class": {0: -2, 1: 1}}, {"per_class": {-1: 1}}, {"seed": 0.5}]
+)
+def test_an_order_that_cannot_be_meant_is_refused_before_a_folder_is_made(build, tmp_path, wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        build(**wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_of_numpy_order_the_pool_of_plain_ones(pool, build):
+    ordered = {np.int64(label): np.int64(count) for label, count in PER_CLASS.items()}
+    built = build(per_class=ordered, seed=np.int64(7), attempts=np.int32(4))
+    assert tree(built.path) == tree(pool.path)
+
+
 def test_a_growing_pool_keeps_its_volumes(pool, build):
     before = written(build())
     grown = build(per_class={0: 6, 1: 6})

@@ -15,6 +15,7 @@ from synthaug.data.reports.writers import write_measurement_report
 from synthaug.generate.stored.record import patient_hash
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
+from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import (
     RelabelledPrompts,
     TextPrompts,
@@ -86,6 +87,15 @@ def test_relabelled_prompts_ask_for_sizes_that_nobody_has_each_under_the_class_o
     assert "Of a gland that nobody measured." in prompts.texts[0]
     assert prompts.policy == "relabelled"
     assert set(prompts.patients) == {patient_hash(name) for name in "abc"}
+
+
+@pytest.mark.parametrize(
+    "reports", [{0: "No lesion."}, {0: ["a", float("nan")]}, {0: None}, {0: [b"a"]}, {"b": ["a"]}, {0.5: ["a"]}, ["a"]]
+)
+def test_what_is_no_list_of_texts_is_refused_before_a_folder_is_made(reports, tiny_pipeline, tmp_path):
+    with pytest.raises(InputError):
+        SyntheticPool.build(tiny_pipeline, tmp_path / "pool", per_class={0: 1}, reports=reports)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_class_without_reports_is_refused_by_its_number():

@@ -5,6 +5,7 @@ Images are ``tio.ScalarImage`` under their manifest names. The other keys are ``
 """
 
 import logging
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -74,6 +75,8 @@ def load_manifest(
     Raises:
         InputError: A column or file is missing, or a value or an image is unusable.
     """
+    if isinstance(images, str) or not images:
+        raise InputError(f"{csv}: images={images!r} must be a list of columns, such as ['t2w'].")
     table = read_manifest(csv)
     table.require(subject, label, *images, *([report] if report else []), *measured)
     for column in measured:
@@ -180,6 +183,18 @@ def stack_images(subject: Mapping[str, Any], images: Sequence[str]) -> torch.Ten
     return torch.cat([subject[name][tio.DATA].float() for name in images], dim=-4)
 
 
+def value_of(subject: Mapping[str, Any], key: str) -> Any:
+    """What a subject has under a key; InputError where it has no such key.
+
+    Example:
+        >>> value_of({"label": 1}, "label")
+        1
+    """
+    if key not in subject:
+        raise InputError(f"{subject.get('subject_id', 'A subject')}: has no {key!r}; give every subject one.")
+    return subject[key]
+
+
 def class_index(label: Any) -> int:
     """A label as a class; InputError unless it is an integer from 0.
 
@@ -187,7 +202,10 @@ def class_index(label: Any) -> int:
         >>> class_index(1.0), class_index(torch.tensor(2))
         (1, 2)
     """
-    number = float(label)
+    try:
+        number = float(label)
+    except (TypeError, ValueError, RuntimeError):  # a name, None, or more than one number
+        number = math.nan
     if not (number >= 0 and number.is_integer()):  # is_integer is False for NaN and infinities
         raise InputError(f"label is {label!r}; a class is an integer from 0.")
     return int(number)
@@ -201,7 +219,7 @@ def class_labels(subjects: Sequence[tio.Subject]) -> list[int]:
         [1, 0]
     """
     # A torchio data set tells its subjects without reading and transforming them.
-    return [class_index(each["label"]) for each in (subjects.dry_iter() if hasattr(subjects, "dry_iter") else subjects)]
+    return [class_index(value_of(each, "label")) for each in (subjects.dry_iter() if hasattr(subjects, "dry_iter") else subjects)]
 
 
 def class_counts(subjects: Sequence[tio.Subject]) -> dict[int, int]:

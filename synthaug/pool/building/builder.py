@@ -15,7 +15,7 @@ from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.record import provenance
 from synthaug.generate.stored.told import Guidance, cut_reports, require_guidance
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import inside, usable_folder
+from synthaug.ground.files import usable_folder
 from synthaug.pool.building.machine import clear_write_errors, computing_threads, precision_of, threads_of
 from synthaug.pool.building.order import Order, Place, final_label
 from synthaug.pool.ledger import (
@@ -136,7 +136,7 @@ class _Builder:
                     else:
                         batch.append((plan, claimed))
                 self.ledger.refresh()  # who held a claim before us may have finished
-                self._generate([plan for plan, _ in batch if not self._is_made(plan)])
+                self._generate([plan for plan, _ in batch if not self.ledger.holds(plan["id"])])
                 pending.extendleft((plan["label"], plan["index"]) for plan, _ in reversed(batch))
             finally:
                 for _, claimed in batch:
@@ -149,15 +149,11 @@ class _Builder:
             plan = plan_volume(
                 self.common, order.prompts, label=place[0], index=place[1], attempt=attempt, seed=order.seed
             )
-            if not self._is_made(plan):
+            if not self.ledger.holds(plan["id"]):
                 return plan
             if self.ledger.entries[plan["id"]]["label"] is not None:
                 return None
         return None
-
-    def _is_made(self, plan: Plan) -> bool:
-        entry = self.ledger.entries.get(plan["id"])
-        return entry is not None and all(inside(self.folder, file).is_file() for file in entry["files"].values())
 
     def _generate(self, plans: list[Plan]) -> None:
         if not plans:

@@ -1,7 +1,9 @@
 """What a pool is to hold, and which class a volume is listed under."""
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +32,17 @@ class Order:
     """None = that of the folder; of a new one, what pays on this machine for a generator that was trained in bf16."""
 
     def __post_init__(self) -> None:
+        whole = {_whole(label, "per_class"): _whole(count, "per_class") for label, count in self.per_class.items()}
+        short = [label for label, count in whole.items() if min(label, count) < 0]
+        if short:
+            raise InputError(
+                f"per_class={dict(self.per_class)}: class {short[0]} cannot have {whole[short[0]]} volumes; classes "
+                "and numbers begin at 0."
+            )
+        object.__setattr__(self, "per_class", whole)
+        for name in ("seed", "attempts", "threads"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else _whole(value, name))
         if self.attempts < 1:
             raise InputError(f"attempts={self.attempts} must be at least 1.")
         if self.threads is not None and self.threads < 1:
@@ -47,6 +60,14 @@ class Order:
         if not 0 <= part < parts:
             raise InputError(f"shard={shard} must be (k, n) with 0 <= k < n.")
         return every[part::parts]
+
+
+def _whole(value: Any, name: str) -> int:
+    """Python's own integer, which JSON writes, of any library's; InputError for all else."""
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise InputError(f"{name} holds {value!r}, which is no whole number.") from error
 
 
 def final_label(requested: int, probabilities: list[float] | None, policy: LabelPolicy) -> int | None:
