@@ -22,7 +22,6 @@ from synthaug.generate.stored.folder import RECORD, locate, named, read_parts, r
 from synthaug.generate.stored.patients import set_aside
 from synthaug.generate.stored.record import model_card
 from synthaug.generate.stored.told import Guidance, measured_arguments, require_guidance
-from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, write_json, write_text
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.latent_space import LatentSpace
@@ -227,6 +226,11 @@ class CCELLAPipeline(DiffusionPipeline):
         states = encode_reports(self.text_encoder, self.tokenizer, [report])[report]
         return self.sampler.read(states.to(self.denoiser.dtype), torch.zeros(1, device=self.device), 1)
 
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """As in diffusers; the fingerprint follows the precision."""
+        self._fingerprint = None
+        return super().to(*args, **kwargs)
+
     def with_scheduler(self, name: str, *, epsilon_scale: float | None = None) -> Self:
         """Swap the scheduler (see :func:`~synthaug.generate.diffusion.swap_scheduler`); returns self."""
         self.scheduler = swap_scheduler(self.scheduler, name, epsilon_scale=epsilon_scale)
@@ -252,6 +256,7 @@ class CCELLAPipeline(DiffusionPipeline):
         """Write every component in safetensors, the training record and a model card."""
         super().save_pretrained(save_directory, **kwargs)
         self.save_card(Path(save_directory))
+        (Path(save_directory) / FAMILIARITY).unlink(missing_ok=True)  # of another generator that was saved there
         if self.familiarity:
             self.familiarity.save(Path(save_directory))
 

@@ -507,6 +507,22 @@ def test_the_fingerprint_survives_saving_and_any_sampler(saved, tiny_pipeline):
     assert CCELLAPipeline.from_pretrained(saved).with_scheduler("ddim").fingerprint == loaded.fingerprint
 
 
+def test_the_fingerprint_follows_the_precision(saved):
+    loaded = CCELLAPipeline.from_pretrained(saved)
+    whole = loaded.fingerprint
+    half = CCELLAPipeline.from_pretrained(saved, torch_dtype=torch.bfloat16).fingerprint
+    assert loaded.to(torch.bfloat16).fingerprint == half != whole
+
+
+def test_a_generator_saved_over_another_leaves_nothing_of_it(saved, tiny_pipeline, tmp_path):
+    tiny_pipeline.save_pretrained(tmp_path)
+    assert CCELLAPipeline.from_pretrained(tmp_path).familiarity is not None
+    other = CCELLAPipeline.from_pretrained(saved)
+    other.familiarity = None
+    other.save_pretrained(tmp_path)
+    assert CCELLAPipeline.from_pretrained(tmp_path).familiarity is None
+
+
 def change_weight(part):
     def change(pipeline):
         with torch.no_grad():
