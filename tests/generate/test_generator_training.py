@@ -32,6 +32,7 @@ from synthaug.ground.people import patient_hash
 from synthaug.metrics.volumes import VolumeSet
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.pretrained import weights_hash
 from synthaug.models.text_encoder import build_text_encoder, tokenize, without_padding
 from synthaug.models.variants import VARIANTS
 
@@ -154,6 +155,29 @@ def test_the_autoencoder_loss_is_l1_plus_the_weighted_kl():
 
 
 # --- whole trainings
+
+
+@pytest.mark.parametrize("place", ["encoding", "storing"])
+def test_an_autoencoder_killed_before_it_is_stored_trains_no_step_again(
+    place, tiny_subjects, tiny_autoencoder, tmp_path, monkeypatch
+):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    volumes, told = VolumeSet.of(tiny_subjects, IMAGES), []
+    options = {"checkpoint": tmp_path / "autoencoder.checkpoint", "on_step": lambda step, _: told.append(step)}
+    with monkeypatch.context() as patch:
+        if place == "encoding":
+            patch.setattr("synthaug.generate.training.autoencoder.encode_volumes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_autoencoder(volumes, TINY_AUTOENCODER, store=killed, **options)
+    with pytest.raises(InputError, match="other settings"):
+        train_autoencoder(volumes, replace(TINY_AUTOENCODER, kl_weight=0.5), **options)
+    resumed = train_autoencoder(volumes, TINY_AUTOENCODER, **options)
+    assert told == [1, 2, 3]
+    assert resumed.settings == tiny_autoencoder.settings
+    assert weights_hash(resumed) == weights_hash(tiny_autoencoder)
+    assert list(tmp_path.iterdir()) == []
 
 
 def train(subjects, autoencoder, **changes):
