@@ -161,7 +161,7 @@ def latent_shapes(space: LatentSpace, denoiser: CCELLADenoiser, asked: Request) 
     """Of each level that is drawn; InputError where there are not so many, or a side does not do."""
     if not 1 <= asked.levels <= space.levels:
         raise InputError(f"levels={asked.levels}: this generator has 1 to {space.levels}.")
-    shapes = [space.latent_shape(level, asked.shape) for level in range(asked.levels)]
+    shapes: list[tuple[int, ...]] = [space.latent_shape(level, asked.shape) for level in range(asked.levels)]
     require_divisible(denoiser, shapes)
     return shapes
 
