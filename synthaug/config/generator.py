@@ -86,6 +86,13 @@ class GeneratorConfig:
             self.unet == "free" or self.pretrained is not None,
             f"generator.unet={self.unet} needs generator.pretrained, whose U-Net stays as it is.",
         )
+        parts = self.training.accumulate
+        for number, level in enumerate(self.levels):
+            require(
+                level.batch_size % parts == 0,
+                f"generator.levels[{number}].batch_size={level.batch_size} must be a multiple of "
+                f"generator.training.accumulate={parts}.",
+            )
         require_ranges(
             self,
             "generator",

@@ -24,7 +24,7 @@ class TrainingConfig:
     warmup: int = 0
     """Steps of linear warm-up. With ``one_cycle``: steps of the rise; 0 = 30 % of all."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay rates of AdamW's moment estimates."""
+    """Decay rates of AdamW's moment estimates. ``one_cycle`` moves the first between 0.85 and 0.95."""
     weight_decay: float = 0.01
     """Decoupled weight decay of AdamW."""
     clip_norm: float = 1.0
@@ -32,7 +32,7 @@ class TrainingConfig:
     ema: float = 0.0
     """Decay of the exponential moving average of the weights. 0: none, the last weights are kept (published)."""
     ema_warmup: bool = False
-    """Start the average with a smaller decay: at step n at most 1 - 1 / (1 + n / 10)."""
+    """How the average starts, with a smaller decay: at step n at most n / (10 + n). false: (1 + n) / (10 + n)."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """Precision of the networks. ``auto``: half precision on a GPU; on a CPU bfloat16 for generators where a timed
     convolution is faster in it, else float32."""
@@ -57,6 +57,11 @@ class TrainingConfig:
         )
         require(
             0 <= self.warmup < self.steps, f"training.warmup={self.warmup} must be below training.steps={self.steps}."
+        )
+        require(
+            self.schedule != "one_cycle" or self.betas[0] == TrainingConfig.betas[0],
+            f"training.betas={self.betas}: training.schedule=one_cycle moves the first between 0.85 and 0.95; "
+            f"leave it at {TrainingConfig.betas[0]}, or choose another schedule.",
         )
         require(
             self.batch_size % self.accumulate == 0,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synthaug.config.checks import require, require_ranges
 from synthaug.generate.diffusion import Prediction, training_scheduler
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.files import file_hash
@@ -27,6 +28,22 @@ class Checkpoints:
     tile: int
     head_channels: int
     norm_groups: int
+
+    def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            "",
+            micro_batch="[1, 1e6]",
+            splits="[1, 1e6]",
+            tile="[0, 1e6]",
+            head_channels="[1, 65536]",
+            norm_groups="[1, 65536]",
+            shape="[1, 1e6]",
+            spacing_mm="(0, 1e6]",
+        )
+        for name in ("shape", "spacing_mm"):
+            value = getattr(self, name)
+            require(value is None or len(value) == 3, f"{name}={value}: give three numbers, one along each axis.")
 
     def open_autoencoder(self, *, scale_factor: float) -> ImageAutoencoder:
         """The autoencoder, which divides by ``scale_factor`` what it decodes.

@@ -257,6 +257,12 @@ def swap_scheduler(scheduler: SchedulerMixin, name: str, *, epsilon_scale: float
     return swapped
 
 
+def process_of(scheduler: SchedulerMixin) -> SchedulerMixin:
+    """The noise process that a sampler's network was trained with, whichever sampler it is."""
+    flow = "dpm_solver" if is_flow(scheduler) else "ddpm"
+    return swap_scheduler(scheduler, SAMPLER_OF_MAISI_FLOWS if is_maisi_flow(scheduler) else flow)
+
+
 def require_suited(scheduler: SchedulerMixin) -> None:
     """InputError if a scheduler, made from the config of a trained one, cannot sample its network.
 

@@ -66,7 +66,8 @@ class EDMScheduler(SchedulerMixin, ConfigMixin):
             deterministic or with fresh noise.
         sigma_min: Last noise level.
         sigma_max: First noise level. It must exceed what all voxels share, such as the brightness, whose standard
-            deviation is that of one voxel times the root of their number. A higher level wastes steps.
+            deviation is that of one voxel times the root of their number. A higher level wastes steps. Without effect
+            on a pipeline whose generator has levels: each is drawn from its own (``LevelConfig.sigma_max``).
         rho: Larger values put more levels at low noise.
         churn: S_churn; noise is added anew between ``churn_range`` (heun); 0 = deterministic.
         churn_range: S_min and S_max.

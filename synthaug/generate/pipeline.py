@@ -14,14 +14,7 @@ from diffusers.utils import BaseOutput
 
 from synthaug.generate.diffusion import is_edm, noise_schedule, swap_scheduler
 from synthaug.generate.encode import encode_reports
-from synthaug.generate.requests import (
-    require_divisible,
-    require_equal_lengths,
-    require_finite,
-    require_meaning,
-    require_possible_steps,
-    seeds_of,
-)
+from synthaug.generate.requests import Request, latent_shapes, require_finite, require_meaning, require_possible_steps
 from synthaug.generate.sampling import Drawing, LatentSampler
 from synthaug.generate.stored.familiarity import FILE as FAMILIARITY
 from synthaug.generate.stored.familiarity import Doubts, Familiarity
@@ -29,7 +22,6 @@ from synthaug.generate.stored.folder import RECORD, locate, named, read_parts, r
 from synthaug.generate.stored.patients import set_aside
 from synthaug.generate.stored.record import model_card
 from synthaug.generate.stored.told import Guidance, measured_arguments, require_guidance
-from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, write_json, write_text
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.latent_space import LatentSpace
@@ -133,7 +125,7 @@ class CCELLAPipeline(DiffusionPipeline):
         Args:
             reports: Free text; "" = none.
             labels: Classes in place of the predicted ones; required by variants conditioned on the true class.
-            seeds: One per report; integers from 0.
+            seeds: One per report; integers from 0. Seeds that are equal modulo 2**32 draw the same noise.
             generator: Draws the seeds in place of ``seeds``: one generator, or one per report. See ``output.seeds``.
             spacing_mm: Voxel size; default: that of the training.
             shape: Voxels along each axis; default: those of the training.
@@ -146,36 +138,47 @@ class CCELLAPipeline(DiffusionPipeline):
             return_dict: False = a tuple (volumes, class_probabilities, seeds), as in diffusers.
 
         Raises:
-            InputError: Neither or both of seeds and generator are given; lengths differ; the shape is not divisible by
-                the downsampling; or variant, scheduler and steps do not allow what is asked.
+            InputError: An argument is no text or number where one belongs; neither or both of seeds and generator are
+                given; lengths differ; the shape is not divisible by the downsampling; or variant, scheduler and steps
+                do not allow what is asked.
         """
-        seeds = seeds_of(seeds, generator, len(reports))
-        require_equal_lengths(reports, labels, seeds, classes=self.denoiser.config.classes)
-        require_meaning(self.denoiser, labels, guidance_scale)
-        require_guidance(self.record, Guidance(guidance_scale, guided_levels), levels=self.autoencoder.levels)
-        self._set_timesteps(num_inference_steps)
-        shapes = self._shapes(levels, shape)
-        states = encode_reports(self.text_encoder, self.tokenizer, [*reports, *([""] if guidance_scale != 1.0 else [])])
+        asked = Request.of(
+            reports,
+            labels,
+            seeds,
+            generator,
+            spacing_mm=self.config.spacing_mm if spacing_mm is None else spacing_mm,
+            shape=self.config.shape if shape is None else shape,
+            steps=num_inference_steps,
+            guidance=Guidance(guidance_scale, guided_levels),
+            levels=self.autoencoder.levels if levels is None else levels,
+        )
+        require_meaning(self.denoiser, asked.labels, asked.guidance.guidance)
+        require_guidance(self.record, asked.guidance, levels=self.autoencoder.levels)
+        self._set_timesteps(asked.steps)
+        shapes = latent_shapes(self.autoencoder, self.denoiser, asked)
+        told = [*asked.reports, *([""] if asked.guidance.guidance != 1.0 else [])]
+        states = encode_reports(self.text_encoder, self.tokenizer, told)
         dtype = self.denoiser.dtype
         drawing = Drawing(
-            reports=reports,
-            labels=None if labels is None else torch.tensor([*labels], device=self.device),
-            seeds=seeds,
+            reports=asked.reports,
+            labels=None if asked.labels is None else torch.tensor(asked.labels, device=self.device),
+            seeds=asked.seeds,
             # A large text encoder may be kept in another precision.
             text={report: state.to(dtype) for report, state in states.items()},
-            spacing=torch.tensor([*(spacing_mm or self.config.spacing_mm)], device=self.device, dtype=dtype),
-            guidance=guidance_scale,
-            guided_levels=guided_levels,
+            spacing=torch.tensor([asked.spacing_mm], device=self.device, dtype=dtype),
+            guidance=asked.guidance.guidance,
+            guided_levels=asked.guidance.guided_levels,
             on_step=None if callback_on_step_end is None else functools.partial(callback_on_step_end, self),
         )
         drawn, predicted = self._draw(drawing, shapes)
-        volumes = torch.cat([torch.empty(0, self.autoencoder.sequences, *(shape or self.config.shape)), *drawn])
+        volumes = torch.cat([torch.empty(0, self.autoencoder.sequences, *asked.shape), *drawn])
         probabilities = torch.cat(predicted) if predicted else None
-        unlike = self.familiarity.reasons(self.tokenizer, reports, states) if self.familiarity else None
-        self.doubts.tell(labels, probabilities, unlike)
+        unlike = self.familiarity.reasons(self.tokenizer, asked.reports, states) if self.familiarity else None
+        self.doubts.tell(asked.labels, probabilities, unlike)
         if not return_dict:  # as in diffusers; typed for those who leave it at its default
-            return volumes, probabilities, list(seeds)  # type: ignore[return-value]
-        return CCELLAOutput(volumes=volumes, class_probabilities=probabilities, seeds=list(seeds), unlike=unlike)
+            return volumes, probabilities, asked.seeds  # type: ignore[return-value]
+        return CCELLAOutput(volumes=volumes, class_probabilities=probabilities, seeds=asked.seeds, unlike=unlike)
 
     def _draw(self, drawing: Drawing, shapes: Sequence[Sequence[int]]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Volumes and class probabilities (none without class heads) of each micro-batch, on the CPU."""
@@ -204,15 +207,6 @@ class CCELLAPipeline(DiffusionPipeline):
             device=self.device,
         )
 
-    def _shapes(self, levels: int | None, shape: Sequence[int] | None) -> list[tuple[int, ...]]:
-        """Of the latents of each level that is drawn; InputError where there are not so many, or a side does not do."""
-        count = self.autoencoder.levels if levels is None else levels
-        if not 1 <= count <= self.autoencoder.levels:
-            raise InputError(f"levels={count}: this generator has 1 to {self.autoencoder.levels}.")
-        shapes = [self.autoencoder.latent_shape(level, shape or self.config.shape) for level in range(count)]
-        require_divisible(self.denoiser, shapes)
-        return shapes
-
     @property
     def measured_settings(self) -> dict[str, Any]:
         """Arguments of a call as the figures of the model card were measured; {} where it has none."""
@@ -231,6 +225,11 @@ class CCELLAPipeline(DiffusionPipeline):
         """Context (1, Q, width) and class logits (1, K) of a report as finer levels are given them: without noise."""
         states = encode_reports(self.text_encoder, self.tokenizer, [report])[report]
         return self.sampler.read(states.to(self.denoiser.dtype), torch.zeros(1, device=self.device), 1)
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """As in diffusers; the fingerprint follows the precision."""
+        self._fingerprint = None
+        return super().to(*args, **kwargs)
 
     def with_scheduler(self, name: str, *, epsilon_scale: float | None = None) -> Self:
         """Swap the scheduler (see :func:`~synthaug.generate.diffusion.swap_scheduler`); returns self."""
@@ -257,6 +256,7 @@ class CCELLAPipeline(DiffusionPipeline):
         """Write every component in safetensors, the training record and a model card."""
         super().save_pretrained(save_directory, **kwargs)
         self.save_card(Path(save_directory))
+        (Path(save_directory) / FAMILIARITY).unlink(missing_ok=True)  # of another generator that was saved there
         if self.familiarity:
             self.familiarity.save(Path(save_directory))
 

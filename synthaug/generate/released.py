@@ -11,6 +11,7 @@ from synthaug.config import TextEncoderConfig, Variant
 from synthaug.generate.checkpoints import Checkpoints
 from synthaug.generate.nvgenerate.importing import nv_generate_pipeline
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.requests import require_divisible
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_folder, usable_folder
 from synthaug.models.autoencoder import ImageAutoencoder
@@ -123,6 +124,7 @@ def _ccella_pipeline(
     )
     vae = asked.open_autoencoder(scale_factor=facts["scale_factor"])
     names = _share_stack(denoiser, vae, asked.images, source=asked.unet)
+    require_divisible(denoiser, [vae.latent_shape(0, asked.shape or SHAPE)])
     return asked.pipeline(
         (vae, denoiser),
         _text_encoder(text_encoder, denoiser, source=asked.unet),

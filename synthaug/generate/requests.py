@@ -1,43 +1,124 @@
 """What a generator may be asked for: reports, labels, seeds, steps, guidance, shape."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from diffusers import SchedulerMixin
 
 from synthaug.generate.diffusion import SCHEDULERS, SOLVERS_OF_EDM, TRAIN_TIMESTEPS, is_edm, require_suited
+from synthaug.generate.stored.told import Guidance
 from synthaug.generate.trial import require_steps
 from synthaug.ground.errors import InputError
 from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.latent_space import LatentSpace
 
 
-def seeds_of(
-    seeds: Sequence[int] | None, generator: torch.Generator | Sequence[torch.Generator] | None, count: int
-) -> Sequence[int]:
+@dataclass(frozen=True)
+class Request:
+    """The arguments of a call as plain Python values; lists, tuples, arrays, tensors and columns of a table are one."""
+
+    reports: list[str]
+    labels: list[int] | None
+    seeds: list[int]
+    """One a report. PyTorch's generator reads their last 32 bits: seeds equal modulo 2**32 draw the same noise."""
+    spacing_mm: list[float]
+    shape: list[int]
+    steps: int
+    guidance: Guidance
+    levels: int
+
+    @classmethod
+    def of(
+        cls,
+        reports: Iterable[str],
+        labels: Iterable[int] | None,
+        seeds: Iterable[int] | None,
+        generator: torch.Generator | Iterable[torch.Generator] | None,
+        *,
+        spacing_mm: Iterable[float],
+        shape: Iterable[int],
+        steps: int,
+        guidance: Guidance,
+        levels: int,
+    ) -> Self:
+        """The values of these arguments.
+
+        Raises:
+            InputError: One is no text or number where one belongs, or reports, labels and seeds are not as many.
+        """
+        texts = [_text(report, f"reports[{row}]") for row, report in enumerate(_list(reports, "reports"))]
+        found = cls(
+            reports=texts,
+            labels=None if labels is None else _whole_numbers(labels, "labels"),
+            seeds=_seeds(seeds, generator, len(texts)),
+            spacing_mm=[_number(value, "spacing_mm") for value in _list(spacing_mm, "spacing_mm")],
+            shape=_whole_numbers(shape, "shape"),
+            steps=_whole(steps, "num_inference_steps"),
+            guidance=Guidance(
+                _number(guidance.guidance, "guidance_scale"),
+                None if guidance.guided_levels is None else _whole(guidance.guided_levels, "guided_levels"),
+            ),
+            levels=_whole(levels, "levels"),
+        )
+        if {len(found.seeds), len(texts if found.labels is None else found.labels)} != {len(texts)}:
+            raise InputError(f"{len(texts)} reports need as many seeds and labels; got {len(found.seeds)} seeds.")
+        if any(not 0 <= seed < 2**64 for seed in found.seeds):
+            raise InputError("seeds must lie in 0..2**64 - 1.")
+        if len(found.spacing_mm) != 3 or min(found.spacing_mm) <= 0:
+            raise InputError(f"spacing_mm={tuple(found.spacing_mm)}: three positive numbers, one along each axis.")
+        return found
+
+
+def _list(values: Any, name: str) -> list[Any]:
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InputError(f"{name} must be a list of {'texts' if name == 'reports' else 'numbers'}, not {values!r:.50}.")
+    return list(values)
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f'{name} is {value!r:.50}, no text; give "" where there is no report.')
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name} holds characters that are no Unicode ({error}); read its file in UTF-8.") from error
+    return str(value)
+
+
+def _number(value: Any, name: str) -> float:
+    plain = value.item() if getattr(value, "shape", None) == () else value
+    if isinstance(plain, bool) or not isinstance(plain, int | float) or not math.isfinite(plain):
+        raise InputError(f"{name} holds {plain!r:.50}, no number.")
+    return plain
+
+
+def _whole(value: Any, name: str) -> int:
+    plain = _number(value, name)
+    if plain != int(plain):
+        raise InputError(f"{name} holds {plain}, no whole number.")
+    return int(plain)
+
+
+def _whole_numbers(values: Any, name: str) -> list[int]:
+    return [_whole(value, name) for value in _list(values, name)]
+
+
+def _seeds(seeds: Any, generator: Any, count: int) -> list[int]:
     """The seeds themselves, or those that a generator (or one a report) draws."""
     if (seeds is None) == (generator is None):
         raise InputError("Give seeds=, one integer a report, or generator=, a torch.Generator; one of the two.")
     if seeds is not None:
-        return seeds
-    drawing = [generator] if isinstance(generator, torch.Generator) else list(generator or ())
+        return _whole_numbers(seeds, "seeds")
+    drawing = [generator] if isinstance(generator, torch.Generator) else _list(generator, "generator")
+    if not all(isinstance(each, torch.Generator) for each in drawing):
+        raise InputError("generator must be a torch.Generator, or a list of them.")
     if len(drawing) == 1:
         drawing *= count
     places = [torch.randint(2**63 - 1, (), generator=each, device=each.device) for each in drawing]
     return [int(place) for place in places]
-
-
-def require_equal_lengths(
-    reports: Sequence[str], labels: Sequence[int] | None, seeds: Sequence[int], *, classes: int
-) -> None:
-    """InputError unless each report has its seed and, if there are any, its label."""
-    if isinstance(reports, str):
-        raise InputError("reports must be a list of texts, not one text.")
-    if len(seeds) != len(reports) or (labels is not None and len(labels) != len(reports)):
-        raise InputError(f"{len(reports)} reports need as many seeds and labels; got {len(seeds)} seeds.")
-    if any(not 0 <= seed < 2**64 for seed in seeds):
-        raise InputError("seeds must lie in 0..2**64 - 1.")
-    if labels is not None and any(not 0 <= label < classes for label in labels):
-        raise InputError(f"labels must lie in 0..{classes - 1} for this generator.")
 
 
 def require_meaning(denoiser: CCELLADenoiser, labels: Sequence[int] | None, guidance_scale: float) -> None:
@@ -45,6 +126,8 @@ def require_meaning(denoiser: CCELLADenoiser, labels: Sequence[int] | None, guid
     variant, conditioning = denoiser.config.variant, denoiser.conditioning
     if labels is not None and conditioning.class_input == "none":
         raise InputError(f"Variant {variant!r} takes no class; call it without labels.")
+    if labels is not None and any(not 0 <= label < denoiser.config.classes for label in labels):
+        raise InputError(f"labels must lie in 0..{denoiser.config.classes - 1} for this generator.")
     if labels is None and conditioning.class_input == "true":
         raise InputError(f"Variant {variant!r} is conditioned on the true class; give labels.")
     if guidance_scale != 1.0 and not (conditioning.text or denoiser.config.modalities):
@@ -72,6 +155,15 @@ def require_divisible(denoiser: CCELLADenoiser, shapes: Sequence[Sequence[int]])
         factor = 2 ** (len(unet.block_out_channels) - 1)
         if any(side % factor for side in sides):
             raise InputError(f"shape: the sides of its latents, {tuple(sides)}, must be multiples of {factor}.")
+
+
+def latent_shapes(space: LatentSpace, denoiser: CCELLADenoiser, asked: Request) -> list[tuple[int, ...]]:
+    """Of each level that is drawn; InputError where there are not so many, or a side does not do."""
+    if not 1 <= asked.levels <= space.levels:
+        raise InputError(f"levels={asked.levels}: this generator has 1 to {space.levels}.")
+    shapes: list[tuple[int, ...]] = [space.latent_shape(level, asked.shape) for level in range(asked.levels)]
+    require_divisible(denoiser, shapes)
+    return shapes
 
 
 def require_finite(volumes: torch.Tensor, *, seeds: Sequence[int]) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 def derive_seed(*parts: Any) -> int:
     """A 63-bit seed that is a pure function of ``parts`` (anything JSON can write); equal numbers give one seed.
 
+    PyTorch's generator on a CPU reads the last 32 bits: seeds that are equal modulo 2**32 draw the same noise.
+
     Example:
         >>> derive_seed("pool", 0, 1) == derive_seed("pool", np.int64(0), 1.0) != derive_seed("pool", 1, 0)
         True

@@ -4,6 +4,7 @@ The files of Grabke et al. (arXiv 2506.10230) hold a dictionary with the denoise
 latents' ``scale_factor``; the image autoencoder is MAISI's own file.
 """
 
+import math
 import pickle
 import re
 from collections.abc import Mapping
@@ -90,16 +91,22 @@ def released_denoiser(
     sizes["classes"] = sizes["classes"] or classes
     denoiser = CCELLADenoiser(variant=variant, **sizes)
     load_strictly(denoiser, state, source=str(path))
-    return denoiser.eval(), facts_of(checkpoint)
+    return denoiser.eval(), facts_of(checkpoint, source=path)
 
 
-def facts_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What a published checkpoint of a U-Net says beside its weights."""
-    return {
-        "scale_factor": float(checkpoint["scale_factor"]),
-        "num_train_timesteps": int(checkpoint.get("num_train_timesteps", 1000)),
-        "epoch": int(checkpoint.get("epoch", 0)),
-    }
+def facts_of(checkpoint: dict[str, Any], *, source: str | Path) -> dict[str, Any]:
+    """What a published checkpoint of a U-Net says beside its weights; InputError where that cannot be."""
+    found = {"num_train_timesteps": 1000, "epoch": 0} | checkpoint
+    kinds = {"scale_factor": float, "num_train_timesteps": int, "epoch": int}
+    facts: dict[str, Any] = {}
+    for name, kind in kinds.items():
+        try:
+            facts[name] = kind(found[name])
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+            raise InputError(f"{source}: its {name} is {found[name]!r:.50}, no number.") from error
+    if not 0 < facts["scale_factor"] < math.inf or facts["num_train_timesteps"] < 1:
+        raise InputError(f"{source}: its scale_factor and num_train_timesteps must be positive, and it says {facts}.")
+    return facts
 
 
 def released_autoencoder(
@@ -126,6 +133,8 @@ def released_autoencoder(
         sizes = _autoencoder_sizes(state)
     except (KeyError, IndexError, ValueError) as error:
         raise InputError(f"{path}: weights do not fit ImageAutoencoder: {error.args[0]!r} is missing.") from error
+    if any(channels % norm_groups for channels in sizes["channels"]):
+        raise InputError(f"norm_groups={norm_groups}: {path} has {sizes['channels']} channels, no multiples of it.")
     autoencoder = ImageAutoencoder(
         **sizes, norm_groups=norm_groups, splits=splits, tile=tile, scale_factor=scale_factor
     )

@@ -14,7 +14,8 @@ from synthaug.config import DataConfig, GeometryConfig, LabelRule, MeasurementCo
 from synthaug.data.phantom import findings_of, make_subjects
 from synthaug.data.relabel.label_rule import boundary
 from synthaug.data.relabel.relabeller import Relabeller
-from synthaug.data.reports.writers import write_measurement_report, write_prostate_report
+from synthaug.data.relabel.statements import FreeText
+from synthaug.data.reports.writers import ProstateFindings, write_measurement_report, write_prostate_report
 from synthaug.data.voxels.geometry import Geometry
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
@@ -137,6 +138,42 @@ def test_free_text_bars_what_it_may_say_and_a_classifier_does_not_read_it():
     # It still says nothing false: a report that cannot follow is gone.
     assert blind.rewrite(subjects[0], Geometry(mirrored=True)) == ("", 1)
     assert blind.rewrite(subjects[1], Geometry(zoom=1.1)) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PI-RADS 4 lesion at 8 o'clock in the mid gland.",
+        "Lesion at 3 o’clock",
+        "Lesion at 3 o clock",
+        "Läsion bei 5 Uhr, PI-RADS 4",
+        "Lésion à 7 h, PI-RADS 4",
+        "Läsion PZ re. posterolateral",
+        "Läsion PZ li.",
+        "lesione PZ dx",
+        "lesione PZ sx",
+        "förändring i PZ sin",
+        "lesão na zona periférica esquerda",
+        "lobo direito",
+        "RPZ lesion",
+        "LTZa, 12 mm",
+        "RPZpl, PI-RADS 4",
+        "sector 7p",
+        "Lesion in segment 9",
+        "lesion on the rt. side",
+        "left apex",
+    ],
+)
+def test_free_text_that_names_a_side_in_any_way_bars_mirroring(text):
+    assert FreeText(text).against_mirroring()
+
+
+@pytest.mark.parametrize("style", ["template", "structured", "prose", "list", "letter"])  # others have typing errors
+def test_free_text_without_a_side_allows_mirroring(style):
+    for seed in range(20):
+        findings = ProstateFindings(pirads=2, psa=7.1, gland_volume_ml=50.0)
+        report = write_prostate_report(findings, seed=seed, style=style)
+        assert not FreeText(report).against_mirroring(), report
 
 
 def test_a_missing_value_costs_that_subject_the_zoom_alone():

@@ -15,7 +15,8 @@ from synthaug.data.reading.manifest import load_manifest
 from synthaug.data.reports.writers import write_prostate_report
 from synthaug.generate.encode import encode_reports
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.stored.familiarity import FILE, Familiarity
+from synthaug.generate.stored import familiarity
+from synthaug.generate.stored.familiarity import FILE, Familiarity, own_states
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
 from synthaug.models.text_encoder import build_text_encoder
@@ -97,6 +98,21 @@ def test_what_is_new_in_a_line_may_be_chance_and_is_not_over_pages(known, encode
     pages = " ".join([line] * 60)
     assert known.new_sequences(line) > known.new_sequences(pages) > float(known.limits[1])
     assert [bool(reason) for reason in reasons(known, encoder, [line, pages])] == [False, True]
+
+
+def test_the_states_of_one_report_are_held_at_a_time(encoder, monkeypatch):
+    reports = [f"Report {number}, {'x' * number}" for number in range(5)]
+    together = encode_reports(*encoder, reports)
+    expected = torch.stack([own_states(encoder[1], each, together[each]).float().mean(0) for each in reports])
+    held = []
+
+    def encode(text_encoder, tokenizer, texts):
+        held.append(len(texts))
+        return encode_reports(text_encoder, tokenizer, texts)
+
+    monkeypatch.setattr(familiarity, "encode_reports", encode)
+    assert torch.equal(familiarity._mean_states(*encoder, reports), expected)
+    assert max(held) == 1
 
 
 def test_too_few_reports_set_no_limit(encoder):

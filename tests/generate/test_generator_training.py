@@ -19,19 +19,22 @@ from synthaug.bench.commands import run_command
 from synthaug.config import GeneratorConfig, TextEncoderConfig, TrainingConfig
 from synthaug.data.reading.manifest import stack_images
 from synthaug.generate import encode
-from synthaug.generate.diffusion import training_scheduler
+from synthaug.generate.diffusion import noise_schedule, training_scheduler
 from synthaug.generate.encode import TensorCache, encode_each, encode_reports, encode_volumes, jitter
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.autoencoder import psnr, train_autoencoder
 from synthaug.generate.training.continuing import with_own_design
 from synthaug.generate.training.ldm import fit_length, train_ldm
+from synthaug.generate.training.networks import noise_process
 from synthaug.generate.training.objectives import AutoencoderObjective, DiffusionObjective
+from synthaug.generate.training.subject_losses import subject_losses
 from synthaug.generate.training.validation import VALIDATION_TIMESTEPS
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import patient_hash
 from synthaug.metrics.volumes import VolumeSet
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
+from synthaug.models.pretrained import weights_hash
 from synthaug.models.text_encoder import build_text_encoder, tokenize, without_padding
 from synthaug.models.variants import VARIANTS
 
@@ -154,6 +157,29 @@ def test_the_autoencoder_loss_is_l1_plus_the_weighted_kl():
 
 
 # --- whole trainings
+
+
+@pytest.mark.parametrize("place", ["encoding", "storing"])
+def test_an_autoencoder_killed_before_it_is_stored_trains_no_step_again(
+    place, tiny_subjects, tiny_autoencoder, tmp_path, monkeypatch
+):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    volumes, told = VolumeSet.of(tiny_subjects, IMAGES), []
+    options = {"checkpoint": tmp_path / "autoencoder.checkpoint", "on_step": lambda step, _: told.append(step)}
+    with monkeypatch.context() as patch:
+        if place == "encoding":
+            patch.setattr("synthaug.generate.training.autoencoder.encode_volumes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_autoencoder(volumes, TINY_AUTOENCODER, store=killed, **options)
+    with pytest.raises(InputError, match="other settings"):
+        train_autoencoder(volumes, replace(TINY_AUTOENCODER, kl_weight=0.5), **options)
+    resumed = train_autoencoder(volumes, TINY_AUTOENCODER, **options)
+    assert told == [1, 2, 3]
+    assert resumed.settings == tiny_autoencoder.settings
+    assert weights_hash(resumed) == weights_hash(tiny_autoencoder)
+    assert list(tmp_path.iterdir()) == []
 
 
 def train(subjects, autoencoder, **changes):
@@ -607,6 +633,25 @@ def test_what_cannot_go_on_is_refused(change, message, begun_folder, tiny_subjec
     config = tiny_generator_config(**({"pretrained": begun_folder} | change))
     with pytest.raises(InputError, match=message):
         train_ldm(tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES)
+
+
+@pytest.mark.parametrize("prediction", ["edm", "maisi_flow", "flow_prediction", "epsilon"])
+def test_losses_are_measured_under_the_process_of_the_training(
+    prediction, tiny_subjects, tiny_autoencoder, monkeypatch
+):
+    pipeline, _ = train(tiny_subjects, tiny_autoencoder, prediction=prediction)
+    found = []
+
+    class Spy(DiffusionObjective):
+        def __init__(self, denoiser, text_encoder, scheduler, *rest, **options):
+            found.append(scheduler)
+            super().__init__(denoiser, text_encoder, scheduler, *rest, **options)
+
+    monkeypatch.setattr("synthaug.generate.training.subject_losses.DiffusionObjective", Spy)
+    assert np.isfinite(subject_losses(pipeline, tiny_subjects[:2], draws=1)).all()
+    trained = noise_process(tiny_generator_config(prediction=prediction))
+    assert type(found[0]) is type(trained)
+    assert noise_schedule(found[0]) == noise_schedule(trained)
 
 
 @pytest.mark.parametrize(("asked", "read"), [({}, 2528), ({"max_tokens": 300}, 300)])

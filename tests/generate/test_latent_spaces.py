@@ -19,6 +19,7 @@ from conftest import (
 )
 from diffusers.configuration_utils import register_to_config
 from monai.networks.utils import pixelshuffle, pixelunshuffle
+from safetensors.torch import load_file, save_file
 from two_processes import in_two_processes
 
 from synthaug import models
@@ -28,7 +29,9 @@ from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import stack_images
 from synthaug.generate.levels import fit_space
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.stored.familiarity import Familiarity
 from synthaug.generate.stored.folder import read_design
+from synthaug.generate.training import resumption
 from synthaug.generate.training.autoencoder import train_autoencoder
 from synthaug.generate.training.choice import BestWeights
 from synthaug.generate.training.continuing import with_own_design
@@ -337,6 +340,88 @@ def test_killed_in_a_look_it_ends_with_the_same_weights(trainer, unbroken, tmp_p
         trainer(options=options, monitor_every=1)
     assert looks == [(step, (step + 1) // 2) for step in range(1, 2 * trainer.levels + 1)]
     assert trainer(options=options, monitor_every=1).fingerprint == unbroken[0].fingerprint
+
+
+def killed(*_, **__):
+    raise Killed
+
+
+@pytest.mark.parametrize("place", ["storing a level", "storing the whole", "Familiarity.fit", "removing a checkpoint"])
+def test_killed_before_its_result_is_stored_it_trains_no_step_again(place, trainer, unbroken, tmp_path, monkeypatch):
+    checkpoint = tmp_path / "generator.checkpoint"
+    options = {"checkpoint": checkpoint, "validation": trainer.subjects[:3]}
+    store = killed if place == "storing the whole" else None
+    with monkeypatch.context() as patch:
+        if place == "storing a level":
+            patch.setattr(resumption, "save_file", killed)
+        if place == "Familiarity.fit":
+            patch.setattr(Familiarity, "fit", killed)
+        if place == "removing a checkpoint":
+            patch.setattr(Path, "unlink", lambda path, **_: killed() if path == checkpoint else path.exists())
+        with pytest.raises(Killed):
+            trainer(options={**options, "store": store}, monitor_every=1)
+    assert list(tmp_path.iterdir())
+    told, stored = [], []
+    options |= {"on_step": lambda number, values: told.append(number), "store": lambda made: stored.append(made)}
+    resumed = trainer(options=options, monitor_every=1)
+    assert told == (list(range(3, 2 * trainer.levels + 1)) if "a level" in place or "a checkpoint" in place else [])
+    assert resumed.fingerprint == unbroken[0].fingerprint
+    assert stored == [resumed]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", [2, 3])
+@pytest.mark.parametrize("change", [{"class_loss_weight": 9.0}, {"report_dropout": 0.9}])
+def test_a_training_begun_with_other_settings_is_not_taken_up(change, step, trainer, tmp_path):
+    if step > 2 * trainer.levels:
+        pytest.skip("an autoencoder's latents are one level")
+    options = {"checkpoint": tmp_path / "generator.checkpoint"}
+    with pytest.raises(Killed):
+        trainer(options={**options, "on_step": kill_at(step)})
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InputError, match=r"generator\.(checkpoint|level0): begun with other settings"):
+        trainer(options=options, **change)
+    assert sorted(tmp_path.iterdir()) == before
+    slower = replace(LOOP, checkpoint_minutes=9.0)
+    trainer(options=options, training=slower)
+
+
+def test_files_of_a_training_that_tell_no_settings_are_taken_up(trainer, tmp_path):
+    """As earlier versions left them."""
+    checkpoint = tmp_path / "generator.checkpoint"
+    with pytest.raises(Killed):
+        trainer(options={"checkpoint": checkpoint, "on_step": kill_at(2 * trainer.levels)})
+    saved = torch.load(checkpoint, weights_only=True)
+    del saved["part"]
+    torch.save(saved, checkpoint)
+    for path in tmp_path.glob("*.level*"):
+        save_file(load_file(path), path)
+    told = []
+    trainer(options={"checkpoint": checkpoint, "on_step": lambda number, values: told.append(number)})
+    assert told == [2 * trainer.levels]
+
+
+@pytest.mark.parametrize("name", ["generator.checkpoint", "generator.level0"])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", bytes(100)])
+def test_a_damaged_file_of_a_killed_training_is_named(name, content, trainer, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=name.replace(".", r"\.")):
+        trainer(options={"checkpoint": tmp_path / "generator.checkpoint"})
+
+
+def test_a_validation_volume_that_is_not_finite_is_named_before_any_step(trainer, tiny_subjects):
+    spoiled, told = copy.deepcopy(tiny_subjects[0]), []
+    spoiled["t2w"].data[0, 3, 3, 3] = torch.nan
+    options = {"validation": [tiny_subjects[1], spoiled], "on_step": lambda step, _: told.append(step)}
+    with pytest.raises(InputError, match=spoiled["subject_id"]):
+        trainer(options=options, monitor_every=1)
+    assert not told
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_validation_loss_that_is_not_finite_stops_the_training(value):
+    with pytest.raises(InputError, match="step 4"):
+        BestWeights(torch.nn.Linear(1, 1)).offer(4, {"val_loss": value})
 
 
 # --- what is watched

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import socket
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import IMAGES, TINY_PREPROCESSING, tiny_generator_config
@@ -355,6 +358,69 @@ def test_unusable_calls_are_refused(change, message, pipeline):
         draw(pipeline, **change)
 
 
+def test_a_column_of_a_table_in_any_order_draws_what_its_list_draws(pipeline):
+    table = pd.DataFrame({"report": REPORTS, "label": [0, 1, 0, 1, 0], "seed": SEEDS}).sample(frac=1, random_state=1)
+    assert table.index.tolist() != [0, 1, 2, 3, 4]
+    lists = draw(pipeline, [*table.report], [*table.label], seeds=[*table.seed])
+    columns = draw(pipeline, table.report, table.label, seeds=table.seed)
+    assert torch.equal(columns.volumes, lists.volumes)
+    assert columns.seeds == lists.seeds == [*table.seed]
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        ({"labels": [1.0] * 5}, {"labels": [1] * 5}),
+        ({"labels": np.ones(5, dtype=np.int32)}, {"labels": [1] * 5}),
+        ({"labels": torch.ones(5)}, {"labels": [1] * 5}),
+        ({"seeds": np.arange(5.0)}, {}),
+        ({"seeds": range(5)}, {}),
+        ({"reports": np.array(REPORTS)}, {}),
+        ({"spacing_mm": np.array([5.0, 5, 8])}, {"spacing_mm": (5, 5, 8)}),
+        ({"shape": np.array([16.0, 16, 8])}, {"shape": (16, 16, 8)}),
+        ({"steps": np.int64(3)}, {}),
+    ],
+)
+def test_equal_values_of_any_type_draw_the_same(given, plain, pipeline):
+    assert torch.equal(draw(pipeline, **given).volumes, draw(pipeline, **plain).volumes)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"reports": None}, "reports"),
+        ({"reports": [None, *REPORTS[1:]]}, r"reports\[0\]"),
+        ({"reports": [*REPORTS[:4], math.nan]}, r"reports\[4\]"),
+        ({"reports": ["a\udcff", *REPORTS[1:]]}, r"reports\[0\]"),
+        ({"labels": [0.5] * 5}, "labels"),
+        ({"labels": [True] * 5}, "labels"),
+        ({"labels": [math.nan] * 5}, "labels"),
+        ({"labels": ["1"] * 5}, "labels"),
+        ({"labels": 1}, "labels"),
+        ({"seeds": [0, 1, 2, 3, 5.9]}, "seeds"),
+        ({"seeds": 7}, "seeds"),
+        ({"seeds": None, "generator": [None] * 5}, "generator"),
+        ({"spacing_mm": (5, 5)}, "spacing_mm"),
+        ({"spacing_mm": (5,)}, "spacing_mm"),
+        ({"spacing_mm": (-5, 5, 0)}, "spacing_mm"),
+        ({"spacing_mm": (5, 5, math.inf)}, "spacing_mm"),
+        ({"spacing_mm": 5}, "spacing_mm"),
+        ({"shape": (16, 16, 8.5)}, "shape"),
+        ({"shape": "16"}, "shape"),
+        ({"steps": 2.5}, "num_inference_steps"),
+        ({"steps": True}, "num_inference_steps"),
+        ({"levels": 0.5}, "levels"),
+        ({"levels": 2}, "levels"),
+        ({"guidance_scale": math.nan}, "guidance_scale"),
+        ({"guidance_scale": None}, "guidance_scale"),
+        ({"guided_levels": 0.5}, "guided_levels"),
+    ],
+)
+def test_what_is_no_text_or_number_is_named(change, name, pipeline):
+    with pytest.raises(InputError, match=name):
+        draw(pipeline, **change)
+
+
 def test_an_unknown_scheduler_is_refused_by_name(pipeline):
     with pytest.raises(InputError, match=r"'euler'.*ddpm, ddim, dpm_solver, dpm_solver_sde, unipc"):
         pipeline.with_scheduler("euler")
@@ -439,6 +505,22 @@ def test_the_fingerprint_survives_saving_and_any_sampler(saved, tiny_pipeline):
     loaded = CCELLAPipeline.from_pretrained(saved)
     assert loaded.fingerprint == tiny_pipeline.fingerprint
     assert CCELLAPipeline.from_pretrained(saved).with_scheduler("ddim").fingerprint == loaded.fingerprint
+
+
+def test_the_fingerprint_follows_the_precision(saved):
+    loaded = CCELLAPipeline.from_pretrained(saved)
+    whole = loaded.fingerprint
+    half = CCELLAPipeline.from_pretrained(saved, torch_dtype=torch.bfloat16).fingerprint
+    assert loaded.to(torch.bfloat16).fingerprint == half != whole
+
+
+def test_a_generator_saved_over_another_leaves_nothing_of_it(saved, tiny_pipeline, tmp_path):
+    tiny_pipeline.save_pretrained(tmp_path)
+    assert CCELLAPipeline.from_pretrained(tmp_path).familiarity is not None
+    other = CCELLAPipeline.from_pretrained(saved)
+    other.familiarity = None
+    other.save_pretrained(tmp_path)
+    assert CCELLAPipeline.from_pretrained(tmp_path).familiarity is None
 
 
 def change_weight(part):

@@ -10,6 +10,8 @@ from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
 import synthaug as sa
 from synthaug.bench.commands import main
+from synthaug.config import GeneratorConfig
+from synthaug.generate.training.networks import pretrained_generator
 from synthaug.ground.errors import InputError
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.released import LICENCE, released_denoiser
@@ -215,6 +217,58 @@ def test_a_file_that_does_not_fit_is_refused_whole(spoil, message, tmp_path, vae
     with pytest.raises(InputError, match=message):
         imported(str(path), vae_file, tmp_path / "out", flan)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["u.pt"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"micro_batch": 0},
+        {"splits": 0},
+        {"tile": -1},
+        {"norm_groups": 3},
+        {"norm_groups": 0},
+        {"heads": 7},
+        {"head_channels": 24},
+        {"head_channels": 0},
+        {"spacing_mm": (-1, 1, 1)},
+        {"spacing_mm": (1, 1)},
+        {"shape": (18, 16, 8)},
+        {"shape": (16, 16)},
+    ],
+    ids=str,
+)
+def test_settings_that_nothing_can_be_drawn_with_are_named_and_leave_no_folder(options, tmp_path, vae_file, flan):
+    unet = write_unet(tmp_path / "u.pt", make_denoiser())
+    sizes = {"shape": (16, 16, 8), "norm_groups": 4, "micro_batch": 2}
+    with pytest.raises(InputError, match=next(iter(options))):
+        sa.import_released(unet, vae_file, str(tmp_path / "out"), "ccella", flan, **sizes | options)
+    assert [item.name for item in tmp_path.iterdir()] == ["u.pt"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"scale_factor": torch.tensor(value)} for value in (float("nan"), float("inf"), 0.0, -1.0)),
+        {"scale_factor": torch.ones(2)},
+        {"epoch": None},
+        {"num_train_timesteps": 0},
+        {"num_train_timesteps": "many"},
+    ],
+    ids=str,
+)
+def test_a_file_that_says_what_cannot_be_is_named_and_leaves_no_folder(change, tmp_path, vae_file, flan):
+    unet = write_unet(tmp_path / "u.pt", make_denoiser(), **change)
+    with pytest.raises(InputError, match=rf"u\.pt.*{next(iter(change))}"):
+        imported(unet, vae_file, tmp_path / "out", flan)
+    assert [item.name for item in tmp_path.iterdir()] == ["u.pt"]
+
+
+def test_a_generator_of_other_timesteps_is_not_trained_on_from(tmp_path, vae_file, flan):
+    unet = write_unet(tmp_path / "u.pt", make_denoiser(), num_train_timesteps=500)
+    imported(unet, vae_file, tmp_path / "out", flan)
+    config = GeneratorConfig(pretrained=str(tmp_path / "out"), latents="autoencoder", prediction="epsilon")
+    with pytest.raises(InputError, match="timesteps is 500"):
+        pretrained_generator(config, classes=2, sequences=1)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps([1, 2])])

@@ -9,9 +9,10 @@ from accelerate import PartialState
 from torch import nn
 from two_processes import in_two_processes
 
-from synthaug.config import TrainingConfig
+from synthaug.config import GeneratorConfig, LevelConfig, TrainingConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import torch_generator
+from synthaug.models.training.loop import _average
 from synthaug.models.training.optimisation import optimise
 
 LOOP = TrainingConfig(steps=8, batch_size=4, learning_rate=0.05, warmup=2, checkpoint_minutes=0.0)
@@ -290,6 +291,25 @@ def test_parts_of_a_batch_add_up_to_its_step():
     in_parts, again = train(replace(LOOP, accumulate=2))
     torch.testing.assert_close(in_parts, expected, rtol=0, atol=1e-5)
     assert list(again.values()) == pytest.approx(list(losses.values()), abs=1e-6)
+
+
+def test_the_rate_that_one_cycle_moves_is_not_set_without_effect():
+    with pytest.raises(InputError, match="betas"):
+        TrainingConfig(schedule="one_cycle", betas=(0.8, 0.999))
+    assert TrainingConfig(schedule="one_cycle", betas=(0.9, 0.99)).betas == (0.9, 0.99)
+
+
+@pytest.mark.parametrize("warmup", [True, False])
+def test_the_average_starts_by_the_formula_that_its_setting_tells(warmup):
+    average = _average([nn.Parameter(torch.zeros(1))], TrainingConfig(ema=0.99, ema_warmup=warmup))
+    for n in (1, 2, 50):
+        assert average.get_decay(n + 1) == pytest.approx((n + (not warmup)) / (10 + n))
+
+
+def test_a_batch_of_a_level_that_does_not_divide_into_parts_is_refused_with_the_settings():
+    levels = [LevelConfig(), LevelConfig(batch_size=3)]
+    with pytest.raises(InputError, match=r"generator\.levels\[1\]\.batch_size=3"):
+        GeneratorConfig(levels=levels, training=TrainingConfig(batch_size=4, accumulate=2))
 
 
 def test_a_batch_that_does_not_divide_into_parts_is_refused():

@@ -69,6 +69,22 @@ def test_a_bench_killed_at_any_stage_ends_as_an_unbroken_one(unbroken, tmp_path,
     assert not list(out.rglob("*.checkpoint"))
 
 
+def test_what_a_bench_killed_after_it_stored_the_generator_left_is_removed(unbroken, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(unbroken, out)
+    (out / "finished.json").unlink()
+    [pool] = out.glob("pool-*/")
+    shutil.rmtree(pool)
+    [generator] = out.glob("generator-*/")
+    for suffix in (".checkpoint", ".level0", ".precision"):
+        generator.with_suffix(suffix).touch()
+    assert bench(out) == 0
+    assert found(out) == found(unbroken)
+    assert sorted(path.name for path in out.glob("generator-*")) == sorted(
+        path.name for path in unbroken.glob("generator-*")
+    )
+
+
 def test_failed_cells_are_reported_and_the_rest_goes_on(tmp_path, capfd):
     assert bench(tmp_path / "out", "--study.regimes", "[real]", *TOO_FAST) == 1
     [line] = [line for line in capfd.readouterr().err.splitlines() if line.startswith("failed:")]

@@ -20,10 +20,16 @@ from synthaug.ground.seeding import derive_seed
 
 OTHER: dict[Side, Side] = {"left": "right", "right": "left"}
 SIDE_WORDS = re.compile(
-    r"\b(left|right|lt|rt|sinist|dext|link|rechts?\b|rechte|gauche|droit|izquierd|derech|sinistr|destr)|\b[LR]\b",
+    r"\b(left|right|lt|rt|sinist|dext|link|rechts?\b|rechte|gauche|droit|izquierd|derech|sinistr|destr|esquerd|direit)"
+    r"|\b[LR]\b"
+    r"|\b([LR][PTC]Z|[LR]AFM?S)"  # RPZ, LTZa
+    r"|\b(re|li|dx|sx|sin|dex|dte|gche|izq|dcha?|esq)\b(?![-'’])"
+    r"|\bo\W{0,2}clock\b|\b(uhr|uur|heures?|horas?)\b|\d\s?h\b|\bore \d"  # of the clock face
+    r"|\b(sector|se[ck]teur|sektor|segment|sextant)[a-z]{0,3}\W{0,3}\d",  # the maps number left and right apart
     re.IGNORECASE,
 )
-"""Words that name a side in English, Latin, German, Dutch, French, Spanish or Italian; rather one too many."""
+"""What names a side in English, Latin, German, Dutch, French, Spanish, Italian or Portuguese: a word, its abbreviation,
+a clock position, a numbered sector; rather one too many."""
 SIGNIFICANT_MM = 15
 """PI-RADS 5 begins at this diameter, so that a lesion must not be zoomed across it."""
 

@@ -188,8 +188,11 @@ def own_states(tokenizer: Any, report: str, states: torch.Tensor) -> torch.Tenso
 
 
 def _mean_states(text_encoder: Any, tokenizer: Any, reports: Sequence[str]) -> torch.Tensor:
-    states = encode_reports(text_encoder, tokenizer, reports)
-    return torch.stack([own_states(tokenizer, each, states[each]).float().mean(0).cpu() for each in reports])
+    def mean(report: str) -> torch.Tensor:
+        states = encode_reports(text_encoder, tokenizer, [report])[report]  # those of all would fill the memory
+        return own_states(tokenizer, report, states).float().mean(0).cpu()
+
+    return torch.stack([mean(report) for report in reports])
 
 
 def _limit(scores: Sequence[float]) -> float:

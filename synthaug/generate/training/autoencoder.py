@@ -1,6 +1,7 @@
 """Training of the image autoencoder whose latents a generator denoises (arXiv 2506.10230), resumable."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -8,11 +9,13 @@ import torch
 from synthaug.config import AutoencoderConfig
 from synthaug.generate.encode import encode_volumes, jitter
 from synthaug.generate.training.objectives import AutoencoderObjective
+from synthaug.generate.training.resumption import forget
+from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import derive_seed, torch_generator
 from synthaug.metrics.volumes import Volumes
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.training.loop import Batch
-from synthaug.models.training.optimisation import OnStep, optimise
+from synthaug.models.training.optimisation import OnStep, Part, optimise
 
 AutoencoderMonitor = Callable[[int, dict[str, float], torch.Tensor], None]
 """(step, validation values, reconstructions of the validation volumes)."""
@@ -26,6 +29,7 @@ def train_autoencoder(
     on_step: OnStep | None = None,
     validation: torch.Tensor | None = None,
     monitor: AutoencoderMonitor | None = None,
+    store: Callable[[ImageAutoencoder], None] | None = None,
 ) -> ImageAutoencoder:
     """Train the VAE on small shifts and mirror images of ``volumes`` and set its latent scale.
 
@@ -36,6 +40,7 @@ def train_autoencoder(
         on_step: Progress.
         validation: Volumes to look at every ``config.monitor_every`` steps.
         monitor: Told what they look like.
+        store: Saves the autoencoder. Until then the checkpoint stays.
     """
     autoencoder = new_autoencoder(config, sequences=volumes[0].shape[0])
     sides = [side // autoencoder.factor for side in volumes[0].shape[1:]]
@@ -62,12 +67,21 @@ def train_autoencoder(
         batch_of,
         training,
         checkpoint=checkpoint,
+        part=Part("autoencoder", _settings_hash(config)),
         on_step=on_step,
         every=config.monitor_every,
         on_interval=look,
     )
     autoencoder.set_scale(encode_volumes(autoencoder, volumes))
+    if store:
+        store(autoencoder)
+    forget(checkpoint)
     return autoencoder
+
+
+def _settings_hash(config: AutoencoderConfig) -> str:
+    """Of what decides the weights beside the loop's own settings."""
+    return content_hash({**asdict(config), "training": None, "monitor_every": None})
 
 
 def psnr(rebuilt: torch.Tensor, volumes: torch.Tensor) -> float:

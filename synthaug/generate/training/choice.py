@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from synthaug.ground.errors import InputError
+
 TOLERANCE = 0.005
 """Relative differences of the validation loss below this are ties, which the FID decides."""
 
@@ -37,8 +39,14 @@ class BestWeights:
         Args:
             step: Number of the look's step.
             values: ``val_loss``; ``val_fid`` and ``val_copies_excess`` where they were measured.
+
+        Raises:
+            InputError: The loss is not finite.
         """
-        loss = round(math.log(max(values["val_loss"], 1e-12)) / TOLERANCE)
+        found = values["val_loss"]
+        if not math.isfinite(found):
+            raise InputError(f"Training stopped at step {step}: val_loss is {found}; lower the learning rate.")
+        loss = round(math.log(max(found, 1e-12)) / TOLERANCE)
         rank = (values.get("val_copies_excess", 0.0), float(loss), values.get("val_fid", 0.0))
         if rank >= self.rank:
             return False

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 import torchio as tio
 from accelerate.utils import broadcast, broadcast_object_list
-from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 from synthaug.config import GeneratorConfig, LevelConfig, PreprocessConfig
@@ -25,13 +24,12 @@ from synthaug.generate.training.continuing import with_own_design
 from synthaug.generate.training.examples import Examples, longest_report, some_reports
 from synthaug.generate.training.networks import new_pipeline, noise_process, pretrained_generator
 from synthaug.generate.training.objectives import DiffusionObjective
-from synthaug.generate.training.validation import validation_losses
+from synthaug.generate.training.resumption import Resumption, forget, settings_hash
+from synthaug.generate.training.validation import require_finite, validation_losses
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import atomic_path
 from synthaug.ground.seeding import torch_generator
 from synthaug.models.latent_space import LatentSpace
 from synthaug.models.precision import Precision, resolve_precision
-from synthaug.models.pretrained import load_strictly
 from synthaug.models.training.loop import Batch
 from synthaug.models.training.optimisation import OnStep, optimise
 from synthaug.models.training.processes import processes
@@ -60,6 +58,7 @@ def train_ldm(
     monitor: GeneratorMonitor | None = None,
     relabeller: Relabeller | None = None,
     stats: Path | None = None,
+    store: Callable[[CCELLAPipeline], None] | None = None,
 ) -> CCELLAPipeline:
     """Train a generator on preprocessed training subjects and return a pipeline that samples it.
 
@@ -81,9 +80,10 @@ def train_ldm(
         monitor: Told the losses on them, and given the pipeline to draw with; what it returns is logged and weighed.
         relabeller: Rewrites report and class of moved volumes; None = only moves that change neither are drawn.
         stats: File that a line is appended to every few steps.
+        store: Saves the pipeline. Until then the files stay that a killed training resumes from.
 
     Raises:
-        InputError: The volumes, levels and settings do not fit each other.
+        InputError: The volumes, levels and settings do not fit each other, or a training was begun with other ones.
     """
     begun = None
     classes = len(class_counts(subjects))
@@ -107,19 +107,24 @@ def train_ldm(
     if not begun:
         examples.fit_linear(torch_generator("linear", config.training.seed))
     watched = Examples(validation, pipeline, trained_text, cache=cache) if validation else None
-    run = _Run(config, pipeline, precision, checkpoint, on_step, stats)
+    require_finite(watched)
+    resumption = Resumption(checkpoint, settings_hash(pipeline.record))
+    run = _Run(config, pipeline, precision, resumption, on_step, stats)
     if config.unet == "lora":
         add_low_rank(pipeline.denoiser.unet, rank=config.lora_rank, seed=config.training.seed)
     for level, settings in enumerate(levels):
         run.train(level, settings, examples, watched, monitor)
-    run.forget()
     if config.unet == "lora":
         merge_low_rank(pipeline.denoiser.unet)
     pipeline.text_encoder.eval()
     if pipeline.denoiser.conditioning.text:
         reports = some_reports(subjects, relabeller, at_most=READ)
         pipeline.familiarity = Familiarity.fit(pipeline.text_encoder, pipeline.tokenizer, reports)
-    return pipeline.to(pipeline.denoiser.device)
+    pipeline.to(pipeline.denoiser.device)
+    if store:
+        store(pipeline)
+    forget(checkpoint)
+    return pipeline
 
 
 def _require_fit(
@@ -161,7 +166,7 @@ class _Run:
     config: GeneratorConfig
     pipeline: CCELLAPipeline
     precision: Precision
-    checkpoint: Path | None
+    resumption: Resumption
     on_step: OnStep | None
     stats: Path | None
     done: int = 0
@@ -177,15 +182,9 @@ class _Run:
     ) -> None:
         """Train one level, or take it from the file that a killed training left."""
         objective = self._objective(level, trained_text=examples.trained_text)
-        finished = self.checkpoint and self.checkpoint.with_suffix(f".level{level}")
-        if finished and finished.is_file():
-            load_strictly(objective.eval(), load_file(finished), source=str(finished))
-        else:
+        if not self.resumption.take_up(level, objective.eval()):
             self._optimise(objective, settings, examples, watched, monitor)
-            if finished and processes().is_main_process:
-                state = objective.state_dict()
-                with atomic_path(finished) as temporary:
-                    save_file({name: value.clone() for name, value in state.items()}, temporary)  # tied weights too
+            self.resumption.keep(level, objective)
             processes().wait_for_everyone()
         for network in (self.pipeline.denoiser, self.pipeline.text_encoder):
             network.requires_grad_(False)  # as in a pipeline that was loaded
@@ -224,7 +223,8 @@ class _Run:
             objective,
             batch_of,
             training,
-            checkpoint=self.checkpoint,
+            checkpoint=self.resumption.checkpoint,
+            part=self.resumption.part(level),
             on_step=self._counted(),
             every=config.monitor_every,
             on_interval=look if watched else None,
@@ -233,13 +233,6 @@ class _Run:
         )
         best.restore()
         from_main(objective)
-
-    def forget(self) -> None:
-        """Remove what a killed training would have gone on from."""
-        if self.checkpoint and processes().is_main_process:
-            for path in self.checkpoint.parent.glob(f"{self.checkpoint.stem}.*"):
-                if path.suffix.startswith((".level", ".precision")):
-                    path.unlink(missing_ok=True)
 
     def _objective(self, level: int, *, trained_text: bool) -> DiffusionObjective:
         """The loss of a level, with what it trains, and nothing else, set to be trained."""

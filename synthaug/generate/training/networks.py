@@ -8,7 +8,7 @@ from diffusers import SchedulerMixin
 
 from synthaug.config import GeneratorConfig, PreprocessConfig
 from synthaug.data.voxels.geometry import CONDITIONS
-from synthaug.generate.diffusion import default_sampler, training_scheduler
+from synthaug.generate.diffusion import TRAIN_TIMESTEPS, default_sampler, training_scheduler
 from synthaug.generate.levels import levels_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.continuing import with_own_design
@@ -35,9 +35,11 @@ def pretrained_generator(config: GeneratorConfig, *, classes: int, sequences: in
             f"generator.pretrained={config.pretrained!r}: it was trained by an earlier version ({old}), which can only "
             "be sampled now; train a new one."
         )
+    its_timesteps = begun.scheduler.config.get("num_train_timesteps", TRAIN_TIMESTEPS)
     its_classes = classes if can_grow(begun.denoiser.settings) else begun.denoiser.config.classes
     found = {
         "the number of classes": (its_classes, classes),
+        "the number of timesteps": (its_timesteps, TRAIN_TIMESTEPS),
         "the number of images": (begun.autoencoder.config.sequences, sequences),
     }
     for name, (its, asked) in found.items():

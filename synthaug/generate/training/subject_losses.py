@@ -1,14 +1,13 @@
 """The denoising loss of a trained generator on each volume by itself, at fixed noise."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 import torchio as tio
 
 from synthaug.data.voxels.geometry import NEUTRAL
-from synthaug.generate.diffusion import training_scheduler
+from synthaug.generate.diffusion import TRAIN_TIMESTEPS, process_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.examples import Examples
 from synthaug.generate.training.objectives import DiffusionObjective
@@ -37,15 +36,16 @@ def subject_losses(
     Returns:
         (subjects, levels of the generator).
     """
-    process: Any = "edm" if pipeline.edm else pipeline.scheduler.config.get("prediction_type", "epsilon")
-    times = sigmas or (VALIDATION_SIGMAS if pipeline.edm else VALIDATION_TIMESTEPS)
+    process = process_of(pipeline.scheduler)
+    times: Sequence[float] = sigmas or VALIDATION_SIGMAS
+    if sigmas is None and not pipeline.edm:
+        count = process.config.num_train_timesteps
+        times = [time * count // TRAIN_TIMESTEPS for time in VALIDATION_TIMESTEPS]
     repeated = torch.tensor([*times] * draws)
     examples = Examples(subjects, pipeline, trained_text=False)
     losses = np.zeros((len(subjects), pipeline.autoencoder.levels))
     for level in range(losses.shape[1]):
-        objective = DiffusionObjective(
-            pipeline.denoiser, None, training_scheduler(process), 0.0, distance="mse", level=level
-        ).eval()
+        objective = DiffusionObjective(pipeline.denoiser, None, process, 0.0, distance="mse", level=level).eval()
         for row in range(len(subjects)):
             batch = examples.batch(
                 level,

@@ -5,12 +5,22 @@ import torch
 from synthaug.data.voxels.geometry import NEUTRAL
 from synthaug.generate.training.examples import Examples
 from synthaug.generate.training.objectives import DiffusionObjective
+from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import torch_generator
 
 VALIDATION_TIMESTEPS = (50, 250, 450, 650, 850)
 """Noise levels at which every validation subject is looked at."""
 VALIDATION_SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """The same of EDM, in units in which the data's deviation is 0.5."""
+
+
+def require_finite(watched: Examples | None) -> None:
+    """InputError that names the first validation subject with NaN or infinite voxels."""
+    for subject, volume in zip(watched.subjects, watched.volumes, strict=True) if watched else ():
+        if not torch.isfinite(volume).all():
+            raise InputError(
+                f"Validation subject {subject['subject_id']!r} holds NaN or infinite voxels; mend its image."
+            )
 
 
 @torch.no_grad()

@@ -123,4 +123,4 @@ def nv_generate_denoiser(
     kept = {name: sizes[name] for name in ("latent_channels", "unet_size")}
     denoiser = CCELLADenoiser(variant=ORIGINAL, modalities=len(labels), modality=label, **kept)
     load_strictly(denoiser, state, source=str(path))
-    return denoiser.eval(), facts_of(checkpoint)
+    return denoiser.eval(), facts_of(checkpoint, source=path)

@@ -21,7 +21,10 @@ from synthaug.models.training.processes import processes
 
 Batch = dict[str, torch.Tensor]
 EMA_WARMUP = 10.0
-"""Steps over which the averaging of weights grows long (``TrainingConfig.ema_warmup``)."""
+"""Steps over which the averaging of weights grows long (``TrainingConfig.ema_warmup``).
+
+Without it diffusers' average grows long as quickly: what ``ema_warmup`` chooses is the formula.
+"""
 
 
 class Companion(Protocol):

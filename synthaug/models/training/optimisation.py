@@ -4,9 +4,10 @@ Batch and noise of a step are functions of (seed, step), so that a killed loop r
 (``accelerate launch``) take slices of the same global batch.
 """
 
+import pickle
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,24 @@ PACE = ("checkpoint_minutes",)
 """Settings of a loop that change no result."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """A loop that is part of a longer training. Its checkpoint stays, with the last step, until the caller has stored
+    what was trained."""
+
+    name: str
+    """Checkpoints of other parts are passed over: one stays where a training is killed as its part is stored."""
+    settings: str = ""
+    """Hash of what decides the result beside the loop's settings."""
+
+
 def optimise(
     objective: nn.Module,
     batch_of: Callable[[int], Batch],
     config: TrainingConfig,
     *,
     checkpoint: Path | None = None,
+    part: Part | None = None,
     on_step: OnStep | None = None,
     every: int = 0,
     on_interval: OnInterval | None = None,
@@ -46,7 +59,8 @@ def optimise(
             ``config.ema`` > 0 they end as the running average.
         batch_of: The global batch of a step, on the CPU; tensors of ``batch_size`` rows.
         config: The loop.
-        checkpoint: File that a killed loop resumes from; removed at the end.
+        checkpoint: File that a killed loop resumes from; removed at the end, unless it is of a ``part``.
+        part: What the loop is part of; None = it stands alone.
         on_step: Called after each step with the step's number from 1 and the values.
         every: Steps between calls of ``on_interval``; 0 = none.
         on_interval: Called by the main process at intervals and at the end with the number of the step. The objective
@@ -58,10 +72,11 @@ def optimise(
 
     Raises:
         InputError: The loss stops being finite, the batch does not divide among the processes and parts, or the
-            checkpoint is of another loop.
+            checkpoint is damaged or of another loop.
     """
     loop = Loop(objective, config, companion)
-    done = _resume(checkpoint, config, loop.state)
+    done = _resume(checkpoint, config, part, loop.state)
+    loop.accelerator.wait_for_everyone()  # before the main process replaces or removes what the others read
     if stats and loop.leads:
         stats.resume(done)
     loop.begin()
@@ -79,11 +94,12 @@ def optimise(
         if on_interval and due and loop.leads:
             with loop.averaged():
                 on_interval(step + 1)
-        if checkpoint and loop.leads and time.monotonic() - saved > 60 * config.checkpoint_minutes:
-            _save(checkpoint, config, step + 1, loop.state)
+        finished = part is not None and step + 1 == config.steps
+        if checkpoint and loop.leads and (finished or time.monotonic() - saved > 60 * config.checkpoint_minutes):
+            _save(checkpoint, config, part, step + 1, loop.state)
             saved = time.monotonic()
     loop.end()
-    if checkpoint and loop.leads:
+    if checkpoint and loop.leads and part is None:
         checkpoint.unlink(missing_ok=True)
     objective.eval()
 
@@ -93,24 +109,42 @@ def _settings(config: TrainingConfig) -> dict[str, float]:
     return {name: value for name, value in asdict(config).items() if name not in PACE}
 
 
-def _save(checkpoint: Path, config: TrainingConfig, step: int, state: dict[str, Any]) -> None:
-    saved = {name: part.state_dict() for name, part in state.items()}
+def _save(checkpoint: Path, config: TrainingConfig, part: Part | None, step: int, state: dict[str, Any]) -> None:
+    saved = {name: each.state_dict() for name, each in state.items()}
+    if part:
+        saved["part"] = asdict(part)
     with atomic_path(checkpoint) as temporary:
         torch.save({"loop": _settings(config), "step": step, **saved}, temporary)
 
 
-def _resume(checkpoint: Path | None, config: TrainingConfig, state: dict[str, Any]) -> int:
+def _read(checkpoint: Path) -> dict[str, Any]:
+    try:
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        if not isinstance(saved, dict) or not {"loop", "step", "objective"} <= saved.keys():
+            raise ValueError("it holds something else")
+    except (EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200] or "it ends too early"
+        raise InputError(f"{checkpoint}: cannot be read ({reason}); delete it to begin anew.") from error
+    return saved
+
+
+def _resume(checkpoint: Path | None, config: TrainingConfig, part: Part | None, state: dict[str, Any]) -> int:
     if checkpoint is None or not checkpoint.is_file():
         return 0
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    saved = _read(checkpoint)
+    its_part = Part(**saved["part"]) if part and "part" in saved else part  # older checkpoints do not tell
+    if part and its_part and its_part.name != part.name:
+        return 0
     changed = [f"{name}={value}" for name, value in saved["loop"].items() if _settings(config).get(name) != value]
     if changed:
         raise InputError(f"{checkpoint}: begun with {', '.join(changed)}; train as then, or delete it to begin anew.")
+    if its_part != part:
+        raise InputError(f"{checkpoint}: begun with other settings or data; train as then, or delete it to begin anew.")
     load_strictly(state["objective"], saved["objective"], source=str(checkpoint))
-    for name, part in state.items():
+    for name, each in state.items():
         if name == "objective":
             continue
         if name not in saved:
             raise InputError(f"{checkpoint}: holds no {name}; delete it to begin anew.")
-        part.load_state_dict(saved[name])
+        each.load_state_dict(saved[name])
     return saved["step"]

@@ -14,6 +14,7 @@ from synthaug.generate.levels import fit_space, total_steps
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.autoencoder import train_autoencoder
 from synthaug.generate.training.ldm import train_ldm
+from synthaug.generate.training.resumption import forget
 from synthaug.ground.files import atomic_folder, write_json
 from synthaug.metrics.volumes import VolumeSet
 from synthaug.models.autoencoder import ImageAutoencoder
@@ -61,6 +62,7 @@ def make_generator(study: Study) -> CCELLAPipeline:
     with _alone(study, folder):
         if not folder.is_dir():
             _train_generator(study)
+    forget(folder.with_suffix(".checkpoint"))  # of a bench that was killed when it had saved the generator
     pipeline = CCELLAPipeline.from_pretrained(folder)
     refuse_training_leaks(pipeline.record, study.split, source=str(folder))
     return pipeline
@@ -134,15 +136,16 @@ def _autoencoder(study: Study) -> LatentSpace:
         tell_other_revision(folder, study.autoencoder_identity)
         train = VolumeSet.of(study.split.train, study.config.data.images)
         with _watched(study, "autoencoder", study.autoencoder_id) as (monitor, on_step):
-            trained = train_autoencoder(
+            train_autoencoder(
                 train,
                 study.config.autoencoder,
                 checkpoint=folder.with_suffix(".checkpoint"),
                 on_step=on_step,
                 validation=_volumes(study, study.split.val[:WATCHED]),
                 monitor=monitor.autoencoder if monitor else None,
+                store=lambda trained: _save_once(trained, folder, study.autoencoder_identity),
             )
-        _save_once(trained, folder, study.autoencoder_identity)
+    forget(folder.with_suffix(".checkpoint"))
     return ImageAutoencoder.from_pretrained(folder)
 
 
@@ -151,7 +154,7 @@ def _train_generator(study: Study) -> None:
     tell_other_revision(folder, study.generator_identity)
     autoencoder = _autoencoder(study)  # before the run begins that watches the generator
     with _watched(study, "generator", study.generator_id) as (monitor, on_step):
-        trained = train_ldm(
+        train_ldm(
             study.split.train,
             autoencoder,
             study.design,
@@ -165,8 +168,8 @@ def _train_generator(study: Study) -> None:
             monitor=monitor.generator if monitor else None,
             relabeller=_relabeller(study),
             stats=folder.with_suffix(".stats.jsonl"),
+            store=lambda trained: _save_once(trained, folder, study.generator_identity),
         )
-    _save_once(trained, folder, study.generator_identity)
 
 
 def _volumes(study: Study, subjects: Sequence[tio.Subject]) -> torch.Tensor:
