@@ -70,7 +70,7 @@ def tiny_cascade_config(**changes) -> GeneratorConfig:
 
 
 def pytest_configure(config):
-    """Files go to the test processes in their order, not those of many tests first: a notebook is one test of a minute."""
+    """Files go to the test processes in their order, not those of many tests first: a notebook is one test."""
     if hasattr(config.option, "loadscopereorder"):  # pytest-xdist's
         config.option.loadscopereorder = False
 

@@ -219,7 +219,8 @@ def class_labels(subjects: Sequence[tio.Subject]) -> list[int]:
         [1, 0]
     """
     # A torchio data set tells its subjects without reading and transforming them.
-    return [class_index(value_of(each, "label")) for each in (subjects.dry_iter() if hasattr(subjects, "dry_iter") else subjects)]
+    each = subjects.dry_iter() if hasattr(subjects, "dry_iter") else subjects
+    return [class_index(value_of(subject, "label")) for subject in each]
 
 
 def class_counts(subjects: Sequence[tio.Subject]) -> dict[int, int]:
