@@ -9,7 +9,7 @@ import torch
 from synthaug.config import AutoencoderConfig
 from synthaug.generate.encode import encode_volumes, jitter
 from synthaug.generate.training.objectives import AutoencoderObjective
-from synthaug.generate.training.resumption import forget
+from synthaug.generate.training.resumption import changed_settings, forget
 from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import derive_seed, torch_generator
 from synthaug.metrics.volumes import Volumes
@@ -81,7 +81,8 @@ def train_autoencoder(
 
 def _settings_hash(config: AutoencoderConfig) -> str:
     """Of what decides the weights beside the loop's own settings."""
-    return content_hash({**asdict(config), "training": None, "monitor_every": None})
+    settings = {name: value for name, value in asdict(config).items() if name not in ("training", "monitor_every")}
+    return content_hash(changed_settings(settings, asdict(AutoencoderConfig())))
 
 
 def psnr(rebuilt: torch.Tensor, volumes: torch.Tensor) -> float:

@@ -1,7 +1,7 @@
 """What a killed training of a generator goes on from beside its checkpoint: the levels that it finished."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from synthaug.config import GeneratorConfig, LevelConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path, content_hash
 from synthaug.models.pretrained import load_strictly
@@ -24,7 +25,28 @@ def settings_hash(record: Mapping[str, Any]) -> str:
     generator = {name: value for name, value in record["generator"].items() if name != "pretrained"}
     generator["training"] = {name: value for name, value in generator["training"].items() if name not in PACE}
     begun = record.get("begun_from", {}).get("fingerprint")
-    return content_hash([generator, record["preprocessing"], record["data"], begun])
+    return content_hash(
+        [changed_settings(generator, asdict(GeneratorConfig())), record["preprocessing"], record["data"], begun]
+    )
+
+
+def changed_settings(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those at their default, lest a version that has one more refuse what an older one began.
+
+    Example:
+        >>> changed_settings({"steps": 5, "ema": 0.9, "cosine": {"end": 0}}, {"steps": 5, "ema": 0.0, "cosine": {"end": 0}})
+        {'ema': 0.9}
+    """
+    told = {}
+    for name, value in settings.items():
+        default = defaults.get(name)
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            value = changed_settings(value, default) or default
+        elif name == "levels":
+            value = [changed_settings(level, asdict(LevelConfig())) for level in value]
+        if value != default:
+            told[name] = value
+    return told
 
 
 @dataclass(frozen=True)
