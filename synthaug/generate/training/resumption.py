@@ -34,7 +34,7 @@ def changed_settings(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -
     """Settings without those at their default, lest a version that has one more refuse what an older one began.
 
     Example:
-        >>> changed_settings({"steps": 5, "loop": {"ema": 0.9, "seed": 0}}, {"steps": 5, "loop": {"ema": 0.0, "seed": 0}})
+        >>> changed_settings({"steps": 5, "loop": {"ema": 0.9, "seed": 0}}, {"steps": 5, "loop": {"ema": 0, "seed": 0}})
         {'loop': {'ema': 0.9}}
     """
     told = {}
