@@ -29,7 +29,7 @@ from synthaug.ground.faults import write_fault
 from synthaug.ground.files import NO_ROOM
 from synthaug.study.folder.standing import finished_summary
 from synthaug.study.folder.tracked import tell_place
-from synthaug.study.grid import describe_cells
+from synthaug.study.grid import cohorts_of, describe_cells
 
 SPINS = "30000"
 """Spins of an idle OpenMP thread before it sleeps; GNU's default is ten times as many. Long spins slow trainings beside
@@ -233,10 +233,11 @@ def _dry_run(config: Config, out: Path) -> int:
 
     cells = describe_cells(config)
     print("\n".join(cell.line() for cell in cells))
-    if config.data.root is not None:
+    cohorts = [data for data in cohorts_of(config) if data.root is not None]
+    if cohorts:
         from synthaug.bench.single.check import check_data
 
-        if check_data(config.data):
+        if [problem for data in cohorts for problem in check_data(data)]:
             return 2
         examine_studies(config, out)
     print("\n".join([describe_time(cells), *describe_cards(config)]))

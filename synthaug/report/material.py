@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Self
 
-from synthaug.config import Config
+from synthaug.config import Config, DataConfig
 from synthaug.data.splits import Split
 from synthaug.ground.files import read_record, write_json
 from synthaug.report.figures.pictures import SLICE_DPI, Picture, raster
@@ -18,6 +18,7 @@ from synthaug.report.text import captions
 from synthaug.report.text.provenance import tell_provenance
 from synthaug.report.volumes.slices import Samples, slice_plot
 from synthaug.report.volumes.viewer import Shown, volumes_of
+from synthaug.study.grid import cohorts_of
 from synthaug.study.records import Summary
 
 FILE = "report-data.json"
@@ -82,15 +83,16 @@ class Material:
         """
         nearest = {row.source: row.more.get("nearest", ()) for row in summary.image_metrics if row.metric == "copies"}
         told = [replace(each, nearest=nearest.get(each.source, ())) for each in samples]
+        data = cohorts_of(config)[0]
         return cls(
             date=date.today().isoformat(),
             facts={name: str(value) for name, value in facts.items()},
             cohort=tuple(_part(name, subjects) for name, subjects in split.parts()),
             splits=splits,
             provenance=tell_provenance(config, out),
-            slices=tuple(_slices(told, config)),
+            slices=tuple(_slices(told, data)),
             slices_left_out=max(sum(len(each.pool.classes) for each in samples) - MOST_SLICES, 0),
-            volumes=tuple(volumes_of(told, config.data.images, most=MOST_SLICES)),
+            volumes=tuple(volumes_of(told, data.images, most=MOST_SLICES)),
         )
 
     def write(self, out: Path) -> Path:
@@ -120,10 +122,10 @@ def _part(name: str, subjects: Sequence[Any]) -> Part:
     return Part(name, len(people), len(subjects), counts, sum(bool(subject["report"]) for subject in subjects))
 
 
-def _slices(samples: Sequence[Samples], config: Config) -> list[Picture]:
-    names = config.data.class_names(1 + max((label for each in samples for label in each.pool.classes), default=0))
+def _slices(samples: Sequence[Samples], data: DataConfig) -> list[Picture]:
+    names = data.class_names(1 + max((label for each in samples for label in each.pool.classes), default=0))
     pairs = [(each, label) for each in samples for label in each.pool.classes][:MOST_SLICES]
-    figures = [slice_plot(each, label, config.data.images) for each, label in pairs]
+    figures = [slice_plot(each, label, data.images) for each, label in pairs]
     for dpi in SLICE_DPI:
         drawn = [raster(figure, dpi=dpi) for figure in figures]
         if sum(len(content) for _, content, _ in drawn) <= SLICES_BUDGET:

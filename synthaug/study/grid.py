@@ -7,7 +7,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from synthaug.config import Config
+from synthaug.config import Config, DataConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import derive_seed
@@ -139,8 +139,12 @@ def _cell(
     return Cell(regime, seed, training_seed, fraction, settings, config, identity, told)
 
 
-def settings_of(config: Config) -> list[tuple[dict[str, Any], Config]]:
+def settings_of(config: Config, *sections: str) -> list[tuple[dict[str, Any], Config]]:
     """Every combination of the values of ``study.axes``, each with the config that has them.
+
+    Args:
+        config: The study.
+        *sections: Whose axes are gone through; none = all.
 
     Raises:
         InputError: An axis names no setting, or a value that the setting cannot have.
@@ -151,7 +155,11 @@ def settings_of(config: Config) -> list[tuple[dict[str, Any], Config]]:
         >>> [config.classifier.network for _, config in settings_of(Config(study=study))]
         ['resnet10', 'resnet10', 'resnet18', 'resnet18']
     """
-    axes = config.study.all_axes
+    axes = {
+        key: values
+        for key, values in config.study.all_axes.items()
+        if not sections or key.partition(".")[0] in sections
+    }
     typed = {key: [_typed(config, key, value) for value in values] for key, values in axes.items()}
     combinations: list[tuple[dict[str, Any], Config]] = [({}, config)]
     for key, values in axes.items():
@@ -161,6 +169,32 @@ def settings_of(config: Config) -> list[tuple[dict[str, Any], Config]]:
             for value, checked in zip(values, typed[key], strict=True)
         ]
     return combinations
+
+
+def cohorts_of(config: Config) -> list[DataConfig]:
+    """The data settings of a study, each once, those of the first values of its axes first.
+
+    Example:
+        >>> from synthaug.config import StudyConfig
+        >>> study = StudyConfig(axes={"data.root": ["here", "there"], "split.train": [1, 0.5]})
+        >>> [data.root for data in cohorts_of(Config(study=study))]
+        ['here', 'there']
+    """
+    found: list[DataConfig] = []
+    for _, each in settings_of(config, "data"):
+        if each.data not in found:
+            found.append(each.data)
+    return found
+
+
+def is_protected(config: Config) -> bool:
+    """Whether any cohort of a study is of patients outside public data sets."""
+    return any(data.protected for data in cohorts_of(config))
+
+
+def is_private(config: Config) -> bool:
+    """Whether patient ids and images of a study are kept out of MLflow: one protected cohort is enough."""
+    return any(each.private for _, each in settings_of(config, "data", "tracking"))
 
 
 def _training_seed(seed: int, settings: dict[str, Any], axes: dict[str, list[Any]]) -> int:

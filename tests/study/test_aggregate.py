@@ -6,12 +6,12 @@ import re
 
 import pytest
 
-from synthaug.config import Config, DataConfig, MetricsConfig
+from synthaug.config import Config, DataConfig, MetricsConfig, StudyConfig
 from synthaug.ground.errors import InputError
 from synthaug.study.records import Arm, CellRecord, Contrast, Estimate, Verdict, judge
 from synthaug.study.summary.aggregate import count_statistics, summarise
 from synthaug.study.summary.arms import arms_of, baselines_of, stack_scores
-from synthaug.study.summary.subgroups import slice_arms, subgroups_of
+from synthaug.study.summary.subgroups import slice_arms, slice_cohorts, subgroups_of, subgroups_of_cohorts
 
 PERFECT, REVERSED, HALF = [0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1], [0.1, 0.9, 0.2, 0.95]
 
@@ -296,6 +296,23 @@ def test_slices_are_counted_by_hand_and_a_slice_of_one_class_has_no_metric():
     # Site a has patients 0 and 3 (0.1 < 0.95, right), site b 1 and 2 (0.9 > 0.2, wrong); a sex has one class only.
     assert found == {("site", "a"): (2, 1.0), ("site", "b"): (2, 0.0), ("sex", "f"): (2, None), ("sex", "m"): (2, None)}
     assert {row.arm for row in rows} == {"real"}
+
+
+def test_each_cohort_has_the_slices_of_its_own_manifest(tmp_path):
+    records = []
+    for name, sites in (("a", "xxyy"), ("b", "zzzz")):
+        (tmp_path / name).mkdir()
+        lines = ["subject_id,site", *(f"s{n},{site}" for n, site in enumerate(sites))]
+        (tmp_path / name / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        records.append(record(scores=HALF, data__root=str(tmp_path / name)))
+    study = StudyConfig(axes={"data.root": [each.settings["data.root"] for each in records]})
+    config = Config(study=study, metrics=MetricsConfig(bootstrap=10, subgroups=["site"]))
+    rows = slice_cohorts(records, subgroups_of_cohorts(config), config.metrics)
+    assert [(row.value, row.n_test, row.arm.endswith("b")) for row in rows] == [
+        ("x", 2, False),
+        ("y", 2, False),
+        ("z", 4, True),
+    ]
 
 
 def test_subgroup_columns_are_checked(tmp_path):

@@ -9,9 +9,17 @@ from conftest import TINY_PREPROCESSING
 
 from synthaug.augment.batches import ShuffledSampler
 from synthaug.classify.training import train_classifier
-from synthaug.config import ClassifierConfig, Config, SplitConfig, StudyConfig, TrainingConfig
+from synthaug.config import (
+    ClassifierConfig,
+    Config,
+    DataConfig,
+    SplitConfig,
+    StudyConfig,
+    TrackingConfig,
+    TrainingConfig,
+)
 from synthaug.ground.errors import InputError
-from synthaug.study.grid import cells_of, settings_of
+from synthaug.study.grid import cells_of, cohorts_of, is_private, is_protected, settings_of
 from synthaug.study.running.cell import _sampler, _train
 
 EVERY_KIND = {
@@ -42,6 +50,16 @@ def test_every_combination_is_a_cell_once():
     assert len(found) - len(real) == 3 * 2 * 2 * 2 * 3 * 2  # synthetic and two mixtures, and both generators
     assert len({cell.id for cell in found}) == len(found)
     assert all("generator.variant" not in cell.settings for cell in real)
+
+
+def test_one_protected_cohort_makes_a_study_private():
+    of = [replace(study(axes={"data.root": roots}), data=DataConfig()) for roots in (["a", None], [None])]
+    assert [is_private(each) for each in of] == [True, False]
+    assert [is_protected(each) for each in of] == [True, False]
+    public = replace(study(axes={"data.public": ["own", "PROSTATEx"]}), data=DataConfig(root="a", public="PROSTATEx"))
+    assert is_private(public)
+    assert not is_private(replace(public, tracking=TrackingConfig(privacy="full")))
+    assert [data.public for data in cohorts_of(public)] == ["own", "PROSTATEx"]
 
 
 def test_fine_tuning_is_a_cell_a_share_and_differs_from_a_mixture_of_that_share():

@@ -11,6 +11,7 @@ from synthaug.generate.stored.told import cut_reports
 from synthaug.metrics.comparison import FAR
 from synthaug.models.text_encoder import load_tokenizer
 from synthaug.pool.pool import SyntheticPool
+from synthaug.study.grid import cohorts_of
 from synthaug.study.records import CellRecord, Summary
 from synthaug.study.records.arms import LEAST_REPEATS
 from synthaug.study.records.fields import Estimate
@@ -44,7 +45,7 @@ def findings_of(
     """
     found = [
         *_of_cells(summary),
-        *_of_test(records, config.data),
+        *_of_test(records, cohorts_of(config)[0]),
         *_of_images(summary),
         *(each for source, counts in (pools or {}).items() for each in _of_pool(source, counts)),
     ]
