@@ -29,7 +29,10 @@ from synthaug.ground.faults import write_fault
 from synthaug.ground.files import NO_ROOM
 from synthaug.study.folder.standing import finished_summary
 from synthaug.study.folder.tracked import tell_place
-from synthaug.study.grid import cohorts_of, describe_cells
+from synthaug.study.grid import cohorts_of, describe_cells, trained_once
+
+if TYPE_CHECKING:
+    from synthaug.study.stages.preparation import Study
 
 SPINS = "30000"
 """Spins of an idle OpenMP thread before it sleeps; GNU's default is ten times as many. Long spins slow trainings beside
@@ -154,7 +157,7 @@ def _run_bench(command: str, config: Config, out: Path, execution: ExecutionConf
     if summary is not None:
         print(f"{config.study.name}: finished before, in {out}; there is nothing left to do")
     else:
-        cells = describe_cells(config)
+        cells = trained_once(describe_cells(config))
         refuse_early(config)
         if os.environ.get("RANK", "0") == "0":  # of processes that train together, one tells
             print(f"{config.study.name}: {len(cells)} classifiers, in {out}; loading the libraries", flush=True)

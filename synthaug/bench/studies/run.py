@@ -25,7 +25,7 @@ from synthaug.report.volumes.slices import Samples
 from synthaug.study.folder.earlier import tell_earlier_cells
 from synthaug.study.folder.results import placed
 from synthaug.study.folder.standing import inputs_of, mark_finished
-from synthaug.study.grid import Cell, cells_of, cohorts_of, is_private
+from synthaug.study.grid import Cell, cells_of, cohorts_of, is_private, tell_idle_axes, trained_once
 from synthaug.study.identity import id_of
 from synthaug.study.outlook.costs import CostMeter, total_costs
 from synthaug.study.records import CellRecord, ImageComparison, Summary, Verdict
@@ -147,6 +147,7 @@ def _mark_finished(studies: Studies, cells: Sequence[Cell], files: Sequence[Path
 def _begin(config: Config, studies: Studies, cells: Sequence[Cell]) -> Tracker:
     """Claim the folder for the results of this study, and begin its MLflow run."""
     tell_earlier_cells(studies.out, cells)
+    tell_idle_axes(cells)
     settings = asdict(config)
     with placed(studies.out, settings):
         studies.write_splits()
@@ -162,7 +163,7 @@ def _run_classifiers(
     cells: Sequence[Cell], studies: Studies, tracker: Tracker | None, bars: Bars, *, execution: ExecutionConfig
 ) -> tuple[list[CellRecord], list[dict[str, Any]]]:
     """Records of the finished cells, and descriptions of the failed ones."""
-    on_step = bars.stage("classifiers", sum(cell.config.classifier.training.steps for cell in cells))
+    on_step = bars.stage("classifiers", sum(cell.config.classifier.training.steps for cell in trained_once(cells)))
     behind = 0
 
     def on_outcome(cell: Cell, outcome: Outcome) -> None:
@@ -173,7 +174,7 @@ def _run_classifiers(
         on_step(behind, {})  # found from earlier, resumed, stopped early, run elsewhere or failed
 
     outcomes = run_cells(cells, studies, execution, on_step=lambda step, values: on_step(), on_outcome=on_outcome)
-    records = [outcome["record"] for outcome in outcomes.values() if "record" in outcome]
+    records = [replace(outcomes[c.id]["record"], **c.describe()) for c in cells if "record" in outcomes[c.id]]
     failed = [
         {"regime": cell.regime, "seed": cell.seed, "settings": cell.settings, "id": cell.id, **outcomes[cell.id]}
         for cell in cells
