@@ -286,6 +286,38 @@ def test_what_is_not_clear_says_which_difference_would_have_shown():
 
 
 # --- subgroups
+@pytest.mark.parametrize(
+    "pair",
+    [
+        {"data__label": ("size>5", "size<5")},
+        {"pool__path": ("/pools/a", "pools/a")},
+        {"fraction": (1 / 3, 0.3333333)},
+    ],
+)
+def test_arms_that_differ_in_fields_are_told_apart_whatever_their_labels_leave_out(pair):
+    [(name, values)] = pair.items()
+    made = [record("mixed", seed=seed, **{"fraction": 0.5, name: value}) for seed in (0, 1) for value in values]
+    summary = summarise([*made, record(seed=0), record(seed=1)], [], MetricsConfig(bootstrap=10))
+    arms = [arm for arm in summary.arms if arm.regime == "mixed"]
+    assert [arm.repeats for arm in arms] == [2, 2]
+    assert len({arm.label for arm in arms}) == len({arm.series() + arm.panel() for arm in arms}) == 2
+    assert [Arm.from_json(arm.to_json()).label for arm in arms] == [arm.label for arm in arms]
+
+
+def test_an_interval_without_width_claims_nothing_of_what_would_have_shown():
+    flat, wide = contrast("mixed", 0.0, 0.0, 0.0, 1.0), contrast("mixed", 0.0, -0.1, 0.1, 0.9, fraction=0.7)
+    verdict = judge([flat], confidence=0.95, n_test=4)
+    assert (verdict.seen, verdict.flat) == ((), 1)
+    assert "chance" not in verdict.sentence()
+    assert "no width" in verdict.sentence()
+    both = judge([flat, wide], confidence=0.95, n_test=4)
+    assert (both.seen, both.flat) == (pytest.approx((0.143, 0.143), abs=0.001), 1)
+    assert Verdict.from_json(json.loads(json.dumps(verdict.to_json())), {}).flat == 1
+    assert "flat" not in judge([wide], confidence=0.95, n_test=4).to_json()
+    told = dict(headlines(Summary(1, (), (flat,), verdict), [record()], DataConfig(), confidence=0.95))
+    assert [value for name, value in told.items() if "detectable" in name] == ["unknown: no interval has a width"]
+
+
 
 
 def test_slices_are_counted_by_hand_and_a_slice_of_one_class_has_no_metric():
