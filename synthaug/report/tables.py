@@ -48,8 +48,9 @@ def headlines(
     told = [("test patients", f"{len(labels)}: {', '.join(f'{counts[n]} {name}' for n, name in enumerate(names))}")]
     compared = [each for each in summary.in_metric("auroc") if each.arm.regime != "real"]
     if compared:
-        seen = sorted(each.seen(confidence) for each in compared)
-        size = f"{seen[0]:.2f}" if f"{seen[0]:.2f}" == f"{seen[-1]:.2f}" else f"{seen[0]:.2f} to {seen[-1]:.2f}"
+        seen = sorted(each.seen(confidence) for each in compared if each.difference.has_width)
+        ends = list(dict.fromkeys(f"{each:.2f}" for each in (*seen[:1], *seen[-1:])))
+        size = " to ".join(ends) or "unknown: no interval has a width"
         told.append((f"detectable difference in AUROC ({100 * POWER:.0f} % power)", size))
     return [*told, ("trainings of an arm", str(max((arm.repeats for arm in summary.arms), default=0)))]
 
