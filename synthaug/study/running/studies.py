@@ -72,7 +72,7 @@ class Studies:
         """
         configs = [each for _, each in settings_of(config)]
         for each in configs:
-            check_study(each)  # of all, before anything is read or kept
+            check_study(each, self.out)  # of all, before anything is read or kept
         with unless_refused(self.out):
             for each in configs:
                 self.of(each)

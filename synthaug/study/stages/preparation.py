@@ -131,7 +131,7 @@ class Study:
         Raises:
             InputError: As :meth:`read`.
         """
-        check_study(config, generates=generates)
+        check_study(config, out, generates=generates)
         for line in ignored_settings(config):
             say_once(line)
         refuse_synthetic_subjects(subjects)
