@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from synthaug.config import Config, DataConfig
-from synthaug.data.splits import Split
+from synthaug.data.splits import Split, patient_classes
 from synthaug.ground.files import read_record, write_json
 from synthaug.report.figures.pictures import SLICE_DPI, Picture, raster
 from synthaug.report.text import captions
@@ -117,7 +117,7 @@ class Material:
 
 
 def _part(name: str, subjects: Sequence[Any]) -> Part:
-    people = {subject["patient_id"]: subject["label"] for subject in subjects}
+    people = patient_classes(subjects, "patient_id")
     counts = {str(label): number for label, number in sorted(Counter(people.values()).items())}
     return Part(name, len(people), len(subjects), counts, sum(bool(subject["report"]) for subject in subjects))
 

@@ -8,7 +8,7 @@ from synthaug.config import DataConfig
 from synthaug.report.figures.forest import compared
 from synthaug.statistics.detectable import POWER
 from synthaug.study.outlook.costs import Costs
-from synthaug.study.records import Arm, CellRecord, Summary
+from synthaug.study.records import Arm, CellRecord, Summary, tested_patients
 
 COMPARED = ("auroc", "average_precision", "accuracy")
 """Metrics whose differences have columns; summary.json has all."""
@@ -43,7 +43,7 @@ def headlines(
     summary: Summary, records: Sequence[CellRecord], data: DataConfig, *, confidence: float
 ) -> list[tuple[str, str]]:
     """Name and value of what a reader wants to know beside the verdict."""
-    labels = {row.patient_id: row.label for record in records for row in record.predictions}
+    labels = tested_patients(records)
     names, counts = data.class_names(records[0].classes), Counter(labels.values())
     told = [("test patients", f"{len(labels)}: {', '.join(f'{counts[n]} {name}' for n, name in enumerate(names))}")]
     compared = [each for each in summary.in_metric("auroc") if each.arm.regime != "real"]

@@ -12,7 +12,7 @@ from synthaug.metrics.comparison import FAR
 from synthaug.models.text_encoder import load_tokenizer
 from synthaug.pool.pool import SyntheticPool
 from synthaug.study.grid import cohorts_of
-from synthaug.study.records import CellRecord, Summary
+from synthaug.study.records import CellRecord, Summary, tested_patients
 from synthaug.study.records.arms import LEAST_REPEATS
 from synthaug.study.records.fields import Estimate
 from synthaug.study.records.findings import MEANINGS, Finding, Severity
@@ -95,7 +95,7 @@ def _of_cells(summary: Summary) -> Iterator[Finding]:
 
 def _of_test(records: Sequence[CellRecord], data: DataConfig) -> Iterator[Finding]:
     """Few test patients; which difference they could show is told beside the verdict."""
-    labels = {row.patient_id: row.label for record in records for row in record.predictions}
+    labels = tested_patients(records)
     if not labels:
         return
     counts = Counter(labels.values())
