@@ -10,6 +10,7 @@ import torchio as tio
 
 from synthaug.config import DataConfig, PreprocessConfig, SplitConfig
 from synthaug.data.duplicates import refuse_duplicate_images
+from synthaug.data.mapped.rows import written_in
 from synthaug.data.mapped.volumes import preprocess_mapped
 from synthaug.data.phantom import make_subjects
 from synthaug.data.reading.manifest import load_manifest, read_columns
@@ -118,7 +119,7 @@ def prepare_split(drawn: Split, settings: PreprocessConfig, images: Sequence[str
 
 @contextlib.contextmanager
 def unless_refused(out: Path) -> Iterator[None]:
-    """Remove what was preprocessed meanwhile, and folders made for it, where the input is refused after all.
+    """Remove what this process preprocessed meanwhile, and folders made for it, where the input is refused after all.
 
     Args:
         out: The study's folder.
@@ -127,13 +128,13 @@ def unless_refused(out: Path) -> Iterator[None]:
         InputError: The folder cannot be written to, or what the block raises.
     """
     folder = out / VOLUMES
-    before = {*folder.glob("*")}
+    before = written_in(folder)
     with without_new_folders(folder):
         try:
             usable_folder(out)
             yield
         except InputError:
-            for path in {*folder.glob("*")} - before:
+            for path in written_in(folder) - before:
                 path.unlink(missing_ok=True)
             raise
 
