@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentError
 
@@ -196,10 +196,7 @@ def _demonstrated(config: Config, *, helped: bool) -> str:
 
 def _run_stage(command: str, config: Config, out: Path) -> int:
     from synthaug.bench.studies.progress import Bars
-    from synthaug.bench.studies.run import measure_images
-    from synthaug.models.training.processes import processes
-    from synthaug.study.stages.making import make_autoencoder, make_generator, make_pool
-    from synthaug.study.stages.preparation import Study
+    from synthaug.study.running.studies import start_studies
     from synthaug.tracking import TrainingListener
 
     if command == "train-autoencoder" and config.generator.pretrained:
@@ -209,7 +206,16 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
             f"generator.latents={config.generator.latents} has no autoencoder to train; run train-ldm, or set it to "
             "autoencoder."
         )
-    study = Study.start(config, out, Bars().stage, TrainingListener())
+    for study in start_studies(config, out, Bars().stage, TrainingListener()):
+        _make_stage(command, study)
+    return 0
+
+
+def _make_stage(command: str, study: "Study") -> None:
+    from synthaug.bench.studies.run import measure_images
+    from synthaug.models.training.processes import processes
+    from synthaug.study.stages.making import make_autoencoder, make_generator, make_pool
+
     if command in ("train-autoencoder", "train-ldm"):
         stage = "autoencoder" if command == "train-autoencoder" else "generator"
         make, folder = {
@@ -219,14 +225,13 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
         make(study)
         if processes().is_main_process:
             print(f"{stage}: {folder}")
-        return 0
+        return
     pool = make_pool(study)
     print(f"pool: {pool.path}, volumes of each class {pool.counts}")
     if command == "metrics":
         rows, left_out = measure_images(study, pool)
         for row in [*(each.to_json() for each in rows), *left_out]:
             print("  ".join(f"{name}={value}" for name, value in row.items()))
-    return 0
 
 
 def _dry_run(config: Config, out: Path) -> int:
