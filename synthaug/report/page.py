@@ -27,10 +27,12 @@ from synthaug.study.grid import cohorts_of, is_protected
 from synthaug.study.outlook.costs import Costs
 from synthaug.study.records import CellRecord, Summary
 from synthaug.study.records.findings import MEANINGS
+from synthaug.study.summary.arms import arms_of
 
 
 def write_results(records: Sequence[CellRecord], path: Path) -> None:
     """One row a cell."""
+    arm_of = {id(record): arm.label for arm in arms_of(records) for record in arm.records}
     kept = ("n_train", "n_train_real", "n_train_synthetic", "steps", "steps_made", "chosen_step", "temperature")
     rows = [
         {
@@ -39,6 +41,7 @@ def write_results(records: Sequence[CellRecord], path: Path) -> None:
             **{key: getattr(record, key) for key in kept},
             **record.metrics,
             "seconds": record.seconds,
+            "arm": arm_of[id(record)],
             "cell": record.id,
         }
         for record in records
