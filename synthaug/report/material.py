@@ -5,7 +5,7 @@ The file holds slices, ids and reports of patients: it stays in the folder.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Self
@@ -19,13 +19,20 @@ from synthaug.report.text.provenance import tell_provenance
 from synthaug.report.volumes.slices import Samples, slice_plot
 from synthaug.report.volumes.viewer import Shown, volumes_of
 from synthaug.study.grid import cohorts_of
-from synthaug.study.records import Summary
+from synthaug.study.records import CellRecord, Summary
+from synthaug.study.records.arm_fields import ArmFields
+from synthaug.study.records.fields import require_kinds
 
 FILE = "report-data.json"
 MOST_SLICES = 10
 """Classes times generators of which slices are shown."""
 SLICES_BUDGET = 600_000
 """Bytes of the pictures of slices together, before base64; larger ones are drawn with fewer pixels."""
+
+
+CALLED = ["id", "name", "regime", "seed", "training_seed", "synthetic_fraction", "settings"]
+CALLED += [each.name for each in fields(ArmFields)]
+"""Fields of a record that follow from the study, not from the training."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,8 @@ class Material:
     """Classes of generators that are not shown."""
     volumes: tuple[Shown, ...] = ()
     """Of the slice viewer."""
+    cells: tuple[Mapping[str, Any], ...] = ()
+    """What this study calls each of its records: another study may share the cell's file and call it otherwise."""
 
     @classmethod
     def gather(
@@ -69,6 +78,7 @@ class Material:
         splits: int,
         facts: Mapping[str, Any],
         out: Path,
+        records: Sequence[CellRecord] = (),
     ) -> Self:
         """Collect it from a study.
 
@@ -80,6 +90,7 @@ class Material:
             splits: How many splits the study has.
             facts: Name and value pairs of the protocol table.
             out: The study's folder.
+            records: Its finished cells.
         """
         nearest = {row.source: row.more.get("nearest", ()) for row in summary.image_metrics if row.metric == "copies"}
         told = [replace(each, nearest=nearest.get(each.source, ())) for each in samples]
@@ -93,6 +104,7 @@ class Material:
             slices=tuple(_slices(told, data)),
             slices_left_out=max(sum(len(each.pool.classes) for each in samples) - MOST_SLICES, 0),
             volumes=tuple(volumes_of(told, data.images, most=MOST_SLICES)),
+            cells=tuple({name: getattr(record, name) for name in CALLED} for record in records),
         )
 
     def write(self, out: Path) -> Path:
@@ -113,7 +125,10 @@ class Material:
     def _from_json(cls, told: Mapping[str, Any]) -> Self:
         cohort = tuple(Part(**row) for row in told["cohort"])
         slices = tuple(map(Picture.from_json, told["slices"]))
-        return cls(**{**told, "cohort": cohort, "slices": slices, "volumes": tuple(told["volumes"])})
+        cells = tuple({name: row[name] for name in CALLED} for row in told.get("cells", ()))
+        for row in cells:
+            require_kinds(CellRecord, row)
+        return cls(**{**told, "cohort": cohort, "slices": slices, "volumes": tuple(told["volumes"]), "cells": cells})
 
 
 def _part(name: str, subjects: Sequence[Any]) -> Part:

@@ -8,7 +8,8 @@ import pytest
 
 from synthaug.config import Config, DataConfig, MetricsConfig, StudyConfig
 from synthaug.ground.errors import InputError
-from synthaug.study.records import Arm, CellRecord, Contrast, Estimate, Verdict, judge
+from synthaug.report.tables import headlines
+from synthaug.study.records import Arm, CellRecord, Contrast, Estimate, Summary, Verdict, judge
 from synthaug.study.summary.aggregate import count_statistics, summarise
 from synthaug.study.summary.arms import arms_of, baselines_of, stack_scores
 from synthaug.study.summary.subgroups import slice_arms, slice_cohorts, subgroups_of, subgroups_of_cohorts
@@ -285,7 +286,6 @@ def test_what_is_not_clear_says_which_difference_would_have_shown():
     assert judge([contrast("mixed", 0.1, 0.01, 0.2, 0.04)], confidence=0.95, n_test=4).seen == ()
 
 
-# --- subgroups
 @pytest.mark.parametrize(
     "pair",
     [
@@ -318,6 +318,7 @@ def test_an_interval_without_width_claims_nothing_of_what_would_have_shown():
     assert [value for name, value in told.items() if "detectable" in name] == ["unknown: no interval has a width"]
 
 
+# --- subgroups
 
 
 def test_slices_are_counted_by_hand_and_a_slice_of_one_class_has_no_metric():

@@ -205,6 +205,7 @@ def _write_results(
         splits=len({study.data_id for study in studies}),
         facts=_facts(config, base, next(iter(pools.values()), None), _ids(base, cells)),
         out=out,
+        records=records,
     )
     material.write(out)
     pictures = write_report(
