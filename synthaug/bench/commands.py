@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentError
 
@@ -29,7 +29,10 @@ from synthaug.ground.faults import write_fault
 from synthaug.ground.files import NO_ROOM
 from synthaug.study.folder.standing import finished_summary
 from synthaug.study.folder.tracked import tell_place
-from synthaug.study.grid import describe_cells
+from synthaug.study.grid import cohorts_of, describe_cells, trained_once
+
+if TYPE_CHECKING:
+    from synthaug.study.stages.preparation import Study
 
 SPINS = "30000"
 """Spins of an idle OpenMP thread before it sleeps; GNU's default is ten times as many. Long spins slow trainings beside
@@ -154,7 +157,7 @@ def _run_bench(command: str, config: Config, out: Path, execution: ExecutionConf
     if summary is not None:
         print(f"{config.study.name}: finished before, in {out}; there is nothing left to do")
     else:
-        cells = describe_cells(config)
+        cells = trained_once(describe_cells(config))
         refuse_early(config)
         if os.environ.get("RANK", "0") == "0":  # of processes that train together, one tells
             print(f"{config.study.name}: {len(cells)} classifiers, in {out}; loading the libraries", flush=True)
@@ -193,10 +196,7 @@ def _demonstrated(config: Config, *, helped: bool) -> str:
 
 def _run_stage(command: str, config: Config, out: Path) -> int:
     from synthaug.bench.studies.progress import Bars
-    from synthaug.bench.studies.run import measure_images
-    from synthaug.models.training.processes import processes
-    from synthaug.study.stages.making import make_autoencoder, make_generator, make_pool
-    from synthaug.study.stages.preparation import Study
+    from synthaug.study.running.studies import start_studies
     from synthaug.tracking import TrainingListener
 
     if command == "train-autoencoder" and config.generator.pretrained:
@@ -206,7 +206,16 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
             f"generator.latents={config.generator.latents} has no autoencoder to train; run train-ldm, or set it to "
             "autoencoder."
         )
-    study = Study.start(config, out, Bars().stage, TrainingListener())
+    for study in start_studies(config, out, Bars().stage, TrainingListener()):
+        _make_stage(command, study)
+    return 0
+
+
+def _make_stage(command: str, study: "Study") -> None:
+    from synthaug.bench.studies.run import measure_images
+    from synthaug.models.training.processes import processes
+    from synthaug.study.stages.making import make_autoencoder, make_generator, make_pool
+
     if command in ("train-autoencoder", "train-ldm"):
         stage = "autoencoder" if command == "train-autoencoder" else "generator"
         make, folder = {
@@ -216,14 +225,13 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
         make(study)
         if processes().is_main_process:
             print(f"{stage}: {folder}")
-        return 0
+        return
     pool = make_pool(study)
     print(f"pool: {pool.path}, volumes of each class {pool.counts}")
     if command == "metrics":
         rows, left_out = measure_images(study, pool)
         for row in [*(each.to_json() for each in rows), *left_out]:
             print("  ".join(f"{name}={value}" for name, value in row.items()))
-    return 0
 
 
 def _dry_run(config: Config, out: Path) -> int:
@@ -233,10 +241,11 @@ def _dry_run(config: Config, out: Path) -> int:
 
     cells = describe_cells(config)
     print("\n".join(cell.line() for cell in cells))
-    if config.data.root is not None:
+    cohorts = [data for data in cohorts_of(config) if data.root is not None]
+    if cohorts:
         from synthaug.bench.single.check import check_data
 
-        if check_data(config.data):
+        if [problem for data in cohorts for problem in check_data(data)]:
             return 2
         examine_studies(config, out)
     print("\n".join([describe_time(cells), *describe_cards(config)]))

@@ -95,7 +95,7 @@ class Config:
 
     @property
     def private(self) -> bool:
-        """Whether patient ids and images are kept out of MLflow."""
+        """Whether patient ids and images of this cohort are kept out of MLflow; a study may have others as axes."""
         return self.data.protected and self.tracking.privacy == "pseudonymous"
 
     def __post_init__(self) -> None:

@@ -70,6 +70,10 @@ class ClassifierConfig:
             not isinstance(self.augment, list) or len(set(self.augment)) == len(self.augment) > 0,
             f"classifier.augment={self.augment} must be true, false, labelled, or a list that names each move once.",
         )
+        require(
+            self.training.seed == TrainingConfig.seed,
+            f"classifier.training.seed={self.training.seed} has no effect; leave it out and set study.seeds.",
+        )
         require_ranges(
             self,
             "classifier",

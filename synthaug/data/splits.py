@@ -198,6 +198,12 @@ def keep_training(split: Split, size: float, *, group: str = "patient_id", seed:
 
 def save_split(split: Split, path: str | Path) -> None:
     """Write the split as CSV: subject_id, patient_id, part, and a seal that shows whether a row was changed since."""
+    with atomic_path(Path(path)) as temporary:
+        temporary.write_text(split_table(split), encoding="utf-8")
+
+
+def split_table(split: Split) -> str:
+    """What :func:`save_split` writes."""
     rows = [
         {
             "subject_id": subject["subject_id"],
@@ -208,8 +214,7 @@ def save_split(split: Split, path: str | Path) -> None:
         for part, subjects in split.parts()
         for subject in subjects
     ]
-    with atomic_path(Path(path)) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
 
 
 def load_split(path: str | Path, subjects: Sequence[tio.Subject]) -> Split:

@@ -50,6 +50,16 @@ def is_public(patient_id: str) -> bool:
     return patient_id.startswith(f"{PUBLIC}:") or PHANTOM.fullmatch(patient_id) is not None
 
 
+def plain_id(patient_id: str) -> str:
+    """The id as the manifest has it, without the public data set.
+
+    Example:
+        >>> plain_id(public_id("PROSTATEx", "0001")), plain_id("a:b:c")
+        ('0001', 'a:b:c')
+    """
+    return patient_id.split(":", 2)[-1] if patient_id.startswith(f"{PUBLIC}:") else patient_id
+
+
 def patient_hash(patient_id: str) -> str:
     """How checkpoints and pools remember a patient.
 
@@ -67,13 +77,18 @@ def patient_hash(patient_id: str) -> str:
 
 
 def hashes_of(patient_id: str) -> set[str]:
-    """All hashes that a record may hold of a patient: keyed and, from earlier versions, unkeyed."""
-    found = {hashlib.sha256(f"patient:{patient_id}".encode()).hexdigest()[:16]}
+    """All hashes that a record may hold of a patient: keyed and, from earlier versions, unkeyed.
+
+    A public patient is also known by the plain id: from before ``data.public`` was set, and in files of reports.
+    """
+    plain = plain_id(patient_id)
+    found = {hashlib.sha256(f"patient:{each}".encode()).hexdigest()[:16] for each in (patient_id, plain)}
     if is_public(patient_id):
-        plain = patient_id.split(":", 2)[-1]  # as earlier versions knew the patient
-        return {*found, patient_hash(patient_id), hashlib.sha256(f"patient:{plain}".encode()).hexdigest()[:16]}
+        found.add(patient_hash(patient_id))
+    if is_public(plain):  # a phantom was never hashed with another key
+        return found
     key = _known_key()
-    return found if key is None else {*found, _keyed(key, _name_of(key), patient_id)}
+    return found if key is None else {*found, _keyed(key, _name_of(key), plain)}
 
 
 def can_be_told(hashes: Iterable[str]) -> bool:

@@ -2,15 +2,15 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from synthaug.config.pool import UnusableRows
-from synthaug.data.reading.tables import read_table
+from synthaug.data.reading.tables import likeness, read_table
 from synthaug.ground.errors import InputError
-from synthaug.ground.people import patient_hash
+from synthaug.ground.people import patient_hash, plain_id
 from synthaug.pool.prompts import TextPrompts
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ def read_report_file(
     classes: int | None = None,
     spacing_mm: Sequence[float] | None = None,
     unusable: UnusableRows = "refuse",
+    patients: Iterable[str] = (),
 ) -> ReportFilePrompts:
     """Read a CSV with the columns ``report`` and ``label``, and optionally ``spacing`` and ``patient_id``.
 
@@ -58,6 +59,8 @@ def read_report_file(
         classes: Number of classes of the generator; None = unknown.
         spacing_mm: Voxel size of the generator, which is the only one that a row may ask for; None = unknown.
         unusable: Unusable rows: refuse the file, or leave them out. Either way they are named.
+        patients: Ids of a study's patients. An id of the file that differs from one of them in case, leading zeros or
+            Unicode form alone is that patient's.
 
     Returns:
         The prompts. Their patients are known where every row has a ``patient_id``; "none" there says that the report
@@ -70,7 +73,7 @@ def read_report_file(
     table = read_table(path, what="file of reports", mend="give a CSV with the columns report and label")
     table.require("report", "label")
     has_spacing = table.has("spacing")
-    refused, texts, patients = [], dict[int, list[str]](), []
+    refused, texts, names = [], dict[int, list[str]](), []
     for number, row in table.rows.items():
         reason = _fault_of_report(row["report"]) or _fault_of_label(row["label"], classes)
         reason = reason or (_fault_of_spacing(row["spacing"], spacing_mm) if has_spacing else "")
@@ -78,7 +81,7 @@ def read_report_file(
             refused.append(f"row {number} ({reason})")
             continue
         texts.setdefault(int(row["label"]), []).append(row["report"])
-        patients.append(row.get("patient_id", ""))
+        names.append(row.get("patient_id", ""))
     if refused and (unusable == "refuse" or not texts):
         more = f" and {len(refused) - NAMED} more" if len(refused) > NAMED else ""
         raise InputError(
@@ -87,8 +90,10 @@ def read_report_file(
         )
     for each in refused:
         logger.warning("%s: %s is left out.", path, each)
-    named = [patient_hash(name) for name in patients if name.lower() != NOBODY]
-    return ReportFilePrompts(texts, patients=named if all(patients) else None)
+    known = {plain_id(each) for each in patients}
+    alike = {likeness(each): each for each in known}
+    meant = [name if name in known else alike.get(likeness(name), name) for name in names if name.lower() != NOBODY]
+    return ReportFilePrompts(texts, patients=[*map(patient_hash, meant)] if all(names) else None)
 
 
 def _fault_of_report(report: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,16 @@ from synthaug.report.text import captions
 from synthaug.report.text.methods import describe_methods
 from synthaug.report.volumes.viewer import split_by_privacy
 from synthaug.statistics.weighted import STATISTICS
+from synthaug.study.grid import cohorts_of, is_protected
 from synthaug.study.outlook.costs import Costs
 from synthaug.study.records import CellRecord, Summary
 from synthaug.study.records.findings import MEANINGS
+from synthaug.study.summary.arms import arms_of
 
 
 def write_results(records: Sequence[CellRecord], path: Path) -> None:
     """One row a cell."""
+    arm_of = {id(record): arm.label for arm in arms_of(records) for record in arm.records}
     kept = ("n_train", "n_train_real", "n_train_synthetic", "steps", "steps_made", "chosen_step", "temperature")
     rows = [
         {
@@ -37,6 +41,7 @@ def write_results(records: Sequence[CellRecord], path: Path) -> None:
             **{key: getattr(record, key) for key in kept},
             **record.metrics,
             "seconds": record.seconds,
+            "arm": arm_of[id(record)],
             "cell": record.id,
         }
         for record in records
@@ -58,20 +63,21 @@ def write_report(
         material: What the page shows beside these.
         costs: Of all the study's sessions.
     """
+    first = replace(config, data=cohorts_of(config)[0])  # whose split the page shows
     loader = PackageLoader("synthaug.report", "")
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["code"] = _with_code
     pictures = draw_pictures(summary, records, 1 - config.metrics.confidence)
-    methods = describe_methods(config, summary, records, material)
+    methods = describe_methods(first, summary, records, material)
     write_text(
         path,
         page.get_template("page.html.j2").render(
             title=config.study.name,
-            protected=config.data.protected,
+            protected=is_protected(config),
             summary=summary,
             material=material,
-            classes=config.data.class_names(records[0].classes),
-            headlines=headlines(summary, records, config.data, confidence=config.metrics.confidence),
+            classes=first.data.class_names(records[0].classes),
+            headlines=headlines(summary, records, first.data, confidence=config.metrics.confidence),
             findings=[each for each in summary.findings if not each.muted],
             muted=[each for each in summary.findings if each.muted],
             meanings_of_findings={code: MEANINGS[code] for code in dict.fromkeys(f.code for f in summary.findings)},

@@ -8,7 +8,7 @@ from synthaug.config import DataConfig
 from synthaug.report.figures.forest import compared
 from synthaug.statistics.detectable import POWER
 from synthaug.study.outlook.costs import Costs
-from synthaug.study.records import Arm, CellRecord, Summary
+from synthaug.study.records import Arm, CellRecord, Summary, tested_patients
 
 COMPARED = ("auroc", "average_precision", "accuracy")
 """Metrics whose differences have columns; summary.json has all."""
@@ -43,13 +43,14 @@ def headlines(
     summary: Summary, records: Sequence[CellRecord], data: DataConfig, *, confidence: float
 ) -> list[tuple[str, str]]:
     """Name and value of what a reader wants to know beside the verdict."""
-    labels = {row.patient_id: row.label for record in records for row in record.predictions}
+    labels = tested_patients(records)
     names, counts = data.class_names(records[0].classes), Counter(labels.values())
     told = [("test patients", f"{len(labels)}: {', '.join(f'{counts[n]} {name}' for n, name in enumerate(names))}")]
     compared = [each for each in summary.in_metric("auroc") if each.arm.regime != "real"]
     if compared:
-        seen = sorted(each.seen(confidence) for each in compared)
-        size = f"{seen[0]:.2f}" if f"{seen[0]:.2f}" == f"{seen[-1]:.2f}" else f"{seen[0]:.2f} to {seen[-1]:.2f}"
+        seen = sorted(each.seen(confidence) for each in compared if each.difference.has_width)
+        ends = list(dict.fromkeys(f"{each:.2f}" for each in (*seen[:1], *seen[-1:])))
+        size = " to ".join(ends) or "unknown: no interval has a width"
         told.append((f"detectable difference in AUROC ({100 * POWER:.0f} % power)", size))
     return [*told, ("trainings of an arm", str(max((arm.repeats for arm in summary.arms), default=0)))]
 

@@ -1,13 +1,14 @@
 """A study's config becomes its cells, each named by what determines its result."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from synthaug.config import Config
+from synthaug.config import Config, DataConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import derive_seed
@@ -15,6 +16,8 @@ from synthaug.study.identity import Identity, classifier_settings, id_of, identi
 from synthaug.study.introduced import CELL
 from synthaug.study.records.arm_fields import arm_fields_of
 from synthaug.study.records.fields import STAGES
+
+logger = logging.getLogger(__name__)
 
 DATA = ("data", "split", "preprocess")
 """Sections that say which volumes train, choose and test."""
@@ -100,9 +103,40 @@ def cells_of(config: Config, inputs_of: Callable[[Config], tuple[str, Any]]) -> 
             training_seed = _training_seed(seed, settings, config.study.all_axes)
             for regime, fraction in arms:
                 cell = _cell(regime, fraction, seed, training_seed, settings, each, data_id, pool_identity)
-                # Two generators side by side share their cells without synthetic data.
-                cells.setdefault(cell.id, cell)
+                # Ways of making volumes that come to the same ones, or to none, share their cells. Other arms that come
+                # to one training, as all patients and as many as there are, each have a cell of its id.
+                of_arm = {key: value for key, value in cell.settings.items() if key.split(".")[0] not in STAGES}
+                cells.setdefault(content_hash([cell.id, cell.name, seed, of_arm]), cell)
     return list(cells.values())
+
+
+def trained_once(cells: Sequence[Cell]) -> list[Cell]:
+    """The first cell of each id: the classifiers to train."""
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        found.setdefault(cell.id, cell)
+    return list(found.values())
+
+
+def idle_axes(cells: Sequence[Cell]) -> list[str]:
+    """Axes that change nothing: whatever their value, the same classifier is trained.
+
+    Example:
+        >>> from synthaug.config import StudyConfig
+        >>> study = StudyConfig(axes={"classifier.network": ["resnet10", "resnet18"], "split.train": [1, 96]})
+        >>> idle_axes(cells_of(Config(study=study), lambda config: ("all 96", "pool")))
+        ['split.train']
+    """
+    found = []
+    for axis, values in cells[0].config.study.axes.items():
+        ids: dict[str, set[str]] = {}
+        for cell in cells:
+            rest = {key: value for key, value in cell.settings.items() if key != axis}
+            alike = content_hash([cell.regime, cell.name, cell.synthetic_fraction, cell.seed, rest])
+            ids.setdefault(alike, set()).add(cell.id)
+        if len(values) > 1 and all(len(each) == 1 for each in ids.values()):
+            found.append(axis)
+    return found
 
 
 def describe_cells(config: Config) -> list[Cell]:
@@ -139,8 +173,18 @@ def _cell(
     return Cell(regime, seed, training_seed, fraction, settings, config, identity, told)
 
 
-def settings_of(config: Config) -> list[tuple[dict[str, Any], Config]]:
+def tell_idle_axes(cells: Sequence[Cell]) -> None:
+    """Say which axes change nothing."""
+    for axis in idle_axes(cells):
+        logger.warning("study.axes: %s changes nothing here: its arms are the same classifiers.", axis)
+
+
+def settings_of(config: Config, *sections: str) -> list[tuple[dict[str, Any], Config]]:
     """Every combination of the values of ``study.axes``, each with the config that has them.
+
+    Args:
+        config: The study.
+        *sections: Whose axes are gone through; none = all.
 
     Raises:
         InputError: An axis names no setting, or a value that the setting cannot have.
@@ -151,7 +195,11 @@ def settings_of(config: Config) -> list[tuple[dict[str, Any], Config]]:
         >>> [config.classifier.network for _, config in settings_of(Config(study=study))]
         ['resnet10', 'resnet10', 'resnet18', 'resnet18']
     """
-    axes = config.study.all_axes
+    axes = {
+        key: values
+        for key, values in config.study.all_axes.items()
+        if not sections or key.partition(".")[0] in sections
+    }
     typed = {key: [_typed(config, key, value) for value in values] for key, values in axes.items()}
     combinations: list[tuple[dict[str, Any], Config]] = [({}, config)]
     for key, values in axes.items():
@@ -161,6 +209,32 @@ def settings_of(config: Config) -> list[tuple[dict[str, Any], Config]]:
             for value, checked in zip(values, typed[key], strict=True)
         ]
     return combinations
+
+
+def cohorts_of(config: Config) -> list[DataConfig]:
+    """The data settings of a study, each once, those of the first values of its axes first.
+
+    Example:
+        >>> from synthaug.config import StudyConfig
+        >>> study = StudyConfig(axes={"data.root": ["here", "there"], "split.train": [1, 0.5]})
+        >>> [data.root for data in cohorts_of(Config(study=study))]
+        ['here', 'there']
+    """
+    found: list[DataConfig] = []
+    for _, each in settings_of(config, "data"):
+        if each.data not in found:
+            found.append(each.data)
+    return found
+
+
+def is_protected(config: Config) -> bool:
+    """Whether any cohort of a study is of patients outside public data sets."""
+    return any(data.protected for data in cohorts_of(config))
+
+
+def is_private(config: Config) -> bool:
+    """Whether patient ids and images of a study are kept out of MLflow: one protected cohort is enough."""
+    return any(each.private for _, each in settings_of(config, "data", "tracking"))
 
 
 def _training_seed(seed: int, settings: dict[str, Any], axes: dict[str, list[Any]]) -> int:

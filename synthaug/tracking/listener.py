@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from synthaug.study.events import Training
+from synthaug.study.grid import is_private
 from synthaug.tracking.entries import flatten
 from synthaug.tracking.monitoring import TrainingMonitor
 from synthaug.tracking.trainings import TrainingRun
@@ -24,6 +25,6 @@ class TrainingListener:
             stage=training.stage,
             stage_id=training.id,
             params=params,
-            private=config.private,
+            private=is_private(config),
         )
         return TrainingMonitor(run, training.validation, config.data.images, config.metrics, training.training)

@@ -11,7 +11,7 @@ from synthaug.config import Config
 from synthaug.ground.files import content_hash
 from synthaug.study.folder.tracked import artifact_link
 from synthaug.study.records import CellRecord, Summary
-from synthaug.tracking.cells import FinishedCell, delete_cell, log_cell
+from synthaug.tracking.cells import FinishedCell, delete_cell, log_cell, name_of, tags_of
 from synthaug.tracking.connection import connect
 from synthaug.tracking.disclosure import shown, with_pseudonyms
 from synthaug.tracking.entries import PARENT, SOURCE, as_key, as_params
@@ -96,12 +96,13 @@ class Tracker:
         parent = self._begin().info.run_id
         while self._waiting:
             cell = self._waiting[0]
-            if not self._holds(cell.record.id, parent):
+            if not self._holds(cell, parent):
                 log_cell(self.connection, cell, parent=parent, study_id=self.study_id)
             self._waiting.pop(0)
 
-    def _holds(self, cell_id: str, parent: str) -> bool:
+    def _holds(self, cell: FinishedCell, parent: str) -> bool:
         """Whether MLflow has the cell whole; a run that was cut off is deleted, that of a smaller study adopted."""
+        cell_id = cell.record.id
         known = self._known.get(cell_id)
         found = [known] if known and known.info.status == "FINISHED" else self.connection.runs(cell_id=cell_id)
         whole = [run for run in found if run.info.status == "FINISHED"]
@@ -110,8 +111,9 @@ class Tracker:
             delete_cell(self.connection, run)
         if whole and whole[-1].data.tags.get(PARENT) != parent:
             run_id = whole[-1].info.run_id
-            tags = [RunTag(PARENT, parent), RunTag("study_id", self.study_id)]
-            self.connection.client.log_batch(run_id, tags=tags)
+            ours = {PARENT: parent, "study_id": self.study_id, "mlflow.runName": name_of(cell.record)}
+            ours |= tags_of(cell.record, cell.config)
+            self.connection.client.log_batch(run_id, tags=[RunTag(*each) for each in ours.items()])
         return bool(whole)
 
     def _finish(self, summary: Summary, artifacts: Sequence[Path], plots: Path | None) -> None:

@@ -8,18 +8,20 @@ import pytest
 import torch
 import yaml
 from test_bench import results
-from tiny_study import PUBLISHED
+from tiny_study import PUBLISHED, bench
 from two_processes import in_two_processes
 
 from synthaug.augment.sampler import SyntheticSampler
 from synthaug.bench.commands import run_command
 from synthaug.bench.options.parsing import config_of, study_parser
+from synthaug.bench.studies.remaking import make_report
 from synthaug.data.phantom import make_subjects
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.record import patient_hash
 from synthaug.models.training.processes import processes
 from synthaug.pool.pool import SyntheticPool
 from synthaug.study.grid import cells_of
+from synthaug.study.records import read_summary
 from synthaug.study.running.cell import run_cell
 from synthaug.study.stages.making import make_pool
 from synthaug.study.stages.preparation import Study
@@ -277,3 +279,19 @@ def test_two_processes_train_one_cell_together_and_the_main_one_writes(pool_fold
         assert ours["predictions"] == theirs["predictions"]
         assert ours["history"] == theirs["history"]
         assert len(ours["predictions"]) == 8
+
+
+def test_arms_that_share_a_training_are_all_there_and_a_report_made_again_says_the_same(tmp_path):
+    alone = ["--study.regimes", "[real]", "--data.phantom.n", "26", "--split.folds", "3", "--split.val", "0.2"]
+    assert bench(tmp_path / "out", *alone) == 0  # its cell is found again by the study below, which calls it otherwise
+    axes = '{"split.train": [1, 11], "split.fold": [0, 1, 2]}'
+    assert bench(tmp_path / "out", *alone, "--study.axes", axes) == 0
+    with (tmp_path / "out" / "results.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 6 > len({row["cell"] for row in rows})
+    assert {row["arm"] for row in rows} == {"real train 1", "real train 11"}
+    summary = read_summary(tmp_path / "out")
+    assert [(arm.repeats, arm.n_test) for arm in summary.arms] == [(3, 26), (3, 26)]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    make_report(tmp_path / "out")
+    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8") == page

@@ -29,6 +29,7 @@ from synthaug.config import (
     PhantomConfig,
     PoolConfig,
     SamplingConfig,
+    SplitConfig,
     StudyConfig,
     TextEncoderConfig,
     TrainingConfig,
@@ -312,3 +313,21 @@ def test_nothing_is_said_where_all_has_its_effect(caplog):
     say_once("a setting")
     say_once("a setting")
     assert [record.getMessage() for record in caplog.records] == ["a setting"]
+
+
+def test_the_split_that_a_study_writes_is_not_the_one_it_reads(tmp_path):
+    for folder in ("study", "elsewhere"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "split.csv").write_text("", encoding="utf-8")
+    given = {
+        name: replace(Config(), split=SplitConfig(file=str(tmp_path / name / "split.csv")))
+        for name in ("study", "elsewhere")
+    }
+    check_study(given["elsewhere"], tmp_path / "study")
+    with pytest.raises(InputError, match="another folder"):
+        check_study(given["study"], tmp_path / "elsewhere" / ".." / "study")
+
+
+def test_a_seed_that_has_no_effect_is_refused():
+    with pytest.raises(InputError, match="no effect"):
+        ClassifierConfig(training=TrainingConfig(seed=1))

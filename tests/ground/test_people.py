@@ -105,6 +105,16 @@ def test_public_patients_are_known_to_everybody(home, monkeypatch):
     assert unkeyed("0001") in hashes_of(public_id("PROSTATEx", "0001"))
 
 
+def test_public_patients_are_known_by_the_plain_id_of_before(home, monkeypatch):
+    public = public_id("PROSTATEx", "0001")
+    split = Split([], [], [{"patient_id": public}])
+    refuse_leaks([patient_hash("0002")], split, source="generator")
+    with pytest.raises(InputError, match="0001"):
+        refuse_leaks([patient_hash("0001")], split, source="generator")
+    monkeypatch.setenv(VARIABLE, "another institution's")
+    assert patient_hash("0001") in hashes_of(public)
+
+
 def test_pseudonyms_are_the_same_everywhere_and_say_nothing(home):
     assert pseudonym("p1") == pseudonym("p1") != pseudonym("p2")
     assert "p1" not in pseudonym("p1")

@@ -11,6 +11,7 @@ import pytest
 from synthaug.config import Config, DataConfig, ReportConfig
 from synthaug.config.study import FindingCode
 from synthaug.ground.errors import InputError
+from synthaug.report.tables import headlines
 from synthaug.study.records import Arm, CellRecord, Contrast, Estimate, ImageComparison, Prediction, Summary, Verdict
 from synthaug.study.records.findings import MEANINGS, Finding
 from synthaug.study.summary.findings import FEW, findings_of, mute
@@ -100,6 +101,15 @@ def test_few_test_patients_are_those_of_the_rarest_class_who_is_named():
     assert codes(cells=records(positive=FEW - 1)) == [("few-test-patients", "warning")]
     [finding] = findings_of(QUIET, records(positive=5), config)
     assert "5 of class cancer" in finding.sentence
+
+
+def test_a_patient_with_a_volume_of_the_higher_class_is_of_that_class():
+    both = [Prediction(f"s{n}{label}", f"p{n}", label, (0.5, 0.5)) for n in range(FEW) for label in (1, 0)]
+    rest = [Prediction(f"h{n}", f"h{n}", 0, (0.5, 0.5)) for n in range(FEW)]
+    found = [CellRecord("real", 0, predictions=(*both, *rest))]
+    assert codes(cells=found) == []
+    told = dict(headlines(QUIET, found, DataConfig(root="x"), confidence=0.95))
+    assert told["test patients"] == f"{2 * FEW}: {FEW} class 0, {FEW} class 1"
 
 
 def test_errors_come_first_and_muted_ones_are_marked():

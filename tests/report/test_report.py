@@ -120,6 +120,17 @@ def material_of(folder, summary, samples, config):
     return Material.gather(config, summary, samples, split=split, splits=1, facts={"data": "phantoms"}, out=folder)
 
 
+def test_a_study_over_cohorts_of_patients_is_not_called_one_of_phantoms(tmp_path):
+    axes = {"data.root": ["/cohorts/a", "/cohorts/b"]}
+    config = replace(CONFIG, study=replace(CONFIG.study, axes=axes))
+    page = page_of(
+        tmp_path, [record(data__root=root, seed=seed) for root in axes["data.root"] for seed in (0, 1)], config=config
+    )
+    assert "This page contains images of patients" in page
+    assert "phantoms (t2w)" not in page
+    assert "phantoms (t2w)" in page_of(tmp_path, [record()])
+
+
 class Page(HTMLParser):
     """What a screen reader meets."""
 

@@ -7,14 +7,15 @@ import re
 import numpy as np
 import pytest
 
-from synthaug.config import Config, DataConfig, MetricsConfig
+from synthaug.config import Config, DataConfig, MetricsConfig, StudyConfig
 from synthaug.ground.errors import InputError
+from synthaug.report.tables import headlines
 from synthaug.statistics.resampling import Resamples, interval_of
 from synthaug.statistics.weighted import STATISTICS
-from synthaug.study.records import Arm, CellRecord, Contrast, Estimate, Subgroup, Verdict, judge
+from synthaug.study.records import Arm, CellRecord, Contrast, Estimate, Subgroup, Summary, Verdict, judge
 from synthaug.study.summary.aggregate import count_statistics, measure_arm, summarise
 from synthaug.study.summary.arms import arms_of, baselines_of, stack_scores
-from synthaug.study.summary.subgroups import slice_arms, subgroups_of
+from synthaug.study.summary.subgroups import slice_arms, slice_cohorts, subgroups_of, subgroups_of_cohorts
 
 PERFECT, REVERSED, HALF = [0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1], [0.1, 0.9, 0.2, 0.95]
 
@@ -311,6 +312,38 @@ def test_what_is_not_clear_says_which_difference_would_have_shown():
     assert judge([contrast("mixed", 0.1, 0.01, 0.2, 0.04)], confidence=0.95, n_test=4).seen == ()
 
 
+@pytest.mark.parametrize(
+    "pair",
+    [
+        {"data__label": ("size>5", "size<5")},
+        {"pool__path": ("/pools/a", "pools/a")},
+        {"fraction": (1 / 3, 0.3333333)},
+    ],
+)
+def test_arms_that_differ_in_fields_are_told_apart_whatever_their_labels_leave_out(pair):
+    [(name, values)] = pair.items()
+    made = [record("mixed", seed=seed, **{"fraction": 0.5, name: value}) for seed in (0, 1) for value in values]
+    summary = summarise([*made, record(seed=0), record(seed=1)], [], MetricsConfig(bootstrap=10))
+    arms = [arm for arm in summary.arms if arm.regime == "mixed"]
+    assert [arm.repeats for arm in arms] == [2, 2]
+    assert len({arm.label for arm in arms}) == len({arm.series() + arm.panel() for arm in arms}) == 2
+    assert [Arm.from_json(arm.to_json()).label for arm in arms] == [arm.label for arm in arms]
+
+
+def test_an_interval_without_width_claims_nothing_of_what_would_have_shown():
+    flat, wide = contrast("mixed", 0.0, 0.0, 0.0, 1.0), contrast("mixed", 0.0, -0.1, 0.1, 0.9, fraction=0.7)
+    verdict = judge([flat], confidence=0.95, n_test=4)
+    assert (verdict.seen, verdict.flat) == ((), 1)
+    assert "chance" not in verdict.sentence()
+    assert "no width" in verdict.sentence()
+    both = judge([flat, wide], confidence=0.95, n_test=4)
+    assert (both.seen, both.flat) == (pytest.approx((0.143, 0.143), abs=0.001), 1)
+    assert Verdict.from_json(json.loads(json.dumps(verdict.to_json())), {}).flat == 1
+    assert "flat" not in judge([wide], confidence=0.95, n_test=4).to_json()
+    told = dict(headlines(Summary(1, (), (flat,), verdict), [record()], DataConfig(), confidence=0.95))
+    assert [value for name, value in told.items() if "detectable" in name] == ["unknown: no interval has a width"]
+
+
 # --- subgroups
 
 
@@ -337,6 +370,23 @@ def test_a_slice_with_one_patient_of_a_class_has_values_and_a_reason_in_place_of
     assert whole.reason == ""
     assert rows["site", "b"].metrics["auroc"] is None
     assert rows["site", "b"].reason
+
+
+def test_each_cohort_has_the_slices_of_its_own_manifest(tmp_path):
+    records = []
+    for name, sites in (("a", "xxyy"), ("b", "zzzz")):
+        (tmp_path / name).mkdir()
+        lines = ["subject_id,site", *(f"s{n},{site}" for n, site in enumerate(sites))]
+        (tmp_path / name / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        records.append(record(scores=HALF, data__root=str(tmp_path / name)))
+    study = StudyConfig(axes={"data.root": [each.settings["data.root"] for each in records]})
+    config = Config(study=study, metrics=MetricsConfig(bootstrap=10, subgroups=["site"]))
+    rows = slice_cohorts(records, subgroups_of_cohorts(config), config.metrics)
+    assert [(row.value, row.n_test, row.arm.endswith("b")) for row in rows] == [
+        ("x", 2, False),
+        ("y", 2, False),
+        ("z", 4, True),
+    ]
 
 
 def test_subgroup_columns_are_checked(tmp_path):

@@ -9,9 +9,17 @@ from conftest import TINY_PREPROCESSING
 
 from synthaug.augment.batches import ShuffledSampler
 from synthaug.classify.training import train_classifier
-from synthaug.config import ClassifierConfig, Config, SplitConfig, StudyConfig, TrainingConfig
+from synthaug.config import (
+    ClassifierConfig,
+    Config,
+    DataConfig,
+    SplitConfig,
+    StudyConfig,
+    TrackingConfig,
+    TrainingConfig,
+)
 from synthaug.ground.errors import InputError
-from synthaug.study.grid import cells_of, settings_of
+from synthaug.study.grid import cells_of, cohorts_of, idle_axes, is_private, is_protected, settings_of, trained_once
 from synthaug.study.running.cell import _sampler, _train
 
 EVERY_KIND = {
@@ -42,6 +50,34 @@ def test_every_combination_is_a_cell_once():
     assert len(found) - len(real) == 3 * 2 * 2 * 2 * 3 * 2  # synthetic and two mixtures, and both generators
     assert len({cell.id for cell in found}) == len(found)
     assert all("generator.variant" not in cell.settings for cell in real)
+
+
+def test_one_protected_cohort_makes_a_study_private():
+    of = [replace(study(axes={"data.root": roots}), data=DataConfig()) for roots in (["a", None], [None])]
+    assert [is_private(each) for each in of] == [True, False]
+    assert [is_protected(each) for each in of] == [True, False]
+    public = replace(study(axes={"data.public": ["own", "PROSTATEx"]}), data=DataConfig(root="a", public="PROSTATEx"))
+    assert is_private(public)
+    assert not is_private(replace(public, tracking=TrackingConfig(privacy="full")))
+    assert [data.public for data in cohorts_of(public)] == ["own", "PROSTATEx"]
+
+
+def test_arms_that_come_to_one_training_each_keep_their_cell_and_it_is_trained_once():
+    def identify(config):  # folds 0 and 1 have 11 training patients, fold 2 has 12
+        size = min(config.split.train if config.split.train > 1 else 99, 11 + (config.split.fold == 2))
+        return f"fold {config.split.fold}, {size:g} patients", None
+
+    axes = {"split.train": [1, 11], "split.fold": [0, 1, 2]}
+    config = Config(split=SplitConfig(folds=3), study=StudyConfig(axes=axes, regimes=["real"], seeds=[0]))
+    found = cells_of(config, identify)
+    assert [(cell.settings["split.train"], cell.settings["split.fold"]) for cell in found] == [
+        (train, fold) for train in (1, 11) for fold in (0, 1, 2)
+    ]
+    assert len(trained_once(found)) == 4
+    assert idle_axes(found) == []
+    idle = study(axes={"pool.keep": [0.25, 0.5]}, seeds=[0])
+    assert idle_axes(cells_of(idle, lambda config: ("data", "one pool"))) == ["pool.keep"]
+    assert idle_axes([cell for cell in found if cell.settings["split.fold"] != 2]) == ["split.train"]
 
 
 def test_fine_tuning_is_a_cell_a_share_and_differs_from_a_mixture_of_that_share():

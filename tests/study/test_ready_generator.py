@@ -182,6 +182,24 @@ def test_people_of_a_public_data_set_are_found_by_the_names_of_their_images(
         study_of(ready, tmp_path, *own_data, *public)
 
 
+@pytest.mark.parametrize("public", [[], ["--data.public", "some-set"]])
+def test_reports_of_a_file_are_refused_before_any_work_where_they_are_of_held_out_patients(
+    ready, own_data, tmp_path, public
+):
+    everyone = study_of(ready, tmp_path, *own_data, *public).split
+    csv = tmp_path / "reports.csv"
+
+    def study_with(name):
+        csv.write_text(f"report,label,patient_id\nlesion,1,{name}\nno lesion,0,none\n", encoding="utf-8")
+        return study_of(ready, tmp_path, *own_data, *public, "--pool.reports", str(csv))
+
+    held_out, known = (part[0]["patient_id"].split(":")[-1] for part in (everyone.test, everyone.train))
+    assert study_with(known.upper()).own_prompts.patients == [patient_hash(known)]
+    for name in (held_out, held_out.upper(), held_out.replace("p", "P00")):
+        with pytest.raises(InputError, match="test part"):
+            study_with(name)
+
+
 def test_one_that_goes_by_reports_is_refused_where_there_are_none(ready, own_data, tmp_path):
     blank = [*own_data[:2], "--data.report", "blank"]
     with pytest.raises(InputError, match="report"):

@@ -497,11 +497,13 @@ def test_two_benches_of_one_folder_log_a_cell_once(finished, tmp_path, config):
 def test_a_study_that_grew_takes_its_cells_along(finished, tmp_path, config):
     records = records_of(finished)
     log_all(tracker_of(tmp_path, config), records[:1], config, finished)
+    records = [replace(each, settings={**each.settings, "split.train": 1}) for each in records]
     log_all(tracker_of(tmp_path, config, study_id="grown"), records, config, finished)
     [grown] = [run for run in runs_of(store(tmp_path), "study") if run.data.tags["study_id"] == "grown"]
     children = runs_of(store(tmp_path), "cell")
     assert len(children) == 2
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {grown.info.run_id}
+    assert {run.data.tags["split.train"] for run in children} == {"1"}  # also of the run that was there
 
 
 def test_a_deleted_experiment_is_named(tmp_path, config):

@@ -2,22 +2,26 @@
 
 from pathlib import Path
 
-from synthaug.config import Config
+from synthaug.config import Config, DataConfig
 from synthaug.data.reading.tables import read_table
 from synthaug.ground.errors import InputError
+from synthaug.study.grid import cohorts_of
 
 
 def refuse_early(config: Config) -> None:
-    """Look whether a study's manifest is there and has the columns that its settings name.
+    """Look whether the manifests of a study are there and have the columns that its settings name.
 
     Raises:
         InputError: It cannot be read, or lacks a column.
     """
-    data = config.data
-    if data.root is None:
-        return
+    for data in cohorts_of(config):
+        if data.root is not None:
+            _refuse_manifest(data, Path(data.root))
+
+
+def _refuse_manifest(data: DataConfig, root: Path) -> None:
     if data.measurements and data.report:
         raise InputError("Set data.report (a column of reports) or data.measurements (to write them), not both.")
-    table = read_table(Path(data.root) / data.manifest, what="manifest", mend="set data.root and data.manifest")
+    table = read_table(root / data.manifest, what="manifest", mend="set data.root and data.manifest")
     reports = [data.report] if data.report else []
     table.require(data.subject, data.label, *data.images, *reports, *data.measurements)

@@ -31,21 +31,24 @@ def make_report(folder: Path, *, shareable: bool = False) -> Path:
             mend = "the study is not finished: run its bench command again" if begun else "name the folder of a study"
             raise InputError(f"{folder / name}: no such file; {mend}.")
     config = read_config(["--config", str(folder / CONFIG)], exits=False)
-    summary, records = read_summary(folder), _records_of(folder)
+    summary, material = read_summary(folder), Material.read(folder) or Material()
+    records = _records_of(folder, material)
     findings = mute(summary.findings, config.report.mute) or findings_of(summary, records, config)
     write_report(
         folder / "report.html",
         config=config,
         summary=replace(summary, findings=findings),
         records=records,
-        material=Material.read(folder) or Material(),
+        material=material,
         costs=total_costs(folder),
     )
     return write_shareable(folder) if shareable else folder / "report.html"
 
 
-def _records_of(folder: Path) -> list[CellRecord]:
-    """The cells of the results: other studies may have cells in the folder too."""
+def _records_of(folder: Path, material: Material) -> list[CellRecord]:
+    """The cells of the results, as this study calls them: other studies may have cells in the folder too."""
+    if material.cells:
+        return [replace(CellRecord.read(folder / "cells" / f"{told['id']}.json"), **told) for told in material.cells]
     with (folder / "results.csv").open(encoding="utf-8", newline="") as stream:
         names = [row.get("cell") for row in csv.DictReader(stream)]
     if not names or not all(names):

@@ -26,7 +26,7 @@ from synthaug.report.volumes.slices import Samples
 from synthaug.study.folder.earlier import tell_earlier_cells
 from synthaug.study.folder.results import placed
 from synthaug.study.folder.standing import inputs_of, mark_finished
-from synthaug.study.grid import Cell, cells_of
+from synthaug.study.grid import Cell, cells_of, cohorts_of, is_private, tell_idle_axes, trained_once
 from synthaug.study.identity import id_of
 from synthaug.study.outlook.costs import CostMeter, total_costs
 from synthaug.study.records import CellRecord, ImageComparison, Summary, Verdict
@@ -44,7 +44,7 @@ from synthaug.study.summary.aggregate import (
     variety_metrics,
 )
 from synthaug.study.summary.findings import findings_of, look_at_pool
-from synthaug.study.summary.subgroups import slice_arms, subgroups_of
+from synthaug.study.summary.subgroups import slice_cohorts, subgroups_of_cohorts
 from synthaug.tracking import Tracker, TrainingListener, flatten, require_address, stores_of
 
 PROTOCOLS = {
@@ -80,7 +80,7 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
         EveryCellFailed: No cell finished.
     """
     require_address()
-    bars, inputs, groups = Bars(stages_of(config)), inputs_of(config, out), subgroups_of(config)
+    bars, inputs, groups = Bars(stages_of(config)), inputs_of(config, out), subgroups_of_cohorts(config)
     studies = Studies(out, bars.stage, TrainingListener())
     with bars.timed("preparation"):
         studies.read(config)
@@ -98,7 +98,7 @@ def run_study(config: Config, out: Path, execution: ExecutionConfig | None = Non
             raise EveryCellFailed(f"each of the {len(failed)} cells failed; the first, {first}")
         on_statistic = bars.stage("statistics", count_statistics(records))
         summary = summarise(records, failed, config.metrics, on_statistic=on_statistic)
-        summary = replace(summary, subgroups=tuple(slice_arms(records, groups, config.metrics)))
+        summary = replace(summary, subgroups=tuple(slice_cohorts(records, groups, config.metrics)))
         with bars.timed("image metrics"):
             measured, left_out = _measure_sources(studies, cells)
         alike = dict.fromkeys(pair for study in studies for pair in study.near_copies)
@@ -131,7 +131,7 @@ def _report(
     """Write the results and log them; returns the files, and whether MLflow has everything."""
     with placed(studies.out, asdict(config)), tempfile.TemporaryDirectory() as plots:
         files, pictures = _write_results(config, studies, cells, records, summary)
-        save_pictures([each for each in pictures if not (config.private and each.patients)], Path(plots))
+        save_pictures([each for each in pictures if not (is_private(config) and each.patients)], Path(plots))
         sent = tracker is not None and tracker.log_study(summary, artifacts=files, plots=Path(plots))
     return files, sent
 
@@ -148,6 +148,7 @@ def _mark_finished(studies: Studies, cells: Sequence[Cell], files: Sequence[Path
 def _begin(config: Config, studies: Studies, cells: Sequence[Cell]) -> Tracker:
     """Claim the folder for the results of this study, and begin its MLflow run."""
     tell_earlier_cells(studies.out, cells)
+    tell_idle_axes(cells)
     settings = asdict(config)
     with placed(studies.out, settings):
         studies.write_splits()
@@ -155,7 +156,7 @@ def _begin(config: Config, studies: Studies, cells: Sequence[Cell]) -> Tracker:
         study_id = id_of([[studies.identify(study.config)[1] for study in studies], told])
         params = flatten(settings)
         return Tracker(
-            studies.out, experiment=config.study.name, study_id=study_id, params=params, private=config.private
+            studies.out, experiment=config.study.name, study_id=study_id, params=params, private=is_private(config)
         )
 
 
@@ -163,7 +164,7 @@ def _run_classifiers(
     cells: Sequence[Cell], studies: Studies, tracker: Tracker | None, bars: Bars, *, execution: ExecutionConfig
 ) -> tuple[list[CellRecord], list[dict[str, Any]]]:
     """Records of the finished cells, and descriptions of the failed ones."""
-    on_step = bars.stage("classifiers", sum(cell.config.classifier.training.steps for cell in cells))
+    on_step = bars.stage("classifiers", sum(cell.config.classifier.training.steps for cell in trained_once(cells)))
     behind = 0
 
     def on_outcome(cell: Cell, outcome: Outcome) -> None:
@@ -174,7 +175,7 @@ def _run_classifiers(
         on_step(behind, {})  # found from earlier, resumed, stopped early, run elsewhere or failed
 
     outcomes = run_cells(cells, studies, execution, on_step=lambda step, values: on_step(), on_outcome=on_outcome)
-    records = [outcome["record"] for outcome in outcomes.values() if "record" in outcome]
+    records = [replace(outcomes[c.id]["record"], **c.describe()) for c in cells if "record" in outcomes[c.id]]
     failed = [
         {"regime": cell.regime, "seed": cell.seed, "settings": cell.settings, "id": cell.id, **outcomes[cell.id]}
         for cell in cells
@@ -203,8 +204,9 @@ def _write_results(
         [Samples(name, each.split.test, each.split.train, pools[name]) for name, each in sources.items()],
         split=studies.first.split,
         splits=len({study.data_id for study in studies}),
-        facts=_facts(base, next(iter(pools.values()), None), _ids(base, cells)),
+        facts=_facts(config, base, next(iter(pools.values()), None), _ids(base, cells)),
         out=out,
+        records=records,
     )
     material.write(out)
     pictures = write_report(
@@ -269,12 +271,14 @@ def _ids(study: Study, cells: Sequence[Cell]) -> str:
     return f"data {study.data_id}" + (f", generator {study.generator_id}, pool {pool}" if pool else "")
 
 
-def _facts(study: Study, pool: SyntheticPool | None, ids: str) -> dict[str, Any]:
-    config = study.config
+def _facts(whole: Config, study: Study, pool: SyntheticPool | None, ids: str) -> dict[str, Any]:
+    """Rows of the protocol table: all cohorts of the whole study, and one of its studies as an example."""
+    config, cohorts = study.config, cohorts_of(whole)
+    names = [each.root or f"{each.phantom.n} generated prostate phantoms" for each in cohorts]
     sizes = "; ".join(f"{part} {len(group)} {class_counts(group)}" for part, group in study.split.parts())
     batch_size = config.classifier.batch_size(len(study.classes))
     return {
-        "data": config.data.root or f"{config.data.phantom.n} generated prostate phantoms",
+        "data": "; ".join(dict.fromkeys(names)),
         "subjects and classes": sizes,
         **(_generator_facts(study, pool) if pool else {"generator": "none: no regime uses synthetic data"}),
         "volumes": f"{config.preprocess.shape} voxels of {config.preprocess.spacing_mm} mm",

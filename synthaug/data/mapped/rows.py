@@ -137,6 +137,8 @@ class RowFiles:
             InputError: The disk is full or cannot be written to.
         """
         path, told = self.folder / f"{content_hash(list(keys))}.npy", []
+        if not path.exists():
+            _WRITTEN.update((path, path.with_suffix(".json")))
         remove_leftovers(self.folder)
         with without_new_folders(self.folder), atomic_path(path) as temporary, temporary.open("wb") as stream:
             header = {"descr": FLOAT.str, "fortran_order": False, "shape": (len(keys), *shape)}
@@ -147,6 +149,15 @@ class RowFiles:
                 stream.write(array.data)
                 told.append({"key": key, "sha256": _sha256(array), "facts": facts})
         write_text(path.with_suffix(".json"), json.dumps({"offset": offset, "shape": list(shape), "rows": told}) + "\n")
+
+
+_WRITTEN: set[Path] = set()
+"""Files that this process wrote: others may be another bench's."""
+
+
+def written_in(folder: Path) -> set[Path]:
+    """The files of a folder that this process wrote, whole or not."""
+    return {path for path in _WRITTEN if path.parent == folder}
 
 
 _OPENED: weakref.WeakValueDictionary[tuple[Any, ...], RowFile] = weakref.WeakValueDictionary()

@@ -4,7 +4,7 @@
 """
 
 from synthaug.study.records.arms import Arm, Contrast
-from synthaug.study.records.cells import CellRecord, Prediction
+from synthaug.study.records.cells import CellRecord, Prediction, tested_patients
 from synthaug.study.records.fields import SCHEMA, STAGES, Estimate, library_versions, setting_words
 from synthaug.study.records.findings import Finding
 from synthaug.study.records.summaries import ImageComparison, Subgroup, Summary, read_summary
@@ -27,4 +27,5 @@ __all__ = [
     "library_versions",
     "read_summary",
     "setting_words",
+    "tested_patients",
 ]

@@ -27,6 +27,8 @@ class Arm(ArmFields):
     """Values of the study's axes that touch the arm, but for those that repeat it."""
     name: str = ""
     """Words in place of regime and share, where whoever reads the study has better ones."""
+    number: int = 1
+    """Tells arms apart whose labels would else be the same, in the order of the study."""
     protocol: str = ""
     """Whom the generator has seen."""
     n_train: int = 0
@@ -60,11 +62,14 @@ class Arm(ArmFields):
 
     def _head(self) -> str:
         share = f" {self.fraction:g}" if self.tells_fraction and self.fraction is not None else ""
-        return self.name or self.regime + share
+        head = self.name or self.regime + share
+        return head if self.number == 1 else f"{head} no. {self.number}"
 
     def to_json(self) -> dict[str, Any]:
         """A row of ``regimes``."""
         told = asdict(self) | {"seeds": list(self.seeds)}
+        if self.number == 1:
+            del told["number"]
         plain = ("settings", "seeds", "repeats", "n_train", "n_train_real", "n_train_synthetic", "protocol", "n_test")
         return {
             "regime": self.label,

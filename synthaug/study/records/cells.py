@@ -1,6 +1,6 @@
 """What one cell found: who was trained on what, how it went, and what it said of every test subject."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -109,3 +109,12 @@ class CellRecord(ArmFields):
     def classes(self) -> int:
         """Of the classifier."""
         return len(self.predictions[0].probabilities)
+
+
+def tested_patients(records: Iterable[CellRecord]) -> dict[str, int]:
+    """The class of each test patient: the highest of its volumes', as splits are drawn by."""
+    found: dict[str, int] = {}
+    for record in records:
+        for row in record.predictions:
+            found[row.patient_id] = max(row.label, found.get(row.patient_id, 0))
+    return found

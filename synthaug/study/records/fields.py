@@ -55,6 +55,11 @@ class Estimate:
         """Whether both ends lie on one side of 0."""
         return self.low * self.high > 0
 
+    @property
+    def has_width(self) -> bool:
+        """Whether the ends differ by more than rounding: where they do not, nothing follows from the width."""
+        return self.high - self.low > 1e-9
+
     def words(self, sign: str = "") -> str:
         """For people.
 

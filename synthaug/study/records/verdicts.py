@@ -48,6 +48,8 @@ class Verdict:
     """Of these, with fewer repeats than a verdict needs."""
     seen: tuple[float, ...] = ()
     """Of the comparisons that are not clear, the smallest and largest difference that they would likely have shown."""
+    flat: int = 0
+    """Of the comparisons that are not clear, those whose interval has no width: they say nothing of what would show."""
     lowest: Contrast | None = None
     """The comparison with the lowest difference."""
     highest: Contrast | None = None
@@ -74,7 +76,8 @@ class Verdict:
         ends = {name: end and end.to_json() for name, end in (("lowest", self.lowest), ("highest", self.highest))}
         single = self.difference.to_json("difference") if self.difference else {}
         lists = {"regimes": list(self.regimes), "augmentations": list(self.augmentations), "seen": list(self.seen)}
-        return {**vars(self), **lists, **ends, **single}
+        told = {name: value for name, value in vars(self).items() if name != "flat" or value}
+        return {**told, **lists, **ends, **single}
 
     @classmethod
     def from_json(cls, told: Settings, arms: Mapping[str, Arm]) -> Self:
@@ -120,7 +123,8 @@ def judge(
     if not added:
         return Verdict("none", confidence=confidence, n_test=n_test, augmentations=tuple(augmentations), limit=limit)
     clear = [each.difference.value for each in added if each.is_clear(1 - confidence)]
-    seen = sorted(each.seen(confidence) for each in added if not (each.is_clear(1 - confidence) or each.abstains))
+    unclear = [each for each in added if not (each.is_clear(1 - confidence) or each.abstains)]
+    seen = sorted(each.seen(confidence) for each in unclear if each.difference.has_width)
     abstained = sum(each.abstains for each in added)
     helped, hurt = sum(value > 0 for value in clear), sum(value < 0 for value in clear)
     lowest, highest = (choose(added, key=lambda each: each.difference.value) for choose in (min, max))
@@ -133,6 +137,7 @@ def judge(
         hurt=hurt,
         abstained=abstained,
         seen=(seen[0], seen[-1]) if seen else (),
+        flat=len(unclear) - len(seen),
         lowest=lowest,
         highest=highest,
         confidence=confidence,
@@ -190,4 +195,9 @@ def _power(verdict: Verdict) -> str:
         size = smallest if smallest == largest else f"{smallest} to {largest}"
         chance = f"would have shown with {100 * POWER:.0f} % chance; smaller ones may be there"
         told += f" Where the answer is not clear, a difference of {size} {chance}."
+    if verdict.flat:
+        which = "The interval has" if verdict.compared == 1 else f"{verdict.flat} intervals have"
+        told += (
+            f" {which} no width: both arms are at the ceiling or predict alike, and what would have shown is unknown."
+        )
     return told

@@ -27,7 +27,7 @@ from synthaug.pool.cluster import RETRIES, connected
 from synthaug.pool.ledger import release
 from synthaug.study.events import no_progress
 from synthaug.study.folder.claims import WAIT_SECONDS, try_claim
-from synthaug.study.grid import Cell
+from synthaug.study.grid import Cell, trained_once
 from synthaug.study.running.cell import cell_path
 from synthaug.study.running.studies import Studies
 
@@ -50,7 +50,7 @@ def run_cells(
     """The outcome of each cell by its id, in the order of ``cells``; those that another bench is at are waited for.
 
     Args:
-        cells: Of one study.
+        cells: Of one study; of several with one id, the first is run.
         studies: Their data and pools, which must be made.
         execution: Where they run.
         on_step: Called after each training step of a cell that runs in this process.
@@ -62,13 +62,14 @@ def run_cells(
     if execution.executor == "ray" and processes().num_processes > 1:
         raise InputError("executor=ray starts its own workers; leave torchrun out, or run with executor=local.")
     outcomes: dict[str, Outcome] = {}
-    missing = [cell for cell in cells if not cell_path(studies.out, cell).is_file()]
-    found = [cell for cell in cells if cell not in missing]
+    once = trained_once(cells)
+    missing = [cell for cell in once if not cell_path(studies.out, cell).is_file()]
+    found = [cell for cell in once if cell not in missing]
     for part, run in ((found, _run_here), (missing, _run_on_ray if execution.executor == "ray" else _run_here)):
         for cell, outcome in run(part, studies, execution, on_step=on_step):
             outcomes[cell.id] = outcome
             on_outcome(cell, outcome)
-    return {cell.id: outcomes[cell.id] for cell in cells}
+    return {cell.id: outcomes[cell.id] for cell in once}
 
 
 def _run_here(

@@ -16,7 +16,7 @@ from synthaug.study.identity import Identity
 from synthaug.study.records import CellRecord
 from synthaug.study.running.cell import run_cell
 from synthaug.study.stages.checks import check_study
-from synthaug.study.stages.cohort import load_subjects, unless_refused
+from synthaug.study.stages.cohort import load_subjects, save_own_split, unless_refused
 from synthaug.study.stages.making import has_pool, make_generator, make_pool
 from synthaug.study.stages.preparation import Study
 
@@ -38,6 +38,26 @@ def examine_studies(config: Config, out: Path) -> None:
                 subjects[data] = load_subjects(each.data)
             Study.examine(each, subjects[data], out)
             examined.add(name)
+
+
+def start_studies(config: Config, out: Path, progress: Progress, listener: Listener | None = None) -> list[Study]:
+    """The studies of every value of the axes, for the commands of single stages; as :meth:`Study.start`.
+
+    Raises:
+        InputError: Anything about their settings, data, splits or the folder cannot be used.
+    """
+    configs = {_name_of(each): each for _, each in settings_of(config)}
+    with unless_refused(out):
+        studies = [Study.read(each, out, progress, listener, generates=True) for each in configs.values()]
+    for study in studies:
+        save_own_split(study.split, out, data_id=study.data_id)
+    return studies
+
+
+def _name_of(config: Config) -> str:
+    """The same for configs with one way of making data, generator and pool."""
+    settings = asdict(config)
+    return content_hash([settings[part] for part in (*DATA, *STAGES)])
 
 
 class Studies:
@@ -72,15 +92,14 @@ class Studies:
         """
         configs = [each for _, each in settings_of(config)]
         for each in configs:
-            check_study(each)  # of all, before anything is read or kept
+            check_study(each, self.out)  # of all, before anything is read or kept
         with unless_refused(self.out):
             for each in configs:
                 self.of(each)
 
     def of(self, config: Config) -> Study:
         """The study of a cell's config, read and checked when first asked for."""
-        settings = asdict(config)
-        name = content_hash([settings[part] for part in (*DATA, *STAGES)])
+        name = _name_of(config)
         if name not in self._made:
             self._made[name] = Study.read(config, self.out, self.progress, self.listener)
         classifier = content_hash([name, asdict(config.classifier)])

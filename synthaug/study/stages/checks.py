@@ -19,12 +19,16 @@ from synthaug.ground.errors import InputError
 from synthaug.models.text_encoder import MINILM, minilm_folder
 from synthaug.models.variants import VARIANTS
 
+WRITTEN_SPLITS = "split*.csv"
+"""Files of a study's folder that say who trains, chooses and tests."""
 
-def check_study(config: Config, *, generates: bool | None = None) -> None:
+
+def check_study(config: Config, out: Path | None = None, *, generates: bool | None = None) -> None:
     """Refuse settings that contradict each other or name what is not there. Nothing is written, read whole or trained.
 
     Args:
         config: The study. Single settings have been checked by their own dataclass.
+        out: Its folder; None = none yet.
         generates: Whether synthetic volumes are made; None = as the regimes ask. A study of real data alone is not
             asked for anything that a generator needs.
 
@@ -38,8 +42,18 @@ def check_study(config: Config, *, generates: bool | None = None) -> None:
     )
     if config.split.file:
         require(Path(config.split.file).is_file(), f"split.file={config.split.file}: no such file.")
+        _refuse_own_split(config.split.file, out)
     if config.study.synthetic if generates is None else generates:
         _check_pool(config)
+
+
+def _refuse_own_split(file: str, out: Path | None) -> None:
+    """InputError where ``split.file`` is a file that a study writes to its folder: its own split would replace it."""
+    if out and Path(file).resolve().parent == out.resolve() and Path(file).match(WRITTEN_SPLITS):
+        raise InputError(
+            f"split.file={file}: is the split that a study in {out} writes itself; copy it to another folder and name "
+            "the copy, or choose another --out."
+        )
 
 
 def _check_pool(config: Config) -> None:

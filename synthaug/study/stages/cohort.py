@@ -10,17 +10,27 @@ import torchio as tio
 
 from synthaug.config import DataConfig, PreprocessConfig, SplitConfig
 from synthaug.data.duplicates import refuse_duplicate_images
+from synthaug.data.mapped.rows import written_in
 from synthaug.data.mapped.volumes import preprocess_mapped
 from synthaug.data.phantom import make_subjects
 from synthaug.data.reading.manifest import load_manifest, read_columns
 from synthaug.data.reports.writers import write_measurement_report
 from synthaug.data.sites import site_subjects
-from synthaug.data.splits import Split, fold_subjects, keep_training, load_split, split_subjects
+from synthaug.data.splits import (
+    Split,
+    fold_subjects,
+    keep_training,
+    load_split,
+    save_split,
+    split_subjects,
+    split_table,
+)
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import usable_folder, without_new_folders
 from synthaug.ground.people import public_id
 from synthaug.ground.seeding import derive_seed
 from synthaug.models.extractors.taps import centred_by, crop_centre
+from synthaug.study.stages.checks import say_once
 
 VOLUMES = "cache/volumes"
 """In a study's folder: preprocessed volumes, which its cohorts, cells and processes map."""
@@ -116,9 +126,24 @@ def prepare_split(drawn: Split, settings: PreprocessConfig, images: Sequence[str
     return split
 
 
+def save_own_split(split: Split, out: Path, *, data_id: str) -> None:
+    """Write who trains, chooses and tests to a study's folder, beside the split of another study that is there.
+
+    Raises:
+        InputError: Nothing can be written there.
+    """
+    path = usable_folder(out) / "split.csv"
+    if path.is_file():
+        if path.read_text(encoding="utf-8") == split_table(split):
+            return
+        path = out / f"split-{data_id}.csv"
+        say_once(f"{out / 'split.csv'}: is another study's split and stays; that of this one is {path}.")
+    save_split(split, path)
+
+
 @contextlib.contextmanager
 def unless_refused(out: Path) -> Iterator[None]:
-    """Remove what was preprocessed meanwhile, and folders made for it, where the input is refused after all.
+    """Remove what this process preprocessed meanwhile, and folders made for it, where the input is refused after all.
 
     Args:
         out: The study's folder.
@@ -127,13 +152,13 @@ def unless_refused(out: Path) -> Iterator[None]:
         InputError: The folder cannot be written to, or what the block raises.
     """
     folder = out / VOLUMES
-    before = {*folder.glob("*")}
+    before = written_in(folder)
     with without_new_folders(folder):
         try:
             usable_folder(out)
             yield
         except InputError:
-            for path in {*folder.glob("*")} - before:
+            for path in written_in(folder) - before:
                 path.unlink(missing_ok=True)
             raise
 

@@ -8,7 +8,7 @@ from synthaug.config.data import OWN
 from synthaug.data.splits import Split
 from synthaug.generate.stored.record import ALIASES, PUBLIC_SETS, patients_known, patients_of
 from synthaug.ground.errors import InputError
-from synthaug.ground.people import can_be_told, hashes_of, patient_hash, public_id
+from synthaug.ground.people import can_be_told, hashes_of, patient_hash, plain_id, public_id
 from synthaug.pool.pool import SyntheticPool
 from synthaug.study.records.verdicts import UNKNOWN_COHORT
 from synthaug.study.stages.checks import say_once
@@ -87,7 +87,7 @@ def refuse_leaks(
     for part in ("val", "test"):
         for subject in getattr(split, part):
             patient = subject["patient_id"]
-            plain = {patient.split(":", 2)[-1], subject.get("subject_id", patient)}
+            plain = {plain_id(patient), subject.get("subject_id", patient)}
             named = {patient_hash(public_id(each, name)) for each in sets for name in plain}
             if known & (hashes_of(patient) | named):
                 raise InputError(

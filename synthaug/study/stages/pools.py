@@ -23,7 +23,7 @@ from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import Prompts, RelabelledPrompts, TrainingPrompts, WriterPrompts, reports_by_class
 from synthaug.pool.report_file import read_report_file
 from synthaug.study.stages.checks import say_once
-from synthaug.study.stages.leaks import refuse_leaking_pool, refuse_training_leaks, say_untold
+from synthaug.study.stages.leaks import refuse_leaking_pool, refuse_leaks, refuse_training_leaks, say_untold
 
 FILTER_REVISION = 1
 """Raised when a filter comes to choose other volumes."""
@@ -50,10 +50,14 @@ def prompts_of(config: PoolConfig, split: Split, relabeller: Callable[[], Relabe
         relabeller: Gives what rewrites its reports; called for ``prompts: relabelled`` alone.
 
     Raises:
-        InputError: The file of reports or the marksheet cannot be read or lacks a class.
+        InputError: The file of reports or the marksheet cannot be read or lacks a class, or a report is of a held-out
+            patient.
     """
     if config.reports:
-        return read_report_file(config.reports, unusable=config.unusable)
+        everyone = [subject["patient_id"] for subject in split.subjects()]
+        found = read_report_file(config.reports, unusable=config.unusable, patients=everyone)
+        refuse_leaks(found.patients or [], split, source=str(config.reports), did="holds the report of")
+        return found
     if config.prompts == "relabelled":
         return RelabelledPrompts(split.train, relabeller())
     if config.prompts != "writer":

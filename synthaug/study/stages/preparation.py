@@ -31,7 +31,7 @@ from synthaug.study.events import Listener, Progress, Silent, no_progress
 from synthaug.study.identity import Identity, generator_causes, id_of, identify
 from synthaug.study.introduced import AUTOENCODER, GENERATOR, POOL
 from synthaug.study.stages.checks import check_study, ignored_settings, say_once
-from synthaug.study.stages.cohort import draw_split, load_subjects, prepare_split, unless_refused
+from synthaug.study.stages.cohort import draw_split, load_subjects, prepare_split, save_own_split, unless_refused
 from synthaug.study.stages.leaks import can_tell, protocol_of, refuse_training_leaks, say_untold
 from synthaug.study.stages.pools import (
     identify_filter,
@@ -81,7 +81,7 @@ class Study:
         """
         with unless_refused(out):
             study = cls.read(config, out, progress, listener, generates=True)
-        study.write_split("split.csv")
+        save_own_split(study.split, out, data_id=study.data_id)
         return study
 
     @classmethod
@@ -131,7 +131,7 @@ class Study:
         Raises:
             InputError: As :meth:`read`.
         """
-        check_study(config, generates=generates)
+        check_study(config, out, generates=generates)
         for line in ignored_settings(config):
             say_once(line)
         refuse_synthetic_subjects(subjects)

@@ -1,13 +1,14 @@
 """Arms of a study: records that differ in nothing but seed and split, and which real arms each is compared with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from synthaug.ground.errors import InputError
+from synthaug.ground.files import content_hash
 from synthaug.study.grid import REPEATS
 from synthaug.study.identity import revisions_of
 from synthaug.study.records import Arm, CellRecord
@@ -55,21 +56,30 @@ def arms_of(records: Sequence[CellRecord]) -> list[ArmRecords]:
     several = {regime for regime, shares in fractions.items() if len(shares) > 1}
     groups: dict[str, list[CellRecord]] = {}
     for record in records:
-        label = _arm_of([record], tells_fraction=record.regime in several).label
-        groups.setdefault(label, []).append(record)
-    _refuse_mixed_revisions(groups)
-    return [
-        ArmRecords(_arm_of(group, tells_fraction=group[0].regime in several), sorted(group, key=repeat_of))
-        for group in groups.values()
-    ]
+        groups.setdefault(_fields_of_arm(record), []).append(record)
+    arms, known = [], set[str]()
+    for group in groups.values():
+        arm = _arm_of(group, tells_fraction=group[0].regime in several)
+        while arm.label in known:  # labels write settings without signs and with few digits
+            arm = replace(arm, number=arm.number + 1)
+        known.add(arm.label)
+        arms.append(ArmRecords(arm, sorted(group, key=repeat_of)))
+    _refuse_mixed_revisions(arms)
+    return arms
 
 
-def _refuse_mixed_revisions(groups: Mapping[str, Sequence[CellRecord]]) -> None:
-    for label, records in groups.items():
-        found = {tuple(sorted(revisions_of(record.identity).items())) for record in records}
+def _fields_of_arm(record: CellRecord) -> str:
+    """The same for records that differ in nothing but seed and split."""
+    settings = {key: value for key, value in record.settings.items() if key not in REPEATS}
+    return content_hash([record.regime, record.name, record.synthetic_fraction, settings])
+
+
+def _refuse_mixed_revisions(arms: Sequence[ArmRecords]) -> None:
+    for arm in arms:
+        found = {tuple(sorted(revisions_of(record.identity).items())) for record in arm.records}
         if len(found) > 1:
             told = " and ".join(str(dict(each)) for each in sorted(found))
-            raise InputError(f"The arm {label!r} has cells of revisions {told}; run the study again to have one.")
+            raise InputError(f"The arm {arm.label!r} has cells of revisions {told}; run the study again to have one.")
 
 
 def _arm_of(records: Sequence[CellRecord], *, tells_fraction: bool) -> Arm:

@@ -11,7 +11,8 @@ from synthaug.generate.stored.told import cut_reports
 from synthaug.metrics.comparison import FAR
 from synthaug.models.text_encoder import load_tokenizer
 from synthaug.pool.pool import SyntheticPool
-from synthaug.study.records import CellRecord, Summary
+from synthaug.study.grid import cohorts_of
+from synthaug.study.records import CellRecord, Summary, tested_patients
 from synthaug.study.records.arms import LEAST_REPEATS
 from synthaug.study.records.fields import Estimate
 from synthaug.study.records.findings import MEANINGS, Finding, Severity
@@ -44,7 +45,7 @@ def findings_of(
     """
     found = [
         *_of_cells(summary),
-        *_of_test(records, config.data),
+        *_of_test(records, cohorts_of(config)[0]),
         *_of_images(summary),
         *(each for source, counts in (pools or {}).items() for each in _of_pool(source, counts)),
     ]
@@ -94,7 +95,7 @@ def _of_cells(summary: Summary) -> Iterator[Finding]:
 
 def _of_test(records: Sequence[CellRecord], data: DataConfig) -> Iterator[Finding]:
     """Few test patients; which difference they could show is told beside the verdict."""
-    labels = {row.patient_id: row.label for record in records for row in record.predictions}
+    labels = tested_patients(records)
     if not labels:
         return
     counts = Counter(labels.values())

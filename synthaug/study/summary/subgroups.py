@@ -10,7 +10,9 @@ from synthaug.ground.errors import InputError
 from synthaug.statistics.intervals import lone_classes
 from synthaug.statistics.resampling import Resamples
 from synthaug.statistics.weighted import STATISTICS
+from synthaug.study.grid import settings_of
 from synthaug.study.records import CellRecord, Estimate, Subgroup
+from synthaug.study.records.fields import Settings
 from synthaug.study.summary.aggregate import measure_arm
 from synthaug.study.summary.arms import ArmRecords, arms_of, stack_scores
 
@@ -40,8 +42,30 @@ def subgroups_of(config: Config) -> dict[str, dict[str, str]]:
     return found
 
 
+def subgroups_of_cohorts(config: Config) -> list[tuple[Settings, dict[str, dict[str, str]]]]:
+    """For each cohort of a study the axis values that say which it is, and its :func:`subgroups_of`.
+
+    Raises:
+        InputError: As of :func:`subgroups_of`.
+    """
+    return [(settings, subgroups_of(each)) for settings, each in settings_of(config, "data")]
+
+
+def slice_cohorts(
+    records: Sequence[CellRecord],
+    cohorts: Sequence[tuple[Settings, Mapping[str, Mapping[str, str]]]],
+    config: MetricsConfig,
+) -> list[Subgroup]:
+    """:func:`slice_arms` of the arms of each cohort, from :func:`subgroups_of_cohorts`."""
+    return [row for axes, groups in cohorts for row in slice_arms(records, groups, config, axes=axes)]
+
+
 def slice_arms(
-    records: Sequence[CellRecord], groups: Mapping[str, Mapping[str, str]], config: MetricsConfig
+    records: Sequence[CellRecord],
+    groups: Mapping[str, Mapping[str, str]],
+    config: MetricsConfig,
+    *,
+    axes: Settings | None = None,
 ) -> list[Subgroup]:
     """Every metric of every arm on the test patients of each value of each column.
 
@@ -49,16 +73,19 @@ def slice_arms(
         records: Finished cells.
         groups: From :func:`subgroups_of`.
         config: Resamples and coverage.
+        axes: Axis values that an arm must have; None = any.
 
     Returns:
         Column by column, value by value, arm by arm.
     """
     resamples = Resamples(config.bootstrap)
+    wanted = (axes or {}).items()
+    arms = [arm for arm in arms_of(records) if all(arm.arm.settings.get(key) == value for key, value in wanted)]
     return [
         _slice(arm, column, value, value_of, config, resamples)
         for column, value_of in groups.items()
         for value in sorted(set(value_of.values()))
-        for arm in arms_of(records)
+        for arm in arms
     ]
 
 
