@@ -115,7 +115,8 @@ def footnotes(summary: Summary, records: Sequence[CellRecord], config: MetricsCo
     """What the statistics of a study cover, and what they do not."""
     percent = f"{100 * config.confidence:g} %"
     notes = [
-        f"Intervals: {percent} percentile intervals of {config.bootstrap} bootstrap resamples. {_resampled(summary)}",
+        f"Intervals: {percent} percentile intervals of {config.bootstrap} bootstrap resamples; that of the calibration "
+        f"error is laid around its value. {_resampled(summary)}",
         "The intervals of two arms do not show whether they differ, because both were tested on the same patients. "
         "The paired differences do.",
     ]

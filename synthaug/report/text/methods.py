@@ -179,7 +179,8 @@ def _statistics(text: _Text, settings: MetricsConfig, summary: Summary) -> list[
     percent, family = f"{100 * settings.confidence:g} %", len(summary.in_metric("auroc"))
     told = [
         f"Values have {percent} percentile intervals of {settings.bootstrap} bootstrap "
-        f"resamples{text.cite('bootstrap')} over patients and trainings."
+        f"resamples{text.cite('bootstrap')} over patients and trainings; that of the calibration error is laid around "
+        "its value, as resampling adds its bias again."
     ]
     if family:
         told.append(
