@@ -82,6 +82,13 @@ def test_clauses_affirm_the_place_of_the_finding_and_deny_others(import_script):
     assert whole > 600
 
 
+def test_reports_of_the_training_are_none_of_those_written_by_hand(script, import_script):
+    cases = import_script("builtin", "cases")
+    written = {row.report for name in ("prostate", "prostate-development") for row in script.prostate_rows(name)}
+    assert len(written) == 158
+    assert not written & {cases.drawn_case(k, part="training").report for k in range(2000)}
+
+
 def test_the_side_of_a_lesion_may_be_told_by_the_other_one(import_script):
     clauses = import_script("builtin", "clauses")
     told = 0
