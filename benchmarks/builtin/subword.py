@@ -23,8 +23,9 @@ NUMBER = re.compile(r"([~.]?)(\d{1,2})")
 def subword_tokenizer(texts: Iterable[str], *, vocabulary: int) -> PreTrainedTokenizerFast:
     """Byte pairs of lower-case text, numbers two digits at a time, the end of a report as a token of its own.
 
-    A diameter in millimetres is one token. The second two digits and the decimals have tokens of their own: 3100 is
-    ``31 ~00`` and 3.14 is ``3 .14``. The exponent of a unit is no number: mm³ is ``mm cubic``.
+    A diameter in millimetres is one token. The second two digits and the decimals have tokens of their own, where the
+    texts have them often enough: 3100 is ``31 ~00`` and 3.14 is ``3 .14``. The exponent of a unit is no number: mm³ is
+    ``mm cubic``.
     """
     pairs = Tokenizer(models.BPE())
     rewrite = [normalizers.Replace(Regex(pattern), text) for pattern, text in NUMBERS_WRITTEN.items()]

@@ -121,8 +121,11 @@ def plain(labels: np.ndarray, scores: np.ndarray, order: np.ndarray | None = Non
 
 
 def told(name: str, draws: np.ndarray) -> dict[str, float]:
-    """Value and ends of draws (1 + R, S), whose first is that of all rows."""
+    """Value and ends of draws (1 + R, S), whose first is that of all rows; of the calibration error laid around it."""
     ends = np.quantile(draws[1:], [0.025, 0.975], axis=0)
+    ece, least = STATISTICS.index("ece"), -1.0 if " - " in name else 0.0
+    around = draws[0, ece] + draws[1:, ece].mean() - ends[::-1, ece]
+    ends[:, ece] = np.clip([min(around[0], draws[0, ece]), max(around[1], draws[0, ece])], least, 1.0)
     keys = ("value", "ci_low", "ci_high")
     return {
         f"{name} {metric} {key}": float(value)

@@ -212,7 +212,7 @@ def _run_stage(command: str, config: Config, out: Path) -> int:
 
 
 def _make_stage(command: str, study: "Study") -> None:
-    from synthaug.bench.studies.run import measure_images
+    from synthaug.bench.studies.measuring import measure_images
     from synthaug.models.training.processes import processes
     from synthaug.study.stages.making import make_autoencoder, make_generator, make_pool
 

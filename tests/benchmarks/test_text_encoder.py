@@ -1,5 +1,6 @@
 """The text encoder that is trained to read: what its cases hold, and that a generator takes its folder."""
 
+import itertools
 import json
 import math
 import re
@@ -167,7 +168,8 @@ def test_what_is_said_of_elsewhere_keeps_the_lesion(import_script):
 
 
 def test_the_place_of_a_digit_is_part_of_its_token(import_script):
-    texts = (import_script("builtin", "cases").drawn_case(k, part="test").report for k in range(3000))
+    drawn = (import_script("builtin", "cases").drawn_case(k, part="test").report for k in range(2000))
+    texts = itertools.chain(drawn, (f"{k / 100} ml" for k in range(1000)))  # a pair of decimals must be met to be known
     tokenizer = import_script("builtin", "subword").subword_tokenizer(texts, vocabulary=2048)
 
     def numbers(text):

@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 from small_pool import build_pool, plant
 
 from synthaug.bench.commands import main
-from synthaug.bench.studies.run import measure_images
+from synthaug.bench.studies.measuring import measure_images
 from synthaug.config import Config, DataConfig, MetricsConfig, PoolConfig, SplitConfig
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess

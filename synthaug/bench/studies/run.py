@@ -7,17 +7,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from synthaug.bench.studies.measuring import measure_images
 from synthaug.bench.studies.progress import Bars, stages_of
 from synthaug.config import Config, ExecutionConfig
 from synthaug.data.reading.manifest import class_counts
 from synthaug.generate.stored.told import Guidance
 from synthaug.ground.files import write_json
-from synthaug.metrics.distances.estimates import metrics_for
-from synthaug.metrics.volumes import one_per_patient
 from synthaug.models.training.processes import processes
 from synthaug.pool.ledger import HEADER, MANIFEST
 from synthaug.pool.pool import SyntheticPool
-from synthaug.pool.review.audit import find_obstacle, measure_copies
 from synthaug.pool.verdicts import AUDIT
 from synthaug.report.figures.pictures import Picture, save_pictures
 from synthaug.report.material import Material
@@ -35,14 +33,7 @@ from synthaug.study.running.executors import Outcome, run_cells
 from synthaug.study.running.studies import Studies
 from synthaug.study.stages.pools import describe_pool
 from synthaug.study.stages.preparation import Study
-from synthaug.study.summary.aggregate import (
-    class_metrics,
-    count_statistics,
-    image_metrics,
-    realism_metrics,
-    summarise,
-    variety_metrics,
-)
+from synthaug.study.summary.aggregate import count_statistics, summarise
 from synthaug.study.summary.findings import findings_of, look_at_pool
 from synthaug.study.summary.subgroups import slice_cohorts, subgroups_of_cohorts
 from synthaug.tracking import Tracker, TrainingListener, flatten, require_address, stores_of
@@ -228,41 +219,6 @@ def _measure_sources(studies: Studies, cells: Sequence[Cell]) -> tuple[list[Imag
         measured += [replace(row, source=source) for row in rows]
         left_out += [{**row, "source": source} for row in reasons]
     return measured, left_out
-
-
-def measure_images(study: Study, pool: SyntheticPool) -> tuple[list[ImageComparison], list[dict[str, Any]]]:
-    """Image metrics of the pool, and the reason for each metric that could not be measured."""
-    split, config = study.split, study.config
-    held_out = [*split.val, *split.test]
-    people = one_per_patient(held_out)
-    rows, left_out = [], []
-    if metrics_for(min(len(people), len(pool))):
-        rows = image_metrics(people, pool, config.data.images, config.metrics)
-    else:
-        reason = f"{len(people)} held-out and {len(pool)} synthetic volumes are too few for any distance."
-        left_out.append({"metric": "distances", "reason": reason})
-    varied, reason = variety_metrics(people, pool, config.data.images, config.metrics)
-    rows += varied
-    if further := len(held_out) - len(people):
-        rows = [replace(row, more={**row.more, "n_further_of_patients": further}) for row in rows]
-    if reason:
-        left_out.append({"metric": "ms_ssim", "reason": reason})
-    shown, reason = class_metrics(held_out, pool, split.train, config.data.images, config.metrics)
-    rows += shown
-    if reason:
-        left_out.append({"metric": "class_shown", "reason": reason})
-    if config.metrics.realism != "off":
-        judged, reason = realism_metrics(held_out, pool, split.train, config.data.images, config.metrics)
-        rows += judged
-        if reason:
-            left_out.append({"metric": "realism", "reason": reason})
-    if config.metrics.copies:
-        obstacle = find_obstacle(pool, split.train, held_out)
-        if obstacle:
-            left_out.append({"metric": "copies", "reason": obstacle})
-        else:
-            rows.append(ImageComparison.from_json(measure_copies(pool, split.train, held_out, config.metrics)))
-    return rows, left_out
 
 
 def _ids(study: Study, cells: Sequence[Cell]) -> str:
