@@ -116,3 +116,20 @@ def test_the_judge_of_hippocampi_holds_wordings_against_the_template(
     assert record["n"] == {"reports": 3, "volumes": 6, "real": 6}
     assert set(record["handwritten"]) == set(record["template"]) >= {"size_pearson", "side_phi", "side_right"}
     assert set(record["goals"]) == {"size_pearson", "size_spearman", "side_phi"}
+
+
+def test_the_judge_of_hippocampi_holds_every_style_against_the_template(
+    import_script, tiny_pipeline, hippocampus_config, tmp_path
+):
+    tiny_pipeline.save_pretrained(tmp_path / "tiny")
+    out = tmp_path / "figures.json"
+    arguments = ["--pipeline", str(tmp_path / "tiny"), "--config", str(hippocampus_config), "--out", str(out)]
+    script = import_script("studies/handwritten", "hippocampus")
+    script.main([*arguments, "--styles", "--quick", "--quiet", "--steps", "1", "--draws", "1"])
+    record = json.loads(out.read_text(encoding="utf-8"))
+    assert "handwritten" not in record
+    assert len(record["goals"]) == 3 * len(script.STYLES)
+    assert all(record[style].keys() == record["template"].keys() for style in script.STYLES)
+    told = record["goals"]["telegraphic side_phi"]
+    assert told["value"] == record["telegraphic"]["side_phi"]
+    assert told["target"] == pytest.approx(0.9 * record["template"]["side_phi"])

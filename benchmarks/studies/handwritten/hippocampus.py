@@ -4,10 +4,12 @@
         --out figures.json
 
 Each handwritten report has a twin by the template that states the same side and volume; both are drawn from the same
-noise. Linear readers of volume and side are fitted on real volumes of the split's test part, which no training reads.
+noise. ``--styles`` puts reports of the same numbers in every style of the report grammar in their place. Linear readers
+of volume and side are fitted on real volumes of the split's test part, which no training reads.
 """
 
 import argparse
+import itertools
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
@@ -22,8 +24,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from synthaug import CCELLAPipeline
 from synthaug.bench.options.parsing import read_config
 from synthaug.config import Config, MeasurementConfig
+from synthaug.config.data import ReportStyle
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import read_columns, stack_images
+from synthaug.data.reports.wording.styles import STYLES
 from synthaug.data.reports.writers import side_in, write_measurement_report
 from synthaug.generate.stored.told import cut_reports
 from synthaug.ground.files import write_json
@@ -44,8 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     volumes, sizes, sides = held_out(config, size=options.size, side=options.side)
     read_size = Ridge(alpha=100.0).fit(pooled(volumes), sizes)
     read_side = LogisticRegression(C=0.01, max_iter=2000).fit(pooled(volumes), sides == "left")
-    twins = [template_of(row, config.data.measurements, size=options.size, side=options.side) for row in rows]
-    texts = {"handwritten": [row.report for row in rows], "template": twins}
+    columns = {"size": options.size, "side": options.side}
+    texts = {"handwritten": [row.report for row in rows]}
+    if options.styles:
+        texts = {style: [twin_of(row, config.data.measurements, style, **columns) for row in rows] for style in STYLES}
+    texts["template"] = [twin_of(row, config.data.measurements, "template", **columns) for row in rows]
     asked = [row for row in rows for _ in range(options.draws)]
     record: dict[str, Any] = {
         "pipeline": Path(options.pipeline).name,
@@ -53,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "date": date.today().isoformat(),
         "settings": {
             name: getattr(options, name)
-            for name in ("draws", "steps", "scheduler", "guidance", "guided_levels", "quick")
+            for name in ("draws", "steps", "scheduler", "guidance", "guided_levels", "styles", "quick")
         },
         "n": {"reports": len(rows), "volumes": len(asked), "real": len(volumes)},
-        "cut_reports": cut_reports(pipeline.tokenizer, texts["handwritten"]),
+        "cut_reports": cut_reports(pipeline.tokenizer, itertools.chain(*texts.values())),
     }
     for kind, reports in texts.items():
         drawn = pipeline(
@@ -85,9 +92,12 @@ def held_out(config: Config, *, size: str, side: str) -> tuple[list[torch.Tensor
     return volumes, np.array([float(told[size][name]) for name in names]), np.array(sides)
 
 
-def template_of(row: HippocampusRow, measurements: dict[str, MeasurementConfig], *, size: str, side: str) -> str:
-    """The template's report of the same numbers."""
-    return write_measurement_report({size: row.volume_mm3, side: row.side}, measurements, seed=derive_seed(row.name))
+def twin_of(
+    row: HippocampusRow, measurements: dict[str, MeasurementConfig], style: ReportStyle, *, size: str, side: str
+) -> str:
+    """A report of the same numbers in another style."""
+    told = {size: row.volume_mm3, side: row.side}
+    return write_measurement_report(told, measurements, seed=derive_seed(row.name), style=style)
 
 
 def pooled(volumes: Sequence[torch.Tensor]) -> np.ndarray:
@@ -119,12 +129,14 @@ def _or_zero(correlation: Callable[..., Any], one: np.ndarray, other: np.ndarray
 
 
 def goals(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Whether the handwritten reports keep their share of the template's correlations."""
+    """Whether reports of every other kind keep their share of the template's correlations."""
     found = {}
-    for name in ("size_pearson", "size_spearman", "side_phi"):
-        value, target = record["handwritten"][name], KEPT * record["template"][name]
-        found[name] = {"value": value, "target": target, "holds": bool(value >= target)}
-    return found
+    for kind in record.keys() & {"handwritten", *STYLES}:
+        for name in ("size_pearson", "size_spearman", "side_phi"):
+            value, target = record[kind][name], KEPT * record["template"][name]
+            called = name if kind == "handwritten" else f"{kind} {name}"
+            found[called] = {"value": value, "target": target, "holds": bool(value >= target)}
+    return dict(sorted(found.items()))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -135,6 +147,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--size", default="volume_mm3", help="column of the volume")
     parser.add_argument("--side", default="side", help="column of the side")
+    parser.add_argument("--styles", action="store_true", help="the grammar's styles, not the reports written by hand")
     parser.add_argument("--draws", type=int, default=4, help="volumes of each report")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=1.0)
