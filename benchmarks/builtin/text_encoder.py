@@ -123,7 +123,7 @@ class Reader(nn.Module):
         states = self.states(reports)
         return self.readout(states.last), states.own
 
-    def states(self, reports: Sequence[str]) -> "States":
+    def states(self, reports: Sequence[str]) -> States:
         """The states of tokens, all reports at once: those of training are of like length."""
         has_places = self.tokenizer.is_fast
         found = self.tokenizer(

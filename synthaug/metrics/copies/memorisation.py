@@ -21,7 +21,7 @@ from synthaug.ground.errors import InputError
 from synthaug.metrics.copies.moved import MovedCopies, Template, templates_of
 from synthaug.metrics.features import Extractor
 from synthaug.metrics.volumes import VolumeSet
-from synthaug.statistics.intervals import checked_confidence
+from synthaug.statistics.shares import share_interval
 
 BATCH = 8
 """Volumes that are held at a time."""
@@ -91,10 +91,8 @@ class CopyAudit:
 
     def share(self, confidence: float = 0.95) -> tuple[float, float, float]:
         """Share of copies with its Wilson interval: (share, low, high); ``confidence`` lies in (0, 1)."""
-        checked_confidence(confidence)
-        test = stats.binomtest(int(self.copies.sum()), len(self.copies))
-        low, high = test.proportion_ci(confidence_level=confidence, method="wilson")
-        return float(test.statistic), float(low), float(high)
+        found = share_interval(int(self.copies.sum()), len(self.copies), confidence=confidence)
+        return found.value, found.low, found.high
 
 
 class CopyDetector:
