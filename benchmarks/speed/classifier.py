@@ -192,6 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--auroc", type=int, default=0, help="seeds trained in both ways, in place of the timing")
     parser.add_argument("--test-phantoms", type=int, default=1000)
+    parser.add_argument("--train-phantoms", type=int, default=256)
+    parser.add_argument("--train-steps", type=int, default=600, help="of each training for the AUROC")
     parser.add_argument("--steps", type=int, default=4, help="timed steps of each turn")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--busy", action="store_true", help="note that other processes shared the machine")
@@ -200,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     about = {"machine": machine(), "busy": options.busy, "quick": options.quick}
     if options.auroc:
-        size = (40, 16, 3) if options.quick else (options.test_phantoms, 64, ClassifierConfig().training.steps)
+        size = (40, 16, 3) if options.quick else (options.test_phantoms, options.train_phantoms, options.train_steps)
         claim = "AUROC of classifiers on batches augmented as one tensor, minus that with torchio's transforms"
         print(json.dumps({"claim": claim, **compare_auroc(options.auroc, *size), **about}))
         return
