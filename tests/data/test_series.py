@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_files import AFFINE, VALUES, as_itk, write_series
+from dicom_files import AFFINE, PLANE, STRAIGHT, VALUES, as_itk, write_frames, write_series, write_slices
 
 from synthaug.config import DataConfig
 from synthaug.data.reading.folders import draft_manifest
@@ -131,3 +131,47 @@ def test_a_damaged_file_between_others_is_named_and_is_no_accident(tmp_path):
         draft_manifest(OTHERS)
     with pytest.raises(InputError):
         read_volume(OTHERS)
+
+
+ABOVE = [(0, 0, 4 * n) for n in range(6)]
+TURNED = (0, 1, 0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("places", [ABOVE, ABOVE[::-1]])
+def test_frames_of_an_enhanced_file_lie_where_each_says(places, tmp_path):
+    values, affine = read_volume(write_frames(tmp_path / "a.dcm", places, slopes=[1] * 6))
+    for number, place in enumerate(places):
+        assert np.allclose(affine @ [0, 0, number, 1], [*place, 1])
+        assert np.array_equal(values[0, :, :, number].T, PLANE + number)
+
+
+@pytest.mark.parametrize(
+    ("places", "told", "reason"),
+    [
+        (ABOVE[:3] + ABOVE[4:], {}, "frame 3 and frame 4 lie 8 mm"),
+        (ABOVE[:3] * 2, {}, "stacks"),
+        ([place for place in ABOVE[:3] for _ in range(2)], {}, "stacks"),
+        ([(0, 0, 0)] * 4, {}, "stacks"),
+        (ABOVE[:4], {"turns": [STRAIGHT] * 2 + [TURNED] * 2}, "turned"),
+        (ABOVE[:2], {"slopes": [1, 2]}, "rescale"),
+        ([*ABOVE[:2], None], {}, "no position"),
+        ([(0, n, 4 * n) for n in range(4)], {}, "grid"),
+    ],
+)
+def test_an_enhanced_file_that_is_not_one_even_stack_is_refused(places, told, reason, tmp_path):
+    with pytest.raises(InputError, match=reason):
+        read_volume(write_frames(tmp_path / "a.dcm", places, **told))
+
+
+@pytest.mark.parametrize(
+    ("places", "reason"),
+    [
+        ([(0, 0, 0)] * 4, "time points"),
+        ([(0, n, 4 * n) for n in range(4)], "grid"),
+        ([None] * 3, "no position"),
+        ([*ABOVE[:3], None], "no position"),
+    ],
+)
+def test_slices_of_one_place_without_a_place_or_of_a_tilted_gantry_are_refused(places, reason, tmp_path):
+    with pytest.raises(InputError, match=reason):
+        read_volume(write_slices(tmp_path / "a", places))

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.data.reading.grids import MOST_BORNE
 from synthaug.ground.errors import InputError
 
 READERS = {".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO"}
@@ -20,6 +21,7 @@ UNEVEN = 0.02
 """Distances between neighbouring slices may differ by this share of the usual one."""
 SERIES, POSITION, ORIENTATION = "0020|000e", "0020|0032", "0020|0037"
 """DICOM's SeriesInstanceUID, ImagePositionPatient and ImageOrientationPatient."""
+MEND = "convert it to NIfTI by a program that knows the scanner's files, such as dcm2niix."
 
 
 def is_dicom(path: Path) -> bool:
@@ -75,7 +77,7 @@ def read_series(path: Path, *, prefix: str) -> tuple[NDArray[Any], NDArray[np.fl
         prefix: File or row, for errors.
 
     Raises:
-        InputError: No image, several series, slices at uneven distances, no 3D volume, or colours.
+        InputError: No image, several series, slices without a position or not on one grid, no 3D volume, or colours.
     """
     import SimpleITK as sitk  # late: most manifests have none
 
@@ -124,37 +126,105 @@ def _read_dicom(sitk: Any, path: Path, prefix: str) -> Any:
         names = known[0]
     else:
         names = next((each for each in known if path.name in map(os.path.basename, each)), [str(path)])
-    if len(names) == 1:
-        return sitk.ReadImage(names[0])  # several frames in one file, or a slice, which is refused by its shape
-    _refuse_uneven(sitk, names, prefix)
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(names)
-    return reader.Execute()
+    if len(names) == 1:  # several frames in one file, or a slice, which is refused by its shape
+        slices = _frames_of(names[0], prefix)
+        image = sitk.ReadImage(names[0])
+    else:
+        slices = [_slice_of(sitk, name, prefix) for name in names]
+        _refuse_uneven(slices, prefix)
+        reader = sitk.ImageSeriesReader()
+        reader.SetFileNames(names)
+        image = reader.Execute()
+    _refuse_misplaced(image, slices, prefix)
+    return image
 
 
-def _refuse_uneven(sitk: Any, names: Sequence[str], prefix: str) -> None:
+class _Slice(NamedTuple):
+    """What a slice says of itself."""
+
+    name: str
+    position: tuple[float, ...]
+    """ImagePositionPatient (3,), LPS mm."""
+    orientation: tuple[float, ...]
+    """ImageOrientationPatient (6,)."""
+
+
+def _slice_of(sitk: Any, name: str, prefix: str) -> _Slice:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(name)
+    reader.ReadImageInformation()
+    short = os.path.basename(name)
+    if not all(reader.HasMetaDataKey(key) for key in (POSITION, ORIENTATION)):
+        raise InputError(f"{prefix}: {short} has no position in the patient, so the order of slices is a guess; {MEND}")
+    position, turn = (tuple(map(float, reader.GetMetaData(key).split("\\"))) for key in (POSITION, ORIENTATION))
+    return _Slice(short, position, turn)
+
+
+def _frames_of(name: str, prefix: str) -> list[_Slice]:
+    """The frames of an enhanced DICOM file, checked; none of another file.
+
+    SimpleITK takes frames in their order in the file as one stack, all with the rescaling of the first.
+    """
+    import pydicom  # late, as SimpleITK
+
+    try:
+        told = pydicom.dcmread(name, stop_before_pixels=True, force=True)
+        frames, shared = told.get("PerFrameFunctionalGroupsSequence"), told.get("SharedFunctionalGroupsSequence")
+
+        def of(frame: Any, group: str, key: str) -> Any:
+            found = frame.get(group) or (shared[0].get(group) if shared else None)
+            return found[0].get(key) if found else None
+
+        places = [of(each, "PlanePositionSequence", "ImagePositionPatient") for each in frames or ()]
+        turns = [of(each, "PlaneOrientationSequence", "ImageOrientationPatient") for each in frames or ()]
+        keys = ("RescaleSlope", "RescaleIntercept")
+        scales = {tuple(of(each, "PixelValueTransformationSequence", key) for key in keys) for each in frames or ()}
+    except Exception as error:  # each part of pydicom has its own
+        raise InputError(f"{prefix}: its frames cannot be read ({error}); {MEND}") from error
+    if not all(places) or not all(turns):
+        raise InputError(f"{prefix}: some of its frames have no position in the patient; {MEND}")
+    slices = [
+        _Slice(f"frame {number}", tuple(map(float, place)), tuple(map(float, turn)))
+        for number, (place, turn) in enumerate(zip(places, turns, strict=True), start=1)
+    ]
+    _refuse_uneven(slices, prefix)
+    if len(scales) > 1:
+        raise InputError(f"{prefix}: its frames have {len(scales)} rescale slopes or intercepts; {MEND}")
+    return slices
+
+
+def _refuse_uneven(slices: Sequence[_Slice], prefix: str) -> None:
     """InputError where slices lie at uneven distances or are turned against each other: one is missing, or twice there.
 
     SimpleITK would lay them out at the mean distance with a warning.
     """
-    places, turns = [], []
-    for name in names:
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(name)
-        reader.ReadImageInformation()
-        if not all(reader.HasMetaDataKey(key) for key in (POSITION, ORIENTATION)):
-            return
-        places.append([float(part) for part in reader.GetMetaData(POSITION).split("\\")])
-        turns.append([float(part) for part in reader.GetMetaData(ORIENTATION).split("\\")])
+    if len(slices) < 2:
+        return
+    turns = [each.orientation for each in slices]
     if np.abs(np.ptp(turns, axis=0)).max() > 1e-3:
         raise InputError(f"{prefix}: the slices of its series are turned against each other; keep those of one stack.")
     normal = np.cross(turns[0][:3], turns[0][3:])
-    gaps = np.abs(np.diff(np.array(places) @ normal))
+    gaps = np.diff(np.array([each.position for each in slices]) @ normal)
     usual = float(np.median(gaps))
     wrong = int(np.argmax(np.abs(gaps - usual)))
-    if abs(gaps[wrong] - usual) > UNEVEN * usual:
-        one, other = (os.path.basename(names[place]) for place in (wrong, wrong + 1))
+    if abs(gaps[wrong] - usual) > UNEVEN * abs(usual) or usual == 0:
+        one, other = slices[wrong].name, slices[wrong + 1].name
         raise InputError(
             f"{prefix}: slices {one} and {other} lie {gaps[wrong]:.3g} mm apart and the others {usual:.3g} mm; a slice "
-            "is missing or stands twice."
+            "is missing or stands twice, or there are several stacks, as of time points or b-values; keep one."
+        )
+
+
+def _refuse_misplaced(image: Any, slices: Sequence[_Slice], prefix: str) -> None:
+    """InputError where slices lie elsewhere than on the rectangular grid on which SimpleITK lays them."""
+    if not slices:
+        return
+    places = np.array([[*each.position, 1.0] for each in slices]).T
+    index = (np.linalg.inv(_affine_of(image)) @ places)[:3]
+    index[2] -= np.arange(len(slices))
+    apart = float(np.linalg.norm(index, axis=0).max())
+    if not apart <= MOST_BORNE:
+        raise InputError(
+            f"{prefix}: its slices lie up to {apart:.3g} voxels off a rectangular grid, as with a tilted gantry; "
+            "resample it to a rectangular grid first."
         )
