@@ -94,7 +94,9 @@ class MixedSubjects(Dataset):
         Raises:
             InputError: Real and synthetic subjects do not fit together.
         """
-        if self.source is None or not all(isinstance(each[0], tio.Subject) for each in self.by_class.values()):
+        if self.source is None or not self.source.counts:  # of an empty pool nothing is drawn
+            return
+        if not all(isinstance(each[0], tio.Subject) for each in self.by_class.values()):
             return
         source = place_of(self.source.address)
         everyone = [subject for subjects in self.by_class.values() for subject in subjects]

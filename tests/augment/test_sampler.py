@@ -480,6 +480,11 @@ def test_the_transform_of_a_data_set_is_drawn_anew_for_each_draw_and_for_real_su
     assert found == epochs(0)
 
 
+def test_a_pool_that_is_still_empty_stands_beside_classes_that_need_nothing_of_it(pool, tiny_subjects):
+    loader = SyntheticSampler(tiny_subjects, pool.only([]), batch_size=4).loader()
+    assert not any(synthetic for batch in loader for synthetic in batch["synthetic"])
+
+
 def test_the_loader_is_torchios_own(tiny_subjects):
     assert isinstance(SyntheticSampler(tiny_subjects, None, batch_size=2).loader(), tio.SubjectsLoader)
 
