@@ -70,12 +70,14 @@ class MixedSubjects(Dataset):
         seed: int,
         batch_transform: BatchTransform | None = None,
     ) -> None:
+        # A torchio data set would read and transform each subject here, once for the whole training.
+        self.own = _Seeded(getattr(subjects, "_transform", None))
+        """Transform of the data set that the real subjects come from; drawn each time that one of them is."""
         self.by_class: dict[int, list[tio.Subject]] = {}
-        for subject in subjects:
+        for subject in subjects.dry_iter() if hasattr(subjects, "dry_iter") else subjects:
             self.by_class.setdefault(class_index(subject["label"]), []).append(subject)
         self.source = source
-        self.transform = transform
-        self.randomizables = _randomizables_in(transform)
+        self.transform = _Seeded(transform)
         self.batch_transform = batch_transform
         self.seed = seed
         self.keys: frozenset[str] | None = None
@@ -92,7 +94,9 @@ class MixedSubjects(Dataset):
         Raises:
             InputError: Real and synthetic subjects do not fit together.
         """
-        if self.source is None or not all(isinstance(each[0], tio.Subject) for each in self.by_class.values()):
+        if self.source is None or not self.source.counts:  # of an empty pool nothing is drawn
+            return
+        if not all(isinstance(each[0], tio.Subject) for each in self.by_class.values()):
             return
         source = place_of(self.source.address)
         everyone = [subject for subjects in self.by_class.values() for subject in subjects]
@@ -103,11 +107,11 @@ class MixedSubjects(Dataset):
         before = self._whole(real)
         images = before.get_images_dict(intensity_only=False)
         self.like = {"label": before["label"], **{name: image.data.new_empty(0) for name, image in images.items()}}
-        after = before if self.transform is None else self[real]
+        after = before if self.transform.is_none else self[real]
         made = self[synthetic]
         require_mixture(after, made, before=before, source=source)
         self._settle_keys(everyone, {*after}, {*made})
-        if self.transform is None:
+        if self.transform.is_none and self.own.is_none:
             for subject in everyone[:HEADERS]:
                 images = subject.get_images_dict(intensity_only=False)
                 require_names(images, after.get_images_dict(intensity_only=False), source=source)
@@ -128,8 +132,10 @@ class MixedSubjects(Dataset):
     def _whole(self, draw: Draw) -> tio.Subject:
         """The subject of a draw, read, as a copy: a transform with copy=False must not reach the original."""
         subject = copy.deepcopy(self._synthetic(draw) if draw.synthetic else self.by_class[draw.label][draw.member])
-        if self.source is not None and not draw.synthetic:
-            add_unknown(subject)
+        if not draw.synthetic:
+            subject = self.own(subject, seed=derive_seed("data set", self.seed, draw.epoch, draw.slot))
+            if self.source is not None:
+                add_unknown(subject)
         subject.load()  # torchio collates the keys of the first subject, and a volume not read yet has no data
         for key in self.like.keys() & subject.keys() if draw.synthetic else ():
             if key == "label":
@@ -140,18 +146,11 @@ class MixedSubjects(Dataset):
         return subject
 
     def __getitem__(self, draw: Draw) -> tio.Subject:
-        subject = self._transformed(draw)
+        subject = self.transform(self._whole(draw), seed=derive_seed("transform", self.seed, draw.epoch, draw.slot))
         for key in () if self.keys is None else {*subject} - self.keys:
             del subject[key]
             vars(subject).pop(key, None)  # torchio keeps the keys as attributes too
         return subject
-
-    def _transformed(self, draw: Draw) -> tio.Subject:
-        subject = self._whole(draw)
-        if self.transform is None:
-            return subject
-        with _GLOBAL_GENERATOR, _seeded(derive_seed("transform", self.seed, draw.epoch, draw.slot), self.randomizables):
-            return self.transform(subject)
 
     def __getitems__(self, draws: Sequence[Draw]) -> list[tio.Subject]:
         """What torch's loader asks for: a batch at once."""
@@ -174,6 +173,24 @@ class MixedSubjects(Dataset):
                     "rebuild it."
                 )
         return self.source.subject(draw.label, draw.member)
+
+
+class _Seeded:
+    """A transform whose draws a seed names; None changes nothing."""
+
+    def __init__(self, transform: Callable[[tio.Subject], tio.Subject] | None) -> None:
+        self.transform = transform
+        self.randomizables = _randomizables_in(transform)
+
+    @property
+    def is_none(self) -> bool:
+        return self.transform is None
+
+    def __call__(self, subject: tio.Subject, *, seed: int) -> tio.Subject:
+        if self.transform is None:
+            return subject
+        with _GLOBAL_GENERATOR, _seeded(seed, self.randomizables):
+            return self.transform(subject)
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ class SyntheticSampler(Sampler[list[Draw]]):
     Each pass draws the next epoch, whether or not :meth:`set_epoch` is called.
 
     Args:
-        subjects: Real training subjects.
+        subjects: Real training subjects, or a torchio data set of them, whose transform is drawn anew for each draw.
         source: Pool, its folder, or a live generator; None = real subjects only.
         batch_size: Subjects per batch on each rank, a multiple of the number of classes.
         sampling_strategy: As in imbalanced-learn; see :func:`synthaug.augment.balance.synthetic_counts`.

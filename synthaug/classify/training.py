@@ -10,7 +10,7 @@ import torchio as tio
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
-from synthaug.classify.batches import batches_of, in_turn, undivided
+from synthaug.classify.batches import batches_of, in_turn, require_classes, undivided
 from synthaug.classify.calibration import calibrated_loss, fit_temperature
 from synthaug.classify.objective import Objective, logit_offsets, loss_weights
 from synthaug.classify.prediction import predict_logits
@@ -89,10 +89,12 @@ def train_classifier(
         on_step: Progress.
 
     Raises:
-        InputError: The validation subjects lack a class, the network cannot take the volumes, the class weights do
-            not fit, the pre-training leaves no step, or the loader cannot be resumed.
+        InputError: Training and validation subjects are not of the same classes, the network cannot take the volumes,
+            the class weights do not fit, the pre-training leaves no step, or the loader cannot be resumed.
     """
     classes = len(count_classes(validation))
+    for part in [loader, *([pretraining.loader] if pretraining else [])]:
+        require_classes(part, classes)
     network = build_classifier(
         config, in_channels=len(images), classes=classes, shape=shape, seed=derive_seed("classifier", seed)
     )

@@ -20,6 +20,7 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, file_hash, usable_folder
 from synthaug.pool.building.builder import FORMAT
 from synthaug.pool.ledger import CLAIMS, VOLUMES, Ledger, match_header, write_volume
+from synthaug.pool.ledger import place as pool_place
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.recipe import volume_affine
 
@@ -58,7 +59,8 @@ def adopt_pool(
         on_volume: Called after each volume.
 
     Raises:
-        InputError: A row cannot be used, two files hold the same volume, or the folder holds another pool.
+        InputError: A row cannot be used, two files hold the same volume, or the folder holds another pool, such as one
+            that was adopted with other classes or reports.
     """
     source = Path(folder)
     found = _surveyed(source, Path(labels), images=images, label=label, classes=classes, report=report)
@@ -69,29 +71,69 @@ def adopt_pool(
         )
     subjects = [_renamed(subject, found.images, names) for subject in found.subjects]
     sources = [{name: _source_hash(Path(subject[name].path)) for name in names} for subject in subjects]
+    files = _Distinct(labels)
+    for subject, hashes in zip(subjects, sources, strict=True):
+        files.add(hashes[names[0]], subject)
+    entries = _planned(subjects, sources, source=source, images=names, preprocessing=preprocessing)
     place = usable_folder(Path(out))
     for name in (CLAIMS, VOLUMES):
         (place / name).mkdir(exist_ok=True)
     match_header(place, _header(names, preprocessing, sources))
-    ledger, index = Ledger(place), Counter[int]()
-    seen: dict[str, str] = {}
+    ledger, volumes = Ledger(place), _Distinct(labels)
     with contextlib.closing(ledger):
         ledger.refresh()
-        for subject, hashes in zip(subjects, sources, strict=True):
-            recipe = _recipe(subject, source, names, preprocessing, hashes)
-            entry = {"id": content_hash(recipe), "label": subject["label"], "index": index[subject["label"]]}
-            index[subject["label"]] += 1
+        _require_same_rows(ledger, entries, labels)
+        for subject, entry in zip(subjects, entries, strict=True):
             (ready,) = preprocess([subject], preprocessing, names, centre=centre)
-            alike = image_hash(ready[names[0]].data)
-            if seen.setdefault(alike, subject["subject_id"]) != subject["subject_id"]:
-                raise InputError(
-                    f"{labels}: {seen[alike]} and {subject['subject_id']} hold one volume; take one row out."
-                )
+            volumes.add(image_hash(ready[names[0]].data), subject)
             if not ledger.holds(entry["id"]):
-                ledger.append({**entry, "attempt": 0, "recipe": recipe, **_written(place, entry["id"], ready, names)})
+                ledger.append({**entry, **_written(place, entry["id"], ready, names)})
             on_volume()
         ledger.settle()
     return SyntheticPool.open(place)
+
+
+class _Distinct:
+    """Refuses a second volume of one hash."""
+
+    def __init__(self, labels: str | Path) -> None:
+        self.labels = labels
+        self.seen: dict[str, str] = {}
+
+    def add(self, digest: str, subject: tio.Subject) -> None:
+        first = self.seen.setdefault(digest, subject["subject_id"])
+        if first != subject["subject_id"]:
+            raise InputError(f"{self.labels}: {first} and {subject['subject_id']} hold one volume; take one row out.")
+
+
+def _planned(
+    subjects: Sequence[tio.Subject],
+    sources: Sequence[dict[str, str]],
+    *,
+    source: Path,
+    images: Sequence[str],
+    preprocessing: PreprocessConfig,
+) -> list[dict[str, Any]]:
+    """The entry of each row, without its files."""
+    entries, index = [], Counter[int]()
+    for subject, hashes in zip(subjects, sources, strict=True):
+        recipe, label = _recipe(subject, source, images, preprocessing, hashes), subject["label"]
+        entries.append({"id": content_hash(recipe), "label": label, "index": index[label], "attempt": 0})
+        entries[-1]["recipe"] = recipe
+        index[label] += 1
+    return entries
+
+
+def _require_same_rows(ledger: Ledger, entries: Sequence[dict[str, Any]], labels: str | Path) -> None:
+    """InputError where the pool lists a volume otherwise than the table does now: it would be listed twice."""
+    wanted = {entry["id"]: pool_place(entry) for entry in entries}
+    for known in ledger.entries.values():
+        if wanted.get(known["id"]) != pool_place(known):
+            files = ", ".join(known["recipe"].get("adopted", {}).values())
+            raise InputError(
+                f"{ledger.folder}: was adopted while {labels} gave {files or known['id']} another class, report or "
+                "place; choose another folder, or delete this one."
+            )
 
 
 def _surveyed(

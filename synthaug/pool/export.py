@@ -36,12 +36,14 @@ def export_pool(pool: SyntheticPool, folder: str | Path, *, layout: Layout = "ma
         The manifest or the datalist.
 
     Raises:
-        InputError: The folder holds something or cannot be written, a volume was altered, or the pool has classes or
-            images that CCELLA does not know.
+        InputError: The pool has no volumes, the folder holds something or cannot be written, a volume was altered, or
+            the pool has classes or images that CCELLA does not know.
     """
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target}: is not empty; choose a new folder for the export.")
+    if not len(pool):
+        raise InputError(f"{pool.path}: the pool has no volumes to export; build it first.")
     if layout == "ccella":
         _require_ccella(pool)
     try:

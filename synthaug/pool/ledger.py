@@ -273,7 +273,8 @@ def read_volume(path: Path, sha256: str) -> tuple[torch.Tensor, np.ndarray]:
 
 def _append_line(path: Path, line: str) -> None:
     """One write of one line, in the place of a last line without its end, which a killed builder left."""
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    # O_BINARY is of Windows, which writes other ends of lines without it, and lacks pread.
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
     try:
         os.ftruncate(descriptor, _end_of_whole_lines(descriptor))
         content = f"{line}\n".encode()
@@ -288,7 +289,8 @@ def _end_of_whole_lines(descriptor: int, *, block: int = 1 << 16) -> int:
     end = os.fstat(descriptor).st_size
     while end:
         start = max(0, end - block)
-        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        os.lseek(descriptor, start, os.SEEK_SET)
+        newline = os.read(descriptor, end - start).rfind(b"\n")
         if newline >= 0:
             return start + newline + 1
         end = start

@@ -452,6 +452,39 @@ def test_a_training_resumes_after_the_batches_it_has_had_not_those_that_workers_
     assert resumed.batch_sampler.state_dict()["batch"] == len(whole)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_transform_of_a_data_set_is_drawn_anew_for_each_draw_and_for_real_subjects_only(
+    pool, tiny_subjects, workers
+):
+    own_state = monai.transforms.RandGaussianNoised("t2w", prob=1.0, std=0.001)
+    noise = tio.Compose([tio.RandomNoise(std=0.001), tio.MonaiAdapter(own_state)])
+
+    def epochs(num_workers):
+        dataset = tio.SubjectsDataset(tiny_subjects, transform=noise)
+        loader = SyntheticSampler(dataset, pool, batch_size=4, synthetic_fraction=0.5).loader(num_workers=num_workers)
+        drawn = [batch for _ in range(2) for batch in loader]
+        return [
+            (name, float(volume.sum()))
+            for batch in drawn
+            for name, volume in zip(batch["subject_id"], batch["t2w"]["data"], strict=True)
+        ]
+
+    found = epochs(workers)
+    looks = {}
+    for name, total in found:
+        looks.setdefault(name, set()).add(total)
+    real = [len(totals) for name, totals in looks.items() if not name.startswith("synthetic-")]
+    assert len(real) == len(tiny_subjects)
+    assert min(real) > 1
+    assert all(len(totals) == 1 for name, totals in looks.items() if name.startswith("synthetic-"))
+    assert found == epochs(0)
+
+
+def test_a_pool_that_is_still_empty_stands_beside_classes_that_need_nothing_of_it(pool, tiny_subjects):
+    loader = SyntheticSampler(tiny_subjects, pool.only([]), batch_size=4).loader()
+    assert not any(synthetic for batch in loader for synthetic in batch["synthetic"])
+
+
 def test_the_loader_is_torchios_own(tiny_subjects):
     assert isinstance(SyntheticSampler(tiny_subjects, None, batch_size=2).loader(), tio.SubjectsLoader)
 

@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn.metrics import log_loss, roc_auc_score
+from small_pool import build_pool
 from two_processes import in_two_processes
 
 from synthaug.augment.sampler import SyntheticSampler
 from synthaug.classify.augmentation import classical_augmentation
+from synthaug.classify.batches import batches_of
 from synthaug.classify.calibration import LIMITS, apply_temperature, calibrated_loss, fit_temperature
 from synthaug.classify.objective import Objective, logit_offsets, loss_weights
 from synthaug.classify.prediction import predict_logits
@@ -62,6 +64,11 @@ def train(config=CONFIG, *, seed=0, train_on=None, validation=None, **options):
         seed=seed,
         **options,
     )
+
+
+@pytest.fixture(scope="module")
+def pool(tiny_pipeline, tiny_subjects, tmp_path_factory):
+    return build_pool(tiny_pipeline, tiny_subjects, tmp_path_factory.mktemp("classify") / "pool")
 
 
 @pytest.fixture(scope="module")
@@ -313,6 +320,26 @@ def test_labels_of_any_form_and_a_data_set_of_torchio_validate_alike(form):
         validation=tio.SubjectsDataset(relabelled(bright_or_not(8, name="val"))),
     )
     assert (found.history, found.temperature) == (expected.history, expected.temperature)
+
+
+@pytest.mark.parametrize(("training", "validation"), [(3, 2), (2, 3)])
+def test_classes_of_training_or_validation_alone_are_refused_before_a_step(training, validation):
+    steps = []
+    with pytest.raises(InputError, match="class 2"):
+        train(
+            replace(SHORT, training=replace(SHORT.training, batch_size=6)),
+            train_on=bright_or_not(24, name="train", classes=training),
+            validation=bright_or_not(9, name="val", classes=validation),
+            on_step=lambda step, values: steps.append(step),
+        )
+    assert not steps
+
+
+def test_a_loader_without_a_whole_batch_is_refused():
+    subjects = bright_or_not(3, name="train")
+    loader = tio.SubjectsLoader(subjects, batch_size=4, drop_last=True)
+    with pytest.raises(InputError, match="batch"):
+        train_classifier(loader, bright_or_not(8, name="val"), SHORT, images=["t2w"], shape=SHAPE, seed=0)
 
 
 @pytest.mark.parametrize("label", [-1, 0.5])
@@ -603,6 +630,21 @@ def test_a_killed_training_resumes_to_the_same_classifier(kill_at, changes, tmp_
     held_out = bright_or_not(6, name="test")
     one, other = (predict_logits(each.network, held_out, ["t2w"]) for each in (resumed, unbroken))
     assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("first", [3, 15, 24, 40])
+def test_a_resumed_training_finds_its_batch_though_a_schedule_changes_the_length_of_epochs(first, pool, tiny_subjects):
+    def batches():
+        schedule = [(0, 0.8), (4, 0.0)]
+        sampler = SyntheticSampler(tiny_subjects, pool, batch_size=4, synthetic_fraction=schedule)
+        options = {"classes": 2, "weights": None, "offsets": None, "resumable": True}
+        return batches_of(sampler.loader(), images=["t2w"], **options)
+
+    unbroken, resumed = batches(), batches()
+    for step in range(first):
+        unbroken(step)
+    for step in range(first, first + 3):
+        assert torch.equal(unbroken(step)["volumes"], resumed(step)["volumes"])
 
 
 def train_here(rank, folder, kill_at=None):

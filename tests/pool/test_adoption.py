@@ -64,6 +64,29 @@ def test_a_volume_that_is_missing_from_an_adopted_pool_is_made_again(tmp_path):
     assert tree(pool.path) == before
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("v4.nii.gz;well", "v4.nii.gz;sick"), ("Text 2.", "Other text."), ("v5.nii.gz;sick", "v5.nii.gz;well")],
+)
+def test_a_pool_is_not_mixed_with_a_table_that_was_changed_since(tmp_path, old, new):
+    folder, table = foreign(tmp_path / "theirs", 0)
+    pool = adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w"])
+    before, usual = tree(pool.path), table.read_text(encoding="utf-8")
+    table.write_text(usual.replace(old, new), encoding="utf-8")
+    with pytest.raises(InputError, match="choose another folder"):
+        adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w"])
+    assert tree(pool.path) == before
+    assert SyntheticPool.open(pool.path).identity == pool.identity
+
+
+def test_a_file_that_stands_twice_is_refused_before_the_folder_is_made(tmp_path):
+    folder, table = foreign(tmp_path / "theirs", 0)
+    (folder / "v1.nii.gz").write_bytes((folder / "v0.nii.gz").read_bytes())
+    with pytest.raises(InputError, match="one volume"):
+        adopt_pool(folder, table, tmp_path / "pool", GRID)
+    assert not (tmp_path / "pool").exists()
+
+
 def test_what_cannot_be_adopted_is_named(tmp_path):
     folder, table = foreign(tmp_path / "theirs", 0)
     usual, damages = (

@@ -72,7 +72,7 @@ def test_a_child_that_was_forked_gives_no_signs_of_life_for_its_parent(folder):
 
 WITHOUT_FORK = """
 import filelock, os, subprocess, sys  # these find out for themselves what the system has
-for name in ("fork", "forkpty"):
+for name in ("fork", "forkpty", "pread"):
     delattr(os, name)
 sys.modules["fcntl"] = None
 from pathlib import Path

@@ -61,6 +61,13 @@ def test_what_ccella_does_not_know_is_refused(pool, tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["manifest", "ccella"])
+def test_a_pool_without_volumes_is_not_exported(pool, tmp_path, layout):
+    with pytest.raises(InputError, match="no volumes"):
+        export_pool(pool.only([]), tmp_path / "out", layout=layout)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("layout", ["manifest", "ccella"])
 def test_an_export_is_whole_or_absent_and_overwrites_nothing(tiny_pipeline, tiny_subjects, tmp_path, layout):
     pool = build_pool(tiny_pipeline, tiny_subjects, tmp_path / "pool")
     path = pool.path / pool.entries(1)[4]["files"]["t2w"]
