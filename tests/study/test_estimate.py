@@ -7,11 +7,14 @@ import pytest
 import torch
 from conftest import tiny_cascade_config, tiny_generator_config
 from torch.nn.modules.module import register_module_forward_hook
+from transformers import T5EncoderModel
 
 from synthaug.config import (
     AutoencoderConfig,
     ClassifierConfig,
     Config,
+    DataConfig,
+    MeasurementConfig,
     PoolConfig,
     PreprocessConfig,
     StudyConfig,
@@ -85,4 +88,27 @@ def test_of_a_ready_generator_nothing_is_said_about_the_reports_that_were_made_u
         pool=PoolConfig(generator="builtin/ccella-tiny", per_class=2),
     )
     assert estimate(config).startswith("2 cells; about ")
+    assert "reports" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("setting", "most"),
+    [
+        ({"report": "report"}, 61),
+        ({"measurements": {"ml": MeasurementConfig("volume", unit="ml")}}, 40),
+    ],
+)
+def test_reports_as_long_as_those_of_the_study_are_timed(setting, most, tmp_path, caplog):
+    rows = ["subject_id,t2w,label,report,ml", *(f"s{each},s{each}.nii,0,{'x' * each},{each}" for each in (7, 60))]
+    (tmp_path / "manifest.csv").write_text("\n".join(rows), encoding="utf-8")
+    longest = []
+
+    def note(module, arguments, answer):
+        if isinstance(module, T5EncoderModel):
+            longest.append(answer.last_hidden_state.shape[1])
+
+    hook = register_module_forward_hook(note)
+    estimate(replace(tiny(), data=DataConfig(root=str(tmp_path), **setting)))
+    hook.remove()
+    assert max(longest) == most
     assert "reports" not in caplog.text

@@ -1,4 +1,4 @@
-"""Time and memory of a study on this machine: a few steps of each of its trainings, on volumes of noise."""
+"""Time and memory of a study on this machine: a few steps of each of its trainings, on noise and its own reports."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,28 +14,34 @@ from synthaug.augment.loading import BatchTransform
 from synthaug.augment.sampler import SyntheticSampler
 from synthaug.classify.augmentation import LabelledAugmentation, classical_batches
 from synthaug.classify.training import train_classifier
-from synthaug.config import Config, LabelRule, TrainingConfig
+from synthaug.config import Config, DataConfig, LabelRule, TrainingConfig
 from synthaug.data.reading.manifest import class_counts, make_subject, read_manifest, stack_images
+from synthaug.data.reading.tables import Table
 from synthaug.data.relabel.relabeller import Relabeller
+from synthaug.data.reports.measured_columns import write_row
 from synthaug.generate.levels import fit_space, levels_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.familiarity import Doubts
 from synthaug.generate.stored.told import arguments_of
 from synthaug.generate.training.autoencoder import train_autoencoder
 from synthaug.generate.training.ldm import train_ldm
+from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
 from synthaug.ground.seeding import torch_generator
 from synthaug.models.latent_space import LatentSpace
 from synthaug.models.training.optimisation import OnStep
 from synthaug.models.training.training_log import peak_memory_mb
 from synthaug.study.grid import DATA, Cell
+from synthaug.study.stages.cohort import load_subjects
 
 TIMED_STEPS = 2
 """Steps that are timed, after one that is not."""
 TRAINING_COPIES = 3
 """Of the volumes in memory while a generator trains: subjects, one stack of them, and their latents or levels."""
 CLASSES = 2
-"""The data are not read, so that the number of classes is taken to be this."""
+"""The images are not read, so that the number of classes is taken to be this."""
+NOISE = 4 * CLASSES
+"""Subjects of noise, four of each class."""
 
 
 def describe_time(cells: Sequence[Cell]) -> str:
@@ -176,11 +182,12 @@ def _volumes(config: Config) -> int:
 
 def _pool_seconds(config: Config, pipeline: CCELLAPipeline) -> float:
     sampling, batch = config.pool.sampling, config.pool.sampling.micro_batch
+    texts = _texts(config)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.doubts = Doubts(told=("class", "unlike"))  # the reports below are no study's
     started = time.monotonic()
     pipeline(
-        ["noise"] * batch,
+        [texts[index % len(texts)] for index in range(batch)],
         [0] * batch,
         seeds=list(range(batch)),
         **arguments_of(replace(sampling, steps=TIMED_STEPS)),
@@ -213,13 +220,44 @@ def _short(training: TrainingConfig) -> TrainingConfig:
 def _noise(config: Config) -> list[tio.Subject]:
     """Four subjects of each class."""
     shape, names = config.preprocess.shape, config.data.images
-    subjects = []
-    for index in range(4 * CLASSES):
+    subjects, texts = [], _texts(config)
+    for index in range(NOISE):
         generator = torch_generator("time estimate", index)
         images = {name: tio.ScalarImage(tensor=torch.rand(1, *shape, generator=generator)) for name in names}
         name = f"noise{index}"
-        subjects.append(make_subject(images, label=index % CLASSES, subject_id=name, patient_id=name, report=name))
+        subjects.append(
+            make_subject(images, label=index % CLASSES, subject_id=name, patient_id=name, report=texts[index])
+        )
     return subjects
+
+
+def _texts(config: Config) -> list[str]:
+    """Reports of the study from the shortest to the longest, since long ones take most of the time.
+
+    A text encoder's time and memory grow with the square of their length. What the byte-level one does not read is cut.
+    """
+    data = config.data
+    if data.root is None:
+        few = replace(data, phantom=replace(data.phantom, n=NOISE))
+        known = [subject["report"] for subject in load_subjects(few)]
+    elif data.report or data.measurements:
+        table = read_manifest(Path(data.root) / data.manifest)
+        known = [
+            row[data.report] if data.report else _written(table, number, data) for number, row in table.rows.items()
+        ]
+    else:
+        known = [""]
+    most = config.generator.text_encoder.longest - 1  # and the token that ends a report
+    known = sorted((text.encode()[-most:].decode(errors="ignore") for text in known), key=len)
+    return [known[round(index * (len(known) - 1) / (NOISE - 1))] for index in range(NOISE)]
+
+
+def _written(table: Table, number: int, data: DataConfig) -> str:
+    """The report that the study writes of a row; none where it refuses or leaves out the row."""
+    try:
+        return write_row(table, number, data.measurements, data.style)
+    except InputError:
+        return ""
 
 
 def _words(seconds: float) -> str:
