@@ -34,8 +34,8 @@ class TrainingConfig:
     ema_warmup: bool = False
     """How the average starts, with a smaller decay: at step n at most n / (10 + n). false: (1 + n) / (10 + n)."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
-    """Precision of the networks. ``auto``: half precision on a GPU; on a CPU bfloat16 for generators where a timed
-    convolution is faster in it, else float32."""
+    """Precision of the networks. ``auto``: bfloat16 on a GPU that has it (from Ampere); on a CPU for generators
+    where a timed convolution is faster in it; else float32."""
     checkpoint_minutes: float = 2.0
     """Minutes between checkpoints: a killed training loses at most this much."""
     seed: int = 0

@@ -68,7 +68,6 @@ class CCELLAPipeline(DiffusionPipeline):
     """
 
     scheduler: SchedulerMixin
-    model_cpu_offload_seq = "text_encoder->denoiser->autoencoder"
 
     def __init__(
         self,

@@ -43,8 +43,13 @@ def resolve_precision(setting: Literal["auto", "bf16", "float32"], record: Path 
 def measured_precision() -> Precision:
     """bf16 where a 3D convolution and its gradients are ``GAIN`` times faster in it than in float32."""
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "float32"
+        return "bf16" if gpu_has_bf16() else "float32"
     return "bf16" if _seconds(bf16=False) > GAIN * _seconds(bf16=True) else "float32"
+
+
+def gpu_has_bf16() -> bool:
+    """Whether the GPU computes in bfloat16; older ones emulate it, slowly and without all of the convolutions."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _seconds(*, bf16: bool) -> float:

@@ -267,6 +267,34 @@ def test_full_report_dropout_shows_the_null_report_only(trainable, tiny_subjects
     assert [values["focal"] for values in losses] == [0.0, 0.0]
 
 
+def test_a_frozen_text_encoder_may_be_in_half_precision(tiny_subjects, tiny_autoencoder, tmp_path):
+    encoder, tokenizer = build_text_encoder(TextEncoderConfig(width=16, layers=1, heads=2, max_tokens=32))
+    for part in (encoder.to(torch.bfloat16), tokenizer):
+        part.save_pretrained(tmp_path)
+    text = TextEncoderConfig(path=str(tmp_path), max_tokens=32)
+    config = tiny_generator_config(text_encoder=text, training=replace(ONE_STEP, precision="float32"))
+    trained = train_ldm(tiny_subjects, tiny_autoencoder, config, preprocessing=TINY_PREPROCESSING, images=IMAGES)
+    assert (trained.text_encoder.dtype, trained.denoiser.dtype) == (torch.bfloat16, torch.float32)
+
+
+@pytest.mark.parametrize("label", [2, -1])
+def test_a_validation_subject_of_an_unknown_class_is_refused_before_any_step(label, tiny_subjects, tiny_autoencoder):
+    stranger = copy.deepcopy(tiny_subjects[0])
+    stranger["label"] = label
+    steps = []
+    with pytest.raises(InputError, match=str(stranger["subject_id"])):
+        train_ldm(
+            tiny_subjects,
+            tiny_autoencoder,
+            tiny_generator_config(training=ONE_STEP),
+            preprocessing=TINY_PREPROCESSING,
+            images=IMAGES,
+            validation=[tiny_subjects[1], stranger],
+            on_step=lambda step, values: steps.append(step),
+        )
+    assert not steps
+
+
 def test_cases_without_report_weigh_nothing_and_the_others_average_to_one(tiny_subjects, tiny_autoencoder, shown):
     mixed = []
     for index, subject in enumerate(tiny_subjects):
@@ -562,6 +590,14 @@ def test_training_goes_on_from_the_weights_of_a_saved_generator(
             torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=0)
     moved = go_on(tiny_subjects[:6], tiny_autoencoder, begun_folder)
     assert moved.fingerprint != tiny_pipeline.fingerprint
+
+
+def test_a_generator_saved_in_half_precision_is_trained_on_in_float32(begun_folder, tiny_subjects, tmp_path):
+    half = CCELLAPipeline.from_pretrained(begun_folder, torch_dtype=torch.bfloat16)
+    half.save_pretrained(tmp_path)
+    training = replace(ONE_STEP, precision="float32")
+    trained = go_on(tiny_subjects[:6], half.autoencoder.float(), str(tmp_path), training=training)
+    assert trained.text_encoder.dtype == trained.denoiser.dtype == torch.float32
 
 
 def test_a_pretrained_generator_brings_its_design(

@@ -426,6 +426,11 @@ def test_an_unknown_scheduler_is_refused_by_name(pipeline):
         pipeline.with_scheduler("euler")
 
 
+def test_offloading_which_would_leave_networks_on_two_devices_is_refused(tiny_pipeline):
+    with pytest.raises(ValueError, match="model_cpu_offload_seq"):
+        tiny_pipeline.enable_model_cpu_offload()
+
+
 def test_volumes_that_are_not_finite_stop_the_call(pipeline):
     with torch.no_grad():
         pipeline.denoiser.unet.out[2].conv.bias[0] = float("nan")

@@ -12,7 +12,8 @@ from two_processes import in_two_processes
 from synthaug.config import GeneratorConfig, LevelConfig, TrainingConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import torch_generator
-from synthaug.models.training.loop import _average
+from synthaug.models.precision import measured_precision
+from synthaug.models.training.loop import _average, _half_precision
 from synthaug.models.training.optimisation import optimise
 
 LOOP = TrainingConfig(steps=8, batch_size=4, learning_rate=0.05, warmup=2, checkpoint_minutes=0.0)
@@ -332,6 +333,34 @@ def test_a_look_sees_the_averaged_weights_and_changes_nothing(ema):
     assert torch.equal(weights(objective), expected)
     assert list(seen) == [config.steps - 1, config.steps]
     assert torch.equal(seen[config.steps], expected)  # what the look saw at the end is what the training left
+
+
+def test_a_look_asks_no_other_gpu_for_its_generator(monkeypatch):
+    asked = []
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setattr("torch.cuda.get_rng_state", asked.append)
+    monkeypatch.setattr("torch.cuda.set_rng_state", lambda *_: None)
+    optimise(Regression(), batch_of, LOOP, every=LOOP.steps, on_interval=lambda step: None)
+    assert not asked
+
+
+@pytest.mark.parametrize(("native", "half"), [(True, torch.bfloat16), (False, None)])
+def test_half_precision_is_chosen_only_where_the_gpu_has_it(native, half, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+    assert _half_precision("auto") == half
+    assert measured_precision.__wrapped__() == ("bf16" if native else "float32")
+
+
+def patience_of_a_rank(rank):
+    """Seconds that one of several processes waits for the others."""
+    train()
+    group = torch.distributed.group.WORLD
+    return group._get_backend(torch.device("cpu")).options._timeout.total_seconds()
+
+
+def test_processes_wait_for_the_main_one_however_long_it_looks():
+    assert min(in_two_processes(patience_of_a_rank)) >= 24 * 3600
 
 
 def train_as_a_rank(rank):

@@ -215,7 +215,8 @@ class Examples:
             self._texts |= {report: tokenize(tokenizer, [report])[0] for report in missing}
         elif missing:
             states = encode_reports(encoder, tokenizer, missing, cache=self.cache)
-            self._texts |= {report: without_padding(state.cpu()) for report, state in states.items()}
+            dtype = self.pipeline.denoiser.dtype  # a large text encoder may be kept in another precision
+            self._texts |= {report: without_padding(state.cpu()).to(dtype) for report, state in states.items()}
         return [self._texts[report] for report in reports]
 
 

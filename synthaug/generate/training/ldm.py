@@ -25,7 +25,7 @@ from synthaug.generate.training.examples import Examples, longest_report, some_r
 from synthaug.generate.training.networks import new_pipeline, noise_process, pretrained_generator
 from synthaug.generate.training.objectives import DiffusionObjective
 from synthaug.generate.training.resumption import Resumption, forget, settings_hash
-from synthaug.generate.training.validation import require_finite, validation_losses
+from synthaug.generate.training.validation import require_usable, validation_losses
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import torch_generator
 from synthaug.models.latent_space import LatentSpace
@@ -107,7 +107,7 @@ def train_ldm(
     if not begun:
         examples.fit_linear(torch_generator("linear", config.training.seed))
     watched = Examples(validation, pipeline, trained_text, cache=cache) if validation else None
-    require_finite(watched)
+    require_usable(watched)
     resumption = Resumption(checkpoint, settings_hash(pipeline.record))
     run = _Run(config, pipeline, precision, resumption, on_step, stats)
     if config.unet == "lora":
@@ -244,6 +244,8 @@ class _Run:
         if self.config.unet != "free":
             train_additions_only(denoiser.unet)
         text_encoder.requires_grad_(first and trained_text).eval()
+        if first and trained_text:
+            text_encoder.float()  # in half precision most steps of an optimiser round to nothing
         return DiffusionObjective(
             denoiser,
             text_encoder if first and trained_text else None,

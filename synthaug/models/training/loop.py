@@ -17,6 +17,7 @@ from synthaug.config import TrainingConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
 from synthaug.models.parts.convolution import small_in_float32
+from synthaug.models.precision import gpu_has_bf16
 from synthaug.models.training.processes import processes
 
 Batch = dict[str, torch.Tensor]
@@ -53,8 +54,7 @@ class Loop:
         processes()  # before the accelerator, which takes over what it finds
         self.objective, self.config = objective, config
         self.half = _half_precision(config.precision)
-        # All loops of a process must ask accelerate for the same; only fp16 needs it, for its gradient scaler.
-        self.accelerator = Accelerator(mixed_precision="fp16" if self.half == torch.float16 else "no")
+        self.accelerator = Accelerator(mixed_precision="no")  # every loop computes in its own, by autocast
         if config.batch_size % (self.accelerator.num_processes * config.accumulate):
             raise InputError(
                 f"batch_size={config.batch_size} does not divide among {self.accelerator.num_processes} processes "
@@ -122,7 +122,7 @@ class Loop:
             self.average.store(self.parameters)
             self.average.copy_to(self.parameters)
         try:
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(_drawn_on(self.accelerator.device)):
                 yield
         finally:
             if self.average:
@@ -175,11 +175,10 @@ def cosine_share(config: TrainingConfig, step: int) -> float:
 def _half_precision(setting: str) -> torch.dtype | None:
     """The half precision to compute in; None = float32.
 
-    auto: bfloat16 or else float16 on CUDA; float32 on a CPU, where they may be emulated.
+    auto: bfloat16 on a GPU that has it. Elsewhere it may be emulated, and float16 would overflow.
     """
-    if setting == "auto" and torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.bfloat16 if setting == "bf16" else None
+    chosen = setting == "bf16" or (setting == "auto" and torch.cuda.is_available() and gpu_has_bf16())
+    return torch.bfloat16 if chosen else None
 
 
 def _parts(batch: Batch, accelerator: Accelerator, count: int) -> list[Batch]:
@@ -216,6 +215,11 @@ def _backward(
 @contextlib.contextmanager
 def _own_draws(*parts: str | int, device: torch.device) -> Iterator[None]:
     """Dropout draws from a generator named by ``parts``; the caller's generators stay as they were."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(_drawn_on(device)):
         torch.manual_seed(derive_seed(*parts))
         yield
+
+
+def _drawn_on(device: torch.device) -> list[torch.device]:
+    """GPUs whose generator a loop may move: its own. To ask the others would take memory on each."""
+    return [device] if device.type == "cuda" else []
