@@ -23,8 +23,9 @@ from synthaug.classify.objective import Objective, logit_offsets, loss_weights
 from synthaug.classify.prediction import predict_logits
 from synthaug.classify.selection import StepChoice
 from synthaug.classify.training import Pretraining, _chosen, train_classifier
+from synthaug.classify.weights import SavedClassifier, load_classifier, save_classifier
 from synthaug.config import ClassifierConfig, PreprocessConfig, TrainingConfig
-from synthaug.data.reading.manifest import class_counts, make_subject
+from synthaug.data.reading.manifest import class_counts, make_subject, stack_images
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import torch_generator
 from synthaug.models.classifier import build_classifier
@@ -306,6 +307,16 @@ def test_what_cannot_be_trained_is_refused():
         _chosen(StepChoice(), torch.nn.Linear(1, 1), [], images=[], flips=False)
 
 
+def test_a_saved_classifier_comes_back_with_its_temperature_and_its_probabilities(trained, tmp_path):
+    preprocess = PreprocessConfig(spacing_mm=(5.0, 5.0, 8.0), shape=SHAPE)
+    saved = SavedClassifier(trained.network, CONFIG, preprocess, ["t2w"], classes=2, temperature=1.5)
+    save_classifier(tmp_path / "c.safetensors", saved)
+    loaded = load_classifier(tmp_path / "c.safetensors")
+    assert (loaded.temperature, loaded.images, loaded.classes) == (1.5, ["t2w"], 2)
+    volumes = torch.stack([stack_images(subject, ["t2w"]) for subject in bright_or_not(3, name="test")])
+    assert np.array_equal(loaded.probabilities(volumes), saved.probabilities(volumes))
+
+
 @pytest.mark.parametrize("form", [float, torch.tensor])
 def test_labels_of_any_form_and_a_data_set_of_torchio_validate_alike(form):
     def relabelled(subjects):
@@ -414,6 +425,8 @@ def test_logit_adjustment_is_cross_entropy_under_the_shares_of_the_training_set(
     objective, labels = Objective(torch.nn.Identity(), config.loss), torch.tensor([0, 1])
     found = objective(torch.zeros(2, 2), labels, None, offsets.repeat(2, 1))[0]  # as sure as the shares: -log of each
     assert found.item() == pytest.approx(-(np.log(0.9) + np.log(0.1)) / 2, rel=1e-6)
+    common = objective(torch.zeros(1, 2), labels[:1], None, offsets[None])[0]
+    assert common.item() == pytest.approx(-np.log(0.9), rel=1e-6)
     assert logit_offsets(ClassifierConfig(), classes=2, class_counts={0: 9, 1: 1}) is None
     with pytest.raises(InputError):
         logit_offsets(config, classes=2, class_counts={0: 9})

@@ -50,6 +50,19 @@ def test_ccellas_layout_has_its_keys_and_whole_numbers(pool, tmp_path):
         assert image.header.get_zooms() == (5.0, 5.0, 8.0)
 
 
+def test_ccellas_layout_scales_each_sequence_to_its_own_intensity(pool, tmp_path):
+    tensor = pool.subject(0, 0)["t2w"].data[0].numpy()
+    for name, (ccella, one) in {"t2w": ("axt2", 962), "hbv": ("b1600", 117), "adc": ("adc", 3000)}.items():
+        entries = [
+            entry | {key: {name: entry[key]["t2w"]} for key in ("files", "sha256")} for entry in pool.entries(0)[:1]
+        ]
+        renamed = SyntheticPool(pool.path, pool.header | {"images": [name]}, entries)
+        datalist = export_pool(renamed, tmp_path / name, layout="ccella")
+        (case,) = json.loads(datalist.read_text(encoding="utf-8"))
+        found = np.asarray(nibabel.load(datalist.parent / case[ccella]).dataobj)
+        assert np.array_equal(found, np.rint(tensor * one))
+
+
 def test_what_ccella_does_not_know_is_refused(pool, tmp_path):
     other = SyntheticPool(pool.path, pool.header | {"images": ["flair"]}, pool.entries(0))
     with pytest.raises(InputError, match="no image 'flair'"):

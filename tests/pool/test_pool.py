@@ -454,13 +454,15 @@ def torn_pipeline(tiny_pipeline):
 
 def test_a_predicted_pool_lists_each_volume_under_the_class_that_was_predicted(torn_pipeline, tiny_subjects, tmp_path):
     pool = build_pool(torn_pipeline, tiny_subjects, tmp_path, labels="predicted", reports=WriterPrompts())
-    places = {0: 0, 1: 0}
+    places, contradicting = {0: 0, 1: 0}, 0
     for label in pool.classes:
         for entry in pool.entries(label):
             assert int(np.argmax(entry["class_probabilities"])) == label
+            contradicting += entry["recipe"]["requested_class"] != label
             places[entry["recipe"]["requested_class"]] += 1
     assert places == PER_CLASS == pool.summary()["requested"]
     assert pool.summary()["kept"] == pool.counts != PER_CLASS
+    assert pool.doubts()["contradicts"] == contradicting > 0
     assert [pool.subject(label, 0)["label"] for label in pool.classes] == pool.classes
 
 

@@ -49,6 +49,7 @@ def test_every_text_is_used_once_before_any_is_used_twice(reports, label, seed, 
         assert sorted(drawn[begin : begin + len(reports)]) == sorted(reports)
     attempts = [prompts.report(label, 0, attempt=attempt, seed=seed) for attempt in range(len(reports))]
     assert sorted(attempts) == sorted(reports)
+    assert attempts == drawn[: len(reports)]  # an attempt moves on in the order: pools that were begun depend on it
 
 
 def test_another_seed_draws_another_order():

@@ -19,7 +19,7 @@ from synthaug.ground.errors import InputError
 from synthaug.reader_study.cases import Case, arranged, choose_real, choose_synthetic
 from synthaug.reader_study.grey_levels import grey_levels
 from synthaug.reader_study.key import Answer, Answers, Key, Truth, read_answers
-from synthaug.reader_study.leaks import telling_traits
+from synthaug.reader_study.leaks import telling_traits, traits
 from synthaug.reader_study.page import MOST_BYTES, Shown, page_of
 from synthaug.reader_study.scores import ALL, score_readers
 from synthaug.statistics.agreement import fleiss_kappa
@@ -142,6 +142,19 @@ def test_a_trait_that_cannot_be_taken_away_is_told():
         found = telling_traits(arranged(cases_of(made[:12], made[12:]), seed=0))
         assert planted <= set(found)
         assert all(p < 0.001 for p in found.values())
+
+
+def test_the_black_frame_is_counted_at_all_four_sides():
+    levels = np.full((1, 12, 10, 6), 9, np.uint8)
+    levels[:, :1] = levels[:, -2:] = levels[:, :, :3] = 0
+    assert traits(levels)["width of the black frame"] == 1 + 2 + 3
+    levels[:, 0, 5] = 9  # one tenth of a plane
+    assert traits(levels)["width of the black frame"] == 2 + 3
+
+
+def test_levels_below_five_are_black_and_no_others():
+    ramp = np.linspace(0, 1, 12 * 10 * 60).reshape(1, 12, 10, 60)
+    assert [*np.unique(grey_levels(ramp, named="ramp"))] == [0, *range(5, 256)]
 
 
 def test_volumes_of_unlike_shape_constant_ones_and_too_many_are_refused():
