@@ -312,6 +312,21 @@ def test_what_is_not_clear_says_which_difference_would_have_shown():
     assert judge([contrast("mixed", 0.1, 0.01, 0.2, 0.04)], confidence=0.95, n_test=4).seen == ()
 
 
+def test_what_would_have_shown_is_told_as_before_the_correction_where_there_is_one():
+    asked, beside = contrast("mixed", 0.0, -0.1, 0.1, 0.9), contrast("synthetic", 0.0, -0.1, 0.1, 0.9)
+    alone, one_of_two = (judge(rows, confidence=0.95, n_test=4) for rows in ([asked], [asked, beside]))
+    assert (alone.family, one_of_two.family, one_of_two.compared) == (1, 2, 1)
+    assert "Holm" not in alone.sentence()
+    assert "Holm's correction over 2" in one_of_two.sentence()
+    assert Verdict.from_json(json.loads(json.dumps(one_of_two.to_json())), {}).family == 2
+    names = [
+        name
+        for rows, verdict in (((asked,), alone), ((asked, beside), one_of_two))
+        for name, _ in headlines(Summary(1, (), rows, verdict), [record()], DataConfig(), confidence=0.95)
+    ]
+    assert ["Holm" in name for name in names if "detectable" in name] == [False, True]
+
+
 @pytest.mark.parametrize(
     "pair",
     [

@@ -47,9 +47,12 @@ class Verdict:
     abstained: int = 0
     """Of these, with fewer repeats than a verdict needs."""
     seen: tuple[float, ...] = ()
-    """Of the comparisons that are not clear, the smallest and largest difference that they would likely have shown."""
+    """Of the comparisons that are not clear, the smallest and largest difference that they would likely have shown,
+    each for itself: Holm's correction asks for more."""
     flat: int = 0
     """Of the comparisons that are not clear, those whose interval has no width: they say nothing of what would show."""
+    family: int = 0
+    """Comparisons of AUROC that p is corrected over, those of real arms too; 0 = an earlier version did not tell."""
     lowest: Contrast | None = None
     """The comparison with the lowest difference."""
     highest: Contrast | None = None
@@ -76,7 +79,7 @@ class Verdict:
         ends = {name: end and end.to_json() for name, end in (("lowest", self.lowest), ("highest", self.highest))}
         single = self.difference.to_json("difference") if self.difference else {}
         lists = {"regimes": list(self.regimes), "augmentations": list(self.augmentations), "seen": list(self.seen)}
-        told = {name: value for name, value in vars(self).items() if name != "flat" or value}
+        told = {name: value for name, value in vars(self).items() if name not in ("flat", "family") or value}
         return {**told, **lists, **ends, **single}
 
     @classmethod
@@ -138,6 +141,7 @@ def judge(
         abstained=abstained,
         seen=(seen[0], seen[-1]) if seen else (),
         flat=len(unclear) - len(seen),
+        family=sum(each.metric == "auroc" for each in contrasts),
         lowest=lowest,
         highest=highest,
         confidence=confidence,
@@ -193,8 +197,10 @@ def _power(verdict: Verdict) -> str:
     if verdict.seen:
         smallest, largest = (f"{each:.2f}" for each in (verdict.seen[0], verdict.seen[-1]))
         size = smallest if smallest == largest else f"{smallest} to {largest}"
-        chance = f"would have shown with {100 * POWER:.0f} % chance; smaller ones may be there"
-        told += f" Where the answer is not clear, a difference of {size} {chance}."
+        chance = f"would have shown with {100 * POWER:.0f} % chance"
+        family = max(verdict.family, verdict.compared)
+        before = f" before Holm's correction over {family} comparisons" if family > 1 else ""
+        told += f" Where the answer is not clear, a difference of {size} {chance}{before}; smaller ones may be there."
     if verdict.flat:
         which = "The interval has" if verdict.compared == 1 else f"{verdict.flat} intervals have"
         told += (
