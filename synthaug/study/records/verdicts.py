@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from synthaug.ground.errors import InputError
-from synthaug.statistics.detectable import POWER
+from synthaug.statistics.detectable import POWER, is_small
 from synthaug.study.records.arms import LEAST_REPEATS, Arm, Contrast
 from synthaug.study.records.fields import Estimate, Settings, known, require_kinds
 
@@ -180,10 +180,10 @@ def _answer(verdict: Verdict) -> str:
 
 def _halves(verdict: Verdict, found: Contrast) -> str:
     """Which of the two conditions a comparison without a clear effect misses, where it holds the other."""
-    clear, small = found.difference.leaves_out_zero, found.p_holm < 1 - verdict.confidence
+    clear, small = found.difference.leaves_out_zero, is_small(found.p_holm, alpha=1 - verdict.confidence)
     if verdict.kind != "unclear" or clear == small:
         return ""
-    missed = "the interval holds 0" if small else f"the corrected p is not below {1 - verdict.confidence:.2g}"
+    missed = "the interval holds 0" if small else f"the corrected p is above {1 - verdict.confidence:.2g}"
     return f" A clear effect needs both a small p and an interval without 0; {missed}."
 
 
