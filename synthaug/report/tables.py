@@ -51,7 +51,8 @@ def headlines(
         seen = sorted(each.seen(confidence) for each in compared if each.difference.has_width)
         ends = list(dict.fromkeys(f"{each:.2f}" for each in (*seen[:1], *seen[-1:])))
         size = " to ".join(ends) or "unknown: no interval has a width"
-        told.append((f"detectable difference in AUROC ({100 * POWER:.0f} % power)", size))
+        before = ", before Holm's correction" if len(summary.in_metric("auroc")) > 1 else ""
+        told.append((f"detectable difference in AUROC ({100 * POWER:.0f} % power{before})", size))
     return [*told, ("trainings of an arm", str(max((arm.repeats for arm in summary.arms), default=0)))]
 
 

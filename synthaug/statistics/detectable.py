@@ -7,6 +7,16 @@ POWER = 0.8
 """Chance with which a true difference of the size that is told comes out clear."""
 
 
+def is_small(p: float, *, alpha: float) -> bool:
+    """Whether a p is at most ``alpha``, which 1 - confidence is but for rounding.
+
+    Example:
+        >>> 0.1 <= 1 - 0.9, is_small(0.1, alpha=1 - 0.9)
+        (False, True)
+    """
+    return p <= alpha + 1e-9
+
+
 def standard_error(positives: int, negatives: int, *, auroc: float) -> float:
     """Of one AUROC, by Hanley and McNeil (1982)."""
     first, second = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)

@@ -12,6 +12,7 @@ import numpy as np
 
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import numpy_generator
+from synthaug.statistics.detectable import is_small
 from synthaug.statistics.intervals import Interval, checked_confidence, draw_weights
 from synthaug.statistics.swaps import swapped_differences
 from synthaug.statistics.weighted import STATISTICS, weighted_statistics
@@ -236,7 +237,7 @@ def tell_limit(comparisons: int, *, swaps: int, patients: int, alpha: float) -> 
     """
     every = 2**patients <= swaps
     smallest = 2 / (2**patients if every else swaps + 1)
-    if comparisons * smallest <= alpha:
+    if is_small(comparisons * smallest, alpha=alpha):
         return ""
     cause = f"all {2**patients} swaps of {patients} test patients" if every else f"{swaps} random swaps"
     family = f" before Holm's correction over {comparisons} comparisons" if comparisons > 1 else ""

@@ -10,7 +10,7 @@ import pytest
 from synthaug.config import Config, DataConfig, MetricsConfig, StudyConfig
 from synthaug.ground.errors import InputError
 from synthaug.report.tables import headlines
-from synthaug.statistics.resampling import Resamples, interval_of
+from synthaug.statistics.resampling import Resamples, interval_of, tell_limit
 from synthaug.statistics.weighted import STATISTICS
 from synthaug.study.records import Arm, CellRecord, Contrast, Estimate, Subgroup, Summary, Verdict, judge
 from synthaug.study.summary.aggregate import count_statistics, measure_arm, summarise
@@ -310,6 +310,31 @@ def test_what_is_not_clear_says_which_difference_would_have_shown():
     assert verdict.seen == pytest.approx((0.143, 0.286), abs=0.001)
     assert "0.14 to 0.29" in verdict.sentence()
     assert judge([contrast("mixed", 0.1, 0.01, 0.2, 0.04)], confidence=0.95, n_test=4).seen == ()
+
+
+def test_a_p_of_just_the_limit_is_small_whatever_the_confidence():
+    for confidence, p in ((0.95, 0.05), (0.9, 0.1), (0.8, 0.2)):
+        verdict = judge([contrast("mixed", 0.1, 0.01, 0.2, p)], confidence=confidence, n_test=4)
+        assert verdict.kind == "helped"
+        held = judge([contrast("mixed", 0.1, 0.0, 0.2, p)], confidence=confidence, n_test=4)
+        assert held.kind == "unclear"
+        assert "the interval holds 0" in held.sentence()
+    assert tell_limit(1, swaps=19, patients=600, alpha=1 - 0.9) == ""
+
+
+def test_what_would_have_shown_is_told_as_before_the_correction_where_there_is_one():
+    asked, beside = contrast("mixed", 0.0, -0.1, 0.1, 0.9), contrast("synthetic", 0.0, -0.1, 0.1, 0.9)
+    alone, one_of_two = (judge(rows, confidence=0.95, n_test=4) for rows in ([asked], [asked, beside]))
+    assert (alone.family, one_of_two.family, one_of_two.compared) == (1, 2, 1)
+    assert "Holm" not in alone.sentence()
+    assert "Holm's correction over 2" in one_of_two.sentence()
+    assert Verdict.from_json(json.loads(json.dumps(one_of_two.to_json())), {}).family == 2
+    names = [
+        name
+        for rows, verdict in (((asked,), alone), ((asked, beside), one_of_two))
+        for name, _ in headlines(Summary(1, (), rows, verdict), [record()], DataConfig(), confidence=0.95)
+    ]
+    assert ["Holm" in name for name in names if "detectable" in name] == [False, True]
 
 
 @pytest.mark.parametrize(

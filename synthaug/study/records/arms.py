@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from synthaug.statistics.detectable import seen_difference
+from synthaug.statistics.detectable import is_small, seen_difference
 from synthaug.study.records.arm_fields import ArmFields
 from synthaug.study.records.fields import STAGES, Estimate, Settings, known, require_kinds, setting_words
 from synthaug.study.records.upgrades import fields_of_old_arm, labels_of_old_contrast
@@ -123,7 +123,7 @@ class Contrast:
 
     def is_clear(self, alpha: float) -> bool:
         """Repeats are enough, the interval leaves out 0, the corrected p is small: what a verdict calls clear."""
-        return not self.abstains and self.difference.leaves_out_zero and self.p_holm <= alpha
+        return not self.abstains and self.difference.leaves_out_zero and is_small(self.p_holm, alpha=alpha)
 
     def seen(self, confidence: float) -> float:
         """The difference that the comparison would likely have shown, had it been there; by the interval's width."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from synthaug.ground.errors import InputError
-from synthaug.statistics.detectable import POWER
+from synthaug.statistics.detectable import POWER, is_small
 from synthaug.study.records.arms import LEAST_REPEATS, Arm, Contrast
 from synthaug.study.records.fields import Estimate, Settings, known, require_kinds
 
@@ -47,9 +47,12 @@ class Verdict:
     abstained: int = 0
     """Of these, with fewer repeats than a verdict needs."""
     seen: tuple[float, ...] = ()
-    """Of the comparisons that are not clear, the smallest and largest difference that they would likely have shown."""
+    """Of the comparisons that are not clear, the smallest and largest difference that they would likely have shown,
+    each for itself: Holm's correction asks for more."""
     flat: int = 0
     """Of the comparisons that are not clear, those whose interval has no width: they say nothing of what would show."""
+    family: int = 0
+    """Comparisons of AUROC that p is corrected over, those of real arms too; 0 = an earlier version did not tell."""
     lowest: Contrast | None = None
     """The comparison with the lowest difference."""
     highest: Contrast | None = None
@@ -76,7 +79,7 @@ class Verdict:
         ends = {name: end and end.to_json() for name, end in (("lowest", self.lowest), ("highest", self.highest))}
         single = self.difference.to_json("difference") if self.difference else {}
         lists = {"regimes": list(self.regimes), "augmentations": list(self.augmentations), "seen": list(self.seen)}
-        told = {name: value for name, value in vars(self).items() if name != "flat" or value}
+        told = {name: value for name, value in vars(self).items() if name not in ("flat", "family") or value}
         return {**told, **lists, **ends, **single}
 
     @classmethod
@@ -138,6 +141,7 @@ def judge(
         abstained=abstained,
         seen=(seen[0], seen[-1]) if seen else (),
         flat=len(unclear) - len(seen),
+        family=sum(each.metric == "auroc" for each in contrasts),
         lowest=lowest,
         highest=highest,
         confidence=confidence,
@@ -176,10 +180,10 @@ def _answer(verdict: Verdict) -> str:
 
 def _halves(verdict: Verdict, found: Contrast) -> str:
     """Which of the two conditions a comparison without a clear effect misses, where it holds the other."""
-    clear, small = found.difference.leaves_out_zero, found.p_holm < 1 - verdict.confidence
+    clear, small = found.difference.leaves_out_zero, is_small(found.p_holm, alpha=1 - verdict.confidence)
     if verdict.kind != "unclear" or clear == small:
         return ""
-    missed = "the interval holds 0" if small else f"the corrected p is not below {1 - verdict.confidence:.2g}"
+    missed = "the interval holds 0" if small else f"the corrected p is above {1 - verdict.confidence:.2g}"
     return f" A clear effect needs both a small p and an interval without 0; {missed}."
 
 
@@ -193,8 +197,10 @@ def _power(verdict: Verdict) -> str:
     if verdict.seen:
         smallest, largest = (f"{each:.2f}" for each in (verdict.seen[0], verdict.seen[-1]))
         size = smallest if smallest == largest else f"{smallest} to {largest}"
-        chance = f"would have shown with {100 * POWER:.0f} % chance; smaller ones may be there"
-        told += f" Where the answer is not clear, a difference of {size} {chance}."
+        chance = f"would have shown with {100 * POWER:.0f} % chance"
+        family = max(verdict.family, verdict.compared)
+        before = f" before Holm's correction over {family} comparisons" if family > 1 else ""
+        told += f" Where the answer is not clear, a difference of {size} {chance}{before}; smaller ones may be there."
     if verdict.flat:
         which = "The interval has" if verdict.compared == 1 else f"{verdict.flat} intervals have"
         told += (
