@@ -16,16 +16,18 @@ VALIDATION_SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 def require_usable(watched: Examples | None) -> None:
     """InputError that names the first validation subject with NaN or infinite voxels, or of an unknown class."""
-    for subject, volume in zip(watched.subjects, watched.volumes, strict=True) if watched else ():
+    if watched is None:
+        return
+    denoiser = watched.pipeline.denoiser
+    classes = denoiser.config.classes if denoiser.conditioning.class_input != "none" else None
+    for subject, volume in zip(watched.subjects, watched.volumes, strict=True):
+        named = f"Validation subject {subject['subject_id']!r}"
         if not torch.isfinite(volume).all():
+            raise InputError(f"{named} holds NaN or infinite voxels; mend its image.")
+        if classes is not None and not 0 <= subject["label"] < classes:
             raise InputError(
-                f"Validation subject {subject['subject_id']!r} holds NaN or infinite voxels; mend its image."
-            )
-        denoiser = watched.pipeline.denoiser  # type: ignore[union-attr]
-        if denoiser.conditioning.class_input != "none" and not 0 <= subject["label"] < denoiser.config.classes:
-            raise InputError(
-                f"Validation subject {subject['subject_id']!r} has label {subject['label']}, and the training subjects "
-                f"have 0 to {denoiser.config.classes - 1}; train on a subject of that class too, or leave it out."
+                f"{named} has label {subject['label']}, and the training subjects have 0 to {classes - 1}; train on a "
+                "subject of that class too, or leave it out."
             )
 
 

@@ -64,7 +64,8 @@ def describe_time(cells: Sequence[Cell]) -> str:
             stages[made] = cell.config
     for config in stages.values():
         if config.pool.generator:
-            seconds["pool"] += _pool_seconds(config, CCELLAPipeline.from_pretrained(config.pool.generator))
+            ready = CCELLAPipeline.from_pretrained(config.pool.generator)
+            seconds["pool"] += _pool_seconds(config, ready, _texts(config))
             peaks.note("pool", config)
             continue
         if config.generator.pretrained or config.generator.text_encoder.path:
@@ -118,7 +119,8 @@ def _classifier_seconds(config: Config) -> float:
 
 def _stage_seconds(config: Config, peaks: "_Peaks") -> dict[str, float]:
     """Seconds of an autoencoder, a generator and a pool."""
-    subjects = _noise(config)
+    texts = _texts(config)
+    subjects = _noise(config, texts)
     volumes = torch.stack([stack_images(subject, config.data.images) for subject in subjects])
     autoencoder, generator = config.autoencoder, config.generator
     first = replace(autoencoder, monitor_every=0, training=_short(autoencoder.training))
@@ -150,7 +152,7 @@ def _stage_seconds(config: Config, peaks: "_Peaks") -> dict[str, float]:
         _a_step(ticks[number * timed : (number + 1) * timed]) * level.steps for number, level in enumerate(levels)
     )
     peaks.note("generator", config, copies=TRAINING_COPIES)
-    seconds["pool"] = _pool_seconds(config, pipeline)
+    seconds["pool"] = _pool_seconds(config, pipeline, texts)
     peaks.note("pool", config)
     return seconds
 
@@ -180,11 +182,10 @@ def _volumes(config: Config) -> int:
     return len(read_manifest(path).rows) if path.is_file() else 0
 
 
-def _pool_seconds(config: Config, pipeline: CCELLAPipeline) -> float:
+def _pool_seconds(config: Config, pipeline: CCELLAPipeline, texts: Sequence[str]) -> float:
     sampling, batch = config.pool.sampling, config.pool.sampling.micro_batch
-    texts = _texts(config)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.doubts = Doubts(told=("class", "unlike"))  # the reports below are no study's
+    pipeline.doubts = Doubts(told=("class", "unlike"))  # of a few reports nothing is concluded
     started = time.monotonic()
     pipeline(
         [texts[index % len(texts)] for index in range(batch)],
@@ -217,17 +218,16 @@ def _short(training: TrainingConfig) -> TrainingConfig:
     return replace(training, steps=1 + TIMED_STEPS, warmup=0)
 
 
-def _noise(config: Config) -> list[tio.Subject]:
-    """Four subjects of each class."""
+def _noise(config: Config, texts: Sequence[str] = ("",)) -> list[tio.Subject]:
+    """Four subjects of each class; classifiers read no reports."""
     shape, names = config.preprocess.shape, config.data.images
-    subjects, texts = [], _texts(config)
+    subjects = []
     for index in range(NOISE):
         generator = torch_generator("time estimate", index)
         images = {name: tio.ScalarImage(tensor=torch.rand(1, *shape, generator=generator)) for name in names}
         name = f"noise{index}"
-        subjects.append(
-            make_subject(images, label=index % CLASSES, subject_id=name, patient_id=name, report=texts[index])
-        )
+        text = texts[index % len(texts)]
+        subjects.append(make_subject(images, label=index % CLASSES, subject_id=name, patient_id=name, report=text))
     return subjects
 
 
