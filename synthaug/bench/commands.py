@@ -240,6 +240,7 @@ def _dry_run(config: Config, out: Path) -> int:
     from synthaug.study.running.studies import examine_studies
 
     cells = describe_cells(config)
+    refuse_early(config)
     print("\n".join(cell.line() for cell in cells))
     cohorts = [data for data in cohorts_of(config) if data.root is not None]
     if cohorts:
