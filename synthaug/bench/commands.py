@@ -23,7 +23,7 @@ from synthaug.bench.quiet import quiet
 from synthaug.bench.single.commands import run_check, run_import, run_metrics, run_pool, run_reader_study, run_report
 from synthaug.bench.studies.early import refuse_early
 from synthaug.config import Config, ExecutionConfig
-from synthaug.config.files.presets import DEMO, demonstrates, with_presets
+from synthaug.config.files.presets import DEMO, demonstrates, of_folder, with_presets
 from synthaug.ground.errors import InputError
 from synthaug.ground.faults import write_fault
 from synthaug.ground.files import NO_ROOM
@@ -60,7 +60,7 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
     """Parse the options of a command and run it; returns the exit code of :func:`exit_code`."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, here and in processes of ours
-    preset = ["--preset", DEMO] if demonstrates(command, arguments) else []
+    preset = ["--preset", DEMO] if demonstrates(command, arguments) else of_folder(command, arguments)
     return exit_code(lambda: _run(command, with_presets([*preset, *arguments])), command, arguments)
 
 
@@ -240,6 +240,7 @@ def _dry_run(config: Config, out: Path) -> int:
     from synthaug.study.running.studies import examine_studies
 
     cells = describe_cells(config)
+    refuse_early(config)
     print("\n".join(cell.line() for cell in cells))
     cohorts = [data for data in cohorts_of(config) if data.root is not None]
     if cohorts:

@@ -266,3 +266,38 @@ def test_dicom_of_another_maker_goes_from_a_folder_to_a_report_in_three_commands
     assert main(["report", "--out", str(out)]) == 0
     assert str(out / "report.html") in capsys.readouterr().out
     assert {arm.n_test for arm in read_summary(out).arms} == {4}
+
+
+def test_columns_of_other_names_are_asked_for_by_option_and_texts_are_told(data, tmp_path, capsys):
+    table = data / "manifest.csv"
+    text = table.read_text(encoding="utf-8").replace("Text", "No focal lesion in patient")
+    table.write_text(
+        text.replace("subject_id,patient_id,mri,label,report", "Exam,patient_id,mri,Age,Report"), encoding="utf-8"
+    )
+    words, target = [], tmp_path / "config.yaml"
+    for option, column in (("--subject", "Exam"), ("--label", "Age")):
+        assert check(data, *words, "--out", target) == 2
+        complaint = capsys.readouterr().err
+        assert option in complaint
+        assert "nearest" not in complaint
+        words += [option, column]
+    assert check(data, *words, "--out", target) == 0
+    assert '--report "Report"' in capsys.readouterr().out
+    assert check(data, *words, "--report", "Report", "--out", target) == 0
+    assert "--report" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "told"), [("rare", "class rare"), ("Benign", "Benign, benign")])
+def test_the_class_of_too_few_patients_and_one_of_two_spellings_are_named(name, told, data, tmp_path, capsys):
+    table = data / "manifest.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("0.nii,benign", f"0.nii,{name}", 1), encoding="utf-8")
+    assert check(data, "--out", tmp_path / "config.yaml") == 2
+    assert told in capsys.readouterr().out
+
+
+def test_a_column_that_is_not_there_is_refused_before_a_dry_run_lists_cells(data, capsys):
+    words = ["--data.images", "[mri]", "--data.label", "Diagnose", "--dry-run"]
+    assert main(["bench", "--data.root", str(data), *words]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "data.label" in shown.err

@@ -519,3 +519,10 @@ def test_junk_is_not_imported(name, tmp_path, capsys):
 def test_unusable_values_are_told_with_their_section_and_without_words_of_a_library(words, told, capsys):
     assert main(["bench", *words]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--out", "{out}"], ["--out={out}"]])
+def test_a_stage_without_settings_goes_by_the_study_in_its_folder(words, tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("data: {root: not-there}\n", encoding="utf-8")
+    assert main(["metrics", *(word.replace("{out}", str(tmp_path)) for word in words)]) == 2
+    assert "not-there" in capsys.readouterr().err

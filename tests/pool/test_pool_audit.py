@@ -264,6 +264,14 @@ def test_unusable_input_ends_with_one_line(planted, of_data, tmp_path, capsys, w
     assert not (pool.path / AUDIT).exists()
 
 
+def test_a_pool_is_audited_by_the_config_of_a_whole_study(planted, of_data, tmp_path):
+    pool, _ = planted
+    config = tmp_path / "study.yaml"
+    config.write_text("pool: {per_class: 4}\ngenerator: {variant: ccella}\nstudy: {name: own}\n", encoding="utf-8")
+    assert main(["pool", "audit", str(pool.path), "--config", str(config), *of_data]) == 0
+    assert (pool.path / AUDIT).is_file()
+
+
 def test_the_line_names_patients_of_the_generator_that_are_not_at_hand(planted, data, tmp_path, capsys):
     pool, _ = planted
     folder = subset(data, tmp_path / "fewer", slice(2, None))

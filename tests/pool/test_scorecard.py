@@ -103,3 +103,13 @@ def test_the_command_compares_with_the_data_of_a_study(pool, tmp_path, capsys):
     assert fid["value"] > 0
     assert told["facts"]["real volumes"] > 0
     assert main(["pool", "card", str(pool.path), "--data.images", "[adc]", "--out", str(tmp_path)]) == 2
+
+
+def test_the_config_of_a_whole_study_tells_whom_a_pool_is_compared_with(pool, tmp_path, capsys):
+    config = tmp_path / "study.yaml"
+    phantoms = "data: {phantom: {n: 24, shape: [16, 16, 8], spacing_mm: [5, 5, 8], seed: 9}}\n"
+    other = "pool: {per_class: 4}\ngenerator: {variant: ccella}\nclassifier: {network: resnet10}\n"
+    config.write_text(phantoms + other, encoding="utf-8")
+    words = ["pool", "card", str(pool.path), "--config", str(config), "--out", str(tmp_path)]
+    assert main(words) == 0, capsys.readouterr().err
+    assert json.loads((tmp_path / "card.json").read_text(encoding="utf-8"))["facts"]["real volumes"] > 0

@@ -8,9 +8,11 @@ import pytest
 
 from synthaug.bench.commands import run_command
 from synthaug.bench.options.parsing import read_config
-from synthaug.config import Config, SamplingConfig
+from synthaug.config import Config, DataConfig, PoolConfig, SamplingConfig
 from synthaug.config.files.presets import DEMO
 from synthaug.data.phantom import make_subjects
+from synthaug.data.reading.manifest import make_subject
+from synthaug.data.splits import Split
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import patient_hash, public_id
 from synthaug.pool.pool import SyntheticPool
@@ -18,6 +20,7 @@ from synthaug.study.events import no_progress
 from synthaug.study.records import read_summary
 from synthaug.study.stages.checks import ignored_settings
 from synthaug.study.stages.making import make_generator, make_pool
+from synthaug.study.stages.pools import open_ready_generator
 from synthaug.study.stages.preparation import Study
 
 
@@ -86,6 +89,16 @@ def test_one_that_does_not_fit_is_refused_before_anything_is_written(ready, tmp_
     with pytest.raises(InputError, match=named):
         study_of(ready, tmp_path, *more)
     assert not (tmp_path / "run").exists()
+
+
+def test_one_of_other_images_or_classes_is_refused_with_what_to_do(ready, tiny_subjects):
+    pool = PoolConfig(generator=str(ready))
+    split = Split(tiny_subjects, [], [])
+    with pytest.raises(InputError, match="rename"):
+        open_ready_generator(Config(data=DataConfig(images=["Image"]), pool=pool), split)
+    third = make_subject({"t2w": tiny_subjects[0]["t2w"]}, label=2, subject_id="third", patient_id="third")
+    with pytest.raises(InputError, match="classes 2, and the data has 3; take"):
+        open_ready_generator(Config(pool=pool), Split([*tiny_subjects, third], [], []))
 
 
 def test_the_bench_without_settings_is_the_demonstration(tmp_path, capsys):

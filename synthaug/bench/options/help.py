@@ -27,7 +27,10 @@ OPTIONS = {
     "--study.seeds": ("[0,1,2]", "repeats; fewer than three give no verdict"),
 }
 """The most used options with value and meaning."""
-ALSO = ("--generator", "--pool.per_class", "--pool.prompts", "--split.file", "--data.images")
+ALSO = (
+    *("--generator", "--classifier", "--pool.per_class", "--pool.prompts", "--pool.reports"),
+    *("--split.file", "--data.images"),
+)
 """The most used settings of pools."""
 LINE = 100
 MORE = {

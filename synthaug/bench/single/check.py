@@ -216,6 +216,11 @@ def advise(found: Survey, plan: GridPlan) -> list[str]:
             f"columns of measurements: {', '.join(found.measurable)}; reports can be written from them, for ccella: "
             f'--measurements "[{found.measurable[0]}]".'
         )
+    if found.wordy and not (found.report or found.measurements):
+        lines.append(
+            f"columns of texts: {', '.join(found.wordy)}; one that holds radiology reports is read, for ccella: "
+            f'--report "{found.wordy[0]}".'
+        )
     if training < FEW:
         lines.append(
             f"about {training} patients train: a generator from nothing learns so few by heart; go on from one "

@@ -68,7 +68,7 @@ def run_pool(action: str, *arguments: str) -> int:
     for name, meaning in flags.items():
         parser.add_argument(f"--{name}", action="store_true", help=meaning)
     asked = signature(POOL_COMMANDS[action]).parameters
-    if configured:
+    if "data" in asked:
         accept_study(parser, asked)
     options = vars(parsed(parser, _as_positional(arguments) if action in PLACED else arguments))
     told = {name: value for name, value in options.items() if name in asked}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from synthaug.data.reading.survey import Look, Problem, Survey
+from synthaug.data.reading.tables import likeness
 
 SHOWN = 40
 """Problems that are shown."""
@@ -81,11 +82,15 @@ def too_few(found: Survey) -> list[Problem]:
         return [Problem(where, None, "all usable rows are of one class; a study needs two.")]
     if found.subjects and sorted(patients) != list(range(len(patients))):
         return [Problem(where, None, f"classes are {sorted(patients)}; number them from 0 without gaps.")]
-    rare = min(patients.values(), default=0)
+    alike = Counter(likeness(name) for name in found.classes)
+    if twice := [name for name in found.classes if alike[likeness(name)] > 1]:
+        return [Problem(where, None, f"classes {', '.join(twice)} differ only in case or form; write one class alike.")]
+    rarest = min(patients, key=lambda number: patients[number], default=0)
+    rare = patients.get(rarest, 0)
     if len(found.unlabelled) == found.rows:
         return [Problem(where, None, "no row has a class; fill in the column of the class, by number or name.")]
     if patients and rare < 3:
-        return [
-            Problem(where, None, f"one class has {rare} patients; three are the fewest, to train, choose and test.")
-        ]
+        name = f"class {found.classes[rarest] if found.classes else rarest}"
+        told = f"{name} has {rare} {'patient' if rare == 1 else 'patients'}; three are the fewest"
+        return [Problem(where, None, f"{told}, to train, choose and test: leave its rows out, or join classes.")]
     return []

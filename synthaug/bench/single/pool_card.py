@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synthaug.config import DataConfig, SplitConfig
+from synthaug.config import ClassifierConfig, DataConfig, GeneratorConfig, SplitConfig
 
 if TYPE_CHECKING:
     from synthaug.pool.pool import SyntheticPool
@@ -13,20 +13,21 @@ if TYPE_CHECKING:
 
 
 def card(
-    pool: str,
+    folder: str,
     split: SplitConfig,
     data: DataConfig | None = None,
-    generator: str | None = None,
-    classifier: str | None = None,
+    generator: str | GeneratorConfig | None = None,
+    classifier: str | ClassifierConfig | None = None,
     out: str | None = None,
 ) -> None:
     """Write the scorecard of a pool: seven criteria, each entry a figure or what is needed for it.
 
     Args:
-        pool: Folder of the pool.
+        folder: Folder of the pool.
         split: Copies are searched in the training part; the other parts are the reference of image metrics.
         data: Subjects of the generator's training, and others; none = entries that need them are not measured.
         generator: Folder, builtin name or hub id of the generator; none = without licence, card and cut reports.
+            The section of a study's config says how one is trained, and names none; so with ``classifier``.
         classifier: A .safetensors file of a study's real arm, which predicts the class; none = class not checked.
         out: Folder for card.html and card.json; none = that of the pool.
     """
@@ -37,18 +38,18 @@ def card(
     from synthaug.pool.review.scorecard import score_pool
     from synthaug.report.card import write_card
 
-    opened = SyntheticPool.open(pool)
-    folder = usable_folder(Path(out)) if out else opened.path
+    opened = SyntheticPool.open(folder)
+    place = usable_folder(Path(out)) if out else opened.path
     made = score_pool(
         opened,
         real=None if data is None else real_side(opened, data, split),
-        generator=None if generator is None else CCELLAPipeline.from_pretrained(generator),
-        auditor=None if classifier is None else load_classifier(classifier),
+        generator=CCELLAPipeline.from_pretrained(generator) if isinstance(generator, str) else None,
+        auditor=load_classifier(classifier) if isinstance(classifier, str) else None,
     )
-    write_json(folder / "card.json", made.to_json())
-    write_card(folder / "card.html", made, opened)
+    write_json(place / "card.json", made.to_json())
+    write_card(place / "card.html", made, opened)
     measured = sum(not entry.needs for entry in made.entries)
-    print(f"card: {folder / 'card.html'}, {measured} of {len(made.entries)} entries measured")
+    print(f"card: {place / 'card.html'}, {measured} of {len(made.entries)} entries measured")
 
 
 def real_side(pool: "SyntheticPool", data: DataConfig, split: SplitConfig) -> "RealSide":

@@ -205,7 +205,7 @@ def verify(pool: str) -> None:
 
 
 def audit(
-    pool: str,
+    folder: str,
     data: DataConfig,
     split: SplitConfig,
     drop: bool = False,
@@ -215,7 +215,7 @@ def audit(
     """Find copies of training patients in a pool and write audit.json beside its files.
 
     Args:
-        pool: Folder of the pool.
+        folder: Folder of the pool.
         data: Subjects of the generator's training, and others.
         split: Copies are searched in the training part; the other parts set the limits.
         drop: Exclude the copies whenever the pool is opened; deleting audit.json includes them again.
@@ -225,12 +225,12 @@ def audit(
     from synthaug.pool.pool import SyntheticPool
     from synthaug.pool.review.audit import audit_pool, tell_copies
 
-    opened = SyntheticPool.open(pool, whole=True)
+    opened = SyntheticPool.open(folder, whole=True)
     real = real_side(opened, data, split)
     found = audit_pool(opened, real.training, real.held_out, false_alarms=false_alarms, drop=drop, pictures=pictures)
-    left_out = SyntheticPool.open(pool).dropped
+    left_out = SyntheticPool.open(folder).dropped
     ending = f"; {left_out} are left out when the pool is opened" if left_out else ""
-    print(f"{pool}: {tell_copies(opened, found, real.training)}{ending}")
+    print(f"{folder}: {tell_copies(opened, found, real.training)}{ending}")
 
 
 def export(pool: str, out: str, layout: Layout = "manifest") -> None:

@@ -23,5 +23,6 @@ def _refuse_manifest(data: DataConfig, root: Path) -> None:
     if data.measurements and data.report:
         raise InputError("Set data.report (a column of reports) or data.measurements (to write them), not both.")
     table = read_table(root / data.manifest, what="manifest", mend="set data.root and data.manifest")
-    reports = [data.report] if data.report else []
-    table.require(data.subject, data.label, *data.images, *reports, *data.measurements)
+    named = {"subject": [data.subject], "label": [data.label], "images": data.images, "measurements": data.measurements}
+    for setting, columns in {**named, "report": [data.report] if data.report else []}.items():
+        table.require(*columns, mend=f"set data.{setting}")

@@ -9,6 +9,8 @@ from synthaug.ground.errors import InputError
 FOLDER = Path(__file__).parents[2] / "presets"
 DEMO = "demo"
 """What the bench runs when no setting is typed."""
+STAGES = ("train-autoencoder", "train-ldm", "pool", "classify", "metrics")
+"""Commands of one stage, which go on in the folder of a study."""
 PRESETS = {
     DEMO: (DEMO,),
     "cpu": ("cpu",),
@@ -46,6 +48,20 @@ def demonstrates(command: str, words: Sequence[str]) -> bool:
     return command == "bench" and not any(
         "." in option or option in ("--config", "--preset", "--version") for option in options
     )
+
+
+def of_folder(command: str, words: Sequence[str]) -> list[str]:
+    """``--config`` of the study in the output folder, where a stage of a study is asked for and no settings.
+
+    Example:
+        >>> of_folder("metrics", ["--out", "no/study/there"]), of_folder("metrics", ["--study.seeds=[0]"])
+        ([], [])
+    """
+    typed = words[0].split("=", 1) if len(words) == 1 else list(words)
+    if command not in STAGES or len(typed) != 2 or typed[0] != "--out":
+        return []
+    config = Path(typed[1]) / "config.yaml"
+    return ["--config", str(config)] if config.is_file() else []
 
 
 def with_presets(words: Sequence[str]) -> list[str]:

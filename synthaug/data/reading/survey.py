@@ -93,6 +93,8 @@ class Survey:
     """The report column."""
     measurements: dict[str, MeasurementConfig] = field(default_factory=dict)
     """Columns that reports are written from, where there is no report column."""
+    wordy: tuple[str, ...] = ()
+    """Columns of sentences, where no column of reports was named or found."""
     measurable: tuple[str, ...] = ()
     """Columns of numbers or sides that reports could be written from."""
 
@@ -152,12 +154,15 @@ def survey_manifest(
     if not names:
         raise InputError(f"{path}: no column names images inside its folder; name them: --images.")
     subject = subject if subject in table.columns or names[0] not in table.columns or not by_file else names[0]
-    table.require(subject, label, *names)
+    table.require(subject, mend="name that of the examination: --subject")
+    table.require(label, mend="name that of the class: --label")
+    table.require(*names)
     told = report or ("report" if "report" in table.columns and not measurements else None)
     table.require(*([told] if told else []), *measurements)
     found = Survey(path, names, tuple(classes) or _class_names(table, label), report=told, rows=len(table.rows))
     known = measured_columns(table, without={*names, label, subject, patient, told or ""})
     found.measurable = tuple(known)
+    found.wordy = () if told else tuple(name for name in table.wordy() if name not in names)
     named = measurements if isinstance(measurements, Mapping) else {}
     found.measurements = {name: named.get(name) or known.get(name) or named_by(name) for name in measurements}
     found.problems += [Problem(path.name, None, words) for words in empty_columns(table, found.measurements)]

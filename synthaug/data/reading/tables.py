@@ -15,6 +15,9 @@ from synthaug.ground.files import read_bytes
 BLANKS = " \t\r\n\v\f\u00a0\u200b\u2060\ufeff"
 """What is stripped from both ends of a cell: blanks, and the marks that show as nothing."""
 
+SENTENCE = 5
+"""Words from which on a cell is taken as text."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -45,19 +48,26 @@ class Table:
             )
         return column in self.columns
 
-    def require(self, *columns: str) -> None:
-        """InputError unless every column is there under its exact name; the nearest name is told."""
+    def require(self, *columns: str, mend: str = "") -> None:
+        """InputError unless every column is there under its exact name; the nearest name is told, and the mend."""
         for column in columns:
             if not self.has(column):
-                near = self.nearest(column, least=0.5)
+                near = self.nearest(column, least=0.6)
                 told = f"; the nearest is {near!r}" if near else ""
-                raise InputError(f"{self.path}: no column {column!r}{told}; the columns are {', '.join(self.columns)}.")
+                there = f"{told}; the columns are {', '.join(self.columns)}{mend and '; '}{mend}."
+                raise InputError(f"{self.path}: no column {column!r}{there}")
 
     def nearest(self, column: str, *, least: float) -> str | None:
         """The header most like ``column`` by its letters and digits, or None where none reaches ``least`` in [0, 1]."""
         names = {spelling(name): name for name in reversed(self.columns) if name}
         found = difflib.get_close_matches(spelling(column), names, n=1, cutoff=least)
         return names[found[0]] if found else None
+
+    def wordy(self) -> list[str]:
+        """Columns of sentences: their cells that are not empty have, as a rule, five words or more."""
+        cells = {name: [row[name] for row in self.rows.values() if row[name]] for name in self.columns}
+        lengths = {name: sorted(len(cell.split()) for cell in filled) for name, filled in cells.items() if filled}
+        return [name for name, counts in lengths.items() if counts[len(counts) // 2] >= SENTENCE]
 
     def where(self, number: int) -> str:
         """File and row, for an error."""

@@ -112,13 +112,14 @@ def open_ready_generator(config: Config, split: Split) -> CCELLAPipeline:
     """
     source, sampling = str(config.pool.generator), config.pool.sampling
     pipeline = CCELLAPipeline.from_pretrained(source)
+    rename = "rename the column if it holds that sequence, or take another generator"
     found = {
-        "images": (list(pipeline.config.images), list(config.data.images)),
-        "classes": (pipeline.denoiser.config.classes, len(class_counts(split.train))),
+        "images": (list(pipeline.config.images), list(config.data.images), rename),
+        "classes": (pipeline.denoiser.config.classes, len(class_counts(split.train)), "take a generator of as many"),
     }
-    for name, (its, asked) in found.items():
+    for name, (its, asked, mend) in found.items():
         if its != asked:
-            raise InputError(f"pool.generator={source}: draws {name} {its}, and the data has {asked}.")
+            raise InputError(f"pool.generator={source}: draws {name} {its}, and the data has {asked}; {mend}.")
     header = {"preprocessing": pipeline.record.get("preprocessing"), **pipeline.config}
     require_preprocessing(header, config.preprocess, source=f"pool.generator={source}")
     require_guidance(pipeline.record, Guidance.of(sampling), levels=pipeline.autoencoder.levels)
