@@ -73,6 +73,8 @@ def read_report_file(
     table = read_table(path, what="file of reports", mend="give a CSV with the columns report and label")
     table.require("report", "label")
     has_spacing = table.has("spacing")
+    if "patient_id" in table.columns:
+        table.refuse_rounded("patient_id")
     refused, texts, names = [], dict[int, list[str]](), []
     for number, row in table.rows.items():
         reason = _fault_of_report(row["report"]) or _fault_of_label(row["label"], classes)

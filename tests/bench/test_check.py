@@ -82,6 +82,13 @@ def test_every_problem_is_told_by_file_and_row(data, tmp_path, capsys):
     assert "problems: 3" in capsys.readouterr().out
 
 
+def test_a_rounded_id_is_told_by_its_row(data):
+    text = (data / "manifest.csv").read_text(encoding="utf-8").replace(",p4,", ",1.23E+11,")
+    (data / "manifest.csv").write_text(text, encoding="utf-8")
+    (told,) = survey_manifest(data / "manifest.csv").problems
+    assert (told.row, told.file, "1.23E+11" in told.what) == (6, "manifest.csv", True)
+
+
 def test_one_image_of_two_patients_is_told(data, tmp_path, capsys):
     save(data / "images/4.nii", volume(2))
     assert check(data, "--out", tmp_path / "config.yaml") == 0

@@ -226,6 +226,10 @@ BROKEN = {
     "patients in two cases": (lambda f: rewrite(f, "p2", "P1"), "row 5: patient_id 'P1' and 'p1' of row 3"),
     "leading zeros": (lambda f: rewrite(f, "p2", "p01"), "row 5: patient_id 'p01' and 'p1' of row 3"),
     "full-width digits": (lambda f: rewrite(f, "p2", "p\uff11"), "row 5: .* Unicode form"),
+    "rounded patient": (lambda f: rewrite(f, "p2", "1.23E+11"), "row 5: patient_id '1.23E\\+11' .* as text"),
+    "rounded with a comma": (lambda f: rewrite(f, ",p2,", ',"1,23457E+15",'), "row 5: patient_id .* as text"),
+    "rounded to one digit": (lambda f: rewrite(f, "p2", "1e+05"), "row 5: patient_id '1e\\+05'"),
+    "rounded subject": (lambda f: rewrite(f, "002,", "2.5E+12,"), "row 4: subject_id '2.5E\\+12'"),
     "NaN label": (lambda f: rewrite(f, ",1,", ",nan,"), "row 3: label is 'nan'"),
     "infinite label": (lambda f: rewrite(f, ",1,", ",inf,"), "row 3: label is 'inf'"),
     "label of one half": (lambda f: rewrite(f, ",1,", ",0.5,"), "row 3: label is '0.5'"),
@@ -247,6 +251,12 @@ def test_unusable_input_is_refused_by_name(folder, name):
     damage(folder)
     with pytest.raises(InputError, match=message):
         read(folder)
+
+
+@pytest.mark.parametrize("honest", ["E12", "P1E5", "1E5", "1E-05", "12E+11", "P1E+11", "1.2", "1.23E+11-b"])
+def test_ids_that_no_spreadsheet_rounded_are_taken(folder, honest):
+    rewrite(folder, "p2", honest)
+    assert read(folder)[3]["patient_id"] == honest
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real data folder is not here; set SYNTHAUG_DATA")

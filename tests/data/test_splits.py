@@ -114,6 +114,8 @@ def test_a_split_file_that_cannot_be_trusted_is_refused(tmp_path, name, message)
         (lambda text: text.replace("s03,p3,train", "s03,p3,"), "row 5: part is empty"),
         (lambda text: text.replace("s03,p3,train", "s03,train"), "row 5: has 2 cells"),
         (lambda text: text.replace("s03,p3,train", "s03,p3,Train"), "row 5: unknown part 'Train'"),
+        (lambda text: text.replace("s03,p3", "s03,1.23E+11"), "row 5: patient_id '1.23E\\+11'"),
+        (lambda text: text.replace("s03,", "1.23E+11,"), "row 5: subject_id '1.23E\\+11'"),
         (lambda text: "", "not a readable CSV"),
         (lambda text: text.encode("utf-16"), "UTF-16"),
         (lambda text: text.replace("s03", "s\u00fc3").encode("latin-1"), "line 5, byte 0xfc"),

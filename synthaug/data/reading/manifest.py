@@ -252,6 +252,7 @@ def check_people(table: Table, subject: str, patient: str) -> None:
             )
     for column in dict.fromkeys([subject, *([patient] if patient in table.columns else [])]):
         table.refuse_empty(column, "give each row its id")
+        table.refuse_rounded(column)
         table.refuse_alike(column)
     table.refuse_repeats(subject)
 

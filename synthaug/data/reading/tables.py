@@ -15,6 +15,11 @@ from synthaug.ground.files import read_bytes
 BLANKS = " \t\r\n\v\f\u00a0\u200b\u2060\ufeff"
 """What is stripped from both ends of a cell: blanks, and the marks that show as nothing."""
 
+# Excel, LibreOffice, R and pandas write a number of many digits as one digit, a point or comma with more where these are
+# not zeros, E, the sign and two digits or more. No sign stands in ids of people such as 1E5, 1E-05, E12 or P1E+11.
+ROUNDED = re.compile(r"[1-9]([.,]\d+)?E\+\d{2,}", re.IGNORECASE)
+"""An id that a spreadsheet took for a number and rounded, which makes one person of several."""
+
 SENTENCE = 5
 """Words from which on a cell is taken as text."""
 
@@ -85,6 +90,15 @@ class Table:
         for number, row in self.rows.items():
             if first.setdefault(row[column], number) != number:
                 raise InputError(f"{self.where(number)}: subject {row[column]!r} stands twice.")
+
+    def refuse_rounded(self, column: str) -> None:
+        """InputError if an id was turned into scientific notation: whose it was can no longer be told."""
+        for number, row in self.rows.items():
+            if ROUNDED.fullmatch(row[column]):
+                raise InputError(
+                    f"{self.where(number)}: {column} {row[column]!r} is an id that a spreadsheet rounded; format the "
+                    "column as text and export it again."
+                )
 
     def refuse_alike(self, column: str) -> None:
         """InputError if two ids differ only in case, leading zeros or Unicode form: one person, or two?"""
