@@ -59,8 +59,8 @@ def read_report_file(
         classes: Number of classes of the generator; None = unknown.
         spacing_mm: Voxel size of the generator, which is the only one that a row may ask for; None = unknown.
         unusable: Unusable rows: refuse the file, or leave them out. Either way they are named.
-        patients: Ids of a study's patients. An id of the file that differs from one of them in case, leading zeros or
-            Unicode form alone is that patient's.
+        patients: Ids of a study's patients. An id of the file that differs from one of them in case, blanks, leading
+            zeros or Unicode form alone is that patient's.
 
     Returns:
         The prompts. Their patients are known where every row has a ``patient_id``; "none" there says that the report

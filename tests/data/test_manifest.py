@@ -225,6 +225,7 @@ BROKEN = {
     "empty report": (lambda f: rewrite(f, '"Finding 1, left."', " "), "row 3: no report.*data.unreported=keep"),
     "patients in two cases": (lambda f: rewrite(f, "p2", "P1"), "row 5: patient_id 'P1' and 'p1' of row 3"),
     "leading zeros": (lambda f: rewrite(f, "p2", "p01"), "row 5: patient_id 'p01' and 'p1' of row 3"),
+    "blanks inside": (lambda f: rewrite(f, "p2", "p 1"), "row 5: patient_id 'p 1' and 'p1' of row 3"),
     "full-width digits": (lambda f: rewrite(f, "p2", "p\uff11"), "row 5: .* Unicode form"),
     "rounded patient": (lambda f: rewrite(f, "p2", "1.23E+11"), "row 5: patient_id '1.23E\\+11' .* as text"),
     "rounded with a comma": (lambda f: rewrite(f, ",p2,", ',"1,23457E+15",'), "row 5: patient_id .* as text"),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import synthaug as sa
 from synthaug.config import SplitConfig
+from synthaug.data.sites import site_subjects
 from synthaug.data.splits import PARTS, Split, fold_subjects, keep_training
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import VARIABLE
@@ -146,6 +147,20 @@ def test_a_part_without_a_class_is_refused(tmp_path):
 def test_a_missing_split_file_is_named(tmp_path):
     with pytest.raises(InputError, match="no such split file"):
         sa.load_split(tmp_path / "absent.csv", people([0, 1]))
+
+
+# --- sites
+
+
+@pytest.mark.parametrize("other", ["umc oost", "UMC  Oost", "UMC-Oost\uff0d1", "UMC Oost 01"])
+def test_one_site_in_two_spellings_is_not_two_sites(other):
+    name = {"UMC-Oost\uff0d1": "UMC-Oost-1", "UMC Oost 01": "UMC Oost 1"}.get(other, "UMC Oost")
+    subjects = people([0, 1] * 15)
+    sites = {subject["subject_id"]: [name, other, "C"][number // 10] for number, subject in enumerate(subjects)}
+    with pytest.raises(InputError, match=r"split\.site"):
+        site_subjects(subjects, sites, held_out=name)
+    named = {subject: {other: "D"}.get(site, site) for subject, site in sites.items()}
+    assert len(site_subjects(subjects, named, held_out=name).test) == 10
 
 
 # --- cross-validation

@@ -101,14 +101,14 @@ class Table:
                 )
 
     def refuse_alike(self, column: str) -> None:
-        """InputError if two ids differ only in case, leading zeros or Unicode form: one person, or two?"""
+        """InputError if two ids differ only in case, blanks, leading zeros or Unicode form: one person, or two?"""
         first: dict[str, tuple[str, int]] = {}
         for number, row in self.rows.items():
             other, earlier = first.setdefault(likeness(row[column]), (row[column], number))
             if other != row[column]:
                 raise InputError(
                     f"{self.where(number)}: {column} {row[column]!r} and {other!r} of row {earlier} differ only in "
-                    "case, leading zeros or Unicode form; write one person's id alike, and two persons' unlike."
+                    "case, blanks, leading zeros or Unicode form; write one person's id alike, and two persons' unlike."
                 )
 
 
@@ -186,13 +186,19 @@ def _bare(name: str) -> str:
 
 
 def likeness(value: str) -> str:
-    """An id without case, leading zeros of its numbers, and Unicode form.
+    """An id, or another name, without case, blanks, leading zeros of its numbers, and Unicode form.
+
+    Blanks between two digits stay as one blank: "1 11" and "11 1" are two.
 
     Example:
         >>> likeness("P-007") == likeness("p-7"), likeness("p1.05") == likeness("p1.5")
         (True, False)
+        >>> likeness("UMC  Oost") == likeness("umcoost"), likeness("1 11") == likeness("11 1")
+        (True, False)
     """
     folded = unicodedata.normalize("NFKC", value).casefold()
+    folded = re.sub(rf"(?<!\d)[{BLANKS}]+|[{BLANKS}]+(?!\d)", "", folded)
+    folded = re.sub(rf"[{BLANKS}]+", " ", folded)
     return re.sub(r"(?<!\d)(?<!\d\.)0+(?=\d)", "", folded)
 
 
