@@ -236,6 +236,17 @@ def test_reports_can_be_written_from_measured_columns(data, tmp_path, capsys):
     assert [(each.row, each.file) for each in check_data(config.data)] == [(5, "manifest.csv"), (6, "manifest.csv")]
 
 
+def test_columns_of_decimal_commas_are_measured_and_unclear_ones_told(data):
+    header, *rows = (data / "manifest.csv").read_text(encoding="utf-8").splitlines()
+    rows = [row.rpartition(",")[0].replace(",", ";") + f";{number},5" for number, row in enumerate(rows)]
+    header = header.replace(",", ";").replace("report", "size_mm")
+    (data / "manifest.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
+    found = survey_manifest(data / "manifest.csv")
+    assert (found.measurable, found.problems) == (("size_mm",), [])
+    (data / "manifest.csv").write_text("\n".join([header, *rows]).replace(";3,5", ";1.003"), encoding="utf-8")
+    assert [each.row for each in survey_manifest(data / "manifest.csv", measurements=["size_mm"]).problems] == [5]
+
+
 def test_the_difference_that_can_be_shown_falls_with_the_root_of_the_patients():
     few, many = planned_difference(50, 50), planned_difference(5000, 5000)
     assert few / many == pytest.approx(10, rel=0.05)

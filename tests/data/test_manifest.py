@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import synthaug as sa
-from synthaug.data.reading.manifest import CONVENTION, class_counts, make_subject, read_columns
+from synthaug.config import DataConfig, MeasurementConfig
+from synthaug.data.reading.manifest import CONVENTION, class_counts, make_subject, read_columns, read_manifest
 from synthaug.ground.errors import InputError
+from synthaug.study.stages.cohort import load_subjects
 
 SHARED = Path(os.environ.get("SYNTHAUG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -128,6 +130,52 @@ def test_a_row_without_a_class_is_refused_or_left_out_as_one_says(folder):
 def test_reports_are_written_from_the_row(folder):
     subjects = sa.load_manifest(folder / "manifest.csv", ["t2w"], write_report=lambda row: f"class {row['label']}")
     assert subjects[2]["report"] == "class 1"
+
+
+def measured_in_table(folder, delimiter, *cells, **options):
+    """What measured cells of column ml are read as."""
+    (folder / "table.csv").write_text("\n".join([f"id{delimiter}ml", *(f"a{delimiter}{cell}" for cell in cells)]))
+    table = read_manifest(folder / "table.csv")
+    return [table.measured(number, {"ml": "leave_out"}, **options)["ml"] for number in table.rows]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_decimal_commas_are_read_where_no_comma_stands_between_cells(tmp_path, delimiter):
+    cells = ["12,3", "0,95", "2,650", "1,2E+03", "40", ""]
+    assert measured_in_table(tmp_path, delimiter, *cells) == ["12.3", "0.95", "2.650", "1.2E+03", "40", ""]
+    assert measured_in_table(tmp_path, delimiter, "12.3", "1.234", "left") == ["12.3", "1.234", "left"]
+    assert measured_in_table(tmp_path, ",", "12.3", '"5,2"') == ["12.3", "5,2"]
+    assert measured_in_table(tmp_path, ";", "5, 2", "7", several=["ml"]) == ["5, 2", "7"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "options", "row"),
+    [
+        (["950", "2,650"], {}, 3),  # 2.65 or 2650?
+        (["12,3", "1.234"], {}, 3),  # 1.234 or 1234?
+        (["12,3", "1.234,5"], {}, 3),
+        (["7", "0,95"], {"several": ["ml"]}, 3),  # 0.95, or 0 and 95?
+        (["12,3, 4,5"], {"several": ["ml"]}, 2),
+    ],
+)
+def test_a_comma_or_point_that_may_mean_two_things_is_refused(tmp_path, cells, options, row):
+    with pytest.raises(InputError, match=rf"row {row}: ml is '.*with a point"):
+        measured_in_table(tmp_path, ";", *cells, **options)
+
+
+def test_a_report_of_decimal_commas_tells_the_number_and_the_row_of_one_that_is_none(folder):
+    table = folder / "manifest.csv"
+    rows = [row.split(",")[:4] for row in table.read_text(encoding="utf-8").splitlines()]
+
+    def reports(last):
+        cells = ["ml", "40,5", "0,95", "12,3", last]
+        table.write_text("\n".join(";".join([*row, cell]) for row, cell in zip(rows, cells, strict=True)))
+        config = DataConfig(str(folder), measurements={"ml": MeasurementConfig("volume", "ml")})
+        return [subject["report"] for subject in load_subjects(config)]
+
+    assert all(value in report for value, report in zip(["40.5", "0.95", "12.3", "7"], reports("7"), strict=True))
+    with pytest.raises(InputError, match="row 5: column 'ml'"):
+        reports("many")
 
 
 def test_class_counts_want_two_classes_without_gaps():

@@ -72,6 +72,7 @@ def load_subjects(config: DataConfig) -> list[tio.Subject]:
         unreported=config.unreported,
         affine=config.affine,
         measured={column: measurement.missing for column, measurement in config.measurements.items()},
+        several=[column for column, measurement in config.measurements.items() if measurement.lists],
         write_report=write_report,
     )
     if config.public and not config.protected:
