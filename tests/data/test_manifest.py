@@ -134,7 +134,9 @@ def test_reports_are_written_from_the_row(folder):
 
 def measured_in_table(folder, delimiter, *cells, **options):
     """What measured cells of column ml are read as."""
-    (folder / "table.csv").write_text("\n".join([f"id{delimiter}ml", *(f"a{delimiter}{cell}" for cell in cells)]))
+    (folder / "table.csv").write_text(
+        "\n".join([f"id{delimiter}ml", *(f"a{delimiter}{cell}" for cell in cells)]), encoding="utf-8"
+    )
     table = read_manifest(folder / "table.csv")
     return [table.measured(number, {"ml": "leave_out"}, **options)["ml"] for number in table.rows]
 
@@ -169,7 +171,9 @@ def test_a_report_of_decimal_commas_tells_the_number_and_the_row_of_one_that_is_
 
     def reports(last):
         cells = ["ml", "40,5", "0,95", "12,3", last]
-        table.write_text("\n".join(";".join([*row, cell]) for row, cell in zip(rows, cells, strict=True)))
+        table.write_text(
+            "\n".join(";".join([*row, cell]) for row, cell in zip(rows, cells, strict=True)), encoding="utf-8"
+        )
         config = DataConfig(str(folder), measurements={"ml": MeasurementConfig("volume", "ml")})
         return [subject["report"] for subject in load_subjects(config)]
 
