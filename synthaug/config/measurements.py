@@ -54,6 +54,11 @@ class MeasurementConfig:
         )
 
     @property
+    def lists(self) -> bool:
+        """Whether a cell may hold several numbers, with commas between."""
+        return self.several == "largest"
+
+    @property
     def scaling(self) -> int | None:
         """Exponent of a zoom factor; None = unknown.
 

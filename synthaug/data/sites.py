@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torchio as tio
 
+from synthaug.data.reading.tables import likeness
 from synthaug.data.splits import Split, deal_out, patient_classes
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
@@ -29,7 +30,7 @@ def site_subjects(
         seed: Other patients to choose by.
 
     Raises:
-        InputError: There is no such site, a patient stands at two, or a part lacks a class.
+        InputError: There is no such site, two are spelt almost alike, a patient stands at two, or a part lacks a class.
 
     Example:
         >>> people = [{"subject_id": str(n), "patient_id": str(n), "label": n % 2} for n in range(20)]
@@ -40,6 +41,13 @@ def site_subjects(
     known = sorted({sites[subject["subject_id"]] for subject in subjects})
     if held_out not in known:
         raise InputError(f"split.held_out={held_out!r} is no site; the sites are {', '.join(known)}.")
+    alike: dict[str, str] = {}
+    for site in known:
+        if (other := alike.setdefault(likeness(site), site)) != site:
+            raise InputError(
+                f"split.site: {other!r} and {site!r} differ only in case, blanks, leading zeros or Unicode form; write "
+                "one site alike, and two sites unlike."
+            )
     home: dict[str, str] = {}
     for subject in subjects:
         patient, site = subject[group], sites[subject["subject_id"]]

@@ -228,6 +228,9 @@ def load_split(path: str | Path, subjects: Sequence[tio.Subject]) -> Split:
     table.require("subject_id", "part")
     for column in ("subject_id", "part"):
         table.refuse_empty(column, "name the subject and its part")
+    for column in ("subject_id", "patient_id"):
+        if table.has(column):
+            table.refuse_rounded(column)
     table.refuse_repeats("subject_id")
     for number, row in table.rows.items():
         if row["part"] not in PARTS:

@@ -59,8 +59,8 @@ def read_report_file(
         classes: Number of classes of the generator; None = unknown.
         spacing_mm: Voxel size of the generator, which is the only one that a row may ask for; None = unknown.
         unusable: Unusable rows: refuse the file, or leave them out. Either way they are named.
-        patients: Ids of a study's patients. An id of the file that differs from one of them in case, leading zeros or
-            Unicode form alone is that patient's.
+        patients: Ids of a study's patients. An id of the file that differs from one of them in case, blanks, leading
+            zeros or Unicode form alone is that patient's.
 
     Returns:
         The prompts. Their patients are known where every row has a ``patient_id``; "none" there says that the report
@@ -73,6 +73,8 @@ def read_report_file(
     table = read_table(path, what="file of reports", mend="give a CSV with the columns report and label")
     table.require("report", "label")
     has_spacing = table.has("spacing")
+    if "patient_id" in table.columns:
+        table.refuse_rounded("patient_id")
     refused, texts, names = [], dict[int, list[str]](), []
     for number, row in table.rows.items():
         reason = _fault_of_report(row["report"]) or _fault_of_label(row["label"], classes)

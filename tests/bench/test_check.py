@@ -82,6 +82,13 @@ def test_every_problem_is_told_by_file_and_row(data, tmp_path, capsys):
     assert "problems: 3" in capsys.readouterr().out
 
 
+def test_a_rounded_id_is_told_by_its_row(data):
+    text = (data / "manifest.csv").read_text(encoding="utf-8").replace(",p4,", ",1.23E+11,")
+    (data / "manifest.csv").write_text(text, encoding="utf-8")
+    (told,) = survey_manifest(data / "manifest.csv").problems
+    assert (told.row, told.file, "1.23E+11" in told.what) == (6, "manifest.csv", True)
+
+
 def test_one_image_of_two_patients_is_told(data, tmp_path, capsys):
     save(data / "images/4.nii", volume(2))
     assert check(data, "--out", tmp_path / "config.yaml") == 0
@@ -227,6 +234,17 @@ def test_reports_can_be_written_from_measured_columns(data, tmp_path, capsys):
     rows[4] = rows[4].replace(",2040,", ",,")
     (data / "manifest.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
     assert [(each.row, each.file) for each in check_data(config.data)] == [(5, "manifest.csv"), (6, "manifest.csv")]
+
+
+def test_columns_of_decimal_commas_are_measured_and_unclear_ones_told(data):
+    header, *rows = (data / "manifest.csv").read_text(encoding="utf-8").splitlines()
+    rows = [row.rpartition(",")[0].replace(",", ";") + f";{number},5" for number, row in enumerate(rows)]
+    header = header.replace(",", ";").replace("report", "size_mm")
+    (data / "manifest.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
+    found = survey_manifest(data / "manifest.csv")
+    assert (found.measurable, found.problems) == (("size_mm",), [])
+    (data / "manifest.csv").write_text("\n".join([header, *rows]).replace(";3,5", ";1.003"), encoding="utf-8")
+    assert [each.row for each in survey_manifest(data / "manifest.csv", measurements=["size_mm"]).problems] == [5]
 
 
 def test_the_difference_that_can_be_shown_falls_with_the_root_of_the_patients():

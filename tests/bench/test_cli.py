@@ -461,6 +461,25 @@ def test_every_site_is_tested_once_by_the_others(data, tmp_path, capsys):
     assert (arm.repeats, arm.n_test) == (2, 40)
 
 
+@pytest.mark.parametrize("action", ["adopt", "audit", "build", "card"])
+def test_the_help_of_actions_on_pools_shows_where_the_data_is(action, capsys):
+    with pytest.raises(SystemExit):
+        main(["pool", action, "--help"])
+    shown = capsys.readouterr().out
+    assert [shown.count(f"--data.{name} ") for name in ("root", "images", "report")] == [1, 1, 1]
+    assert "--help " not in shown.replace("--help-all", "")
+
+
+def test_an_argument_that_is_no_option_is_not_taken_for_another(capsys):
+    assert main(["check", "--source", "folder"]) == 2
+    complaint = capsys.readouterr().err
+    assert "--source" in complaint
+    assert "--out" not in complaint
+    assert "without --source" in complaint
+    assert main(["check", "folder", "--patien", "id"]) == 2
+    assert "--patient?" in capsys.readouterr().err
+
+
 def test_a_fault_is_one_line_exit_70_and_a_traceback_in_a_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert exit_code(lambda: {}["verdict"], "bench", ["--out", "run"]) == 70

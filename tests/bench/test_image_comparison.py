@@ -78,8 +78,10 @@ def test_a_pool_is_a_folder_of_synthetic_volumes(folders, capsys, tiny_pipeline,
 
 def test_unusable_folders_are_named_in_one_line(folders, capsys, tmp_path):
     (tmp_path / "empty").mkdir()
-    code, _, complaint = run(capsys, "--real", folders["real"], "--synthetic", tmp_path / "empty")
+    sides = ["--real", folders["real"], "--synthetic", tmp_path / "empty"]
+    code, _, complaint = run(capsys, *sides, "--out", tmp_path / "new" / "out")
     assert code == 2
+    assert not (tmp_path / "new").exists()
     assert "neither manifest.csv, nor a pool, nor NIfTI files" in complaint
     assert complaint.count("\n") == 1
     nibabel.save(nibabel.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)), tmp_path / "empty" / "flat.nii.gz")

@@ -213,6 +213,8 @@ def test_a_pool_of_a_file_of_reports_is_taken_where_each_says_whose_it_is(
         open_given_pool(built("test", "none", split.test[0]["patient_id"]), split)
     with pytest.raises(InputError, match="column patient_id"):
         open_given_pool(built("unknown", "none", ""), split)
+    with pytest.raises(InputError, match="row 3: patient_id"):
+        built("rounded", "none", "1.23E+11")
 
 
 def test_a_pool_of_other_preprocessing_or_images_is_refused(tiny_pipeline, split, stranger, tmp_path):

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import synthaug as sa
-from synthaug.data.reading.manifest import CONVENTION, class_counts, make_subject, read_columns
+from synthaug.config import DataConfig, MeasurementConfig
+from synthaug.data.reading.manifest import CONVENTION, class_counts, make_subject, read_columns, read_manifest
 from synthaug.ground.errors import InputError
+from synthaug.study.stages.cohort import load_subjects
 
 SHARED = Path(os.environ.get("SYNTHAUG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -130,6 +132,56 @@ def test_reports_are_written_from_the_row(folder):
     assert subjects[2]["report"] == "class 1"
 
 
+def measured_in_table(folder, delimiter, *cells, **options):
+    """What measured cells of column ml are read as."""
+    (folder / "table.csv").write_text(
+        "\n".join([f"id{delimiter}ml", *(f"a{delimiter}{cell}" for cell in cells)]), encoding="utf-8"
+    )
+    table = read_manifest(folder / "table.csv")
+    return [table.measured(number, {"ml": "leave_out"}, **options)["ml"] for number in table.rows]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_decimal_commas_are_read_where_no_comma_stands_between_cells(tmp_path, delimiter):
+    cells = ["12,3", "0,95", "2,650", "1,2E+03", "40", ""]
+    assert measured_in_table(tmp_path, delimiter, *cells) == ["12.3", "0.95", "2.650", "1.2E+03", "40", ""]
+    assert measured_in_table(tmp_path, delimiter, "12.3", "1.234", "left") == ["12.3", "1.234", "left"]
+    assert measured_in_table(tmp_path, ",", "12.3", '"5,2"') == ["12.3", "5,2"]
+    assert measured_in_table(tmp_path, ";", "5, 2", "7", several=["ml"]) == ["5, 2", "7"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "options", "row"),
+    [
+        (["950", "2,650"], {}, 3),  # 2.65 or 2650?
+        (["12,3", "1.234"], {}, 3),  # 1.234 or 1234?
+        (["12,3", "1.234,5"], {}, 3),
+        (["7", "0,95"], {"several": ["ml"]}, 3),  # 0.95, or 0 and 95?
+        (["12,3, 4,5"], {"several": ["ml"]}, 2),
+    ],
+)
+def test_a_comma_or_point_that_may_mean_two_things_is_refused(tmp_path, cells, options, row):
+    with pytest.raises(InputError, match=rf"row {row}: ml is '.*with a point"):
+        measured_in_table(tmp_path, ";", *cells, **options)
+
+
+def test_a_report_of_decimal_commas_tells_the_number_and_the_row_of_one_that_is_none(folder):
+    table = folder / "manifest.csv"
+    rows = [row.split(",")[:4] for row in table.read_text(encoding="utf-8").splitlines()]
+
+    def reports(last):
+        cells = ["ml", "40,5", "0,95", "12,3", last]
+        table.write_text(
+            "\n".join(";".join([*row, cell]) for row, cell in zip(rows, cells, strict=True)), encoding="utf-8"
+        )
+        config = DataConfig(str(folder), measurements={"ml": MeasurementConfig("volume", "ml")})
+        return [subject["report"] for subject in load_subjects(config)]
+
+    assert all(value in report for value, report in zip(["40.5", "0.95", "12.3", "7"], reports("7"), strict=True))
+    with pytest.raises(InputError, match="row 5: column 'ml'"):
+        reports("many")
+
+
 def test_class_counts_want_two_classes_without_gaps():
     assert class_counts([{"label": 1}, {"label": 0}, {"label": 1}]) == {0: 1, 1: 2}
     with pytest.raises(InputError, match="two classes"):
@@ -225,7 +277,12 @@ BROKEN = {
     "empty report": (lambda f: rewrite(f, '"Finding 1, left."', " "), "row 3: no report.*data.unreported=keep"),
     "patients in two cases": (lambda f: rewrite(f, "p2", "P1"), "row 5: patient_id 'P1' and 'p1' of row 3"),
     "leading zeros": (lambda f: rewrite(f, "p2", "p01"), "row 5: patient_id 'p01' and 'p1' of row 3"),
+    "blanks inside": (lambda f: rewrite(f, "p2", "p 1"), "row 5: patient_id 'p 1' and 'p1' of row 3"),
     "full-width digits": (lambda f: rewrite(f, "p2", "p\uff11"), "row 5: .* Unicode form"),
+    "rounded patient": (lambda f: rewrite(f, "p2", "1.23E+11"), "row 5: patient_id '1.23E\\+11' .* as text"),
+    "rounded with a comma": (lambda f: rewrite(f, ",p2,", ',"1,23457E+15",'), "row 5: patient_id .* as text"),
+    "rounded to one digit": (lambda f: rewrite(f, "p2", "1e+05"), "row 5: patient_id '1e\\+05'"),
+    "rounded subject": (lambda f: rewrite(f, "002,", "2.5E+12,"), "row 4: subject_id '2.5E\\+12'"),
     "NaN label": (lambda f: rewrite(f, ",1,", ",nan,"), "row 3: label is 'nan'"),
     "infinite label": (lambda f: rewrite(f, ",1,", ",inf,"), "row 3: label is 'inf'"),
     "label of one half": (lambda f: rewrite(f, ",1,", ",0.5,"), "row 3: label is '0.5'"),
@@ -247,6 +304,12 @@ def test_unusable_input_is_refused_by_name(folder, name):
     damage(folder)
     with pytest.raises(InputError, match=message):
         read(folder)
+
+
+@pytest.mark.parametrize("honest", ["E12", "P1E5", "1E5", "1E-05", "12E+11", "P1E+11", "1.2", "1.23E+11-b"])
+def test_ids_that_no_spreadsheet_rounded_are_taken(folder, honest):
+    rewrite(folder, "p2", honest)
+    assert read(folder)[3]["patient_id"] == honest
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real data folder is not here; set SYNTHAUG_DATA")

@@ -95,6 +95,17 @@ def test_the_boundary_contradicts_the_fewest():
     assert boundary(np.array(values), ~np.array(ones), above=True) == 6.5
 
 
+def test_a_rule_of_its_own_column_takes_no_decimal_comma_for_two_numbers(tmp_path):
+    rows = [f"case-{place};{value}" for place, value in enumerate(["0,95", "0,97", "3100", "3400"])]
+    (tmp_path / "manifest.csv").write_text("\n".join(["subject_id;size_mm3", *rows]), encoding="utf-8")
+    rule = LabelRule("size_mm3", below="boundary")
+    alone = DataConfig(root=str(tmp_path), label_rule=rule)
+    with pytest.raises(InputError, match="row 2: size_mm3"):
+        Relabeller.fit(a_cohort()[0], alone, GEOMETRY, texts=False)
+    told = replace(alone, measurements={"size_mm3": MeasurementConfig("size", "mm3")})
+    assert Relabeller.fit(a_cohort()[0], told, GEOMETRY, texts=False).rows["case-0"] == {"size_mm3": "0.95"}
+
+
 def left_out(relabeller: Relabeller) -> dict[str, int]:
     return {each.move: each.subjects for each in relabeller.left_out}
 

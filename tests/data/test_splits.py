@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import synthaug as sa
 from synthaug.config import SplitConfig
+from synthaug.data.sites import site_subjects
 from synthaug.data.splits import PARTS, Split, fold_subjects, keep_training
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import VARIABLE
@@ -114,6 +115,8 @@ def test_a_split_file_that_cannot_be_trusted_is_refused(tmp_path, name, message)
         (lambda text: text.replace("s03,p3,train", "s03,p3,"), "row 5: part is empty"),
         (lambda text: text.replace("s03,p3,train", "s03,train"), "row 5: has 2 cells"),
         (lambda text: text.replace("s03,p3,train", "s03,p3,Train"), "row 5: unknown part 'Train'"),
+        (lambda text: text.replace("s03,p3", "s03,1.23E+11"), "row 5: patient_id '1.23E\\+11'"),
+        (lambda text: text.replace("s03,", "1.23E+11,"), "row 5: subject_id '1.23E\\+11'"),
         (lambda text: "", "not a readable CSV"),
         (lambda text: text.encode("utf-16"), "UTF-16"),
         (lambda text: text.replace("s03", "s\u00fc3").encode("latin-1"), "line 5, byte 0xfc"),
@@ -144,6 +147,20 @@ def test_a_part_without_a_class_is_refused(tmp_path):
 def test_a_missing_split_file_is_named(tmp_path):
     with pytest.raises(InputError, match="no such split file"):
         sa.load_split(tmp_path / "absent.csv", people([0, 1]))
+
+
+# --- sites
+
+
+@pytest.mark.parametrize("other", ["umc oost", "UMC  Oost", "UMC-Oost\uff0d1", "UMC Oost 01"])
+def test_one_site_in_two_spellings_is_not_two_sites(other):
+    name = {"UMC-Oost\uff0d1": "UMC-Oost-1", "UMC Oost 01": "UMC Oost 1"}.get(other, "UMC Oost")
+    subjects = people([0, 1] * 15)
+    sites = {subject["subject_id"]: [name, other, "C"][number // 10] for number, subject in enumerate(subjects)}
+    with pytest.raises(InputError, match=r"split\.site"):
+        site_subjects(subjects, sites, held_out=name)
+    named = {subject: {other: "D"}.get(site, site) for subject, site in sites.items()}
+    assert len(site_subjects(subjects, named, held_out=name).test) == 10
 
 
 # --- cross-validation

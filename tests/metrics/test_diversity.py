@@ -50,6 +50,11 @@ def test_pairs_share_no_volume():
     assert len(set(seen)) == len(seen)
 
 
+def test_an_interval_of_few_pairs_stays_within_what_can_be():
+    found = pair_similarity(noise(8), pairs=2)  # of unlike volumes, so that the lower end would lie below 0
+    assert 0 == found.ci_low < found.value < found.ci_high <= 1
+
+
 def test_copies_are_less_diverse_and_sets_are_compared_with_each_other():
     different, copies = noise(8), noise(1) * 8
     assert pair_similarity(copies).value == pytest.approx(1)

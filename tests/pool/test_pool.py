@@ -498,6 +498,15 @@ def test_a_place_without_an_agreed_volume_stays_empty(torn_pipeline, tiny_subjec
     assert pool.summary()["generated"][other] == 2 * PER_CLASS[other] == pool.summary()["turned_down"][other]
 
 
+@pytest.mark.parametrize("override_class", [False, True])
+def test_a_class_that_the_generator_does_not_have_is_refused_before_a_folder_is_made(build, tmp_path, override_class):
+    reports = {0: ["a"], 1: ["b"], 2: ["c"]}
+    with pytest.raises(InputError, match=r"class 2.*0 to 1"):
+        build(per_class={0: 1, 2: 1}, reports=reports, override_class=override_class)
+    assert not list(tmp_path.iterdir())
+    assert build(per_class={0: 1, 2: 0}, reports=reports, override_class=override_class).counts == {0: 1}
+
+
 def test_labels_of_a_generator_that_predicts_none_are_refused(tiny_subjects, tmp_path, tiny_autoencoder):
     pipe = train_ldm(
         tiny_subjects,
@@ -509,7 +518,7 @@ def test_labels_of_a_generator_that_predicts_none_are_refused(tiny_subjects, tmp
     )
     with pytest.raises(InputError, match="'radmaisi' predicts no class"):
         build_pool(pipe, tiny_subjects, tmp_path / "pool", labels="agreed", override_class=True)
-    assert not (tmp_path / "pool" / HEADER).exists()
+    assert not (tmp_path / "pool").exists()
 
 
 def test_the_class_may_override_the_report_and_that_is_recorded(tiny_pipeline, tiny_subjects, tmp_path):

@@ -102,7 +102,9 @@ def test_the_command_compares_with_the_data_of_a_study(pool, tmp_path, capsys):
     (fid,) = [entry for entry in told["criteria"]["congruence"]["entries"] if entry["name"] == "fid"]
     assert fid["value"] > 0
     assert told["facts"]["real volumes"] > 0
-    assert main(["pool", "card", str(pool.path), "--data.images", "[adc]", "--out", str(tmp_path)]) == 2
+    out = tmp_path / "refused"
+    assert main(["pool", "card", str(pool.path), "--data.images", "[adc]", "--out", str(out)]) == 2
+    assert not out.exists()
 
 
 def test_the_config_of_a_whole_study_tells_whom_a_pool_is_compared_with(pool, tmp_path, capsys):

@@ -2,8 +2,11 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from argparse import Action
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import is_dataclass
 from textwrap import shorten
+from typing import get_args
 
 from jsonargparse import SUPPRESS, ArgumentParser
 
@@ -67,7 +70,8 @@ def brief_help(program: str, meaning: str, command: str) -> str:
 
 def brief_options(parser: ArgumentParser) -> str:
     """The options of a parser, one per line, and the most used settings in sections."""
-    actions = [action for action in parser._actions if action.help != SUPPRESS and action.dest != "help"]
+    shown = [action for action in parser._actions if action.help != SUPPRESS]
+    actions = [each for action in shown for each in (action, *_settings_of(action)) if each.dest != "help"]
     sections = {action.dest.partition(".")[0] for action in actions if "." in action.dest}
     rows = []
     for action in actions:
@@ -78,6 +82,16 @@ def brief_options(parser: ArgumentParser) -> str:
     lines = [f"usage: {parser.prog} [options]", "", parser.description or "", ""]
     lines += [f"  {name:<{width}}  {shorten(told, LINE - width, placeholder=' …')}" for name, told in rows]
     return "\n".join([*lines, "", "--help-all tells the options with their values, and every setting."])
+
+
+def _settings_of(action: Action) -> list[Action]:
+    """The settings of a section that may be left out, for which the parser itself has one option alone."""
+    kinds = get_args(getattr(action, "_typehint", None))
+    if "." in action.dest or len(kinds) != 2 or not is_dataclass(kinds[0]) or kinds[1] is not type(None):
+        return []
+    parser = ArgumentParser()
+    parser.add_class_arguments(kinds[0], action.dest)
+    return parser._actions
 
 
 def meant(word: str, known: Iterable[str]) -> str:
@@ -93,15 +107,25 @@ def meant(word: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     last = word.lstrip("-")
-    found = [name for name in names if name.rpartition(".")[2] == last] or difflib.get_close_matches(word, names, 1)
+    bare = {name.lstrip("-"): name for name in reversed(names)}  # dashes, which all have, make no name alike
+    near = [bare[name] for name in difflib.get_close_matches(last, bare, 1)]
+    found = [name for name in names if name.rpartition(".")[2] == last] or near
     return f"; did you mean {found[0]}?" if found else ""
 
 
-def with_suggestion(message: str, options: Iterable[str]) -> str:
-    """A parser's message, and what was likely meant where it names an unknown option or key."""
+def with_suggestion(message: str, options: Iterable[str], places: Container[str] = ()) -> str:
+    """A parser's message, and what was likely meant where it names an unknown option or key.
+
+    Args:
+        message: Of the parser.
+        options: Names of its options.
+        places: Names of its arguments that are no options.
+    """
     typed = re.search(r"nrecognized arguments: (--[^\s=]+)", message)
     keyed = re.search(r"Group '([^']+)' does not accept option '([^']+)'", message)
     nested = re.search(r"Option '([^']+)' is not accepted", message)
+    if typed and typed[1].lstrip("-") in places:
+        return f"{message}; give its value alone, without {typed[1]}."
     if typed:
         return message + meant(typed[1], options)
     if keyed:

@@ -83,7 +83,8 @@ def parsed(parser: ArgumentParser, words: Sequence[str]) -> Any:
         return _instantiated(parser, words)
     except FAULTS_OF_SETTINGS as error:
         file = _file_at_fault(parser, words, error)
-        reason = with_suggestion(_reason(error), parser._option_string_actions)
+        places = [action.dest for action in parser._actions if not action.option_strings]
+        reason = with_suggestion(_reason(error), parser._option_string_actions, places)
         raise InputError(f"{file}: {reason}" if file else reason) from error
 
 

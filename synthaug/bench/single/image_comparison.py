@@ -13,7 +13,7 @@ from synthaug.data.preprocess import build_preprocessing
 from synthaug.data.reading.images import is_image, read_image
 from synthaug.data.reading.manifest import load_manifest
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import usable_folder, write_json, write_text
+from synthaug.ground.files import usable_folder, without_new_folders, write_json, write_text
 from synthaug.metrics.comparison import ImageReport, compare_images
 from synthaug.metrics.extractors import build_extractor
 from synthaug.models.extractors.taps import crop_centre
@@ -63,26 +63,27 @@ def compare_folders(
             or none.
     """
     names = images or ["t2w"]
-    if out is not None:
-        usable_folder(Path(out))
-    config = PreprocessConfig(shape=shape, spacing_mm=spacing_mm, centre=centre)
-    chosen = build_extractor(extractor, channels=len(names), spacing_mm=spacing_mm, weights=weights, seed=seed)
-    read = partial(_lazily, images=names, transform=build_preprocessing(config, names, centre=crop_centre(config)))
-    report = compare_images(
-        read(real),
-        read(synthetic),
-        chosen,
-        images=names,
-        seed=seed,
-        resamples=resamples,
-        confidence=confidence,
-        training=None if training is None else read(training),
-        false_alarms=false_alarms,
-        realism=realism,
-    )
-    if out is not None:
-        write_json(Path(out) / "metrics.json", report.to_dict())
-        write_text(Path(out) / "metrics.html", f"<!doctype html><meta charset='utf-8'>{report.to_html()}")
+    with without_new_folders(Path(out or ".")):
+        if out is not None:
+            usable_folder(Path(out))
+        config = PreprocessConfig(shape=shape, spacing_mm=spacing_mm, centre=centre)
+        chosen = build_extractor(extractor, channels=len(names), spacing_mm=spacing_mm, weights=weights, seed=seed)
+        read = partial(_lazily, images=names, transform=build_preprocessing(config, names, centre=crop_centre(config)))
+        report = compare_images(
+            read(real),
+            read(synthetic),
+            chosen,
+            images=names,
+            seed=seed,
+            resamples=resamples,
+            confidence=confidence,
+            training=None if training is None else read(training),
+            false_alarms=false_alarms,
+            realism=realism,
+        )
+        if out is not None:
+            write_json(Path(out) / "metrics.json", report.to_dict())
+            write_text(Path(out) / "metrics.html", f"<!doctype html><meta charset='utf-8'>{report.to_html()}")
     return report
 
 

@@ -33,21 +33,22 @@ def card(
     """
     from synthaug.classify.weights import load_classifier
     from synthaug.generate.pipeline import CCELLAPipeline
-    from synthaug.ground.files import usable_folder, write_json
+    from synthaug.ground.files import usable_folder, without_new_folders, write_json
     from synthaug.pool.pool import SyntheticPool
     from synthaug.pool.review.scorecard import score_pool
     from synthaug.report.card import write_card
 
     opened = SyntheticPool.open(folder)
-    place = usable_folder(Path(out)) if out else opened.path
-    made = score_pool(
-        opened,
-        real=None if data is None else real_side(opened, data, split),
-        generator=CCELLAPipeline.from_pretrained(generator) if isinstance(generator, str) else None,
-        auditor=load_classifier(classifier) if isinstance(classifier, str) else None,
-    )
-    write_json(place / "card.json", made.to_json())
-    write_card(place / "card.html", made, opened)
+    with without_new_folders(Path(out or opened.path)):
+        place = usable_folder(Path(out)) if out else opened.path
+        made = score_pool(
+            opened,
+            real=None if data is None else real_side(opened, data, split),
+            generator=CCELLAPipeline.from_pretrained(generator) if isinstance(generator, str) else None,
+            auditor=load_classifier(classifier) if isinstance(classifier, str) else None,
+        )
+        write_json(place / "card.json", made.to_json())
+        write_card(place / "card.html", made, opened)
     measured = sum(not entry.needs for entry in made.entries)
     print(f"card: {place / 'card.html'}, {measured} of {len(made.entries)} entries measured")
 

@@ -8,7 +8,7 @@ import logging
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -47,6 +47,7 @@ def load_manifest(
     unreported: Literal["refuse", "keep"] = "refuse",
     affine: AffineChoice | None = None,
     measured: Mapping[str, Literal["refuse", "leave_out"]] = MappingProxyType({}),
+    several: Collection[str] = (),
     write_report: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> list[tio.Subject]:
     """Read a manifest with one row per subject; image columns hold paths inside its folder.
@@ -67,6 +68,7 @@ def load_manifest(
         unreported: Real rows without a report: refuse them, or keep them.
         affine: Matrix to use where sform and qform differ by more than a voxel; None = refuse such images.
         measured: Columns that ``write_report`` reads. Empty cells: refuse the row, or leave the measurement out.
+        several: Those whose cells may list several numbers with commas between.
         write_report: Writes the report of a row where there is no report column.
 
     Returns:
@@ -90,9 +92,9 @@ def load_manifest(
         if unlabelled == "leave_out" and not row[label]:
             continue
         where = table.where(number)
-        _refuse_unmeasured(row, measured, where)
+        numbers = table.measured(number, measured, several=several)
         made_by = row[synthetic] if synthetic else ""
-        words = row[report] if report else write_report(row) if write_report else ""
+        words = row[report] if report else _written(write_report, numbers, where) if write_report else ""
         if not words and not made_by and unreported == "refuse" and (report or write_report):
             raise InputError(f"{where}: no report; give one, or go without: data.unreported=keep.")
         subjects.append(
@@ -109,13 +111,12 @@ def load_manifest(
     return subjects
 
 
-def _refuse_unmeasured(
-    row: Mapping[str, str], measured: Mapping[str, Literal["refuse", "leave_out"]], where: str
-) -> None:
-    for column in [name for name, empty in measured.items() if empty == "refuse" and not row[name]]:
-        raise InputError(
-            f"{where}: {column} is empty; measure it, or set data.measurements.{column}.missing=leave_out."
-        )
+def _written(write_report: Callable[[Mapping[str, Any]], str], row: Mapping[str, str], where: str) -> str:
+    """The report of a row; InputError with the row where a number cannot be read."""
+    try:
+        return write_report(row)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def _open_images(
@@ -130,18 +131,16 @@ def _open_images(
     return volumes
 
 
-def read_columns(
-    csv: str | Path, columns: Sequence[str], *, subject: str = "subject_id", may_be_empty: bool = False
-) -> dict[str, dict[str, str]]:
+def read_columns(csv: str | Path, columns: Sequence[str], *, subject: str = "subject_id") -> dict[str, dict[str, str]]:
     """Columns of a manifest as {column: {subject: cell}}.
 
     Raises:
-        InputError: A column is missing, or a cell is empty without ``may_be_empty``.
+        InputError: A column is missing, or a cell is empty.
     """
     table = read_manifest(csv)
     table.require(subject, *columns)
     table.refuse_repeats(subject)
-    for name in () if may_be_empty else columns:
+    for name in columns:
         table.refuse_empty(name, 'write a value such as "unknown"')
     return {name: {row[subject]: row[name] for row in table.rows.values()} for name in columns}
 
@@ -252,6 +251,7 @@ def check_people(table: Table, subject: str, patient: str) -> None:
             )
     for column in dict.fromkeys([subject, *([patient] if patient in table.columns else [])]):
         table.refuse_empty(column, "give each row its id")
+        table.refuse_rounded(column)
         table.refuse_alike(column)
     table.refuse_repeats(subject)
 

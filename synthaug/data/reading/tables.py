@@ -5,15 +5,27 @@ import difflib
 import io
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_bytes
 
 BLANKS = " \t\r\n\v\f\u00a0\u200b\u2060\ufeff"
 """What is stripped from both ends of a cell: blanks, and the marks that show as nothing."""
+
+# Excel, LibreOffice, R and pandas write a number of many digits as one digit, more after a point or comma where these
+# are not zeros, E, the sign and two digits or more. Ids of people such as 1E5, 1E-05, E12 or P1E+11 are not like this.
+ROUNDED = re.compile(r"[1-9]([.,]\d+)?E\+\d{2,}", re.IGNORECASE)
+"""An id that a spreadsheet took for a number and rounded, which makes one person of several."""
+
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(E[+-]?\d+)?", re.IGNORECASE)
+NUMBERS = re.compile(r"[\d\s.,+E-]+", re.IGNORECASE)
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+"""A number whose comma may also stand between thousands."""
 
 SENTENCE = 5
 """Words from which on a cell is taken as text."""
@@ -27,11 +39,13 @@ class Table:
         path: The file.
         columns: Header, as it is written.
         rows: Cells by row number and column. The first line of the file is row 1; blank rows count and are left out.
+        delimiter: What stands between the cells.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: dict[int, dict[str, str]]
+    delimiter: str = ","
 
     def has(self, column: str) -> bool:
         """Whether the column is there; InputError if it stands twice or one that only looks like it does."""
@@ -69,6 +83,51 @@ class Table:
         lengths = {name: sorted(len(cell.split()) for cell in filled) for name, filled in cells.items() if filled}
         return [name for name, counts in lengths.items() if counts[len(counts) // 2] >= SENTENCE]
 
+    def measured(
+        self, number: int, missing: Mapping[str, Literal["refuse", "leave_out"]], *, several: Collection[str] = ()
+    ) -> dict[str, str]:
+        """A row whose numbers are written with points, as Python reads them.
+
+        Decimal commas are read in tables with semicolons or tabs between the cells.
+
+        Args:
+            number: Of the row.
+            missing: Columns of numbers. Empty cells: refuse the row, or leave the measurement out.
+            several: Those whose cells may list several numbers with commas between.
+
+        Raises:
+            InputError: A cell is empty, or what its comma or point means is not clear.
+        """
+        row = dict(self.rows[number])
+        for column, empty in missing.items():
+            cell = row[column]
+            if not cell and empty == "refuse":
+                raise InputError(
+                    f"{self.where(number)}: {column} is empty; measure it, or set "
+                    f"data.measurements.{column}.missing=leave_out."
+                )
+            if self.delimiter == ",":
+                continue
+            decimal = column in self._decimal_commas and column not in several
+            if decimal and DECIMAL_COMMA.fullmatch(cell):
+                row[column] = cell.replace(",", ".")
+            elif NUMBERS.fullmatch(cell) and ((decimal and "." in cell) or re.search(r",\d", cell)):
+                raise InputError(
+                    f"{self.where(number)}: {column} is {cell!r}, whose comma or point may mean two things; write "
+                    "decimals with a point, thousands without a mark, and a blank after a comma between two numbers."
+                )
+        return row
+
+    @cached_property
+    def _decimal_commas(self) -> set[str]:
+        """Columns of which a cell shows that its comma is a decimal one, since thousands are not written so."""
+        return {
+            name
+            for row in self.rows.values()
+            for name, cell in row.items()
+            if DECIMAL_COMMA.fullmatch(cell) and not THOUSANDS.fullmatch(cell)
+        }
+
     def where(self, number: int) -> str:
         """File and row, for an error."""
         return f"{self.path}, row {number}"
@@ -86,15 +145,24 @@ class Table:
             if first.setdefault(row[column], number) != number:
                 raise InputError(f"{self.where(number)}: subject {row[column]!r} stands twice.")
 
+    def refuse_rounded(self, column: str) -> None:
+        """InputError if an id was turned into scientific notation: whose it was can no longer be told."""
+        for number, row in self.rows.items():
+            if ROUNDED.fullmatch(row[column]):
+                raise InputError(
+                    f"{self.where(number)}: {column} {row[column]!r} is an id that a spreadsheet rounded; format the "
+                    "column as text and export it again."
+                )
+
     def refuse_alike(self, column: str) -> None:
-        """InputError if two ids differ only in case, leading zeros or Unicode form: one person, or two?"""
+        """InputError if two ids differ only in case, blanks, leading zeros or Unicode form: one person, or two?"""
         first: dict[str, tuple[str, int]] = {}
         for number, row in self.rows.items():
             other, earlier = first.setdefault(likeness(row[column]), (row[column], number))
             if other != row[column]:
                 raise InputError(
                     f"{self.where(number)}: {column} {row[column]!r} and {other!r} of row {earlier} differ only in "
-                    "case, leading zeros or Unicode form; write one person's id alike, and two persons' unlike."
+                    "case, blanks, leading zeros or Unicode form; write one person's id alike, and two persons' unlike."
                 )
 
 
@@ -120,7 +188,8 @@ def read_table(path: Path, *, what: str, mend: str) -> Table:
     text = _decode(read_bytes(path, missing=f"no such {what}; {mend}"), path)
     numbered: list[tuple[int, list[str]]] = []
     text, number = _without_hint(text)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter_of(text), strict=True)
+    delimiter = _delimiter_of(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     while True:
         number += 1
         try:
@@ -136,7 +205,8 @@ def read_table(path: Path, *, what: str, mend: str) -> Table:
     (_, header), *body = numbered
     if not body:
         raise InputError(f"{path}: has no rows.")
-    return Table(path, tuple(header), {number: _row(cells, header, path, number) for number, cells in body})
+    rows = {number: _row(cells, header, path, number) for number, cells in body}
+    return Table(path, tuple(header), rows, delimiter)
 
 
 def _without_hint(text: str) -> tuple[str, int]:
@@ -172,13 +242,19 @@ def _bare(name: str) -> str:
 
 
 def likeness(value: str) -> str:
-    """An id without case, leading zeros of its numbers, and Unicode form.
+    """An id, or another name, without case, blanks, leading zeros of its numbers, and Unicode form.
+
+    Blanks between two digits stay as one blank: "1 11" and "11 1" are two.
 
     Example:
         >>> likeness("P-007") == likeness("p-7"), likeness("p1.05") == likeness("p1.5")
         (True, False)
+        >>> likeness("UMC  Oost") == likeness("umcoost"), likeness("1 11") == likeness("11 1")
+        (True, False)
     """
     folded = unicodedata.normalize("NFKC", value).casefold()
+    folded = re.sub(rf"(?<!\d)[{BLANKS}]+|[{BLANKS}]+(?!\d)", "", folded)
+    folded = re.sub(rf"[{BLANKS}]+", " ", folded)
     return re.sub(r"(?<!\d)(?<!\d\.)0+(?=\d)", "", folded)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from synthaug.config import DataConfig, GeometryConfig
 from synthaug.data.phantom import findings_of
-from synthaug.data.reading.manifest import read_columns
+from synthaug.data.reading.manifest import read_manifest
 from synthaug.data.relabel.label_rule import FittedRule
 from synthaug.data.relabel.statements import Findings, FreeText, Measured, Statement
 from synthaug.data.reports.wording.styles import LONGEST
@@ -227,6 +227,12 @@ def _rows(data: DataConfig) -> Mapping[str, Row]:
     columns = list(dict.fromkeys([*data.measurements, *([rule.column] if rule and rule.column else [])]))
     if data.root is None or not columns:
         return {}
-    # Which measurements may be missing was checked when the manifest was read.
-    told = read_columns(f"{data.root}/{data.manifest}", columns, subject=data.subject, may_be_empty=True)
-    return {name: {column: told[column][name] for column in columns} for name in told[columns[0]]}
+    table = read_manifest(f"{data.root}/{data.manifest}")
+    table.require(data.subject, *columns)
+    table.refuse_repeats(data.subject)
+    # Which measurements may be missing was checked when the manifest was read. A rule's own column may list several.
+    several = [name for name in columns if name not in data.measurements or data.measurements[name].lists]
+    measured = {
+        number: table.measured(number, dict.fromkeys(columns, "leave_out"), several=several) for number in table.rows
+    }
+    return {row[data.subject]: {column: row[column] for column in columns} for row in measured.values()}

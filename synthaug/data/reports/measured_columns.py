@@ -23,12 +23,12 @@ def measured_columns(table: Table, *, without: Collection[str]) -> dict[str, Mea
     """
     found = {}
     for column in table.columns:
-        cells = [row[column] for row in table.rows.values() if row[column]]
+        cells = {number: row[column] for number, row in table.rows.items() if row[column]}
         if column in without or len(cells) < FILLED * len(table.rows) or not cells:
             continue
-        if all(_reads(side_in, cell) for cell in cells):
+        if all(_reads(side_in, table, number, column) for number in cells):
             found[column] = MeasurementConfig(column.replace("_", " "), side="swaps")
-        elif len({*cells}) >= DISTINCT and all(_reads(number_in, cell) for cell in cells):
+        elif len({*cells.values()}) >= DISTINCT and all(_reads(number_in, table, number, column) for number in cells):
             found[column] = named_by(column)
     return found
 
@@ -49,13 +49,9 @@ def write_row(
     table: Table, number: int, measurements: Mapping[str, MeasurementConfig], style: ReportStyle = "template"
 ) -> str:
     """The report of a row, from one seed for all; InputError where a study would refuse the row."""
-    row = table.rows[number]
-    for column, measurement in measurements.items():
-        if measurement.missing == "refuse" and not row[column]:
-            raise InputError(
-                f"{table.where(number)}: {column} is empty; measure it, or set "
-                f"data.measurements.{column}.missing=leave_out."
-            )
+    missing = {column: measurement.missing for column, measurement in measurements.items()}
+    several = [column for column, measurement in measurements.items() if measurement.lists]
+    row = table.measured(number, missing, several=several)
     return write_measurement_report(row, measurements, seed=0, style=style)
 
 
@@ -66,8 +62,8 @@ def empty_columns(table: Table, measurements: Mapping[str, MeasurementConfig]) -
             yield f"{column} is empty in every row; leave data.measurements.{column} out."
 
 
-def _reads(read, cell: str) -> bool:
+def _reads(read, table: Table, number: int, column: str) -> bool:
     try:
-        return read({"": cell}, "") is not None
+        return read(table.measured(number, {column: "leave_out"}), column) is not None
     except InputError:
         return False

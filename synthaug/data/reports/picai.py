@@ -34,6 +34,7 @@ def read_marksheet(csv: str | Path) -> list[PatientFindings]:
     path = Path(csv)
     table = read_table(path, what="marksheet", mend="give a CSV with PI-CAI's columns")
     table.require(*COLUMNS)
+    table.refuse_rounded("patient_id")
     read = []
     for number, row in table.rows.items():
         try:

@@ -277,7 +277,7 @@ def number_in(row: Mapping[str, object], column: str) -> float | None:
     except (TypeError, ValueError):
         number = math.inf
     if math.isinf(number) or isinstance(value, bool):
-        raise InputError(f"column {column!r}: {value!r} is not a number; give a number or leave the cell empty.")
+        raise InputError(f"column {column!r}: {value!r} is not a number; write one with a point, or leave it empty.")
     return None if math.isnan(number) else number
 
 

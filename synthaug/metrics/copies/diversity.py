@@ -131,8 +131,8 @@ def pair_similarity(
     scales, kernel = fitting_scales(volumes[0].shape[1:])
     return Similarity(
         value=float(values.mean()),
-        ci_low=float(values.mean() - half_width),
-        ci_high=min(float(values.mean() + half_width), 1.0),  # few pairs: beyond what can be
+        ci_low=max(float(values.mean() - half_width), 0.0),  # few pairs: beyond what can be, which is 0 to 1
+        ci_high=min(float(values.mean() + half_width), 1.0),
         pairs=len(values),
         settings=f"{scales} scales, window {kernel}",
     )

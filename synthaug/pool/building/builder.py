@@ -62,12 +62,13 @@ def fill(
     # Refused, if at all, before a file is written.
     with_sampling(pipe, order.sampling)
     require_guidance(pipe.record, Guidance.of(order.sampling), levels=pipe.autoencoder.levels)
+    _require_known_classes(pipe, order)
+    _require_class_heads(pipe, order)
     _require_reports(pipe, order)
     folder = usable_folder(Path(path))
     places = order.places(shard)
     with clear_write_errors(folder), computing_threads(order.threads or threads_of(folder)) as threads:
         order = replace(order, threads=threads, precision=precision_of(folder, pipe))
-        _require_class_heads(pipe, order)
         match_header(folder, _header(pipe, order))
         for name in (CLAIMS, VOLUMES):
             (folder / name).mkdir(exist_ok=True)
@@ -217,6 +218,17 @@ def _require_reports(pipe: CCELLAPipeline, order: Order) -> None:
                 f"{pipe.denoiser.config.variant!r}) goes by reports: its volumes would not depend on the class. Give "
                 "reports, or tell it the class itself (pool.prompts=override; in Python, override_class=True)."
             )
+
+
+def _require_known_classes(pipe: CCELLAPipeline, order: Order) -> None:
+    """InputError where a class is asked for that the generator does not have; one that knows no class has them all."""
+    known = pipe.denoiser.config.classes
+    unknown = [label for label, count in sorted(order.per_class.items()) if count and label >= known]
+    if unknown and pipe.denoiser.conditioning.class_input != "none":
+        raise InputError(
+            f"per_class asks for class {unknown[0]}, and the generator has classes 0 to {known - 1}; leave it out, or "
+            "take a generator that was trained on it."
+        )
 
 
 def _require_class_heads(pipe: CCELLAPipeline, order: Order) -> None:

@@ -39,16 +39,15 @@ VOLUMES = "cache/volumes"
 def load_subjects(config: DataConfig) -> list[tio.Subject]:
     """The subjects of a study: from its manifest, or phantoms. Reports are written where the manifest has none."""
     if config.root is None:
-        phantom = config.phantom
         if config.images != ["t2w"]:
             raise InputError(f"Phantoms have the image 't2w', not {config.images}; set data.root to use a manifest.")
         return make_subjects(
-            phantom.n,
-            phantom.positive_fraction,
-            phantom.seed,
-            shape=phantom.shape,
-            spacing_mm=phantom.spacing_mm,
-            difficulty=phantom.difficulty,
+            config.phantom.n,
+            config.phantom.positive_fraction,
+            config.phantom.seed,
+            shape=config.phantom.shape,
+            spacing_mm=config.phantom.spacing_mm,
+            difficulty=config.phantom.difficulty,
             style=config.style,
         )
     write_report = None
@@ -72,6 +71,7 @@ def load_subjects(config: DataConfig) -> list[tio.Subject]:
         unreported=config.unreported,
         affine=config.affine,
         measured={column: measurement.missing for column, measurement in config.measurements.items()},
+        several=[column for column, measurement in config.measurements.items() if measurement.lists],
         write_report=write_report,
     )
     if config.public and not config.protected:
