@@ -60,7 +60,8 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
     """Parse the options of a command and run it; returns the exit code of :func:`exit_code`."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, here and in processes of ours
-    preset = ["--preset", DEMO] if demonstrates(command, arguments) else of_folder(command, arguments)
+    demo = ["--preset", DEMO] if demonstrates(command, arguments) else []
+    preset = of_folder(command, arguments) or demo
     return exit_code(lambda: _run(command, with_presets([*preset, *arguments])), command, arguments)
 
 

@@ -149,28 +149,34 @@ def read_bytes(path: Path, *, named: str = "", missing: str = "no such file") ->
         raise InputError(f"{named!r}: is no path ({error}).") from error
 
 
-def read_json(path: Path, *, kind: type = dict) -> Any:
+REMADE, COPIED = "delete it to have it made again", "copy it again from where it came"
+"""What is to be done about a broken file that this program makes, and about one that it cannot make again."""
+
+
+def read_json(path: Path, *, kind: type = dict, mend: str = REMADE) -> Any:
     """Read JSON.
 
     Args:
         path: The file.
         kind: What it must hold: dict, an object; list, an array.
+        mend: What is to be done where it holds something else.
 
     Raises:
         InputError: The file is missing, or holds something else; it is named.
     """
+    content = read_bytes(path)
     try:
-        found = json.loads(read_bytes(path))
+        found = json.loads(content)
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, numbers or nesting without end
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: not valid JSON ({reason}); delete it to have it made again.") from error
+        raise InputError(f"{path}: not valid JSON ({reason}); {mend}.") from error
     if not isinstance(found, kind):
         raise InputError(f"{path}: holds a {type(found).__name__} where a {kind.__name__} belongs.")
     return found
 
 
-def read_record(path: Path, make: Callable[[Any], Record]) -> Record:
-    """What ``make`` makes of a file of JSON; InputError that names the file where it cannot.
+def read_record(path: Path, make: Callable[[Any], Record], *, mend: str = REMADE) -> Record:
+    """What ``make`` makes of a file of JSON; InputError that names the file, and ``mend``, where it cannot.
 
     Example:
         >>> import tempfile
@@ -180,13 +186,12 @@ def read_record(path: Path, make: Callable[[Any], Record]) -> Record:
         3
     """
     try:
-        return make(read_json(path))
+        return make(read_json(path, mend=mend))
     except InputError as error:
         raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InputError(
-            f"{path}: is not the record that belongs there ({type(error).__name__}: {error}); delete it to have it "
-            "made again."
+            f"{path}: is not the record that belongs there ({type(error).__name__}: {error}); {mend}."
         ) from error
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import read_json
+from synthaug.ground.files import COPIED, read_json
 
 PARTS = re.compile("layers|blocks")
 """In the names of settings that say how often a part of a network is repeated."""
@@ -135,7 +135,7 @@ class PretrainedModel(ModelMixin, ConfigMixin):
         try:
             with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced below
                 # diffusers' own from_config would pass over keys that do not belong.
-                settings = _public(read_json(config))
+                settings = _public(read_json(config, mend=COPIED))
                 for name, parameter in inspect.signature(cls.__init__).parameters.items():
                     if parameter.annotation is int and type(settings.get(name, 0)) is not int:
                         raise TypeError(f"{name} is {settings[name]!r:.100}, no whole number")

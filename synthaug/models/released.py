@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from synthaug.ground.errors import InputError
+from synthaug.ground.files import COPIED
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.pretrained import load_strictly
@@ -39,7 +41,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint file.")
+        told = "is a folder; name the checkpoint file in it" if path.is_dir() else "no such checkpoint file"
+        raise InputError(f"{path}: {told}.")
     try:
         try:
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -47,8 +50,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: holds Python objects other than tensors and plain values; refused.") from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a readable checkpoint ({type(error).__name__}).") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
+        reason = type(error).__name__
+        raise InputError(f"{path}: not a readable checkpoint, or cut short ({reason}); {COPIED}.") from error
     if not isinstance(found, dict):
         raise InputError(f"{path}: holds a {type(found).__name__}, not a dictionary of weights.")
     return found
@@ -79,7 +83,7 @@ def released_denoiser(
     if missing:
         raise InputError(f"{path}: lacks {', '.join(missing)}; a released CCELLA checkpoint has them.")
     state = bare_state(checkpoint["unet_state_dict"])
-    fitting = _variants_of(state)
+    fitting = ["nv-generate"] if "class_embedding.weight" in state else _variants_of(state)
     if variant not in fitting:
         raise InputError(f"{path}: its weights are those of variant {' or '.join(fitting)}, not of {variant!r}.")
     if not VARIANTS[variant].text:

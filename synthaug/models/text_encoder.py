@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from synthaug.config import TextEncoderConfig
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import read_json
+from synthaug.ground.files import COPIED, read_json
 from synthaug.models.pretrained import align, read_weights, require_plausible
 
 READER = "reader"
@@ -131,7 +131,7 @@ def _require_plausible(folder: Path) -> None:
     config, weights = folder / "config.json", folder / "model.safetensors"
     if config.is_file() and weights.is_file():
         try:
-            require_plausible(read_json(config), read_weights(weights))
+            require_plausible(read_json(config, mend=COPIED), read_weights(weights))
         except ValueError as error:
             raise InputError(f"{config}: {error}.") from error
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from synthaug.pool.ledger import place as pool_place
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.recipe import volume_affine
 
+logger = logging.getLogger(__name__)
 POLICY = "adopted"
 """What a header says in place of where prompts came from."""
 
@@ -64,6 +66,11 @@ def adopt_pool(
     """
     source = Path(folder)
     found = _surveyed(source, Path(labels), images=images, label=label, classes=classes, report=report)
+    if found.classes and not classes:
+        numbers = ", ".join(f"{number} = {name}" for number, name in enumerate(found.classes))
+        logger.warning(
+            "%s: classes are numbered %s, in the order of their names; --classes sets another.", labels, numbers
+        )
     names = tuple(images) or found.images
     if len(names) != len(found.images):
         raise InputError(

@@ -14,7 +14,7 @@ from synthaug.generate.stored.record import ALIASES, PUBLIC_SETS, preprocessing_
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, file_hash, inside, read_json
 from synthaug.pool.building.order import final_label
-from synthaug.pool.ledger import HEADER, Entry, Ledger, class_read, place
+from synthaug.pool.ledger import HEADER, VOLUMES, Entry, Ledger, class_read, place
 
 SHA256 = re.compile("[0-9a-f]{64}")
 DEFAULTS: dict[str, Any] = {"labels": "requested", "override_class": False, "prompts": {}}
@@ -159,6 +159,12 @@ def altered_files(folder: Path, entries: Sequence[Entry]) -> list[Path]:
         (inside(folder, file), entry["sha256"][name]) for entry in entries for name, file in entry["files"].items()
     ]
     return [path for path, sha256 in listed if not path.is_file() or file_hash(path) != sha256]
+
+
+def unlisted_files(folder: Path, entries: Sequence[Entry]) -> list[Path]:
+    """Files among a pool's volumes that none of these entries lists, as a torn manifest or a killed build leaves."""
+    listed = {Path(file).name for entry in entries for file in entry["files"].values()}
+    return [path for path in sorted((folder / VOLUMES).glob("*.nii")) if path.name not in listed]
 
 
 def require_own_recipe(entry: Entry, *, source: Path) -> None:

@@ -10,6 +10,8 @@ from synthaug.ground.files import read_record, write_json
 from synthaug.reader_study.cases import Case
 
 KEY_FORMAT, ANSWERS_FORMAT = "synthaug reader study, key 1", "synthaug reader study, answers 1"
+ALL = "all"
+"""Stands in tables for all readers together, and for all cases."""
 CALLS = ("real", "synthetic")
 CONFIDENCES = (1, 2, 3, 4, 5)
 """From a guess to certain."""
@@ -63,7 +65,9 @@ class Key:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a key; InputError names the file where it is none."""
-        return read_record(path, cls.from_json)
+        return read_record(
+            path, cls.from_json, mend="find the one that was written with the page: no other can score it"
+        )
 
     def write(self, path: Path) -> None:
         """Write it in one step, never over the key of another study.
@@ -105,14 +109,18 @@ class Answers:
         """As the page saves it; InputError where it is something else."""
         if told.get("format") != ANSWERS_FORMAT:
             raise InputError(f"holds no answers of a reader study (format {told.get('format')!r}).")
+        reader = told["reader"].strip() if isinstance(told["reader"], str) else ""
+        if reader in ("", ALL):
+            raise InputError(f"names {told['reader']!r} as its reader; write the reader's own name there.")
         by_case = {}
         for each in told["answers"]:
             answer = Answer(each["call"], each["confidence"], each["class"])
-            usable = answer.call in CALLS and answer.confidence in CONFIDENCES and type(answer.label) is int
+            whole = all(type(number) is int for number in (each["case"], answer.confidence, answer.label))
+            usable = whole and answer.call in CALLS and answer.confidence in CONFIDENCES
             if not usable or each["case"] - 1 in by_case:
                 raise InputError(f"case {each['case']!r} has an answer that cannot be, or two of them.")
             by_case[each["case"] - 1] = answer
-        return cls(str(told["study"]), str(told["reader"]).strip(), by_case)
+        return cls(str(told["study"]), reader, by_case)
 
 
 def read_answers(paths: Sequence[Path], key: Key) -> list[Answers]:
@@ -120,22 +128,31 @@ def read_answers(paths: Sequence[Path], key: Key) -> list[Answers]:
 
     Raises:
         InputError: A file belongs to another study or holds cases or classes that are not in it, two are of one
-            reader, or nothing was answered.
+            reader (upper and lower case are alike), or nothing was answered.
     """
     found: dict[str, tuple[Path, Answers]] = {}
     for path in paths:
-        answers = read_record(path, Answers.from_json)
+        answers = read_record(path, Answers.from_json, mend="have the reader save the answers again")
         if answers.study != key.study:
             raise InputError(f"{path}: belongs to reader study {answers.study!r}, and the key to {key.study!r}.")
-        if answers.reader in found:
+        name = answers.reader.casefold()
+        if name in found:
             raise InputError(
-                f"{path}: is of reader {answers.reader!r}, as is {found[answers.reader][0]}; leave one of them out."
+                f"{path}: is of reader {answers.reader!r}, as is {found[name][0]}; leave one of them out, or write "
+                "another name into it."
             )
-        places, labels = {*answers.by_case}, {answer.label for answer in answers.by_case.values()}
-        if not places or not places <= {*range(len(key.cases))} or not labels <= {*range(len(key.classes))}:
+        _require_cases(path, answers, key)
+        found[name] = (path, answers)
+    return sorted((answers for _, answers in found.values()), key=lambda each: each.reader)
+
+
+def _require_cases(path: Path, answers: Answers, key: Key) -> None:
+    """InputError where nothing was answered, or a case or a class that the key does not know."""
+    if not answers.by_case:
+        raise InputError(f"{path}: holds no answer; leave it out.")
+    for place, answer in answers.by_case.items():
+        if not 0 <= place < len(key.cases) or not 0 <= answer.label < len(key.classes):
             raise InputError(
-                f"{path}: {len(places)} answers, whose cases and classes are not those of the key "
-                f"({len(key.cases)} cases, {len(key.classes)} classes)."
+                f"{path}: case {place + 1} with class {answer.label} is not of the key ({len(key.cases)} cases from 1, "
+                f"{len(key.classes)} classes from 0)."
             )
-        found[answers.reader] = (path, answers)
-    return [found[reader][1] for reader in sorted(found)]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthaug.reader_study.key import ALL as ALL
 from synthaug.reader_study.key import CALLS, CONFIDENCES, Answers, Key
 from synthaug.statistics.agreement import fleiss_kappa
 from synthaug.statistics.intervals import Interval, draw_weights
@@ -14,8 +15,6 @@ from synthaug.statistics.resampling import Resamples, interval_of
 from synthaug.statistics.shares import share_interval
 from synthaug.statistics.weighted import STATISTICS
 
-ALL = "all"
-"""Stands in tables for all readers together, and for all cases."""
 MEASURES = ("accuracy", "auroc", "sensitivity", "specificity")
 """Of the call, with synthetic as the positive class: sensitivity is the share of synthetic cases that were called so,
 specificity the share of real ones that were called real."""
@@ -104,6 +103,11 @@ class ReaderScores:
         told = [f"{reader} left {n} of {self.cases} cases open." for reader, n in open_cases.items()]
         if len(self.answered) == 1:
             told.append("One reader: the intervals hold for this reader, and there is no agreement to measure.")
+        if any(row.low == row.high for row in self.scores):
+            told.append(
+                "Where low equals high, every resample gave the same number, as where all answers are right or alike: "
+                "such an interval does not say how sure the number is."
+            )
         told += [
             f"Real and synthetic volumes differ in {trait} (p = {p:.1g}), which a reader may have gone by."
             for trait, p in self.traits.items()

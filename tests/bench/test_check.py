@@ -95,6 +95,15 @@ def test_one_image_of_two_patients_is_told(data, tmp_path, capsys):
     assert "s2 and s4" in capsys.readouterr().out
 
 
+def test_synthetic_rows_are_told_before_a_study_refuses_them(data, tmp_path, capsys):
+    rows = (data / "manifest.csv").read_text(encoding="utf-8").splitlines()
+    made = [rows[0] + ",synthetic_provenance", *(f"{row},{'made' * (place < 3)}" for place, row in enumerate(rows[1:]))]
+    (data / "manifest.csv").write_text("\n".join(made), encoding="utf-8")
+    assert check(data, "--out", tmp_path / "config.yaml") == 2
+    assert "3 of 12 rows" in capsys.readouterr().out
+    assert not (tmp_path / "config.yaml").exists()
+
+
 def test_a_folder_of_dicom_gets_a_manifest_and_then_a_config(tmp_path, capsys):
     folder = tmp_path / "hospital"
     for number in range(6):

@@ -540,8 +540,9 @@ def test_unusable_values_are_told_with_their_section_and_without_words_of_a_libr
     assert told in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--out", "{out}"], ["--out={out}"]])
-def test_a_stage_without_settings_goes_by_the_study_in_its_folder(words, tmp_path, capsys):
+@pytest.mark.parametrize("command", ["metrics", "bench"])
+@pytest.mark.parametrize("words", [["--out", "{out}"], ["--out={out}"], ["--dry-run", "--out", "{out}"]])
+def test_without_settings_the_study_in_the_folder_goes_on(command, words, tmp_path, capsys):
     (tmp_path / "config.yaml").write_text("data: {root: not-there}\n", encoding="utf-8")
-    assert main(["metrics", *(word.replace("{out}", str(tmp_path)) for word in words)]) == 2
+    assert main([command, *(word.replace("{out}", str(tmp_path)) for word in words)]) == 2
     assert "not-there" in capsys.readouterr().err

@@ -50,6 +50,20 @@ def test_a_pool_is_built_verified_exported_and_shown(arguments, tmp_path, capsys
     assert {path.name for path in tmp_path.iterdir()} == {"pool", "out", "ccella", "m.png"}
 
 
+def test_a_pool_that_lists_less_than_its_folder_holds_is_not_called_whole(tiny_pipeline, split, tmp_path, capsys):
+    pool = build_pool(tiny_pipeline, split.train, tmp_path / "pool")
+    assert main(["pool", "verify", str(pool.path)]) == 0
+    assert capsys.readouterr().out.count("\n") == 1
+    lines = (pool.path / "manifest.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (pool.path / "manifest.jsonl").write_text("".join(lines[:-1]), encoding="utf-8")
+    (lost,) = json.loads(lines[-1])["files"].values()
+    assert main(["pool", "verify", str(pool.path)]) == 0
+    assert lost.removeprefix("volumes/") in capsys.readouterr().out
+    (pool.path / "manifest.jsonl").unlink()
+    assert main(["pool", "verify", str(pool.path)]) == 2
+    assert "manifest.jsonl" in capsys.readouterr().err
+
+
 def test_a_pool_of_relabelled_reports_also_asks_for_what_mirrored_and_zoomed_volumes_show(arguments, tmp_path):
     reports = {}
     for policy in ("training", "relabelled"):

@@ -646,6 +646,17 @@ def test_a_damaged_folder_is_named(saved, tmp_path, file, change):
         CCELLAPipeline.from_pretrained(folder)
 
 
+@pytest.mark.parametrize(
+    "file", ["model_index.json", "training.json", "denoiser/config.json", "text_encoder/config.json"]
+)
+def test_nobody_is_told_to_delete_a_part_of_a_generator(saved, tmp_path, file):
+    folder = shutil.copytree(saved, tmp_path / "generator")
+    (folder / file).write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match=str(folder)) as refused:
+        CCELLAPipeline.from_pretrained(folder)
+    assert "delete it" not in str(refused.value)
+
+
 def test_a_generator_of_many_patients_keeps_them_in_a_file_of_its_own(saved, tmp_path):
     pipeline = CCELLAPipeline.from_pretrained(shutil.copytree(saved, tmp_path / "generator"))
     pipeline.record["patients"] = [f"{number:016x}" for number in range(3000)]

@@ -5,7 +5,8 @@ import pickle
 
 import pytest
 import torch
-from nv_generate_files import make_vae
+from nv_generate_files import make_vae, write_files
+from safetensors.torch import save_file
 from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
 import synthaug as sa
@@ -288,6 +289,23 @@ def test_a_file_of_another_variant_is_named(made, asked, named, tmp_path, vae_fi
     unet = write_unet(tmp_path / "u.pt", make_denoiser(made))
     with pytest.raises(InputError, match=f"its weights are those of variant {named}, not of '{asked}'"):
         imported(unet, vae_file, tmp_path / "out", flan, asked)
+
+
+def test_a_file_of_nv_generate_is_named_as_such(tmp_path, vae_file, flan):
+    for variant in ("ccella", "maisi"):
+        with pytest.raises(InputError, match="variant nv-generate, not"):
+            imported(write_files(tmp_path)[0], vae_file, tmp_path / "out", flan, variant)
+
+
+@pytest.mark.parametrize("name", ["u.pt", "u.safetensors"])
+def test_a_file_that_was_cut_short_and_a_folder_are_named(name, tmp_path, vae_file, flan):
+    path, state = tmp_path / name, released_state(make_denoiser())
+    save_file(state, path) if name.endswith("safetensors") else torch.save({"unet_state_dict": state}, path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match=f"{name}: .*copy it again"):
+        imported(str(path), vae_file, tmp_path / "out", flan)
+    with pytest.raises(InputError, match="is a folder"):
+        imported(str(tmp_path), vae_file, tmp_path / "out", flan)
 
 
 def test_a_text_encoder_must_be_given_and_fit(tmp_path, vae_file, flan):

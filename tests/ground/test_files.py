@@ -93,8 +93,9 @@ def test_what_is_no_json_object_is_named(content, tmp_path):
 
 def test_missing_json_is_named(tmp_path):
     for path in (tmp_path / "x.json", tmp_path, tmp_path / ("x" * 5000), tmp_path / "a\0b"):
-        with pytest.raises(InputError):
+        with pytest.raises(InputError) as refused:
             read_json(path)
+        assert "delete it" not in str(refused.value)
 
 
 def test_an_array_is_read_where_one_belongs(tmp_path):

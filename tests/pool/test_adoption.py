@@ -54,6 +54,15 @@ def test_adopted_volumes_are_those_of_the_one_preprocessing(tmp_path):
         adopt_pool(folder, table, tmp_path / "pool", PreprocessConfig(shape=(8, 8, 8)), images=["t2w"])
 
 
+def test_the_numbers_of_names_are_told_where_nobody_gave_their_order(tmp_path, caplog):
+    folder, table = foreign(tmp_path / "theirs", 0)
+    adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w"])
+    assert "0 = sick, 1 = well" in caplog.text
+    caplog.clear()
+    adopt_pool(folder, table, tmp_path / "other", GRID, images=["t2w"], classes=["well", "sick"])
+    assert not caplog.text
+
+
 def test_a_volume_that_is_missing_from_an_adopted_pool_is_made_again(tmp_path):
     folder, table = foreign(tmp_path / "theirs", 0)
     pool = adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w"])

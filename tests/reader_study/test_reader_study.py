@@ -12,7 +12,7 @@ import pytest
 import torchio as tio
 from chromium import Chromium, needs_axe, needs_chromium
 from conftest import IMAGES
-from small_pool import build_pool
+from small_pool import build_pool, tree
 
 from synthaug.bench.commands import main
 from synthaug.ground.errors import InputError
@@ -290,6 +290,11 @@ def test_answers_that_do_not_belong_to_the_key_are_refused(tmp_path):
         "class": told | {"answers": [one | {"class": 2}]},
         "missing": told | {"answers": [{"case": 1}]},
         "none": told | {"answers": []},
+        "fraction": told | {"answers": [one | {"case": 1.0}]},
+        "yes": told | {"answers": [one | {"confidence": True}]},
+        "nobody": told | {"reader": " "},
+        "null": told | {"reader": None},
+        "all": told | {"reader": "all"},
     }
     for name, wrong in unusable.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(wrong), encoding="utf-8")
@@ -298,6 +303,42 @@ def test_answers_that_do_not_belong_to_the_key_are_refused(tmp_path):
     (tmp_path / "b.json").write_text(json.dumps(told), encoding="utf-8")
     with pytest.raises(InputError, match=r"b\.json.*a\.json"):
         read_answers([tmp_path / "a.json", tmp_path / "b.json"], key)
+    (tmp_path / "b.json").write_text(json.dumps(told | {"reader": "a"}), encoding="utf-8")
+    with pytest.raises(InputError, match=r"b\.json.*a\.json"):
+        read_answers([tmp_path / "a.json", tmp_path / "b.json"], key)
+
+
+def test_nobody_is_told_to_delete_answers_or_a_key(tmp_path):
+    key = key_of(["real", "synthetic"])
+    for content in ("", "{", '{"format": "synthaug reader study, answers 1"}'):
+        (tmp_path / "a.json").write_text(content, encoding="utf-8")
+        for read in (lambda: read_answers([tmp_path / "a.json"], key), lambda: Key.read(tmp_path / "a.json")):
+            with pytest.raises(InputError, match=r"a\.json") as refused:
+                read()
+            assert "delete it" not in str(refused.value)
+
+
+def test_scores_are_written_over_scores_only(tmp_path):
+    key_of(["real", "synthetic"]).write(tmp_path / "key.json")
+    one = {"case": 1, "call": "real", "confidence": 3, "class": 0}
+    told = {"format": "synthaug reader study, answers 1", "study": "0123", "reader": "A", "answers": [one]}
+    (tmp_path / "a.json").write_text(json.dumps(told), encoding="utf-8")
+    (tmp_path / "page.html").write_text("<html>", encoding="utf-8")
+    words = ["reader-study", "score", str(tmp_path / "a.json"), "--key", str(tmp_path / "key.json"), "--out"]
+    before = tree(tmp_path)
+    for name in ("key.json", "a.json", "page.html"):
+        assert main([*words, str(tmp_path / name)]) == 2
+    assert tree(tmp_path) == before
+    assert main([*words, str(tmp_path / "scores.json")]) == main([*words, str(tmp_path / "scores.json")]) == 0
+
+
+def test_an_interval_without_width_is_remarked():
+    key = key_of(["real"] * 4 + ["synthetic"] * 4)
+    for alike in (["r3"] * 8, ["r3"] * 4 + ["s3"] * 4):
+        told = score_readers(key, [answers_of("one", alike), answers_of("two", alike)], resamples=20).remarks()
+        assert len(told) == 1
+    one, two = ["r3", "s2", "r1", "r4", "s1", "s2", "s4", "r3"], ["s3", "s2", "r1", "r4", "r1", "s2", "s4", "r3"]
+    assert not score_readers(key, [answers_of("one", one), answers_of("two", two)], resamples=200).remarks()
 
 
 def test_a_key_is_read_back_and_never_lost_to_another_study(tmp_path):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from synthaug.data.reading.manifest import PROVENANCE_COLUMN
 from synthaug.data.reading.survey import Look, Problem, Survey
 from synthaug.data.reading.tables import likeness
 
@@ -78,6 +79,9 @@ def too_few(found: Survey) -> list[Problem]:
     """What keeps a study from being run though each row can be read."""
     patients = found.patients
     where = found.manifest.name
+    if made := sum(subject["synthetic"] for subject in found.subjects):
+        told = f"{made} of {found.rows} rows are synthetic volumes (column {PROVENANCE_COLUMN}), and a study tests real"
+        return [Problem(where, None, f"{told} patients: take them out, and give their pool as pool.path.")]
     if found.subjects and len(patients) < 2:
         return [Problem(where, None, "all usable rows are of one class; a study needs two.")]
     if found.subjects and sorted(patients) != list(range(len(patients))):

@@ -197,11 +197,18 @@ def verify(pool: str) -> None:
     Args:
         pool: Folder of the pool.
     """
+    from synthaug.pool.consistency import unlisted_files
+    from synthaug.pool.ledger import MANIFEST
     from synthaug.pool.pool import SyntheticPool
 
-    opened = SyntheticPool.open(pool)
+    opened, whole = SyntheticPool.open(pool), SyntheticPool.open(pool, whole=True)
+    if not len(whole):
+        raise InputError(f"{pool}: lists no volume ({MANIFEST} is missing or empty); run its build again.")
     opened.verify()
     print(f"{pool}: all {len(opened)} volumes are as they were generated")
+    if more := unlisted_files(whole.path, [entry for label in whole.classes for entry in whole.entries(label)]):
+        names = ", ".join(path.name for path in more)
+        print(f"{len(more)} files beside them are listed nowhere and not read ({names}): build again, or delete them")
 
 
 def audit(

@@ -1,5 +1,6 @@
 """``synthaug reader-study POOL`` and ``synthaug reader-study score``."""
 
+import contextlib
 import itertools
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,7 @@ from synthaug.config import DataConfig, SplitConfig
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import class_counts
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import write_json, write_text
+from synthaug.ground.files import read_json, write_json, write_text
 from synthaug.models.extractors.taps import crop_centre
 from synthaug.pool.pool import SyntheticPool, require_preprocessing
 from synthaug.reader_study.cases import Case, arranged, choose_real, choose_synthetic
@@ -104,13 +105,15 @@ def score(
     Args:
         answers: Answer files of the readers.
         key: Key file of the study.
-        out: JSON with all scores and every case.
+        out: JSON with all scores and every case; scores that are there are replaced, and nothing else.
         confidence: Coverage of the intervals, in (0, 1).
         resamples: Bootstrap resamples of cases and readers.
         seed: Seed of the resamples.
     """
     if not 0 < confidence < 1 or resamples < 1:
         raise InputError(f"confidence={confidence} must lie in (0, 1), and resamples={resamples} be at least 1.")
+    if out is not None:
+        _require_no_other(Path(out))
     known = Key.read(Path(key))
     found = score_readers(
         known,
@@ -123,6 +126,14 @@ def score(
     if out is not None:
         write_json(Path(out), found.to_json())
         print(f"scores: {out}")
+
+
+def _require_no_other(out: Path) -> None:
+    """InputError where scores would be written over something else, such as the key or a reader's answers."""
+    with contextlib.suppress(InputError):
+        if not out.exists() or "by_case" in read_json(out):
+            return
+    raise InputError(f"{out}: is there and holds no scores; choose another --out.")
 
 
 def _print(found: ReaderScores) -> None:

@@ -38,7 +38,7 @@ def preset_files(name: str) -> list[Path]:
 
 
 def demonstrates(command: str, words: Sequence[str]) -> bool:
-    """Whether a command line asks for nothing but a bench, so that it gets the demonstration.
+    """Whether a command line asks for nothing but a bench, which is the demonstration where no study is in its folder.
 
     Example:
         >>> [demonstrates("bench", words) for words in ([], ["--out", "runs/a"], ["--study.seeds=[0]"])]
@@ -51,14 +51,15 @@ def demonstrates(command: str, words: Sequence[str]) -> bool:
 
 
 def of_folder(command: str, words: Sequence[str]) -> list[str]:
-    """``--config`` of the study in the output folder, where a stage of a study is asked for and no settings.
+    """``--config`` of the study in the output folder, where a study or a stage of it is asked for and no settings.
 
     Example:
         >>> of_folder("metrics", ["--out", "no/study/there"]), of_folder("metrics", ["--study.seeds=[0]"])
         ([], [])
     """
-    typed = words[0].split("=", 1) if len(words) == 1 else list(words)
-    if command not in STAGES or len(typed) != 2 or typed[0] != "--out":
+    words = [word for word in words if word != "--dry-run"]
+    typed = words[0].split("=", 1) if len(words) == 1 else words
+    if command not in ("bench", *STAGES) or len(typed) != 2 or typed[0] != "--out":
         return []
     config = Path(typed[1]) / "config.yaml"
     return ["--config", str(config)] if config.is_file() else []

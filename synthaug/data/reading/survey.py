@@ -15,6 +15,7 @@ from synthaug.data.reading.grids import AffineChoice, Grid, refuse_apart
 from synthaug.data.reading.images import is_image, open_image
 from synthaug.data.reading.manifest import (
     PATIENT_COLUMN,
+    PROVENANCE_COLUMN,
     check_people,
     class_of,
     image_path,
@@ -227,9 +228,8 @@ def _survey_row(
     found.unreported += bool(found.report or found.measurements) and not words
     for image in volumes.values():
         image.unload()
-    found.subjects.append(
-        make_subject(volumes, label=number_of_class, subject_id=row[ids[0]], patient_id=row[ids[1]], report=words)
-    )
+    told = {"subject_id": row[ids[0]], "patient_id": row[ids[1]], "provenance": row.get(PROVENANCE_COLUMN, "")}
+    found.subjects.append(make_subject(volumes, label=number_of_class, report=words, **told))
 
 
 def _look(image: tio.ScalarImage) -> Look:

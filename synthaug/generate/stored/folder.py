@@ -22,7 +22,7 @@ from synthaug.generate.stored.patients import with_patients
 from synthaug.generate.stored.record import ALIASES, PUBLIC_SETS, preprocessing_of_record
 from synthaug.generate.trial import try_steps
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import read_json
+from synthaug.ground.files import COPIED, read_json
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.latent_space import LatentSpace, space_class
 from synthaug.models.nvgenerate.growth import can_grow
@@ -86,7 +86,7 @@ def read_parts(folder: Path, *, variant: str | None = None) -> dict[str, Any]:
     index = folder / INDEX
     if not index.is_file():
         raise InputError(f"{folder}: no saved pipeline there ({INDEX} is missing).")
-    config = read_json(index)
+    config = read_json(index, mend=COPIED)
     with named(index):
         settings = _settings(config)
         space, scheduler = _space_kind(config), _scheduler_kind(config)
@@ -118,7 +118,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     if not path.is_file():
         return {}
-    record = with_patients(folder, read_json(path))
+    record = with_patients(folder, read_json(path, mend=COPIED))
     patients = record.get("patients", [])
     if not isinstance(patients, list) or not all(isinstance(each, str) for each in patients):
         raise InputError(f"{path}: patients is {patients!r:.100}, no list of hashes; nobody can tell whom it has seen.")
@@ -151,12 +151,12 @@ def read_design(folder: Path) -> dict[str, Any]:
             f"{folder}: no saved pipeline there ({INDEX} is missing); train one, or make it by synthaug import."
         )
     with named(index):
-        config = read_json(index)
+        config = read_json(index, mend=COPIED)
         space, kind = _space_kind(config), _scheduler_kind(config)
     with named(folder / "scheduler"):
         prediction = prediction_of(_scheduler(kind, folder / "scheduler"))
     with named(folder / "denoiser"):
-        sizes = read_json(folder / "denoiser" / "config.json")
+        sizes = read_json(folder / "denoiser" / "config.json", mend=COPIED)
         variant = sizes["variant"]
         if variant not in VARIANTS:
             raise InputError(f"unknown variant {variant!r:.100}")
