@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from synthaug.bench.single.pool_card import card, real_side
+from synthaug.bench.single.pool_verification import verify
 from synthaug.config import DataConfig, GeneratorConfig, GeometryConfig, PoolConfig, PreprocessConfig, SplitConfig
 from synthaug.config.pool import Layout
 from synthaug.data.reading.tables import read_table
@@ -189,26 +190,6 @@ def adopt(
         on_volume=_bar_when_begun(rows),
     )
     print(f"pool: {pool.path}: {describe_pool(pool)}")
-
-
-def verify(pool: str) -> None:
-    """Verify every volume of a pool and name missing or altered ones.
-
-    Args:
-        pool: Folder of the pool.
-    """
-    from synthaug.pool.consistency import unlisted_files
-    from synthaug.pool.ledger import MANIFEST
-    from synthaug.pool.pool import SyntheticPool
-
-    opened, whole = SyntheticPool.open(pool), SyntheticPool.open(pool, whole=True)
-    if not len(whole):
-        raise InputError(f"{pool}: lists no volume ({MANIFEST} is missing or empty); run its build again.")
-    opened.verify()
-    print(f"{pool}: all {len(opened)} volumes are as they were generated")
-    if more := unlisted_files(whole.path, [entry for label in whole.classes for entry in whole.entries(label)]):
-        names = ", ".join(path.name for path in more)
-        print(f"{len(more)} files beside them are listed nowhere and not read ({names}): build again, or delete them")
 
 
 def audit(

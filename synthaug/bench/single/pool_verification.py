@@ -1,0 +1,54 @@
+"""``synthaug pool verify``: are a pool's volumes as they were generated?"""
+
+from typing import TYPE_CHECKING
+
+from synthaug.ground.errors import InputError
+
+if TYPE_CHECKING:
+    from synthaug.pool.pool import SyntheticPool
+
+
+def verify(pool: str, generator: str | None = None, redraw: int = 8) -> None:
+    """Verify every volume of a pool and name missing or altered ones; with its generator, draw some anew.
+
+    Args:
+        pool: Folder of the pool.
+        generator: Folder, builtin name or hub id of the generator that drew it: volumes are drawn anew and compared.
+        redraw: How many volumes are drawn anew, spread evenly over the pool.
+    """
+    from synthaug.pool.consistency import unlisted_files
+    from synthaug.pool.ledger import MANIFEST
+    from synthaug.pool.pool import SyntheticPool
+
+    opened, whole = SyntheticPool.open(pool), SyntheticPool.open(pool, whole=True)
+    if not len(whole):
+        raise InputError(f"{pool}: lists no volume ({MANIFEST} is missing or empty); run its build again.")
+    opened.verify()
+    print(f"{pool}: all {len(opened)} volumes are as they were generated")
+    if more := unlisted_files(whole.path, [entry for label in whole.classes for entry in whole.entries(label)]):
+        names = ", ".join(path.name for path in more)
+        print(f"{len(more)} files beside them are listed nowhere and not read ({names}): build again, or delete them")
+    if generator is not None:
+        _verify_by_drawing(opened, generator, redraw)
+
+
+def _verify_by_drawing(pool: "SyntheticPool", generator: str, count: int) -> None:
+    """InputError where volumes that are drawn anew are others than the pool's."""
+    import torch
+
+    from synthaug.generate.pipeline import CCELLAPipeline
+    from synthaug.pool.review.redrawing import redraw
+
+    pipe = CCELLAPipeline.from_pretrained(generator)
+    if pool.header.get("device") == "cuda" and torch.cuda.is_available():
+        pipe.to("cuda")
+    redrawn = redraw(pool, pipe, count=count)
+    others = [each for each in redrawn if not each.same_bytes]
+    if others:
+        largest = max(each.difference for each in others)
+        raise InputError(
+            f"{pool.path}: {len(others)} of {len(redrawn)} volumes came out otherwise when they were drawn anew, by up "
+            f"to {largest:.2g} of a range of 1 ({', '.join(each.id for each in others)}). Another processor or another "
+            "version of torch changes roundings, up to about 0.001; more is another volume."
+        )
+    print(f"{len(redrawn)} volumes drawn anew have the same bytes")
