@@ -220,7 +220,7 @@ class SyntheticPool:
         """
         folder = Path(path)
         if not (folder / HEADER).is_file():
-            raise InputError(f"{folder}: no synthetic pool there ({HEADER} is missing); an export of one is none.")
+            raise InputError(f"{folder}: no synthetic pool there ({HEADER} is missing).")
         header = read_header(folder)
         index = None if (folder / AUDIT).is_file() else read_index(folder)
         pool = cls(folder, header, [] if index else read_entries(folder, header), whole=whole)
