@@ -368,6 +368,15 @@ def test_what_is_misspelt_is_refused_and_the_nearest_is_told(words, near, tmp_pa
     assert near in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(["import"], "--unet, --autoencoder, --output"), (["bench", "--data.phantom", "null"], "data.phantom: ")],
+)
+def test_options_that_lack_or_hold_nothing_are_named_as_they_are_typed(words, told, capsys):
+    assert main(words) == 2
+    assert capsys.readouterr().err.count(told) == 1
+
+
 @pytest.mark.parametrize("name", sorted(PRESETS.keys() - {"nv-generate-mr"}))
 def test_a_preset_is_a_study_and_later_words_win(name):
     lines = listed("--preset", name, "--study.seeds", "[7]")

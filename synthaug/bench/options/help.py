@@ -124,6 +124,9 @@ def with_suggestion(message: str, options: Iterable[str], places: Container[str]
     typed = re.search(r"nrecognized arguments: (--[^\s=]+)", message)
     keyed = re.search(r"Group '([^']+)' does not accept option '([^']+)'", message)
     nested = re.search(r"Option '([^']+)' is not accepted", message)
+    if lacking := re.search(r"(.*arguments are required: )(.*)", message):
+        named = {name.strip("-").replace("-", "_"): name for name in options}
+        return lacking[1] + ", ".join(named.get(name, name) for name in lacking[2].split(", "))
     if typed and typed[1].lstrip("-") in places:
         return f"{message}; give its value alone, without {typed[1]}."
     if typed:

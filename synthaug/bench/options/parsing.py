@@ -143,6 +143,9 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ArgumentError | InputError):
         told = one_line(error).replace('in "<unicode string>", ', "")
         told = re.sub(r'^Parser key "([\w.]+)":', r"\1:", told)
+        told = re.sub(
+            r"Unable to load config [\"'](.*?)[\"']( - .*)?$", r"Expected settings, or a file of them, not \1.", told
+        )
         told = re.sub(r"Expected a typing\.Literal\[(.*?)\]\.", r"Expected one of \1.", told)
         return re.sub(r"Expected a <class '(\w+)'>", lambda kind: f"Expected {KINDS.get(kind[1], kind[1])}", told)
     words = re.sub(r"functools\.partial\(.*\) argument after \*\* ", "a section ", one_line(error))
