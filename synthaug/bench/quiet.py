@@ -2,18 +2,28 @@
 
 import contextlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Libraries' warnings and bars for things that are as they should be stay out of a normal run."""
+    """Libraries' warnings and bars for things that are as they should be stay out of a normal run.
+
+    Of several processes (``torchrun``) the first alone warns: all see the same data and settings.
+    """
     from transformers.utils import logging as transformers_logging  # late: it imports torch
 
     transformers_logging.disable_progress_bar()
     for name in ("diffusers", "transformers", "mlflow", "alembic", "torch", "monai"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    own, level = logging.getLogger("synthaug"), logging.getLogger("synthaug").level
+    if os.environ.get("RANK", "0") != "0":
+        own.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        own.setLevel(level)

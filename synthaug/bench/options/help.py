@@ -114,7 +114,7 @@ def meant(word: str, known: Iterable[str]) -> str:
 
 
 def with_suggestion(message: str, options: Iterable[str], places: Container[str] = ()) -> str:
-    """A parser's message, and what was likely meant where it names an unknown option or key.
+    """A parser's message with options as they are typed, and what was likely meant where it names an unknown one.
 
     Args:
         message: Of the parser.
