@@ -19,7 +19,7 @@ from synthaug.bench.options.parsing import (
     program_of,
     study_parser,
 )
-from synthaug.bench.quiet import quiet
+from synthaug.bench.quiet import leads, quiet
 from synthaug.bench.single.commands import run_check, run_import, run_metrics, run_pool, run_reader_study, run_report
 from synthaug.bench.studies.early import refuse_early
 from synthaug.config import Config, ExecutionConfig
@@ -160,7 +160,7 @@ def _run_bench(command: str, config: Config, out: Path, execution: ExecutionConf
     else:
         cells = trained_once(describe_cells(config))
         refuse_early(config)
-        if os.environ.get("RANK", "0") == "0":  # of processes that train together, one tells
+        if leads():
             print(f"{config.study.name}: {len(cells)} classifiers, in {out}; loading the libraries", flush=True)
         with quiet():
             from synthaug.bench.studies.run import EveryCellFailed, run_study

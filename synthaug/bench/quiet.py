@@ -3,8 +3,9 @@
 import contextlib
 import logging
 import os
-import warnings
 from collections.abc import Iterator
+
+from synthaug.ground.silence import silenced
 
 
 @contextlib.contextmanager
@@ -18,12 +19,10 @@ def quiet() -> Iterator[None]:
     transformers_logging.disable_progress_bar()
     for name in ("diffusers", "transformers", "mlflow", "alembic", "torch", "monai"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    own, level = logging.getLogger("synthaug"), logging.getLogger("synthaug").level
-    if os.environ.get("RANK", "0") != "0":
-        own.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        own.setLevel(level)
+    with silenced([] if leads() else ["synthaug"]):
+        yield
+
+
+def leads() -> bool:
+    """Whether this is the process that tells, of those that train together."""
+    return os.environ.get("RANK", "0") == "0"

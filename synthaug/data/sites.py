@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torchio as tio
 
-from synthaug.data.reading.tables import likeness
+from synthaug.data.reading.tables import spellings_of_one
 from synthaug.data.splits import Split, deal_out, patient_classes
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
@@ -41,13 +41,11 @@ def site_subjects(
     known = sorted({sites[subject["subject_id"]] for subject in subjects})
     if held_out not in known:
         raise InputError(f"split.held_out={held_out!r} is no site; the sites are {', '.join(known)}.")
-    alike: dict[str, str] = {}
-    for site in known:
-        if (other := alike.setdefault(likeness(site), site)) != site:
-            raise InputError(
-                f"split.site: {other!r} and {site!r} differ only in case, blanks, leading zeros or Unicode form; write "
-                "one site alike, and two sites unlike."
-            )
+    for alike in spellings_of_one(known):
+        raise InputError(
+            f"split.site: {' and '.join(map(repr, alike))} differ only in case, blanks, leading zeros or Unicode form; "
+            "write one site alike, and two sites unlike."
+        )
     home: dict[str, str] = {}
     for subject in subjects:
         patient, site = subject[group], sites[subject["subject_id"]]

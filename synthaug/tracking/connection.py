@@ -2,12 +2,10 @@
 
 import contextlib
 import functools
-import logging
 import os
 import re
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,6 +19,7 @@ from tqdm import tqdm
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path, sqlite_address
 from synthaug.ground.locks import locked
+from synthaug.ground.silence import silenced
 from synthaug.study.folder.tracked import STORE, remember_place, without_password
 
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
@@ -260,14 +259,5 @@ def _patience() -> Iterator[None]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """MLflow and its migrations tell of every table they make; a normal run should not."""
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic", "urllib3")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    with silenced(("mlflow", "alembic", "urllib3")):
+        yield

@@ -7,7 +7,7 @@ import numpy as np
 
 from synthaug.data.reading.manifest import PROVENANCE_COLUMN
 from synthaug.data.reading.survey import Look, Problem, Survey
-from synthaug.data.reading.tables import likeness
+from synthaug.data.reading.tables import spellings_of_one
 
 SHOWN = 40
 """Problems that are shown."""
@@ -86,8 +86,7 @@ def too_few(found: Survey) -> list[Problem]:
         return [Problem(where, None, "all usable rows are of one class; a study needs two.")]
     if found.subjects and sorted(patients) != list(range(len(patients))):
         return [Problem(where, None, f"classes are {sorted(patients)}; number them from 0 without gaps.")]
-    alike = Counter(likeness(name) for name in found.classes)
-    if twice := [name for name in found.classes if alike[likeness(name)] > 1]:
+    if twice := [name for alike in spellings_of_one(found.classes) for name in alike]:
         return [Problem(where, None, f"classes {', '.join(twice)} differ only in case or form; write one class alike.")]
     rarest = min(patients, key=lambda number: patients[number], default=0)
     rare = patients.get(rarest, 0)

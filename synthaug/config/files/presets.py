@@ -9,8 +9,8 @@ from synthaug.ground.errors import InputError
 FOLDER = Path(__file__).parents[2] / "presets"
 DEMO = "demo"
 """What the bench runs when no setting is typed."""
-STAGES = ("train-autoencoder", "train-ldm", "pool", "classify", "metrics")
-"""Commands of one stage, which go on in the folder of a study."""
+CONTINUING = ("bench", "train-autoencoder", "train-ldm", "pool", "classify", "metrics")
+"""Commands that go on with the study in their output folder."""
 PRESETS = {
     DEMO: (DEMO,),
     "cpu": ("cpu",),
@@ -59,7 +59,7 @@ def of_folder(command: str, words: Sequence[str]) -> list[str]:
     """
     words = [word for word in words if word != "--dry-run"]
     typed = words[0].split("=", 1) if len(words) == 1 else words
-    if command not in ("bench", *STAGES) or len(typed) != 2 or typed[0] != "--out":
+    if command not in CONTINUING or len(typed) != 2 or typed[0] != "--out":
         return []
     config = Path(typed[1]) / "config.yaml"
     return ["--config", str(config)] if config.is_file() else []

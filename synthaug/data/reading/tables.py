@@ -5,7 +5,7 @@ import difflib
 import io
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -239,6 +239,19 @@ def spelling(name: str) -> str:
 def _bare(name: str) -> str:
     """A name without case and separators; "volume" and "volume (%)" stay two columns."""
     return re.sub(r"[\s_.\-\u200b\u2060\ufeff]+", "", unicodedata.normalize("NFKC", name).casefold())
+
+
+def spellings_of_one(names: Iterable[str]) -> list[list[str]]:
+    """Names that differ only in what :func:`likeness` passes over, together.
+
+    Example:
+        >>> spellings_of_one(["UMC", "Ghent", "umc"])
+        [['UMC', 'umc']]
+    """
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(likeness(name), []).append(name)
+    return [group for group in alike.values() if len(group) > 1]
 
 
 def likeness(value: str) -> str:

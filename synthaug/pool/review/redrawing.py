@@ -10,9 +10,9 @@ from synthaug.config import SamplingConfig
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import inside
-from synthaug.pool.building.machine import computing_threads
+from synthaug.pool.building.machine import computing_threads, precision_of, threads_of
 from synthaug.pool.consistency import require_own_recipe
-from synthaug.pool.ledger import read_volume, write_volume
+from synthaug.pool.ledger import Entry, read_volume, write_volume
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.recipe import draw_volumes, volume_affine, with_sampling
 
@@ -59,16 +59,22 @@ def redraw(pool: SyntheticPool, pipe: CCELLAPipeline, *, count: int | None = Non
     for entry in chosen:
         require_own_recipe(entry, source=pool.path)
     sampling = SamplingConfig(**header["sampling"])
-    with computing_threads(header.get("threads")), tempfile.TemporaryDirectory() as scratch:
-        drawing = with_sampling(pipe, sampling, precision=header.get("precision", "float32"))
-        volumes = draw_volumes(drawing, sampling, chosen).volumes.numpy()
-        affine = volume_affine(volumes.shape[2:], pipe.config.spacing_mm)
-        redrawn = []
-        for entry, volume in zip(chosen, volumes, strict=True):
-            hashes, difference = {}, 0.0
-            for name, image in zip(entry["files"], volume, strict=True):
-                stored, _ = read_volume(inside(pool.path, entry["files"][name]), entry["sha256"][name])
-                hashes[name] = write_volume(Path(scratch) / "drawn.nii", image, affine)
-                difference = max(difference, float(np.abs(stored[0].numpy() - image).max()))
-            redrawn.append(Redrawn(entry["id"], hashes == entry["sha256"], difference))
+    redrawn = []
+    with computing_threads(threads_of(pool.path)), tempfile.TemporaryDirectory() as scratch:
+        drawing = with_sampling(pipe, sampling, precision=precision_of(pool.path, pipe))
+        for start in range(0, len(chosen), sampling.micro_batch):
+            part = chosen[start : start + sampling.micro_batch]
+            for entry, volume in zip(part, draw_volumes(drawing, sampling, part).volumes.numpy(), strict=True):
+                redrawn.append(_compared(pool, entry, volume, Path(scratch) / "drawn.nii"))
     return redrawn
+
+
+def _compared(pool: SyntheticPool, entry: Entry, volume: np.ndarray, scratch: Path) -> Redrawn:
+    """A volume (C, X, Y, Z) beside the files of its entry, by the bytes of the files that it would be."""
+    affine = volume_affine(volume.shape[1:], pool.header["spacing_mm"])
+    hashes, difference = {}, 0.0
+    for name, image in zip(entry["files"], volume, strict=True):
+        stored, _ = read_volume(inside(pool.path, entry["files"][name]), entry["sha256"][name])
+        hashes[name] = write_volume(scratch, image, affine)
+        difference = max(difference, float(np.abs(stored[0].numpy() - image).max()))
+    return Redrawn(entry["id"], hashes == entry["sha256"], difference)
