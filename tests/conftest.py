@@ -4,12 +4,16 @@ import importlib
 import os
 import random
 import sys
+import tempfile
 from pathlib import Path
 
+import nbmake.nb_run
 import numpy as np
 import pytest
 import torch
 from monai.transforms import Randomizable
+from nbclient import NotebookClient
+from traitlets.config import Config
 
 from synthaug.config import (
     AdapterConfig,
@@ -69,8 +73,20 @@ def tiny_cascade_config(**changes) -> GeneratorConfig:
     return tiny_generator_config(**({"latents": "cascade", "prediction": None, "levels": levels} | changes))
 
 
+def client_over_files(*args, **settings) -> NotebookClient:
+    """nbclient's, whose kernel listens on sockets in the file system.
+
+    A port that is looked up before a kernel starts can be another program's by the time the kernel binds it: then the
+    notebook failed after 60 seconds.
+    """
+    sockets = Path(tempfile.mkdtemp()) / "kernel"
+    config = Config({"KernelManager": {"transport": "ipc", "ip": str(sockets)}})
+    return NotebookClient(*args, config=config, startup_timeout=300, **settings)
+
+
 def pytest_configure(config):
     """Files go to the test processes in their order, not those of many tests first: a notebook is one test."""
+    nbmake.nb_run.NotebookClient = client_over_files
     if hasattr(config.option, "loadscopereorder"):  # pytest-xdist's
         config.option.loadscopereorder = False
 
