@@ -20,6 +20,7 @@ from synthaug.data.reading.tables import read_table
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, file_hash, usable_folder
 from synthaug.pool.building.builder import FORMAT
+from synthaug.pool.consistency import refuse_altered
 from synthaug.pool.ledger import CLAIMS, VOLUMES, Ledger, match_header, write_volume
 from synthaug.pool.ledger import place as pool_place
 from synthaug.pool.pool import SyntheticPool
@@ -90,6 +91,7 @@ def adopt_pool(
     with contextlib.closing(ledger):
         ledger.refresh()
         _require_same_rows(ledger, entries, labels)
+        refuse_altered(ledger, preprocessing.shape)
         for subject, entry in zip(subjects, entries, strict=True):
             (ready,) = preprocess([subject], preprocessing, names, centre=centre)
             volumes.add(image_hash(ready[names[0]].data), subject)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,8 @@ from synthaug.pool.building.order import final_label
 from synthaug.pool.ledger import HEADER, VOLUMES, Entry, Ledger, class_read, place
 
 SHA256 = re.compile("[0-9a-f]{64}")
+VOLUME_HEADER = 352
+"""Bytes before the voxels of an uncompressed NIfTI file without extensions."""
 DEFAULTS: dict[str, Any] = {"labels": "requested", "override_class": False, "prompts": {}}
 """Of headers that earlier versions wrote."""
 
@@ -159,6 +162,39 @@ def altered_files(folder: Path, entries: Sequence[Entry]) -> list[Path]:
         (inside(folder, file), entry["sha256"][name]) for entry in entries for name, file in entry["files"].items()
     ]
     return [path for path, sha256 in listed if not path.is_file() or file_hash(path) != sha256]
+
+
+def refuse_altered(ledger: Ledger, shape: Sequence[int]) -> None:
+    """Look at the size and time of every listed volume, as a build must not call an altered pool finished.
+
+    A volume is written before its line. One that is older than the manifest and as long as the others is taken for
+    unaltered: hashing all would take longer than reading the pool. The hash is taken of the rest. A file that was
+    altered with its old size and time is found by :meth:`SyntheticPool.verify` alone.
+
+    Args:
+        ledger: Refreshed; files that are missing are passed over.
+        shape: Of the volumes.
+
+    Raises:
+        InputError: A volume has other bytes than were written.
+    """
+    if not ledger.entries:
+        return
+    written, size = ledger.path.stat().st_mtime_ns, VOLUME_HEADER + 4 * math.prod(shape)
+    altered = []
+    for entry in ledger.entries.values():
+        for name, file in entry["files"].items():
+            with contextlib.suppress(FileNotFoundError):  # it is made again
+                path = inside(ledger.folder, file)
+                found = path.stat()
+                doubtful = found.st_size != size or found.st_mtime_ns >= written
+                if doubtful and file_hash(path) != entry["sha256"][name]:
+                    altered.append(path.name)
+    if altered:
+        raise InputError(
+            f"{ledger.folder}: {len(altered)} files altered or truncated since they were written "
+            f"({', '.join(altered)}); delete them, and the same command makes them again."
+        )
 
 
 def unlisted_files(folder: Path, entries: Sequence[Entry]) -> list[Path]:

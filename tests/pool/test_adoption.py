@@ -73,6 +73,15 @@ def test_a_volume_that_is_missing_from_an_adopted_pool_is_made_again(tmp_path):
     assert tree(pool.path) == before
 
 
+def test_a_volume_that_was_altered_in_an_adopted_pool_is_named(tmp_path):
+    folder, table = foreign(tmp_path / "theirs", 0)
+    pool = adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w"])
+    (altered,) = pool.entries(1)[0]["files"].values()
+    (pool.path / altered).write_bytes((pool.path / altered).read_bytes()[:-1])
+    with pytest.raises(InputError, match=altered.removeprefix("volumes/")):
+        adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w"])
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [("v4.nii.gz;well", "v4.nii.gz;sick"), ("Text 2.", "Other text."), ("v5.nii.gz;sick", "v5.nii.gz;well")],
