@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +15,7 @@ from synthaug.generate.stored.record import ALIASES, PUBLIC_SETS, preprocessing_
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, file_hash, inside, read_json
 from synthaug.pool.building.order import final_label
-from synthaug.pool.ledger import HEADER, VOLUMES, Entry, Ledger, class_read, place
+from synthaug.pool.ledger import CLAIMS, HEADER, VOLUMES, Entry, Ledger, class_read, place
 
 SHA256 = re.compile("[0-9a-f]{64}")
 VOLUME_HEADER = 352
@@ -197,10 +197,32 @@ def refuse_altered(ledger: Ledger, shape: Sequence[int]) -> None:
         )
 
 
-def unlisted_files(folder: Path, entries: Sequence[Entry]) -> list[Path]:
-    """Files among a pool's volumes that none of these entries lists, as a torn manifest or a killed build leaves."""
-    listed = {Path(file).name for entry in entries for file in entry["files"].values()}
-    return [path for path in sorted((folder / VOLUMES).glob("*.nii")) if path.name not in listed]
+def unlisted_files(folder: Path, entries: Sequence[Entry]) -> tuple[list[Path], list[Path]]:
+    """Files among a pool's volumes that its manifest does not list.
+
+    Args:
+        folder: The pool.
+        entries: What is known to be listed; the manifest is read anew only where that does not hold all files.
+
+    Returns:
+        Files whose lines are lost; and those that a builder is at, or was killed at.
+    """
+    known = _names_of(entries)
+    more = [path for path in sorted((folder / VOLUMES).glob("*.nii")) if path.name not in known]
+    # In this order: a claim is given back after the line was written.
+    claimed = {path.name for path in (folder / CLAIMS).glob("*")}
+    ledger = Ledger(folder)
+    with contextlib.closing(ledger):
+        if more:
+            ledger.refresh()
+        listed = _names_of(ledger.entries.values())
+    more = [path for path in more if path.name not in listed]
+    begun = [path for path in more if path.name.partition("_")[0] in claimed]
+    return [path for path in more if path not in begun], begun
+
+
+def _names_of(entries: Iterable[Entry]) -> set[str]:
+    return {Path(file).name for entry in entries for file in entry["files"].values()}
 
 
 def require_own_recipe(entry: Entry, *, source: Path) -> None:

@@ -16,18 +16,24 @@ def verify(pool: str, generator: str | None = None, redraw: int = 8) -> None:
         generator: Folder, builtin name or hub id of the generator that drew it: volumes are drawn anew and compared.
         redraw: How many volumes are drawn anew, spread evenly over the pool.
     """
-    from synthaug.pool.consistency import unlisted_files
     from synthaug.pool.ledger import MANIFEST
     from synthaug.pool.pool import SyntheticPool
 
-    opened, whole = SyntheticPool.open(pool), SyntheticPool.open(pool, whole=True)
-    if not len(whole):
+    opened = SyntheticPool.open(pool)
+    if not len(opened) + opened.dropped:
         raise InputError(f"{pool}: lists no volume ({MANIFEST} is missing or empty); run its build again.")
+    lost, begun = opened.unlisted_files()
+    if lost:
+        names = ", ".join(path.name for path in lost)
+        raise InputError(
+            f"{pool}: {len(lost)} files have no line in {MANIFEST}, which lost it ({names}); run the build again, or "
+            "delete them."
+        )
     opened.verify()
     print(f"{pool}: all {len(opened)} volumes are as they were generated")
-    if more := unlisted_files(whole.path, [entry for label in whole.classes for entry in whole.entries(label)]):
-        names = ", ".join(path.name for path in more)
-        print(f"{len(more)} files beside them are listed nowhere and not read ({names}): build again, or delete them")
+    if begun:
+        names = ", ".join(path.name for path in begun)
+        print(f"{len(begun)} files are not listed yet ({names}): a builder is at them, or was stopped; build again")
     if generator is not None:
         _verify_by_drawing(opened, generator, redraw)
 
