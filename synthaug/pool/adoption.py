@@ -5,7 +5,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from synthaug.data.reading.manifest import make_subject
 from synthaug.data.reading.survey import Survey, survey_manifest
 from synthaug.data.reading.tables import read_table
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import content_hash, file_hash, usable_folder
+from synthaug.ground.files import content_hash, file_hash, usable_folder, without_new_folders
 from synthaug.pool.building.builder import FORMAT
 from synthaug.pool.consistency import refuse_altered
-from synthaug.pool.ledger import CLAIMS, VOLUMES, Ledger, match_header, write_volume
+from synthaug.pool.ledger import CLAIMS, HEADER, LOCK, MANIFEST, VOLUMES, Ledger, match_header, write_volume
 from synthaug.pool.ledger import place as pool_place
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.recipe import volume_affine
@@ -83,23 +83,42 @@ def adopt_pool(
     for subject, hashes in zip(subjects, sources, strict=True):
         files.add(hashes[names[0]], subject)
     entries = _planned(subjects, sources, source=source, images=names, preprocessing=preprocessing)
-    place = usable_folder(Path(out))
-    for name in (CLAIMS, VOLUMES):
-        (place / name).mkdir(exist_ok=True)
-    match_header(place, _header(names, preprocessing, sources))
-    ledger, volumes = Ledger(place), _Distinct(labels)
-    with contextlib.closing(ledger):
-        ledger.refresh()
-        _require_same_rows(ledger, entries, labels)
-        refuse_altered(ledger, preprocessing.shape)
-        for subject, entry in zip(subjects, entries, strict=True):
-            (ready,) = preprocess([subject], preprocessing, names, centre=centre)
-            volumes.add(image_hash(ready[names[0]].data), subject)
-            if not ledger.holds(entry["id"]):
-                ledger.append({**entry, **_written(place, entry["id"], ready, names)})
-            on_volume()
-        ledger.settle()
+    place = Path(out)
+    begun = (place / HEADER).is_file()
+    with without_new_folders(place / CLAIMS), without_new_folders(place / VOLUMES):
+        usable_folder(place)
+        for name in (CLAIMS, VOLUMES):
+            (place / name).mkdir(exist_ok=True)
+        match_header(place, _header(names, preprocessing, sources))
+        ledger, volumes = Ledger(place), _Distinct(labels)
+        with contextlib.closing(ledger):
+            ledger.refresh()
+            _require_same_rows(ledger, entries, labels)
+            refuse_altered(ledger, preprocessing.shape)
+            for subject, entry in zip(subjects, entries, strict=True):
+                with _taken_back_if_refused(ledger, begun=begun):
+                    (ready,) = preprocess([subject], preprocessing, names, centre=centre)
+                    volumes.add(image_hash(ready[names[0]].data), subject)
+                if not ledger.holds(entry["id"]):
+                    ledger.append({**entry, **_written(place, entry["id"], ready, names)})
+                on_volume()
+            ledger.settle()
     return SyntheticPool.open(place)
+
+
+@contextlib.contextmanager
+def _taken_back_if_refused(ledger: Ledger, *, begun: bool) -> Iterator[None]:
+    """Remove a pool that was not there before where the block refuses a volume: no mended table goes on with it."""
+    try:
+        yield
+    except InputError:
+        if not begun:
+            ledger.refresh()
+            files = [file for entry in ledger.entries.values() for file in entry["files"].values()]
+            ledger.close()
+            for name in (HEADER, *files, MANIFEST, LOCK):
+                (ledger.folder / name).unlink(missing_ok=True)
+        raise
 
 
 class _Distinct:

@@ -105,6 +105,21 @@ def test_a_file_that_stands_twice_is_refused_before_the_folder_is_made(tmp_path)
     assert not (tmp_path / "pool").exists()
 
 
+def test_a_volume_that_is_refused_late_leaves_no_begun_pool(tmp_path):
+    folder, table = foreign(tmp_path / "theirs", 0)
+    corner, usual = np.zeros((20, 18, 10), dtype=np.float32), (folder / "v4.nii.gz").read_bytes()
+    corner[:2, :2, :2] = np.arange(8).reshape(2, 2, 2)
+    nibabel.save(nibabel.Nifti1Image(corner, np.diag([4.0, 4.5, 7.0, 1.0])), folder / "v4.nii.gz")
+    small = PreprocessConfig(shape=(8, 8, 4), spacing_mm=GRID.spacing_mm)
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool" / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"v4\.nii\.gz"):
+        adopt_pool(folder, table, tmp_path / "pool", small)
+    assert [path.name for path in (tmp_path / "pool").iterdir()] == ["notes.txt"]
+    (folder / "v4.nii.gz").write_bytes(usual)
+    assert len(adopt_pool(folder, table, tmp_path / "pool", small)) == 6
+
+
 def test_what_cannot_be_adopted_is_named(tmp_path):
     folder, table = foreign(tmp_path / "theirs", 0)
     usual, damages = (
