@@ -180,8 +180,7 @@ class SyntheticPool:
 
     def only(self, ids: Collection[str]) -> Self:
         """A fixed selection: the volumes of these ids, in the order of the pool."""
-        kept = [entry for entry in self._kept if entry["id"] in ids]
-        pool = type(self)(self.path, self.header, kept, whole=True)
+        pool = type(self)(self.path, self.header, [each for each in self._kept if each["id"] in ids], whole=True)
         pool._chosen = True
         return pool
 
@@ -200,8 +199,9 @@ class SyntheticPool:
         for entry in self._kept:
             require_own_recipe(entry, source=self.path)
         if bad := self.bad_files():
+            volumes = {path.name.partition("_")[0] for path in bad}  # of which each may have several files
             raise InputError(
-                f"{self.path}: {len(bad)} of {len(self)} volumes missing or altered since they were generated "
+                f"{self.path}: {len(volumes)} of {len(self)} volumes missing or altered since they were generated "
                 f"({', '.join(path.name for path in bad)}); delete them and build the pool again."
             )
 

@@ -73,6 +73,18 @@ def test_a_volume_that_is_missing_from_an_adopted_pool_is_made_again(tmp_path):
     assert tree(pool.path) == before
 
 
+def test_a_volume_of_two_missing_files_is_one_volume(tmp_path):
+    folder, _ = foreign(tmp_path / "theirs", 0)
+    table = tmp_path / "pairs.csv"
+    rows = ["t2w,adc,label", *(f"v{place}.nii.gz,v{5 - place}.nii.gz,{place % 2}" for place in range(3))]
+    table.write_text("\n".join(rows), encoding="utf-8")
+    pool = adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w", "adc"])
+    for file in pool.entries(0)[0]["files"].values():
+        (pool.path / file).unlink()
+    with pytest.raises(InputError, match="1 of 3 volumes"):
+        pool.verify()
+
+
 def test_a_volume_that_was_altered_in_an_adopted_pool_is_named(tmp_path):
     folder, table = foreign(tmp_path / "theirs", 0)
     pool = adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w"])
