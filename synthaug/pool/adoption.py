@@ -29,6 +29,7 @@ from synthaug.pool.recipe import volume_affine
 logger = logging.getLogger(__name__)
 POLICY = "adopted"
 """What a header says in place of where prompts came from."""
+PROMPTS: dict[str, Any] = {"policy": POLICY, "patients": []}
 
 
 def adopt_pool(
@@ -65,32 +66,22 @@ def adopt_pool(
         InputError: A row cannot be used, two files hold the same volume, or the folder holds another pool, such as one
             that was adopted with other classes or reports.
     """
-    source = Path(folder)
-    found = _surveyed(source, Path(labels), images=images, label=label, classes=classes, report=report)
-    if found.classes and not classes:
-        numbers = ", ".join(f"{number} = {name}" for number, name in enumerate(found.classes))
-        logger.warning(
-            "%s: classes are numbered %s, in the order of their names; --classes sets another.", labels, numbers
-        )
-    names = tuple(images) or found.images
-    if len(names) != len(found.images):
-        raise InputError(
-            f"{labels}: columns {', '.join(found.images)} name images, not one for {names[0]}; give --images."
-        )
-    subjects = [_renamed(subject, found.images, names) for subject in found.subjects]
-    sources = [{name: _source_hash(Path(subject[name].path)) for name in names} for subject in subjects]
-    files = _Distinct(labels)
-    for subject, hashes in zip(subjects, sources, strict=True):
-        files.add(hashes[names[0]], subject)
-    entries = _planned(subjects, sources, source=source, images=names, preprocessing=preprocessing)
     place = Path(out)
     begun = (place / HEADER).is_file()
     with without_new_folders(place / CLAIMS), without_new_folders(place / VOLUMES):
-        usable_folder(place)
+        usable_folder(place)  # before all volumes are read
+        if begun:
+            match_header(place, {"prompts": PROMPTS, "preprocessing": preprocessing.recorded()})
+        names, subjects = _adopted(Path(folder), labels, images=images, label=label, classes=classes, report=report)
+        sources = [{name: _source_hash(Path(subject[name].path)) for name in names} for subject in subjects]
+        files, volumes = _Distinct(labels), _Distinct(labels)
+        for subject, hashes in zip(subjects, sources, strict=True):
+            files.add(hashes[names[0]], subject)
+        entries = _planned(subjects, sources, source=Path(folder), images=names, preprocessing=preprocessing)
         for name in (CLAIMS, VOLUMES):
             (place / name).mkdir(exist_ok=True)
         match_header(place, _header(names, preprocessing, sources))
-        ledger, volumes = Ledger(place), _Distinct(labels)
+        ledger = Ledger(place)
         with contextlib.closing(ledger):
             ledger.refresh()
             _require_same_rows(ledger, entries, labels)
@@ -104,6 +95,30 @@ def adopt_pool(
                 on_volume()
             ledger.settle()
     return SyntheticPool.open(place)
+
+
+def _adopted(
+    source: Path,
+    labels: str | Path,
+    *,
+    images: Sequence[str],
+    label: str,
+    classes: Sequence[str],
+    report: str | None,
+) -> tuple[tuple[str, ...], list[tio.Subject]]:
+    """The names of the images, and the subjects with them; arguments as of :func:`adopt_pool`."""
+    found = _surveyed(source, Path(labels), images=images, label=label, classes=classes, report=report)
+    if found.classes and not classes:
+        numbers = ", ".join(f"{number} = {name}" for number, name in enumerate(found.classes))
+        logger.warning(
+            "%s: classes are numbered %s, in the order of their names; --classes sets another.", labels, numbers
+        )
+    names = tuple(images) or tuple(found.images)
+    if len(names) != len(found.images):
+        raise InputError(
+            f"{labels}: columns {', '.join(found.images)} name images, not one for {names[0]}; give --images."
+        )
+    return names, [_renamed(subject, found.images, names) for subject in found.subjects]
 
 
 @contextlib.contextmanager
@@ -244,7 +259,7 @@ def _header(
         "checkpoint": f"{POLICY}-{content_hash(list(sources))}",
         "trained_on_patients": [],
         "patients_known": False,
-        "prompts": {"policy": POLICY, "patients": []},
+        "prompts": PROMPTS,
         "override_class": False,
         "labels": "requested",
         "attempts": 1,

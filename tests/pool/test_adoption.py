@@ -132,6 +132,19 @@ def test_a_volume_that_is_refused_late_leaves_no_begun_pool(tmp_path):
     assert len(adopt_pool(folder, table, tmp_path / "pool", small)) == 6
 
 
+def test_a_folder_that_cannot_take_the_pool_is_named_before_the_volumes_are_read(tmp_path):
+    folder, table = foreign(tmp_path / "theirs", 0)
+    pool = adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w"])
+    (folder / "v0.nii.gz").write_bytes(b"no image")
+    with pytest.raises(InputError, match="preprocessing differs"):
+        adopt_pool(folder, table, pool.path, PreprocessConfig(shape=(8, 8, 8)), images=["t2w"])
+    with pytest.raises(InputError, match="cannot write there"):
+        adopt_pool(folder, table, table, GRID, images=["t2w"])
+    with pytest.raises(InputError, match="row 2"):
+        adopt_pool(folder, table, tmp_path / "new", GRID, images=["t2w"])
+    assert not (tmp_path / "new").exists()
+
+
 def test_what_cannot_be_adopted_is_named(tmp_path):
     folder, table = foreign(tmp_path / "theirs", 0)
     usual, damages = (
