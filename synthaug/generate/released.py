@@ -18,7 +18,7 @@ from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.nvgenerate.checkpoint import RELEASED, ModelName, model_of
 from synthaug.models.released import LICENCE, released_denoiser
-from synthaug.models.text_encoder import build_text_encoder
+from synthaug.models.text_encoder import build_text_encoder, require_text_encoder
 from synthaug.models.variants import VARIANTS
 
 SEQUENCES = ("t2w", "b1600", "adc")
@@ -139,11 +139,14 @@ def _ccella_pipeline(
 
 
 def _require_text_encoder(variant: str, text_encoder: str | None) -> None:
-    if variant in VARIANTS and VARIANTS[variant].text and text_encoder is None:
+    if variant not in VARIANTS or not VARIANTS[variant].text:
+        return
+    if text_encoder is None:
         raise InputError(
             f"Variant {variant!r} reads reports: give text_encoder, a local folder or a hub id "
             "(published: google/flan-t5-xxl, about 45 GB)."
         )
+    require_text_encoder(text_encoder)
 
 
 def _text_encoder(path: str | None, denoiser: CCELLADenoiser, *, source: str) -> tuple[Any, Any]:

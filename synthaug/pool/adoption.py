@@ -5,7 +5,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from synthaug.data.reading.manifest import make_subject
 from synthaug.data.reading.survey import Survey, survey_manifest
 from synthaug.data.reading.tables import read_table
 from synthaug.ground.errors import InputError
-from synthaug.ground.files import content_hash, file_hash, usable_folder
+from synthaug.ground.files import content_hash, file_hash, usable_folder, without_new_folders
 from synthaug.pool.building.builder import FORMAT
-from synthaug.pool.ledger import CLAIMS, VOLUMES, Ledger, match_header, write_volume
+from synthaug.pool.consistency import refuse_altered
+from synthaug.pool.ledger import CLAIMS, HEADER, LOCK, MANIFEST, VOLUMES, Ledger, match_header, write_volume
 from synthaug.pool.ledger import place as pool_place
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.recipe import volume_affine
@@ -28,6 +29,7 @@ from synthaug.pool.recipe import volume_affine
 logger = logging.getLogger(__name__)
 POLICY = "adopted"
 """What a header says in place of where prompts came from."""
+PROMPTS: dict[str, Any] = {"policy": POLICY, "patients": []}
 
 
 def adopt_pool(
@@ -64,40 +66,74 @@ def adopt_pool(
         InputError: A row cannot be used, two files hold the same volume, or the folder holds another pool, such as one
             that was adopted with other classes or reports.
     """
-    source = Path(folder)
+    place = Path(out)
+    begun = (place / HEADER).is_file()
+    with without_new_folders(place / CLAIMS), without_new_folders(place / VOLUMES):
+        usable_folder(place)  # before all volumes are read
+        if begun:
+            match_header(place, {"prompts": PROMPTS, "preprocessing": preprocessing.recorded()})
+        names, subjects = _adopted(Path(folder), labels, images=images, label=label, classes=classes, report=report)
+        sources = [{name: _source_hash(Path(subject[name].path)) for name in names} for subject in subjects]
+        files, volumes = _Distinct(labels), _Distinct(labels)
+        for subject, hashes in zip(subjects, sources, strict=True):
+            files.add(hashes[names[0]], subject)
+        entries = _planned(subjects, sources, source=Path(folder), images=names, preprocessing=preprocessing)
+        for name in (CLAIMS, VOLUMES):
+            (place / name).mkdir(exist_ok=True)
+        match_header(place, _header(names, preprocessing, sources))
+        ledger = Ledger(place)
+        with contextlib.closing(ledger):
+            ledger.refresh()
+            _require_same_rows(ledger, entries, labels)
+            refuse_altered(ledger, preprocessing.shape)
+            for subject, entry in zip(subjects, entries, strict=True):
+                with _taken_back_if_refused(ledger, begun=begun):
+                    (ready,) = preprocess([subject], preprocessing, names, centre=centre)
+                    volumes.add(image_hash(ready[names[0]].data), subject)
+                if not ledger.holds(entry["id"]):
+                    ledger.append({**entry, **_written(place, entry["id"], ready, names)})
+                on_volume()
+            ledger.settle()
+    return SyntheticPool.open(place)
+
+
+def _adopted(
+    source: Path,
+    labels: str | Path,
+    *,
+    images: Sequence[str],
+    label: str,
+    classes: Sequence[str],
+    report: str | None,
+) -> tuple[tuple[str, ...], list[tio.Subject]]:
+    """The names of the images, and the subjects with them; arguments as of :func:`adopt_pool`."""
     found = _surveyed(source, Path(labels), images=images, label=label, classes=classes, report=report)
     if found.classes and not classes:
         numbers = ", ".join(f"{number} = {name}" for number, name in enumerate(found.classes))
         logger.warning(
             "%s: classes are numbered %s, in the order of their names; --classes sets another.", labels, numbers
         )
-    names = tuple(images) or found.images
+    names = tuple(images) or tuple(found.images)
     if len(names) != len(found.images):
         raise InputError(
             f"{labels}: columns {', '.join(found.images)} name images, not one for {names[0]}; give --images."
         )
-    subjects = [_renamed(subject, found.images, names) for subject in found.subjects]
-    sources = [{name: _source_hash(Path(subject[name].path)) for name in names} for subject in subjects]
-    files = _Distinct(labels)
-    for subject, hashes in zip(subjects, sources, strict=True):
-        files.add(hashes[names[0]], subject)
-    entries = _planned(subjects, sources, source=source, images=names, preprocessing=preprocessing)
-    place = usable_folder(Path(out))
-    for name in (CLAIMS, VOLUMES):
-        (place / name).mkdir(exist_ok=True)
-    match_header(place, _header(names, preprocessing, sources))
-    ledger, volumes = Ledger(place), _Distinct(labels)
-    with contextlib.closing(ledger):
-        ledger.refresh()
-        _require_same_rows(ledger, entries, labels)
-        for subject, entry in zip(subjects, entries, strict=True):
-            (ready,) = preprocess([subject], preprocessing, names, centre=centre)
-            volumes.add(image_hash(ready[names[0]].data), subject)
-            if not ledger.holds(entry["id"]):
-                ledger.append({**entry, **_written(place, entry["id"], ready, names)})
-            on_volume()
-        ledger.settle()
-    return SyntheticPool.open(place)
+    return names, [_renamed(subject, found.images, names) for subject in found.subjects]
+
+
+@contextlib.contextmanager
+def _taken_back_if_refused(ledger: Ledger, *, begun: bool) -> Iterator[None]:
+    """Remove a pool that was not there before where the block refuses a volume: no mended table goes on with it."""
+    try:
+        yield
+    except InputError:
+        if not begun:
+            ledger.refresh()
+            files = [file for entry in ledger.entries.values() for file in entry["files"].values()]
+            ledger.close()
+            for name in (HEADER, *files, MANIFEST, LOCK):
+                (ledger.folder / name).unlink(missing_ok=True)
+        raise
 
 
 class _Distinct:
@@ -223,7 +259,7 @@ def _header(
         "checkpoint": f"{POLICY}-{content_hash(list(sources))}",
         "trained_on_patients": [],
         "patients_known": False,
-        "prompts": {"policy": POLICY, "patients": []},
+        "prompts": PROMPTS,
         "override_class": False,
         "labels": "requested",
         "attempts": 1,

@@ -2,9 +2,10 @@
 
 import contextlib
 import json
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
@@ -14,9 +15,11 @@ from synthaug.generate.stored.record import ALIASES, PUBLIC_SETS, preprocessing_
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash, file_hash, inside, read_json
 from synthaug.pool.building.order import final_label
-from synthaug.pool.ledger import HEADER, VOLUMES, Entry, Ledger, class_read, place
+from synthaug.pool.ledger import CLAIMS, HEADER, VOLUMES, Entry, Ledger, class_read, place
 
 SHA256 = re.compile("[0-9a-f]{64}")
+VOLUME_HEADER = 352
+"""Bytes before the voxels of an uncompressed NIfTI file without extensions."""
 DEFAULTS: dict[str, Any] = {"labels": "requested", "override_class": False, "prompts": {}}
 """Of headers that earlier versions wrote."""
 
@@ -161,10 +164,65 @@ def altered_files(folder: Path, entries: Sequence[Entry]) -> list[Path]:
     return [path for path, sha256 in listed if not path.is_file() or file_hash(path) != sha256]
 
 
-def unlisted_files(folder: Path, entries: Sequence[Entry]) -> list[Path]:
-    """Files among a pool's volumes that none of these entries lists, as a torn manifest or a killed build leaves."""
-    listed = {Path(file).name for entry in entries for file in entry["files"].values()}
-    return [path for path in sorted((folder / VOLUMES).glob("*.nii")) if path.name not in listed]
+def refuse_altered(ledger: Ledger, shape: Sequence[int]) -> None:
+    """Look at the size and time of every listed volume, as a build must not call an altered pool finished.
+
+    A volume is written before its line. One that is older than the manifest and as long as the others is taken for
+    unaltered: hashing all would take longer than reading the pool. The hash is taken of the rest. A file that was
+    altered with its old size and time is found by :meth:`SyntheticPool.verify` alone.
+
+    Args:
+        ledger: Refreshed; files that are missing are passed over.
+        shape: Of the volumes.
+
+    Raises:
+        InputError: A volume has other bytes than were written.
+    """
+    if not ledger.entries:
+        return
+    written, size = ledger.path.stat().st_mtime_ns, VOLUME_HEADER + 4 * math.prod(shape)
+    altered = []
+    for entry in ledger.entries.values():
+        for name, file in entry["files"].items():
+            with contextlib.suppress(FileNotFoundError):  # it is made again
+                path = inside(ledger.folder, file)
+                found = path.stat()
+                doubtful = found.st_size != size or found.st_mtime_ns >= written
+                if doubtful and file_hash(path) != entry["sha256"][name]:
+                    altered.append(path.name)
+    if altered:
+        raise InputError(
+            f"{ledger.folder}: {len(altered)} files altered or truncated since they were written "
+            f"({', '.join(altered)}); delete them, and the same command makes them again."
+        )
+
+
+def unlisted_files(folder: Path, entries: Sequence[Entry]) -> tuple[list[Path], list[Path]]:
+    """Files among a pool's volumes that its manifest does not list.
+
+    Args:
+        folder: The pool.
+        entries: What is known to be listed; the manifest is read anew only where that does not hold all files.
+
+    Returns:
+        Files whose lines are lost; and those that a builder is at, or was killed at.
+    """
+    known = _names_of(entries)
+    more = [path for path in sorted((folder / VOLUMES).glob("*.nii")) if path.name not in known]
+    # In this order: a claim is given back after the line was written.
+    claimed = {path.name for path in (folder / CLAIMS).glob("*")}
+    ledger = Ledger(folder)
+    with contextlib.closing(ledger):
+        if more:
+            ledger.refresh()
+        listed = _names_of(ledger.entries.values())
+    more = [path for path in more if path.name not in listed]
+    begun = [path for path in more if path.name.partition("_")[0] in claimed]
+    return [path for path in more if path not in begun], begun
+
+
+def _names_of(entries: Iterable[Entry]) -> set[str]:
+    return {Path(file).name for entry in entries for file in entry["files"].values()}
 
 
 def require_own_recipe(entry: Entry, *, source: Path) -> None:

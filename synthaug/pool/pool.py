@@ -22,11 +22,11 @@ from synthaug.pool.consistency import (
     read_header,
     require_own_recipe,
     require_preprocessing,
+    unlisted_files,
 )
 from synthaug.pool.index import LEAST, Index, read_index, write_index
 from synthaug.pool.ledger import HEADER, MANIFEST, Entry, checked_image, place
-from synthaug.pool.prompts import Prompts, as_prompts
-from synthaug.pool.prompts import reports_by_class as reports_by_class
+from synthaug.pool.prompts import Prompts, as_prompts, reports_by_class
 from synthaug.pool.recipe import provenance_line
 from synthaug.pool.verdicts import AUDIT, dropped_among
 
@@ -48,8 +48,7 @@ class SyntheticPool:
     """
 
     def __init__(self, path: Path, header: dict[str, Any], entries: Sequence[Entry], *, whole: bool = False) -> None:
-        self.path = path
-        self.header = header
+        self.path, self.header = path, header
         self._whole, self._chosen = whole, False  # with dropped copies; whether it is a fixed selection
         self._places: set[tuple[int, int, int]] = set()
         self._turned_down: list[Entry] = []
@@ -83,14 +82,13 @@ class SyntheticPool:
         if self._chosen or (self._index and self._index.is_current()):
             return 0
         before = len(self)
-        self._read_whole()
+        if self._index:
+            self._read_whole()
         self._add(read_entries(self.path, self.header))
         return len(self) - before
 
     def _read_whole(self) -> None:
         """Hold every entry after all, in the order that the index gave them."""
-        if self._index is None:
-            return
         self._index = None
         self._by_class = {label: list(entries) for label, entries in self._by_class.items()}
         self._turned_down = list(self._turned_down)
@@ -182,8 +180,7 @@ class SyntheticPool:
 
     def only(self, ids: Collection[str]) -> Self:
         """A fixed selection: the volumes of these ids, in the order of the pool."""
-        kept = [entry for entry in self._kept if entry["id"] in ids]
-        pool = type(self)(self.path, self.header, kept, whole=True)
+        pool = type(self)(self.path, self.header, [each for each in self._kept if each["id"] in ids], whole=True)
         pool._chosen = True
         return pool
 
@@ -191,18 +188,21 @@ class SyntheticPool:
         """Files that are missing, truncated or altered."""
         return altered_files(self.path, [*self._kept])
 
+    def unlisted_files(self) -> tuple[list[Path], list[Path]]:
+        """Files of volumes without a line in the manifest; and those that a builder is at, or was killed at."""
+        return unlisted_files(self.path, [*self._kept, *self._dropped])
+
     def verify(self) -> None:
         """InputError naming every volume whose bytes or recipe have changed."""
         if self._index:
             read_entries(self.path, self.header)  # for what contradicts itself, which an index passes over
         for entry in self._kept:
             require_own_recipe(entry, source=self.path)
-        bad = self.bad_files()
-        if bad:
-            names = ", ".join(path.name for path in bad)
+        if bad := self.bad_files():
+            volumes = {path.name.partition("_")[0] for path in bad}  # of which each may have several files
             raise InputError(
-                f"{self.path}: {len(bad)} of {len(self)} volumes missing or altered since they were generated "
-                f"({names}); delete them and build the pool again."
+                f"{self.path}: {len(volumes)} of {len(self)} volumes missing or altered since they were generated "
+                f"({', '.join(path.name for path in bad)}); delete them and build the pool again."
             )
 
     @classmethod

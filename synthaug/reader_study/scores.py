@@ -25,7 +25,7 @@ class ScoreRow:
     """One number of a table."""
 
     reader: str
-    """Name, or ``all``: the mean of the readers."""
+    """Name, or ``all``: the mean of the readers, each weighted by its answers, for AUROC by its pairs of answers."""
     cases: str
     """Which cases: all, a class, a generator's volumes beside all real ones; of class accuracy, a role."""
     measure: str
@@ -101,6 +101,8 @@ class ReaderScores:
         """What to keep in mind, one sentence each."""
         open_cases = {reader: self.cases - n for reader, n in self.answered.items() if n < self.cases}
         told = [f"{reader} left {n} of {self.cases} cases open." for reader, n in open_cases.items()]
+        if len({*self.answered.values()}) > 1:
+            told.append("Readers answered unequally many cases: the mean of all weighs each by its answers.")
         if len(self.answered) == 1:
             told.append("One reader: the intervals hold for this reader, and there is no agreement to measure.")
         if any(row.low == row.high for row in self.scores):
@@ -190,13 +192,21 @@ class _Table:
         answered = [row for row in self.rating if len({*self.synthetic[members & ~np.isnan(row)]}) == 2]
         if len(answered) > 1:
             ratings = np.stack(answered)
-            draws, n = self._draws(members, ratings), int((~np.isnan(ratings[:, members])).sum())
+            given = ~np.isnan(ratings)
+            of_synthetic, of_real = ((given & members & role).sum(axis=1) for role in (self.synthetic, ~self.synthetic))
+            both = of_synthetic + of_real
+            n = dict(zip(MEASURES, (both, both, of_synthetic, of_real), strict=True))
+            shares = np.ones((len(ratings), len(STATISTICS)))
+            for measure, counted in (n | {"auroc": of_synthetic * of_real}).items():
+                shares[:, STATISTICS.index(measure)] = counted / counted.max()
+            draws = self._draws(members, ratings, shares=shares)
             for measure in MEASURES:
-                yield self._row(ALL, group, measure, draws, n=n)
+                yield self._row(ALL, group, measure, draws, n=int(n[measure].sum()))
 
-    def _draws(self, members: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+    def _draws(self, members: np.ndarray, ratings: np.ndarray, *, shares: np.ndarray | None = None) -> np.ndarray:
         scores = [np.stack([1 - row[members], row[members]], axis=1) for row in ratings]
-        return self.resamples.draws(self.patients[members].tolist(), self.synthetic[members].astype(int), scores)
+        patients, truth = self.patients[members].tolist(), self.synthetic[members].astype(int)
+        return self.resamples.draws(patients, truth, scores, shares=shares)
 
     def _row(self, reader: str, group: str, measure: str, draws: np.ndarray, *, n: int) -> ScoreRow:
         found = interval_of(draws[:, STATISTICS.index(measure)], confidence=self.confidence)

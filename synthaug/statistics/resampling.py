@@ -44,13 +44,21 @@ class Resamples:
         self.measured: dict[tuple, np.ndarray] = {}
         """Statistics (1 + R, S) of each training so far."""
 
-    def draws(self, patient_ids: Sequence[str], labels: np.ndarray, scores: Sequence[np.ndarray]) -> np.ndarray:
+    def draws(
+        self,
+        patient_ids: Sequence[str],
+        labels: np.ndarray,
+        scores: Sequence[np.ndarray],
+        *,
+        shares: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Each statistic on all rows and on each resample, averaged over the trainings in it.
 
         Args:
             patient_ids: Patient of each row (n,).
             labels: Classes (n,).
             scores: Probabilities (n, K) of each training; rows that it was not tested on are NaN.
+            shares: As of :func:`average_trainings`.
 
         Returns:
             (1 + R, len(STATISTICS)); a training whose resampled rows lack a class does not count, and NaN stands where
@@ -71,7 +79,7 @@ class Resamples:
             )
         weights, repeats = self._weights[rows]
         values = np.stack([self._measure(rows, labels, each, weights) for each in scores])
-        return average_trainings(values, repeats)
+        return average_trainings(values, repeats, shares=shares)
 
     def _measure(self, rows: tuple, labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
         key = (rows, scores.tobytes())
@@ -81,18 +89,20 @@ class Resamples:
         return self.measured[key]
 
 
-def average_trainings(values: np.ndarray, repeats: np.ndarray) -> np.ndarray:
+def average_trainings(values: np.ndarray, repeats: np.ndarray, *, shares: np.ndarray | None = None) -> np.ndarray:
     """The mean of the trainings in each resample.
 
     Args:
         values: Statistics of each training on each resample (T, R, S); NaN does not count.
         repeats: How often each resample holds each training (R, T).
+        shares: Weights of the trainings in each statistic (T, S); None = all alike.
 
     Example:
         >>> average_trainings(np.array([[[1.0]], [[0.25]], [[np.nan]]]), np.array([[1, 2, 3]])).tolist()
         [[0.5]]
     """
-    counted = np.where(np.isnan(values), 0, repeats.T[:, :, None])
+    weights = repeats.T[:, :, None] * (1 if shares is None else shares[:, None, :])
+    counted = np.where(np.isnan(values), 0, weights)
     with np.errstate(invalid="ignore"):
         return (np.nan_to_num(values) * counted).sum(axis=0) / counted.sum(axis=0)
 

@@ -165,6 +165,15 @@ def test_a_comma_or_point_that_may_mean_two_things_is_refused(tmp_path, cells, o
         measured_in_table(tmp_path, ";", *cells, **options)
 
 
+def test_what_reads_as_a_decimal_comma_is_no_list_in_a_table_of_commas(tmp_path):
+    lists = ["0,2", "3,5", "5,0,3", "0, 95", "12,15"]
+    quoted = [f'"{cell}"' for cell in lists]
+    assert measured_in_table(tmp_path, ",", *quoted, several=["ml"]) == lists
+    for cell in ("0,95", "1,05", "-0,125"):
+        with pytest.raises(InputError, match=r"row 2: ml is '.*with a point"):
+            measured_in_table(tmp_path, ",", f'"{cell}"', several=["ml"])
+
+
 def test_a_report_of_decimal_commas_tells_the_number_and_the_row_of_one_that_is_none(folder):
     table = folder / "manifest.csv"
     rows = [row.split(",")[:4] for row in table.read_text(encoding="utf-8").splitlines()]

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -319,6 +320,16 @@ def test_a_text_encoder_must_be_given_and_fit(tmp_path, vae_file, flan):
     ByT5Tokenizer().save_pretrained(wide)
     with pytest.raises(InputError, match=r"its states are 24 wide, .* was trained on 16"):
         imported(unet, vae_file, tmp_path / "out", str(wide))
+
+
+def test_a_text_encoder_is_looked_for_before_a_checkpoint_is_read(tmp_path, vae_file, flan):
+    bare = tmp_path / "bare"
+    shutil.copytree(flan, bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    for folder in (bare, tmp_path / "typo"):
+        with pytest.raises(InputError, match=folder.name):
+            imported(str(tmp_path / "absent.pt"), vae_file, tmp_path / "out", str(folder))
+    with pytest.raises(InputError, match=r"absent\.pt"):
+        imported(str(tmp_path / "absent.pt"), vae_file, tmp_path / "out", flan)
 
 
 def test_an_autoencoder_that_does_not_fit_is_refused(tmp_path, flan):

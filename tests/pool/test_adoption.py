@@ -73,6 +73,27 @@ def test_a_volume_that_is_missing_from_an_adopted_pool_is_made_again(tmp_path):
     assert tree(pool.path) == before
 
 
+def test_a_volume_of_two_missing_files_is_one_volume(tmp_path):
+    folder, _ = foreign(tmp_path / "theirs", 0)
+    table = tmp_path / "pairs.csv"
+    rows = ["t2w,adc,label", *(f"v{place}.nii.gz,v{5 - place}.nii.gz,{place % 2}" for place in range(3))]
+    table.write_text("\n".join(rows), encoding="utf-8")
+    pool = adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w", "adc"])
+    for file in pool.entries(0)[0]["files"].values():
+        (pool.path / file).unlink()
+    with pytest.raises(InputError, match="1 of 3 volumes"):
+        pool.verify()
+
+
+def test_a_volume_that_was_altered_in_an_adopted_pool_is_named(tmp_path):
+    folder, table = foreign(tmp_path / "theirs", 0)
+    pool = adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w"])
+    (altered,) = pool.entries(1)[0]["files"].values()
+    (pool.path / altered).write_bytes((pool.path / altered).read_bytes()[:-1])
+    with pytest.raises(InputError, match=altered.removeprefix("volumes/")):
+        adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w"])
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [("v4.nii.gz;well", "v4.nii.gz;sick"), ("Text 2.", "Other text."), ("v5.nii.gz;sick", "v5.nii.gz;well")],
@@ -94,6 +115,34 @@ def test_a_file_that_stands_twice_is_refused_before_the_folder_is_made(tmp_path)
     with pytest.raises(InputError, match="one volume"):
         adopt_pool(folder, table, tmp_path / "pool", GRID)
     assert not (tmp_path / "pool").exists()
+
+
+def test_a_volume_that_is_refused_late_leaves_no_begun_pool(tmp_path):
+    folder, table = foreign(tmp_path / "theirs", 0)
+    corner, usual = np.zeros((20, 18, 10), dtype=np.float32), (folder / "v4.nii.gz").read_bytes()
+    corner[:2, :2, :2] = np.arange(8).reshape(2, 2, 2)
+    nibabel.save(nibabel.Nifti1Image(corner, np.diag([4.0, 4.5, 7.0, 1.0])), folder / "v4.nii.gz")
+    small = PreprocessConfig(shape=(8, 8, 4), spacing_mm=GRID.spacing_mm)
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool" / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"v4\.nii\.gz"):
+        adopt_pool(folder, table, tmp_path / "pool", small)
+    assert [path.name for path in (tmp_path / "pool").iterdir()] == ["notes.txt"]
+    (folder / "v4.nii.gz").write_bytes(usual)
+    assert len(adopt_pool(folder, table, tmp_path / "pool", small)) == 6
+
+
+def test_a_folder_that_cannot_take_the_pool_is_named_before_the_volumes_are_read(tmp_path):
+    folder, table = foreign(tmp_path / "theirs", 0)
+    pool = adopt_pool(folder, table, tmp_path / "pool", GRID, images=["t2w"])
+    (folder / "v0.nii.gz").write_bytes(b"no image")
+    with pytest.raises(InputError, match="preprocessing differs"):
+        adopt_pool(folder, table, pool.path, PreprocessConfig(shape=(8, 8, 8)), images=["t2w"])
+    with pytest.raises(InputError, match="cannot write there"):
+        adopt_pool(folder, table, table, GRID, images=["t2w"])
+    with pytest.raises(InputError, match="row 2"):
+        adopt_pool(folder, table, tmp_path / "new", GRID, images=["t2w"])
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_cannot_be_adopted_is_named(tmp_path):

@@ -337,6 +337,28 @@ def test_verify_names_all_that_is_bad_and_a_read_refuses_each_by_name(pool, buil
     assert tree(build().path) == tree(pool.path)
 
 
+@pytest.mark.parametrize("how", ["altered", "truncated"])
+def test_a_build_over_a_damaged_volume_is_refused_and_draws_it_when_it_is_deleted(pool, build, how):
+    begun = build()
+    older = os.stat(begun.path / MANIFEST).st_mtime_ns - 10**9
+    name = damage(begun, 1, 0, how)
+    if how == "truncated":  # as a crash of the machine leaves it, with the time of before
+        os.utime(begun.path / "volumes" / name, ns=(older, older))
+    before = tree(begun.path)
+    with pytest.raises(InputError, match=name):
+        build(per_class={0: 4, 1: 5})
+    assert tree(begun.path) == before
+    (begun.path / "volumes" / name).unlink()
+    assert tree(build().path) == tree(pool.path)
+
+
+def test_a_pool_whose_files_were_copied_in_any_order_is_built_on(pool, build):
+    begun = build()
+    for path in begun.path.glob("volumes/*"):
+        path.touch()
+    assert tree(build().path) == tree(pool.path)
+
+
 def test_the_reader_gives_what_other_readers_give(pool):
     subject = pool.subject(1, 3)
     plain = tio.ScalarImage(subject["t2w"].path)

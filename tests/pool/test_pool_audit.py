@@ -65,6 +65,18 @@ def test_copies_are_marked_and_left_out(planted, tiny_subjects, held_out, tmp_pa
     )
 
 
+def test_pictures_that_cannot_be_written_are_refused_before_the_audit(
+    planted, tiny_subjects, held_out, tmp_path, capsys
+):
+    pool, _ = planted
+    with pytest.raises(InputError, match=r"pairs\.xyz"):
+        audit_pool(pool, tiny_subjects, held_out, pictures=tmp_path / "pairs.xyz")
+    assert not (pool.path / AUDIT).exists()
+    words = ["pool", "audit", str(pool.path), "--data.root", str(tmp_path / "absent"), "--pictures", "pairs"]
+    assert main(words) == 2
+    assert "pairs" in capsys.readouterr().err
+
+
 def test_only_dropped_copies_are_left_out_when_a_pool_is_opened(planted, tiny_subjects, held_out):
     pool, copies = planted
     audit_pool(pool, tiny_subjects, held_out)

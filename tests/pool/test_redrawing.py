@@ -51,6 +51,9 @@ def test_the_command_line_draws_anew_where_it_is_given_the_generator(pool, tiny_
     command = ["pool", "verify", str(pool.path), "--generator", str(tmp_path / "tiny"), "--redraw", "3"]
     assert main(command) == 0
     assert "3 volumes" in capsys.readouterr().out
+    for wrong in (["--generator", str(tmp_path / "typo")], ["--redraw", "0"]):
+        assert main([*command, *wrong]) == 2
+        assert not capsys.readouterr().out  # before the volumes are read
     forge(pool)
     assert main(command) == 2
     assert "0.1" in capsys.readouterr().err

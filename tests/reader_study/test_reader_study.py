@@ -274,6 +274,19 @@ def test_open_cases_one_reader_and_one_role_leave_no_number_that_means_nothing()
     assert agreement[1].kappa is None  # all saw class 0 everywhere
 
 
+def test_a_reader_weighs_as_much_as_it_answered():
+    key = key_of(["real"] * 4 + ["synthetic"] * 4)
+    one = answers_of("one", ["r5", "r5", "s5", "r5", "s5", "s5", "s5", "r4"])  # 6 of 8
+    two = answers_of("two", ["s5", "", "", "", "s4", "", "", ""])  # 1 of 2; the one pair is out of order
+    scores = score_readers(key, [one, two], resamples=50)
+    assert value(scores, ALL, "accuracy") == pytest.approx(7 / 10)
+    assert value(scores, ALL, "sensitivity") == pytest.approx(4 / 5)
+    assert value(scores, ALL, "specificity") == pytest.approx(3 / 5)
+    assert value(scores, ALL, "auroc") == pytest.approx(16 / 17 * value(scores, "one", "auroc"))
+    of_all = {row.measure: row.n for row in scores.scores if (row.reader, row.cases) == (ALL, ALL)}
+    assert of_all == {"accuracy": 10, "auroc": 10, "sensitivity": 5, "specificity": 5}
+
+
 def test_answers_that_do_not_belong_to_the_key_are_refused(tmp_path):
     key = key_of(["real", "synthetic"])
     one = {"case": 1, "call": "real", "confidence": 3, "class": 0, "seconds": 4}

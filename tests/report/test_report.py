@@ -789,3 +789,28 @@ def test_a_report_is_made_again_from_its_folder_alone(tmp_path, samples, capsys)
 def test_a_folder_without_a_finished_study_is_named(tmp_path, capsys):
     assert run_command("report", [str(tmp_path)]) == 2
     assert str(tmp_path / "config.yaml") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("made", "asked", "told"),
+    [
+        ("model_index.json", "", "generator"),
+        ("pool.json", "", "pool card"),
+        ("generator-0a/model_index.json", "", "generator-0a"),
+        ("config.yaml", "", "not finished"),
+        ("generator-0a/model_index.json", "generator-0a", "name the folder"),
+    ],
+)
+def test_what_a_folder_holds_in_place_of_a_finished_study_is_told(tmp_path, capsys, made, asked, told):
+    (tmp_path / made).parent.mkdir(exist_ok=True)
+    (tmp_path / made).touch()
+    assert run_command("report", [str(tmp_path / asked)]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_the_report_of_a_generator_in_a_study_is_asked_of_the_study(tmp_path, capsys):
+    (tmp_path / "study" / "generator-0a").mkdir(parents=True)
+    (tmp_path / "study" / "generator-0a" / "model_index.json").touch()
+    (tmp_path / "study" / "config.yaml").touch()
+    assert run_command("report", [str(tmp_path / "study" / "generator-0a")]) == 2
+    assert f"{tmp_path / 'study'}." in capsys.readouterr().err

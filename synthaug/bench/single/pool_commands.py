@@ -212,7 +212,10 @@ def audit(
     """
     from synthaug.pool.pool import SyntheticPool
     from synthaug.pool.review.audit import audit_pool, tell_copies
+    from synthaug.pool.review.slices import require_png
 
+    if pictures is not None:
+        require_png(pictures)
     opened = SyntheticPool.open(folder, whole=True)
     real = real_side(opened, data, split)
     found = audit_pool(opened, real.training, real.held_out, false_alarms=false_alarms, drop=drop, pictures=pictures)

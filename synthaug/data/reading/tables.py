@@ -24,8 +24,8 @@ ROUNDED = re.compile(r"[1-9]([.,]\d+)?E\+\d{2,}", re.IGNORECASE)
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(E[+-]?\d+)?", re.IGNORECASE)
 NUMBERS = re.compile(r"[\d\s.,+E-]+", re.IGNORECASE)
-THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
-"""A number whose comma may also stand between thousands."""
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # a number whose comma may also stand between thousands
+NO_LIST = re.compile(r"[+-]?(0,\d{2,}|\d+,0\d+)")  # 0,95 or 1,05: rather one number than two
 
 SENTENCE = 5
 """Words from which on a cell is taken as text."""
@@ -88,7 +88,7 @@ class Table:
     ) -> dict[str, str]:
         """A row whose numbers are written with points, as Python reads them.
 
-        Decimal commas are read in tables with semicolons or tabs between the cells.
+        Decimal commas are read in tables with semicolons or tabs between the cells. With commas there, "5,2" is a list.
 
         Args:
             number: Of the row.
@@ -106,12 +106,12 @@ class Table:
                     f"{self.where(number)}: {column} is empty; measure it, or set "
                     f"data.measurements.{column}.missing=leave_out."
                 )
-            if self.delimiter == ",":
-                continue
-            decimal = column in self._decimal_commas and column not in several
+            commas = self.delimiter == ","
+            decimal = not commas and column in self._decimal_commas and column not in several
+            unclear = NO_LIST.fullmatch(cell) if commas else re.search(r",\d", cell)
             if decimal and DECIMAL_COMMA.fullmatch(cell):
                 row[column] = cell.replace(",", ".")
-            elif NUMBERS.fullmatch(cell) and ((decimal and "." in cell) or re.search(r",\d", cell)):
+            elif NUMBERS.fullmatch(cell) and ((decimal and "." in cell) or unclear):
                 raise InputError(
                     f"{self.where(number)}: {column} is {cell!r}, whose comma or point may mean two things; write "
                     "decimals with a point, thousands without a mark, and a blank after a comma between two numbers."

@@ -18,6 +18,7 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.files import usable_folder
 from synthaug.pool.building.machine import clear_write_errors, computing_threads, precision_of, threads_of
 from synthaug.pool.building.order import Order, Place, final_label
+from synthaug.pool.consistency import refuse_altered
 from synthaug.pool.ledger import (
     CLAIMS,
     VOLUMES,
@@ -57,7 +58,8 @@ def fill(
     """Generate what is missing in the pool at ``path``; returns when all of the order, or of its shard, is there.
 
     Raises:
-        InputError: The folder holds another pool, cannot be written or is full; what is listed there stays whole.
+        InputError: The folder holds another pool or an altered volume, cannot be written or is full; what is listed
+            there stays whole.
     """
     # Refused, if at all, before a file is written.
     with_sampling(pipe, order.sampling)
@@ -75,6 +77,8 @@ def fill(
         sweep(folder)
         ledger = Ledger(folder)
         with contextlib.closing(ledger):
+            ledger.refresh()
+            refuse_altered(ledger, pipe.config.shape)
             builder = _Builder(pipe, order, ledger)
             builder.make(places, on_volume or (lambda: None))
             ledger.settle()

@@ -16,7 +16,7 @@ from synthaug.metrics.copies.memorisation import LEFT_RIGHT, CopyAudit, CopyDete
 from synthaug.metrics.features import Extractor, seeded_extractor
 from synthaug.metrics.volumes import VolumeSet
 from synthaug.pool.pool import SyntheticPool
-from synthaug.pool.review.slices import SHOWN, draw_slice
+from synthaug.pool.review.slices import SHOWN, draw_slice, require_png
 from synthaug.pool.verdicts import AUDIT, Verdicts
 
 LEAST_HELD_OUT = 9
@@ -51,8 +51,10 @@ def audit_pool(
         The audit, in the order of ``subjects()`` of the whole pool.
 
     Raises:
-        InputError: As :func:`find_copies`.
+        InputError: ``pictures`` is no PNG; or as :func:`find_copies`.
     """
+    if pictures is not None:
+        require_png(pictures)
     pool, earlier = SyntheticPool.open(pool.path, whole=True), Verdicts.read(pool.path)
     extractor = extractor or seeded_extractor(channels=len(pool.images))
     audit = find_copies(pool, training, held_out, extractor=extractor, false_alarms=false_alarms)

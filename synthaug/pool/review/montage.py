@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import atomic_path
 from synthaug.pool.pool import SyntheticPool
+from synthaug.pool.review.slices import require_png
 
 INCHES = 1.4
 """Width of a slice."""
@@ -47,8 +48,7 @@ def draw_montage(pool: SyntheticPool, *, columns: int = 8) -> Figure:
 def save_montage(pool: SyntheticPool, path: str | Path, *, columns: int = 8) -> Path:
     """Write :func:`draw_montage` as a PNG; returns its path."""
     target = Path(path)
-    if target.suffix != ".png":
-        raise InputError(f"{target}: a montage is a PNG; give a name that ends in .png.")
+    require_png(target)
     figure = draw_montage(pool, columns=columns)
     try:
         with atomic_path(target) as temporary:

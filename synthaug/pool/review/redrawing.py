@@ -39,7 +39,31 @@ def redraw(pool: SyntheticPool, pipe: CCELLAPipeline, *, count: int | None = Non
         count: How many volumes, spread evenly over the pool; None = all.
 
     Raises:
-        InputError: The pool was adopted, or the generator, the device or the data type is another one.
+        InputError: As :func:`require_redrawable`, or a volume has another recipe than its own.
+    """
+    require_redrawable(pool, pipe, count=count)
+    entries = [entry for label in pool.classes for entry in pool.entries(label)]
+    rows = np.unique(np.linspace(0, len(entries) - 1, min(count or len(entries), len(entries))).round().astype(int))
+    chosen = [entries[row] for row in rows]
+    for entry in chosen:
+        require_own_recipe(entry, source=pool.path)
+    sampling = SamplingConfig(**pool.header["sampling"])
+    redrawn = []
+    with computing_threads(threads_of(pool.path)), tempfile.TemporaryDirectory() as scratch:
+        drawing = with_sampling(pipe, sampling, precision=precision_of(pool.path, pipe))
+        for start in range(0, len(chosen), sampling.micro_batch):
+            part = chosen[start : start + sampling.micro_batch]
+            for entry, volume in zip(part, draw_volumes(drawing, sampling, part).volumes.numpy(), strict=True):
+                redrawn.append(_compared(pool, entry, volume, Path(scratch) / "drawn.nii"))
+    return redrawn
+
+
+def require_redrawable(pool: SyntheticPool, pipe: CCELLAPipeline, *, count: int | None = None) -> None:
+    """Look whether :func:`redraw` can be asked this, before a volume is read.
+
+    Raises:
+        InputError: The pool was adopted, the generator, the device or the data type is another one, or ``count`` is
+            below 1.
     """
     header = pool.header
     if "sampling" not in header:
@@ -53,20 +77,6 @@ def redraw(pool: SyntheticPool, pipe: CCELLAPipeline, *, count: int | None = Non
             )
     if count is not None and count < 1:
         raise InputError(f"redraw={count} must be at least 1.")
-    entries = [entry for label in pool.classes for entry in pool.entries(label)]
-    rows = np.unique(np.linspace(0, len(entries) - 1, min(count or len(entries), len(entries))).round().astype(int))
-    chosen = [entries[row] for row in rows]
-    for entry in chosen:
-        require_own_recipe(entry, source=pool.path)
-    sampling = SamplingConfig(**header["sampling"])
-    redrawn = []
-    with computing_threads(threads_of(pool.path)), tempfile.TemporaryDirectory() as scratch:
-        drawing = with_sampling(pipe, sampling, precision=precision_of(pool.path, pipe))
-        for start in range(0, len(chosen), sampling.micro_batch):
-            part = chosen[start : start + sampling.micro_batch]
-            for entry, volume in zip(part, draw_volumes(drawing, sampling, part).volumes.numpy(), strict=True):
-                redrawn.append(_compared(pool, entry, volume, Path(scratch) / "drawn.nii"))
-    return redrawn
 
 
 def _compared(pool: SyntheticPool, entry: Entry, volume: np.ndarray, scratch: Path) -> Redrawn:

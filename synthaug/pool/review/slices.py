@@ -1,8 +1,12 @@
-"""The middle axial slice of a volume, turned as radiologists look at it."""
+"""The middle axial slice of a volume, turned as radiologists look at it, and the files of such pictures."""
+
+from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+
+from synthaug.ground.errors import InputError
 
 SHOWN = 6
 """Volumes of a row."""
@@ -19,3 +23,9 @@ def draw_slice(axes: Axes, volume: torch.Tensor) -> None:
 def middle_slice(volume: torch.Tensor) -> np.ndarray:
     """Rows from posterior to anterior, columns from the patient's right to left."""
     return volume.flip(LEFT_RIGHT)[:, :, volume.shape[2] // 2].T.numpy()
+
+
+def require_png(path: str | Path) -> None:
+    """InputError where a picture is asked for under the name of another kind of file."""
+    if Path(path).suffix != ".png":
+        raise InputError(f"{path}: pictures are written as PNG; give a name that ends in .png.")
