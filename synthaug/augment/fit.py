@@ -38,16 +38,19 @@ class Look:
     """Voxels."""
     affine: np.ndarray | None = None
     """(4, 4); None = not known."""
+    channels: int = 1
+    """Of the image."""
 
     @classmethod
     def at(cls, shape: Sequence[int], affine: np.ndarray) -> "Look":
-        """With the identity, which libraries give to what they know no affine of, as not known."""
-        return cls(tuple(shape), None if np.array_equal(affine, np.eye(4)) else np.asarray(affine))
+        """Of (C, X, Y, Z), with the identity, which libraries give to what they know no affine of, as not known."""
+        channels, *voxels = shape
+        return cls(tuple(voxels), None if np.array_equal(affine, np.eye(4)) else np.asarray(affine), channels)
 
     @classmethod
     def of(cls, image: tio.Image) -> "Look":
         """Of a torchio image; its header is read, its voxels are not."""
-        return cls.at(image.spatial_shape, image.affine)
+        return cls.at(image.shape, image.affine)
 
     def unlike(self, other: "Look") -> str:
         """The first thing that differs, with both values; "" = nothing."""
@@ -60,6 +63,8 @@ class Look:
                 return f"spacing_mm {_plain(sides)} and {_plain(other_sides)}"
         if self.shape != other.shape:
             return f"shape {self.shape} and {other.shape}"
+        if self.channels != other.channels:
+            return f"channels {self.channels} and {other.channels}"
         return ""
 
 

@@ -192,7 +192,7 @@ def _worker_seed() -> int | None:
 
 def _look(image: torch.Tensor) -> Look:
     """Grid of a (C, X, Y, Z) tensor."""
-    return Look.at(image.shape[1:], image.affine.cpu().numpy() if isinstance(image, MetaTensor) else np.eye(4))
+    return Look.at(image.shape, image.affine.cpu().numpy() if isinstance(image, MetaTensor) else np.eye(4))
 
 
 def _tensor_of(image: Any, replaced: torch.Tensor) -> torch.Tensor:

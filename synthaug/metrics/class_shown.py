@@ -5,7 +5,8 @@ classes. The reader is no judge of what a network could see: where real volumes 
 nothing.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ from synthaug.statistics.intervals import Interval, checked_confidence, patient_
 MOST_VOXELS = 1000
 """Of each channel, after averaging neighbours; a reader of many more voxels than volumes learns noise."""
 LEAST = 4
-"""Volumes of each class on each side."""
+"""Volumes of each class on each side; of the held-out ones patients, as an interval of fewer has no width."""
 RESAMPLES = 500
 ALPHAS = np.logspace(0, 5, 11)
 """Penalties, of which leaving one out chooses."""
@@ -49,8 +50,12 @@ class ClassShown:
 
     @property
     def missing(self) -> bool:
-        """Whether real volumes clearly show their class and synthetic ones clearly show less."""
-        return self.real.low > 0.5 and self.synthetic.high < self.real.value
+        """Whether real volumes clearly show their class and synthetic ones clearly show less.
+
+        The interval of the difference follows from both, which are of different volumes (Zou & Donner 2008).
+        """
+        reach = math.hypot(self.real.value - self.real.low, self.synthetic.high - self.synthetic.value)
+        return self.real.low > 0.5 and self.real.value - self.synthetic.value > reach
 
 
 def class_shown(
@@ -62,11 +67,12 @@ def class_shown(
         training: Real volumes that the reader learns from, preprocessed alike as all.
         held_out: Real volumes of other patients.
         synthetic: Synthetic volumes.
-        confidence: Coverage of the intervals, which resample patients and, of synthetic volumes, reports, in (0, 1).
+        confidence: Coverage of the intervals, in (0, 1). They resample patients and, of synthetic volumes, reports, or
+            the volumes themselves where a class has fewer than four reports.
         seed: Names the resamples.
 
     Raises:
-        InputError: A set lacks a class, or has fewer than four volumes of one.
+        InputError: A set lacks a class, or has fewer than four volumes of one; or fewer than four held-out patients.
 
     Example:
         >>> import torchio as tio
@@ -86,21 +92,23 @@ def class_shown(
     number = {group: place for place, group in enumerate(names)}
     labels = {name: np.array([number.get(group, -1) for group in side.groups]) for name, side in sides.items()}
     for name, its in labels.items():
-        counts = [int((its == each).sum()) for each in number.values()]
+        what, units = ("patients", _people(held_out, its)) if name == "held-out" else ("volumes", [*range(len(its))])
+        counts = _distinct(units, its, len(names))
         if set(its.tolist()) != {*number.values()} or len(names) < 2 or min(counts) < LEAST:
             raise InputError(
-                f"The {name} volumes of each class are {counts}; {LEAST} of two classes or more are needed."
+                f"The {name} {what} of each class are {counts}; {LEAST} of two classes or more are needed."
             )
     reader = RidgeClassifierCV(ALPHAS, class_weight="balanced").fit(pooled(training), labels["training"])
 
     def read(name: str) -> Interval:
         scores = reader.decision_function(pooled(sides[name]))
         columns = scores if scores.ndim == 2 else np.stack([-scores, scores], axis=1)
-        people = [person or str(place) for place, person in enumerate(sides[name].patients)]
-        told = [f"{person} {label}" for person, label in zip(people, labels[name], strict=True)]
+        people = _people(sides[name], labels[name])
+        if min(_distinct(people, labels[name], len(names))) < LEAST:  # resamples of few reports are all alike
+            people = [str(place) for place in range(len(people))]
         return patient_bootstrap(
             auroc,
-            patient_ids=told,
+            patient_ids=people,
             labels=labels[name],
             arrays=softmax(columns, axis=1),
             resamples=RESAMPLES,
@@ -110,6 +118,17 @@ def class_shown(
 
     kind = f"ridge on {reader.n_features_in_} means, {len(training)} training volumes"
     return ClassShown(read("synthetic"), read("held-out"), len(held_out), len(synthetic), kind)
+
+
+def _people(volumes: VolumeSet, labels: np.ndarray) -> list[str]:
+    """Patient (or report) and class of each volume; one whose patient is not known is its own."""
+    people = [person or str(place) for place, person in enumerate(volumes.patients)]
+    return [f"{person} {label}" for person, label in zip(people, labels, strict=True)]
+
+
+def _distinct(units: Sequence[Hashable], labels: np.ndarray, classes: int) -> list[int]:
+    """How many different units each class has."""
+    return [len({units[int(place)] for place in np.flatnonzero(labels == label)}) for label in range(classes)]
 
 
 def pooled(volumes: Iterable[torch.Tensor]) -> np.ndarray:

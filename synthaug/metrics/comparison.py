@@ -18,7 +18,7 @@ from synthaug.metrics.distances.estimates import METRICS, DistanceResult, compar
 from synthaug.metrics.extractors import build_extractor
 from synthaug.metrics.features import Extractor
 from synthaug.metrics.realism.judgement import ENOUGH, RealismReport, judge_realism
-from synthaug.metrics.volumes import VolumeSet
+from synthaug.metrics.volumes import VolumeSet, volume_sets
 from synthaug.statistics.intervals import checked_confidence
 
 FAR = 3
@@ -184,7 +184,7 @@ def compare_images(
         extractor: Feature extractor or its name (:func:`~synthaug.metrics.extractors.build_extractor`); None =
             the seeded random network.
         weights: File of published weights, for extractors that need one.
-        images: Image names in channel order, for subjects; None = all images of the first.
+        images: Image names in channel order, for subjects; None = all images of the first real one.
         seed: Seed of halves, floors and pairs.
         resamples: Half-samples per interval.
         confidence: Coverage of the intervals, in (0, 1).
@@ -200,7 +200,7 @@ def compare_images(
     """
     checked_confidence(confidence)
     checked_pairs(pairs)
-    real_set, synthetic_set = (VolumeSet.of(each, images) for each in (real, synthetic))
+    real_set, synthetic_set, known = volume_sets(real, synthetic, training, images)
     channels, spacing_mm = _common_form(real_set, synthetic_set)
     if extractor is None or isinstance(extractor, str):
         extractor = build_extractor(extractor or "seeded", channels=channels, spacing_mm=spacing_mm, weights=weights)
@@ -225,7 +225,6 @@ def compare_images(
         group: _similarities(real_set.part(a), synthetic_set.part(b), pairs=pairs, seed=seed, confidence=confidence)
         for group, (a, b) in groups.items()
     }
-    known = None if training is None else VolumeSet.of(training, images)
     detector = CopyDetector(known, real_set, extractor, false_alarms=false_alarms) if known else None
     return ImageReport(
         extractor=extractor.name,

@@ -1,6 +1,6 @@
 """Many volumes as one sequence that is read when it is used, so that memory does not grow with their number."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -50,14 +50,23 @@ class VolumeSet:
             images: Names of the images; None = all of the first subject.
 
         Raises:
-            InputError: There are none.
+            InputError: There are none, they are no such sequence, or the first subject lacks an image.
         """
+        if isinstance(source, Mapping) or not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
+            raise InputError(
+                f"Volumes are a {type(source).__name__}; give a list of subjects or tensors, as list(pool.subjects())."
+            )
         if not len(source):
             raise InputError("There are no volumes to compare.")
         first = source[0]
+        if not isinstance(first, torch.Tensor | tio.Subject):
+            raise InputError(f"The first volume is a {type(first).__name__}; give subjects or tensors (C, X, Y, Z).")
         if isinstance(first, torch.Tensor):
             return cls(source, None, np.arange(len(source)), [""] * len(source), [""] * len(source))
         names = list(images or first.get_images_dict(intensity_only=True))
+        there = first.get_images_names()
+        if absent := [name for name in names if name not in there]:
+            raise InputError(f"A subject has no image {absent[0]!r}, only {there}; name the images of all sides alike.")
         # A torchio data set tells its subjects without reading and transforming them.
         subjects = source.dry_iter() if hasattr(source, "dry_iter") else source
         told = [(_class(subject.get("label", "")), _patient(subject)) for subject in subjects]
@@ -88,6 +97,15 @@ class VolumeSet:
         """Only the volumes at these places."""
         groups, patients = ([told[place] for place in places] for told in (self.groups, self.patients))
         return replace(self, index=self.index[places], groups=groups, patients=patients)
+
+
+def volume_sets(
+    real: Sequence[Any], synthetic: Sequence[Any], training: Sequence[Any] | None, images: Sequence[str] | None
+) -> tuple[VolumeSet, VolumeSet, VolumeSet | None]:
+    """All sides, with the images of the real one in its order: subjects may hold them in another."""
+    first = VolumeSet.of(real, images)
+    names = images or first.images
+    return first, VolumeSet.of(synthetic, names), None if training is None else VolumeSet.of(training, names)
 
 
 def one_per_patient(subjects: Sequence[tio.Subject], *, seed: int = 0) -> list[tio.Subject]:

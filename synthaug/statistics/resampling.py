@@ -65,13 +65,14 @@ class Resamples:
             none counts.
 
         Raises:
-            InputError: Patients and labels do not fit.
+            InputError: Patients and labels do not fit, or a label is none of the K classes.
 
         Example:
             >>> scores = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
             >>> Resamples(20).draws(list("abcd"), np.array([0, 0, 1, 1]), [scores])[0, :2].tolist()
             [0.75, 1.0]
         """
+        labels = _checked_labels(labels, scores)
         rows = (tuple(patient_ids), labels.tobytes(), len(scores))
         if rows not in self._weights:
             self._weights[rows] = draw_weights(
@@ -173,7 +174,7 @@ def paired_permutation(
 
     Raises:
         InputError: No training was tested on every class; one that was not does not count. Or a training and its
-            baseline were tested on different rows.
+            baseline were tested on different rows, or a label is none of the K classes.
 
     Example:
         Three patients: of the eight ways to swap, two give a difference as large.
@@ -183,6 +184,7 @@ def paired_permutation(
         ...                    resamples=100)["accuracy"]
         0.25
     """
+    labels = _checked_labels(labels, scores)
     patients, patient_of = np.unique(np.asarray(patient_ids), return_inverse=True)
     swaps, count = draw_swaps(len(patients), resamples, seed), min(resamples, 2 ** len(patients))
     differences, counted = np.zeros((1 + count, len(STATISTICS))), 0
@@ -202,6 +204,17 @@ def paired_permutation(
     uncounted = 0 if count == 2 ** len(patients) else 1  # the observed is a swap too, among random ones
     sides = [(each.sum(axis=0) + uncounted) / (count + uncounted) for each in (null <= observed, null >= observed)]
     return dict(zip(STATISTICS, np.minimum(2 * np.minimum(*sides), 1).tolist(), strict=True))
+
+
+def _checked_labels(labels: np.ndarray, scores: Sequence[np.ndarray]) -> np.ndarray:
+    """Classes as integers: the second of two that are numbered from 1 would count as not the first."""
+    labels = np.asarray(labels)
+    for each in scores:
+        if len(odd := np.flatnonzero(~np.isin(labels, np.arange(each.shape[1])))):
+            raise InputError(
+                f"Label {odd[0]} is {labels[odd[0]]}; the probabilities are of the classes 0 to {each.shape[1] - 1}."
+            )
+    return labels.astype(int)
 
 
 @lru_cache(maxsize=4)

@@ -34,6 +34,7 @@ UNFIT = {
     "orientation": {"affine": np.diag([-5.0, -5.0, 8.0, 1.0])},
     "spacing_mm": {"affine": np.diag([5.0, 5.0, 3.0, 1.0])},
     "shape": {"shape": (1, 16, 16, 9)},
+    "channels": {"shape": (2, 16, 16, 8)},
     "intensities": {"scale": 1500.0},
     "intensities from -": {"scale": 6.0, "shift": -2.0},
 }

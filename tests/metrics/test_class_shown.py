@@ -6,9 +6,10 @@ import torch
 import torchio as tio
 
 from synthaug.ground.errors import InputError
-from synthaug.metrics.class_shown import MOST_VOXELS, class_shown, pooled
+from synthaug.metrics.class_shown import MOST_VOXELS, ClassShown, class_shown, pooled
 from synthaug.metrics.comparison import compare_images
 from synthaug.metrics.volumes import VolumeSet
+from synthaug.statistics.intervals import Interval
 
 
 def volumes(count, *, strength, seed, classes=2, shape=(1, 12, 12, 8)):
@@ -21,6 +22,19 @@ def volumes(count, *, strength, seed, classes=2, shape=(1, 12, 12, 8)):
         values[:, 4:8, 4:8] += strength * label
         subjects.append(tio.Subject(t2w=tio.ScalarImage(tensor=values), label=label, patient_id=f"p{seed}-{number}"))
     return VolumeSet.of(subjects)
+
+
+def noisy(count, *, seed):
+    """Of two classes that no reader tells apart without errors."""
+    made = volumes(count, strength=0.06, seed=seed, shape=(1, 8, 8, 8))
+    draw = torch.Generator().manual_seed(seed)
+    for subject in made.source:
+        subject["t2w"].data[:, 4:8, 4:8] += 0.05 * torch.randn(1, generator=draw)
+    return made
+
+
+SIDES = ((1, 40), (2, 20), (3, 100))
+"""Number and volumes of training, held-out and synthetic sets."""
 
 
 def test_a_pool_that_shows_its_class_is_told_from_one_that_ignores_it_and_from_one_that_swaps_it():
@@ -78,6 +92,33 @@ def test_the_form_of_a_label_changes_no_figure(form):
     if form is float:  # one side as whole numbers, the other as floats, are still the same classes
         real, synthetic = sets(int)[0], sets(form)[1]
         assert real.groups == synthetic.groups
+
+
+def test_what_chance_sets_apart_is_not_called_missing():
+    """The figure of few real volumes is as uncertain as that of the synthetic ones."""
+    synthetic = Interval(0.78, low=0.71, high=0.84)
+    unsure, sure = Interval(0.86, low=0.62, high=0.98), Interval(0.92, low=0.85, high=0.97)
+    found = [ClassShown(synthetic, real, n_real=20, n_synthetic=100, reader="") for real in (unsure, sure)]
+    assert [each.missing for each in found] == [False, True]
+
+
+def test_volumes_of_one_report_a_class_have_an_interval():
+    training, held_out, synthetic = (noisy(count, seed=part) for part, count in SIDES)
+    for subject in synthetic.source:
+        subject["synthetic"], subject["report"] = True, f"class {subject['label']}"
+    one, many = (
+        class_shown(training, held_out, each).synthetic for each in (VolumeSet.of(synthetic.source), synthetic)
+    )
+    assert one == many
+    assert one.low < one.value < one.high
+
+
+def test_held_out_patients_count_and_not_their_volumes():
+    training, held_out, synthetic = (noisy(count, seed=part) for part, count in SIDES)
+    for number, subject in enumerate(held_out.source):
+        subject["patient_id"] = f"p{number % 6}"  # three of each class
+    with pytest.raises(InputError, match=r"patients .* \[3, 3\]"):
+        class_shown(training, VolumeSet.of(held_out.source), synthetic)
 
 
 def test_volumes_without_a_class_are_refused():

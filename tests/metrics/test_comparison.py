@@ -13,6 +13,7 @@ from synthaug.ground.errors import InputError
 from synthaug.metrics.comparison import ImageReport
 from synthaug.metrics.distances.estimates import METRICS, metrics_for
 from synthaug.metrics.features import module_extractor
+from synthaug.metrics.realism.judgement import judge_realism
 
 MEANS = module_extractor(nn.Sequential(nn.AdaptiveAvgPool3d((2, 2, 1)), nn.Flatten()), "pooled voxels")
 
@@ -94,6 +95,36 @@ def test_what_too_few_volumes_cannot_tell_is_named():
         sa.compare_images(subjects(2, seed=0), subjects(40, seed=1), MEANS)
     with pytest.raises(InputError, match="no volumes"):
         sa.compare_images([], subjects(40, seed=1), MEANS)
+
+
+def two_sequences(n: int, *, seed: int, names: tuple[str, str]) -> list[tio.Subject]:
+    """Subjects with a dark and a bright image, under these names in the order of the names."""
+    made = zip(subjects(n, seed=seed), subjects(n, seed=seed, shift=0.3), strict=True)
+    pairs = [dict(zip(("dark", "bright"), (each["t2w"] for each in pair), strict=True)) for pair in made]
+    return [tio.Subject({name: pair[name] for name in names}, label=0) for pair in pairs]
+
+
+def test_sequences_are_compared_by_name_in_whatever_order_a_subject_holds_them():
+    orders = ("dark", "bright"), ("bright", "dark")
+    real, synthetic, turned = (
+        two_sequences(12, seed=seed, names=orders[turn]) for seed, turn in ((0, 0), (1, 0), (1, 1))
+    )
+    report, same = (
+        sa.compare_images(real, each, MEANS, training=each, resamples=10, pairs=2) for each in (synthetic, turned)
+    )
+    assert report.to_frame().equals(same.to_frame())
+    assert report.copies.to_dict() == same.copies.to_dict()
+    statistics, again = (judge_realism(real, each, cnn=False).statistics for each in (synthetic, turned))
+    assert statistics == again
+
+
+def test_sides_without_the_same_images_and_what_is_no_set_of_volumes_are_refused():
+    real = two_sequences(8, seed=0, names=("dark", "bright"))
+    with pytest.raises(InputError, match="'dark'"):
+        sa.compare_images(real, subjects(8, seed=1))
+    for wrong in (iter(real), real[0], [np.zeros((1, 16, 16, 8))]):
+        with pytest.raises(InputError, match=r"[Vv]olume"):
+            sa.compare_images(real, wrong)
 
 
 def test_volumes_are_read_one_batch_at_a_time():

@@ -361,3 +361,15 @@ def test_holm_is_monotone_and_never_above_bonferroni():
     assert correct_holm(p_values) == pytest.approx([0.08, 0.004, 0.2, 0.039])
     assert correct_holm([0.9, 0.8]) == [1.0, 1.0]
     assert correct_holm([]) == []
+
+
+@pytest.mark.parametrize("labels", [[1, 1, 2, 2], [0, 0, 2, 2], [-1, -1, 0, 0], ["0", "0", "1", "1"]])
+def test_labels_that_are_none_of_the_classes_are_refused(labels):
+    """Numbered from 1, the second class counted as not the first: AUROC 0 in place of 1."""
+    scores, people = np.array([[0.9, 0.1], [0.8, 0.2], [0.2, 0.8], [0.1, 0.9]]), list("abcd")
+    with pytest.raises(InputError, match="classes 0 to 1"):
+        Resamples(10).draws(people, np.array(labels), [scores])
+    with pytest.raises(InputError, match="classes 0 to 1"):
+        paired_permutation(
+            patient_ids=people, labels=np.array(labels), scores=[scores], baseline=[scores], resamples=10
+        )

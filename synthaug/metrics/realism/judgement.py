@@ -166,7 +166,7 @@ def judge_realism(
             together, where there are ten different reports. A patient on both sides is in the same fold on both.
         training: Real volumes that the generator was trained on: their AUROC against ``real`` is the floor.
         training_groups: Patient of each.
-        images: Image names in channel order, for subjects; None = all images of the first.
+        images: Image names in channel order, for subjects; None = all images of the first real one.
         seed: Names folds, trees, weights and resamples.
         cnn: Whether a network judges too (about 15 CPU seconds at 32 x 40 x 24 voxels, twice that with a floor).
         confidence: Coverage of the intervals, in (0, 1).
@@ -188,10 +188,10 @@ def judge_realism(
     }
     if training is not None:
         given["training"] = (training, training_groups)
-    sets = {
-        name: volumes if isinstance(volumes, VolumeSet) else VolumeSet.of(volumes, images)
-        for name, (volumes, _) in given.items()
-    }
+    sets: dict[str, VolumeSet] = {}
+    for name, (volumes, _) in given.items():
+        sets[name] = volumes if isinstance(volumes, VolumeSet) else VolumeSet.of(volumes, images)
+        images = images or sets["real"].images  # subjects may hold the same images in another order
     groups = {name: _groups(name, sets[name], told) for name, (_, told) in given.items()}
     n = min(MOST, len(sets["real"]), len(sets["synthetic"]))
     shape = tuple(sets["real"][0].shape)
