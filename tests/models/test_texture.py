@@ -1,4 +1,4 @@
-"""What a level is told of a scan's noise and sharpness: measured in units of the training volumes, whatever they show."""
+"""What a level is told of a scan's noise and sharpness, in units of the training volumes."""
 
 import pytest
 import torch
@@ -7,10 +7,10 @@ from synthaug.models.parts.texture import FARTHEST, Texture
 
 
 def scans(noise, *, seed=0):
-    """Latents of patches of 2, each with noise of its own strength; anatomy differs too."""
+    """Latents of patches of 2, each with noise of its own strength; the anatomy of each is another."""
     generator = torch.Generator().manual_seed(seed)
     anatomy = torch.zeros(len(noise), 8, 6, 6, 6)
-    anatomy[:, :1] = torch.randn(len(noise), 1, 1, 1, 1, generator=generator)
+    anatomy[:, :1] = torch.randn(len(noise), 1, 6, 6, 6, generator=generator)
     return anatomy + torch.tensor(noise).view(-1, 1, 1, 1, 1) * torch.randn(anatomy.shape, generator=generator)
 
 
