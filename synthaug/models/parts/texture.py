@@ -43,6 +43,8 @@ class Texture(nn.Module):
         self.patch = patch
         self.components = min(components, 2 * channels)
         self.layers = nn.Sequential(nn.Linear(self.components, width), nn.SiLU(), nn.Linear(width, width))
+        nn.init.zeros_(self.layers[-1].weight)  # an untrained network answers as without it
+        nn.init.zeros_(self.layers[-1].bias)
         self.register_buffer("centre", torch.zeros(2 * channels))
         self.register_buffer("directions", torch.zeros(self.components, 2 * channels))
 
