@@ -265,7 +265,7 @@ class CCELLADenoiser(PretrainedModel):
                 context=context,
                 guide=guide,
                 moves=moves,
-                **({} if texture is None else {"texture": texture}),
+                texture=texture,
                 top_region_index_tensor=None if class_vector is None else class_vector * self.scale,
                 spacing_tensor=spacing_mm * self.scale,
             )
