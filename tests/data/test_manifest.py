@@ -11,7 +11,7 @@ import pytest
 
 import synthaug as sa
 from synthaug.config import DataConfig, MeasurementConfig
-from synthaug.data.reading.manifest import CONVENTION, class_counts, make_subject, read_columns, read_manifest
+from synthaug.data.reading.manifest import CONVENTION, class_counts, class_of, make_subject, read_columns, read_manifest
 from synthaug.ground.errors import InputError
 from synthaug.study.stages.cohort import load_subjects
 
@@ -125,6 +125,26 @@ def test_a_row_without_a_class_is_refused_or_left_out_as_one_says(folder):
     with pytest.raises(InputError, match=r"row 3: label is empty; .* data\.unlabelled=leave_out"):
         read(folder)
     assert [subject["subject_id"] for subject in read(folder, unlabelled="leave_out")] == ["000", "002", "003"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "classes", "number"),
+    [
+        ("5", ["2", "5"], 1),
+        ("2.0", ["2", "5"], 0),
+        ("1.0", ["1", "2"], 0),
+        ("1", ["no", "yes"], 1),
+        ("0.0", ["a", "b"], 0),
+    ],
+)
+def test_a_class_is_found_by_its_name_before_its_number(cell, classes, number):
+    assert class_of(cell, "label", "row 2", classes) == number
+
+
+@pytest.mark.parametrize("cell", ["0", "1", "1.0"])
+def test_a_number_beside_classes_named_by_numbers_is_none_of_them(cell):
+    with pytest.raises(InputError, match="none of"):
+        class_of(cell, "label", "row 2", ["2", "3", "4", "5"])
 
 
 def test_reports_are_written_from_the_row(folder):
