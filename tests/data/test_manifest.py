@@ -162,6 +162,13 @@ def measured_in_table(folder, delimiter, *cells, **options):
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_comma_within_a_heading_does_not_separate_cells(tmp_path, delimiter):
+    lines = [["id", "label", "size (mm, longest)"], ["a", "1", "12,5"]]
+    (tmp_path / "table.csv").write_text("\r\n".join(map(delimiter.join, lines)), encoding="utf-8")
+    assert read_manifest(tmp_path / "table.csv").rows == {2: dict(zip(*lines, strict=True))}
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_decimal_commas_are_read_where_no_comma_stands_between_cells(tmp_path, delimiter):
     cells = ["12,3", "0,95", "2,650", "1,2E+03", "40", ""]
     assert measured_in_table(tmp_path, delimiter, *cells) == ["12.3", "0.95", "2.650", "1.2E+03", "40", ""]
