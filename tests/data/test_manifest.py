@@ -51,6 +51,14 @@ def test_subjects_follow_the_convention_in_file_order(folder):
     assert subjects[1]["t2w"].shape == (1, 6, 5, 4)
 
 
+def test_paths_with_backslashes_lead_to_the_same_files(folder):
+    rewrite(folder, "images/", "images\\")
+    assert [subject["t2w"].path.name for subject in read(folder)] == [f"{number}.nii.gz" for number in range(4)]
+    rewrite(folder, "images\\1", "..\\1")
+    with pytest.raises(InputError, match="leads out"):
+        read(folder)
+
+
 def test_without_patient_column_each_subject_is_a_patient(folder):
     rewrite(folder, "patient_id", "centre")
     assert [s["patient_id"] for s in read(folder)] == ["000", "001", "002", "003"]

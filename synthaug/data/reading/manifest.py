@@ -265,6 +265,8 @@ def image_path(table: Table, number: int, column: str, folder: Path | None = Non
     if not cell:
         raise InputError(f"{table.where(number)}: {column} is empty; give the image's path, or leave the row out.")
     folder = folder or table.path.parent
+    if "\\" in cell and not inside(folder, cell).exists():
+        cell = cell.replace("\\", "/")  # as Windows writes paths
     path = inside(folder, cell)
     if cell.isascii() or path.exists():
         return path
