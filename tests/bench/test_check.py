@@ -1,5 +1,6 @@
 """``synthaug check``: everything is read, every problem is told, and what it proposes can be run."""
 
+import re
 from pathlib import Path
 
 import nibabel
@@ -45,6 +46,29 @@ def data(tmp_path):
 
 def check(*words):
     return main(["check", *map(str, words), "--quick"])
+
+
+@pytest.fixture
+def pirads(data):
+    """The same subjects under PI-RADS 2 to 4."""
+    table = pd.read_csv(data / "manifest.csv").assign(label=[2, 3, 4] * 4)
+    table.to_csv(data / "manifest.csv", index=False)
+    return data
+
+
+def test_classes_named_by_numbers_are_taken_as_the_problem_says(pirads, tmp_path, capsys):
+    target = tmp_path / "config.yaml"
+    assert check(pirads, "--out", target) == 2
+    words = re.search(r"--classes '(.*)'", capsys.readouterr().out)[1]
+    assert check(pirads, "--out", target, "--classes", words) == 0
+    assert [each["label"] for each in load_subjects(read_config(["--config", str(target)]).data)] == [0, 1, 2] * 4
+
+
+def test_names_that_yaml_takes_for_numbers_are_told_to_stand_in_quotes(pirads, capsys):
+    assert check(pirads, "--classes", "[2, 3, 4]") == 2
+    told = capsys.readouterr().err
+    assert "Expected text. Got value: 2; put names in quotes" in told
+    assert "Union" not in told
 
 
 def test_what_it_proposes_is_a_config_that_runs(data, tmp_path, capsys):

@@ -538,6 +538,8 @@ def test_junk_is_not_imported(name, tmp_path, capsys):
         (["--split.train", "abc"], "split.train: Expected a number. Got value: abc"),
         (["--preprocess.shape", "3,3,3"], "preprocess.shape: Expected a list such as [1, 2]. Got value: 3,3,3"),
         (["--classifier.balance", "over"], "Expected one of 'oversampled', 'weighted', 'none'. Got value: over"),
+        (["--data.classes", "[2, 3]"], "data.classes: Expected text. Got value: 2; put names in quotes"),
+        (["--data.classes", "[no, yes]"], "data.classes: Expected text. Got value: False; put names in quotes"),
         (["--config", "gone.yaml"], "gone.yaml: config: File does not exist"),
         (["--classifier.training.warmup", "500"], "bench: classifier.training.warmup=500 must be below"),
         (["--autoencoder.training.batch_size", "0"], "bench: autoencoder.training.batch_size=0 must lie in"),

@@ -85,7 +85,9 @@ def too_few(found: Survey) -> list[Problem]:
     if found.subjects and len(patients) < 2:
         return [Problem(where, None, "all usable rows are of one class; a study needs two.")]
     if found.subjects and sorted(patients) != list(range(len(patients))):
-        return [Problem(where, None, f"classes are {sorted(patients)}; number them from 0 without gaps.")]
+        listed = ", ".join(f'"{number}"' for number in sorted(patients))
+        order = "" if found.classes else f", or name them in their order: --classes '[{listed}]'"
+        return [Problem(where, None, f"classes are {sorted(patients)}; number them from 0 without gaps{order}.")]
     if twice := [name for alike in spellings_of_one(found.classes) for name in alike]:
         return [Problem(where, None, f"classes {', '.join(twice)} differ only in case or form; write one class alike.")]
     rarest = min(patients, key=lambda number: patients[number], default=0)

@@ -265,6 +265,8 @@ def image_path(table: Table, number: int, column: str, folder: Path | None = Non
     if not cell:
         raise InputError(f"{table.where(number)}: {column} is empty; give the image's path, or leave the row out.")
     folder = folder or table.path.parent
+    if "\\" in cell and not inside(folder, cell).exists():
+        cell = cell.replace("\\", "/")  # as Windows writes paths
     path = inside(folder, cell)
     if cell.isascii() or path.exists():
         return path
@@ -276,10 +278,14 @@ def class_of(value: str, column: str, where: str, classes: Sequence[str] = ()) -
     if not value:
         raise InputError(f"{where}: {column} is empty; give a class, or leave the row out: data.unlabelled=leave_out.")
     if classes:
-        numbers = [str(number) for number in range(len(classes))]
-        if value not in classes and value.removesuffix(".0") not in numbers:
+        # Where names are numbers, such as PI-RADS 2 to 5, another number is none of them, and no place in their order.
+        named = any(name.isdigit() for name in classes)
+        places = {} if named else {str(number): number for number in range(len(classes))}
+        places |= {name: place for place, name in enumerate(classes)}
+        place = places.get(value, places.get(value.removesuffix(".0")))
+        if place is None:
             raise InputError(f"{where}: {column} is {value!r}, which is none of data.classes={list(classes)}.")
-        return list(classes).index(value) if value in classes else numbers.index(value.removesuffix(".0"))
+        return place
     try:
         return class_index(float(value))
     except ValueError as error:
