@@ -149,7 +149,6 @@ def _reason(error: Exception) -> str:
         told = re.sub(
             r"Unable to load config [\"'](.*?)[\"']( - .*)?$", r"Expected settings, or a file of them, not \1.", told
         )
-        told = re.sub(r"Does not validate against .* Union .*? Errors: - (.*) - Expected NoneType .*", r"\1", told)
         told = re.sub(r"Expected a typing\.Literal\[(.*?)\]\.", r"Expected one of \1.", told)
         told = re.sub(r"Expected a <class '(\w+)'>", lambda kind: f"Expected {KINDS.get(kind[1], kind[1])}", told)
         told = re.sub(r"Does not validate against .* Union .* Errors: - (.*) - Expected NoneType.*", r"\1", told)
