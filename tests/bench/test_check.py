@@ -177,6 +177,41 @@ def test_folders_may_be_classes(tmp_path):
         draft_manifest(tmp_path / "none")
 
 
+@pytest.mark.parametrize(
+    ("tops", "file", "first"),
+    [
+        (("adc", "t2w"), "{number:03}.nii", "000,000,adc/000.nii,t2w/000.nii,"),
+        (("adc", "t2w"), "{number:03}_{top}.nii", "000,000,adc/000_adc.nii,t2w/000_t2w.nii,"),
+        (("adc", "t2w"), "{number:03}/d1/{top}.nii", "000-d1,000,adc/000/d1/adc.nii,t2w/000/d1/t2w.nii,"),
+        (("early", "late"), "{number:03}.nii", "000,000,early/000.nii,late/000.nii,"),
+        (("0", "1"), "{number:03}.nii", "0-000,0-000,0/000.nii,0"),
+        (("benign", "malignant"), "{number:03}/t2w.nii", "benign-000,benign-000,benign/000/t2w.nii,benign"),
+    ],
+)
+def test_top_folders_of_the_same_names_are_sequences_unless_they_are_named_as_classes(tops, file, first, tmp_path):
+    for top in tops:
+        for number in range(8):
+            save(tmp_path / top / file.format(number=number, top=top), volume(number))
+    assert draft_manifest(tmp_path).read_text(encoding="utf-8").splitlines()[1] == first
+
+
+def test_top_folders_that_were_taken_as_classes_are_told(tmp_path, capsys):
+    for number in range(6):
+        save(tmp_path / f"{('Bonn', 'Mainz')[number % 2]}/{number}/t2w.nii", volume(number))
+    check(tmp_path, "--out", tmp_path / "config.yaml")
+    assert "top folders Bonn, Mainz" in capsys.readouterr().out
+
+
+def test_a_sequence_that_the_first_subject_lacks_is_a_column(tmp_path):
+    for number in range(6):
+        for top in ("adc", "t2w")[number == 0 :]:
+            save(tmp_path / f"trees/{top}/{number}.nii", volume(number))
+            save(tmp_path / f"people/{number}/{top}.nii", volume(number))
+    for folder in ("trees", "people"):
+        lines = draft_manifest(tmp_path / folder).read_text(encoding="utf-8").splitlines()
+        assert (lines[0], len(lines)) == ("subject_id,patient_id,adc,t2w,label", 7)
+
+
 def test_a_grid_covers_the_median_field_and_stays_within_its_voxels():
     looks = [Look((256, 256, 30), (0.6, 0.6, 3.0), "LPS", (0, 1, 2))] * 4 + [
         Look((512, 512, 60), (0.6, 0.6, 3.0), "LPS", (0, 1, 2))

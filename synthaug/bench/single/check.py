@@ -284,4 +284,7 @@ def _manifest_of(source: Path) -> Path:
         return tables[0]
     drafted = draft_manifest(source)
     print(f"{drafted}: drafted from the names of files and folders; read it before you go on")
+    labels = {row["label"] for row in read_table(drafted, what="manifest", mend="").rows.values()} - {""}
+    if labels:
+        print(f"label: from the top folders {', '.join(sorted(labels))}; if these are no classes, empty the column")
     return drafted
