@@ -195,6 +195,13 @@ def test_top_folders_of_the_same_names_are_sequences_unless_they_are_named_as_cl
     assert draft_manifest(tmp_path).read_text(encoding="utf-8").splitlines()[1] == first
 
 
+def test_a_folder_around_all_images_is_no_patient(tmp_path):
+    for number in range(2):
+        save(tmp_path / f"nifti/all/p{number}.nii", volume(number))
+    lines = draft_manifest(tmp_path).read_text(encoding="utf-8").splitlines()
+    assert lines[1:] == ["p0,p0,nifti/all/p0.nii,", "p1,p1,nifti/all/p1.nii,"]
+
+
 def test_top_folders_that_were_taken_as_classes_are_told(tmp_path, capsys):
     for number in range(6):
         save(tmp_path / f"{('Bonn', 'Mainz')[number % 2]}/{number}/t2w.nii", volume(number))

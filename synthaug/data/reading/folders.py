@@ -59,6 +59,8 @@ def draft_manifest(folder: Path) -> Path:
     images = find_images(folder) if folder.is_dir() else []
     if not images:
         raise InputError(f"{folder}: neither a manifest, nor NIfTI, DICOM, MetaImage or NRRD images.")
+    around = Path(os.path.commonpath([path.parent for path in images]))  # such as images/ around all of them
+    images = [path.relative_to(around) for path in images]
     told, found = _by_tree(images, told=True), _by_sequence(images)
     trees = told or ([] if found else _by_tree(images, told=False))
     rows = trees or found or [(path.parent / _stem(path), {"image": path}) for path in images]
@@ -70,7 +72,7 @@ def draft_manifest(folder: Path) -> Path:
     writer.writerow(["subject_id", "patient_id", *columns, "label"])
     for subject, paths in rows:
         parts = subject.parts[1:] if classed and not anew else subject.parts
-        cells = [paths[name].as_posix() if name in paths else "" for name in columns]
+        cells = [(around / paths[name]).as_posix() if name in paths else "" for name in columns]
         patient = "-".join(parts[: 1 + anew])
         writer.writerow(["-".join(parts), patient, *cells, subject.parts[0] if classed else ""])
     write_text(folder / "manifest.csv", text.getvalue())
