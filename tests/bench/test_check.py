@@ -202,6 +202,15 @@ def test_a_folder_around_all_images_is_no_patient(tmp_path):
     assert lines[1:] == ["p0,p0,nifti/all/p0.nii,", "p1,p1,nifti/all/p1.nii,"]
 
 
+@pytest.mark.parametrize("place", ["", "p1"])
+def test_an_image_in_two_forms_is_named_before_a_manifest_is_drafted(place, tmp_path):
+    for name in (f"{place}/t2w.nii", f"{place}/t2w.nii.gz", "p2/t2w.nii"):
+        save(tmp_path / name.lstrip("/"), volume(0))
+    with pytest.raises(InputError, match=r"t2w\.nii and t2w\.nii\.gz"):
+        draft_manifest(tmp_path)
+    assert not (tmp_path / "manifest.csv").exists()
+
+
 def test_top_folders_that_were_taken_as_classes_are_told(tmp_path, capsys):
     for number in range(6):
         save(tmp_path / f"{('Bonn', 'Mainz')[number % 2]}/{number}/t2w.nii", volume(number))
@@ -288,6 +297,7 @@ def test_a_subject_that_stands_twice_is_listed_under_its_row(data):
     (data / "manifest.csv").write_text("\n".join([*lines, lines[1]]), encoding="utf-8")
     [problem] = [each for each in survey_manifest(data / "manifest.csv").problems if "twice" in each.what]
     assert problem.row == len(lines) + 1
+    assert "rename" in problem.what
     assert not problem.what.startswith(str(data))
 
 

@@ -54,11 +54,12 @@ def draft_manifest(folder: Path) -> Path:
     subjects each are taken as classes; else the column ``label`` is left empty.
 
     Raises:
-        InputError: There is no image, or the folder cannot be written to.
+        InputError: There is no image, two differ in their suffix alone, or the folder cannot be written to.
     """
     images = find_images(folder) if folder.is_dir() else []
     if not images:
         raise InputError(f"{folder}: neither a manifest, nor NIfTI, DICOM, MetaImage or NRRD images.")
+    _refuse_twins(folder, images)
     around = Path(os.path.commonpath([path.parent for path in images]))  # such as images/ around all of them
     images = [path.relative_to(around) for path in images]
     told, found = _by_tree(images, told=True), _by_sequence(images)
@@ -77,6 +78,15 @@ def draft_manifest(folder: Path) -> Path:
         writer.writerow(["-".join(parts), patient, *cells, subject.parts[0] if classed else ""])
     write_text(folder / "manifest.csv", text.getvalue())
     return folder / "manifest.csv"
+
+
+def _refuse_twins(folder: Path, images: list[Path]) -> None:
+    """InputError where one image lies there in two forms, such as before and after its conversion."""
+    first: dict[Path, Path] = {}
+    for path in images:
+        other = first.setdefault(path.parent / _stem(path), path)
+        if other != path:
+            raise InputError(f"{folder}: {other} and {path.name} differ in their ending alone; rename or remove one.")
 
 
 def _classed(subjects: list[Path]) -> bool:
