@@ -398,6 +398,16 @@ def test_the_class_of_too_few_patients_and_one_of_two_spellings_are_named(name, 
     assert told in capsys.readouterr().out
 
 
+def test_patients_of_two_classes_are_told_to_count_in_the_highest(data, tmp_path, capsys):
+    table = pd.read_csv(data / "manifest.csv")
+    table.assign(patient_id=[f"p{number // 2}" for number in range(12)]).to_csv(data / "manifest.csv", index=False)
+    assert check(data, "--out", tmp_path / "config.yaml") == 2
+    shown = capsys.readouterr().out
+    assert shown.count("highest class") == 2
+    assert "class benign has 0 patients" in shown
+    assert "of one class" not in shown
+
+
 def test_a_column_that_is_not_there_is_refused_before_a_dry_run_lists_cells(data, capsys):
     words = ["--data.images", "[mri]", "--data.label", "Diagnose", "--dry-run"]
     assert main(["bench", "--data.root", str(data), *words]) == 2

@@ -106,12 +106,13 @@ class Survey:
 
     @property
     def patients(self) -> dict[int, int]:
-        """Patients of each class; a patient's class is the highest of its subjects'."""
+        """Patients of each class that has subjects; a patient's class is the highest of its subjects'."""
         class_of_patient: dict[str, int] = {}
         for subject in self.subjects:
             name = subject["patient_id"]
             class_of_patient[name] = max(subject["label"], class_of_patient.get(name, 0))
-        return dict(sorted(Counter(class_of_patient.values()).items()))
+        each = Counter(class_of_patient.values())
+        return {number: each[number] for number in self.counts}
 
 
 def survey_manifest(
