@@ -398,6 +398,28 @@ def test_the_class_of_too_few_patients_and_one_of_two_spellings_are_named(name, 
     assert told in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("classes", [["no", "yes"], [0, 1]])
+def test_cells_that_tell_no_class_are_no_class_and_named(classes, data, tmp_path, capsys):
+    table = pd.read_csv(data / "manifest.csv").assign(label=classes * 6).astype(str)
+    table.loc[[1, 4], "label"] = ["n/a", "unknown"]
+    table.to_csv(data / "manifest.csv", index=False)
+    found = survey_manifest(data / "manifest.csv")
+    assert [each.row for each in found.problems] == [3, 6]
+    assert all("leave_out" in each.what for each in found.problems)
+    assert found.counts == {0: 5, 1: 5}
+    table.replace({"label": ["n/a", "unknown"]}, "").to_csv(data / "manifest.csv", index=False)
+    assert check(data, "--out", tmp_path / "config.yaml") == 0
+
+
+def test_a_class_may_be_called_unknown_where_it_is_listed_and_minus_beside_plus(data):
+    table = pd.read_csv(data / "manifest.csv").assign(label=["+", "-"] * 6)
+    table.to_csv(data / "manifest.csv", index=False)
+    assert survey_manifest(data / "manifest.csv").counts == {0: 6, 1: 6}
+    table = pd.read_csv(data / "manifest.csv").assign(label=["no", "yes", "unknown"] * 4)
+    table.to_csv(data / "manifest.csv", index=False)
+    assert survey_manifest(data / "manifest.csv", classes=["no", "yes", "unknown"]).counts == {0: 4, 1: 4, 2: 4}
+
+
 def test_patients_of_two_classes_are_told_to_count_in_the_highest(data, tmp_path, capsys):
     table = pd.read_csv(data / "manifest.csv")
     table.assign(patient_id=[f"p{number // 2}" for number in range(12)]).to_csv(data / "manifest.csv", index=False)
