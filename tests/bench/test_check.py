@@ -420,6 +420,16 @@ def test_a_class_may_be_called_unknown_where_it_is_listed_and_minus_beside_plus(
     assert survey_manifest(data / "manifest.csv", classes=["no", "yes", "unknown"]).counts == {0: 4, 1: 4, 2: 4}
 
 
+def test_reports_as_files_of_text_are_told_where_no_column_is_read(data, tmp_path, capsys):
+    table = pd.read_csv(data / "manifest.csv")
+    for number in range(6):
+        (data / f"images/{number}.txt").write_text("No focal lesion.", encoding="utf-8")
+    for told, columns in ((False, table.columns), (True, table.columns.drop("report"))):
+        table[columns].to_csv(data / "manifest.csv", index=False)
+        assert check(data, "--out", tmp_path / "config.yaml") == 0
+        assert ("6 files of text, such as 0.txt" in capsys.readouterr().out) == told
+
+
 def test_patients_of_two_classes_are_told_to_count_in_the_highest(data, tmp_path, capsys):
     table = pd.read_csv(data / "manifest.csv")
     table.assign(patient_id=[f"p{number // 2}" for number in range(12)]).to_csv(data / "manifest.csv", index=False)

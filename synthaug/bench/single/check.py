@@ -12,7 +12,7 @@ import torchio as tio
 import yaml
 from tqdm import tqdm
 
-from synthaug.bench.single.findings import SHOWN, describe, tell_problems, tell_rows, too_few
+from synthaug.bench.single.findings import SHOWN, describe, tell_problems, tell_rows, tell_texts, too_few
 from synthaug.bench.single.proposal import place_for, sealed
 from synthaug.config import DataConfig, MeasurementConfig, PreprocessConfig
 from synthaug.data.duplicates import image_hash
@@ -82,6 +82,7 @@ def check(
     )
     if not images:
         found.images = tuple(sorted(found.images, key=lambda name: _voxel_size(found, name)))
+    found.remarks += tell_texts(found)
     print("\n".join(describe(found)))
     plan = None
     if found.subjects:

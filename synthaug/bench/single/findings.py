@@ -82,6 +82,19 @@ def tell_problems(problems: Sequence[Problem]) -> list[str]:
     return [f"problems: {len(problems)}", f"  {'row':>5}  {'file':<{width}}  problem", *rows, *more]
 
 
+def tell_texts(found: Survey) -> list[str]:
+    """A remark on files of text that may be the reports, one for two rows or more, where no column holds any."""
+    if found.report or found.measurements or found.wordy:
+        return []
+    texts = sorted(found.manifest.parent.rglob("*.[tT][xX][tT]"))
+    if not texts or 2 * len(texts) < found.rows:
+        return []
+    return [
+        f"{len(texts)} files of text, such as {texts[0].name}, are not read; reports stand in a column of "
+        f"{found.manifest.name}: write each text into its row, in a column report (quotes around it)."
+    ]
+
+
 def too_few(found: Survey) -> list[Problem]:
     """What keeps a study from being run though each row can be read."""
     patients = found.patients
