@@ -549,7 +549,10 @@ def test_junk_is_not_imported(name, tmp_path, capsys):
         (["--data.classes", "[2, 3]"], "data.classes: Expected text. Got value: 2; put names in quotes"),
         (["--data.classes", "[no, yes]"], "data.classes: Expected text. Got value: False; put names in quotes"),
         (["--config", "gone.yaml"], "gone.yaml: config: File does not exist"),
-        (["--classifier.training.warmup", "500"], "bench: classifier.training.warmup=500 must be below"),
+        (
+            ["--classifier.training.warmup", "500"],
+            "bench: classifier.training.warmup=500 must be below classifier.training.steps=",
+        ),
         (["--autoencoder.training.batch_size", "0"], "bench: autoencoder.training.batch_size=0 must lie in"),
         (["--generator.adapter.width", "0"], "bench: generator.adapter.width=0 must lie in"),
     ],
