@@ -136,8 +136,10 @@ def test_a_pool_is_built_from_the_config_of_a_whole_study(generator, arguments, 
 
     own = "pool: {per_class: 2}\ngenerator: {variant: maisi}\nclassifier: {network: resnet18}"
     assert build("named", own, "--generator", generator) == 0
+    assert build("ready", f"pool: {{per_class: 2, generator: {generator}}}\ngenerator: {{variant: maisi}}") == 0
     assert build("pretrained", f"pool: {{per_class: 2}}\ngenerator: {{pretrained: {generator}}}") == 0
     assert main([*arguments, "--pool.per_class", "2", "--out", str(tmp_path / "plain")]) == 0
+    assert tree(tmp_path / "named") == tree(tmp_path / "ready")
     assert tree(tmp_path / "named") == tree(tmp_path / "pretrained") == tree(tmp_path / "plain")
     capsys.readouterr()
     assert build("refused", own) == 2
