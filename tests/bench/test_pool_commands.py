@@ -314,6 +314,14 @@ def test_a_pool_from_a_file_of_reports_has_one_volume_a_row(arguments, tmp_path,
     assert SyntheticPool.open(tmp_path / "known").header["prompts"]["patients"] == [patient_hash("p1")]
 
 
+@pytest.mark.parametrize("column", ["report", "label"])
+def test_a_file_of_reports_under_another_heading_is_told_to_rename_it(column, tmp_path):
+    csv = tmp_path / "reports.csv"
+    csv.write_text(REPORTS.replace(column, "Text", 1), encoding="utf-8")
+    with pytest.raises(InputError, match=f"rename .* to {column}"):
+        read_report_file(csv)
+
+
 def test_rows_that_cannot_be_used_are_named_and_left_out_only_where_asked(arguments, tmp_path, capsys, caplog):
     csv = tmp_path / "reports.csv"
     csv.write_text(
