@@ -430,6 +430,18 @@ def test_reports_as_files_of_text_are_told_where_no_column_is_read(data, tmp_pat
         assert ("6 files of text, such as 0.txt" in capsys.readouterr().out) == told
 
 
+@pytest.mark.parametrize(("encoding", "written"), [("UTF-8", "auffällig"), ("cp1252", "auff\\xE4llig")])
+def test_letters_beyond_ascii_are_written_as_the_machine_reads_them(encoding, written, data, tmp_path, monkeypatch):
+    table = pd.read_csv(data / "manifest.csv").replace("malignant", "auffällig")
+    table.to_csv(data / "manifest.csv", index=False)
+    monkeypatch.setattr("locale.getpreferredencoding", lambda *_: encoding)
+    target = tmp_path / "config.yaml"
+    assert check(data, "--out", target) == 0
+    text = target.read_text(encoding="utf-8")
+    assert written in text
+    assert yaml.safe_load(text)["data"]["classes"] == ["auffällig", "benign"]
+
+
 def test_patients_of_two_classes_are_told_to_count_in_the_highest(data, tmp_path, capsys):
     table = pd.read_csv(data / "manifest.csv")
     table.assign(patient_id=[f"p{number // 2}" for number in range(12)]).to_csv(data / "manifest.csv", index=False)
