@@ -100,7 +100,7 @@ def _instantiated(parser: ArgumentParser, words: Sequence[str]) -> Any:
         for section, kind in _innermost(Config):
             name = section.rpartition(".")[2]
             if str(error).startswith(f"{name}.") and _refuses(kind, given.get(section), error):
-                raise InputError(section + str(error).removeprefix(name)) from error
+                raise InputError(re.sub(rf"(?<![\w.]){name}\.", f"{section}.", str(error))) from error
         raise
 
 

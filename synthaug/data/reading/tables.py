@@ -143,7 +143,7 @@ class Table:
         first: dict[str, int] = {}
         for number, row in self.rows.items():
             if first.setdefault(row[column], number) != number:
-                raise InputError(f"{self.where(number)}: subject {row[column]!r} stands twice.")
+                raise InputError(f"{self.where(number)}: subject {row[column]!r} stands twice; rename or remove one.")
 
     def refuse_rounded(self, column: str) -> None:
         """InputError if an id was turned into scientific notation: whose it was can no longer be told."""
