@@ -218,6 +218,14 @@ def test_top_folders_that_were_taken_as_classes_are_told(tmp_path, capsys):
     assert "top folders Bonn, Mainz" in capsys.readouterr().out
 
 
+def test_top_folders_that_were_taken_as_sequences_are_told(tmp_path, capsys):
+    for number in range(8):
+        for top in ("gutartig", "boesartig"):
+            save(tmp_path / f"{top}/{number:03d}.nii", volume(number))
+    check(tmp_path, "--out", tmp_path / "config.yaml")
+    assert "top folders boesartig, gutartig" in capsys.readouterr().out
+
+
 def test_a_sequence_that_the_first_subject_lacks_is_a_column(tmp_path):
     for number in range(6):
         for top in ("adc", "t2w")[number == 0 :]:

@@ -284,7 +284,13 @@ def _manifest_of(source: Path) -> Path:
         return tables[0]
     drafted = draft_manifest(source)
     print(f"{drafted}: drafted from the names of files and folders; read it before you go on")
-    labels = {row["label"] for row in read_table(drafted, what="manifest", mend="").rows.values()} - {""}
+    table = read_table(drafted, what="manifest", mend="")
+    labels = {row["label"] for row in table.rows.values()} - {""}
     if labels:
         print(f"label: from the top folders {', '.join(sorted(labels))}; if these are no classes, empty the column")
+    if sequences := [name for name in table.columns[2:-1] if (source / name).is_dir()]:
+        print(
+            f"images: the top folders {', '.join(sequences)} hold files of the same names; if they are classes, not "
+            f"sequences, give each file a row of its own in {drafted.name}, and the class in its column label"
+        )
     return drafted
