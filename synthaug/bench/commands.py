@@ -106,7 +106,7 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     if command == "reader-study":
         with quiet():
             return run_reader_study(arguments)
-    if command == "pool" and arguments and not arguments[0].startswith("-"):
+    if command == "pool" and not _names_study(arguments):
         return run_pool(*arguments)
     if command == "metrics" and any(word.split("=")[0] == "--real" for word in arguments):
         with quiet():
@@ -130,6 +130,12 @@ def _run(command: str, arguments: Sequence[str]) -> int:
         return _run_bench(command, config, out, _execution_of(made))
     with quiet():
         return _run_stage(command, config, out)
+
+
+def _names_study(arguments: Sequence[str]) -> bool:
+    """Whether the words after ``pool`` are settings of a study, or ask for help; ``--out`` alone names none."""
+    options = {word.partition("=")[0] for word in arguments if word.startswith("-")}
+    return bool(options - {"--out"}) and arguments[0].startswith("-")
 
 
 def _print_version() -> int:

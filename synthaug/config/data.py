@@ -72,7 +72,8 @@ class DataConfig:
     label: str = "label"
     """Column of the class label: an integer from 0, or one of ``classes``."""
     classes: list[str] = field(default_factory=list)
-    """Class names in order, numbered from 0, such as [negative, positive]. ``label`` may hold names or numbers."""
+    """Class names in order, numbered from 0, such as [negative, positive]. Where no name is a number, ``label`` may
+    hold numbers too."""
     unlabelled: Literal["refuse", "leave_out"] = "refuse"
     """Subjects without a class label: refuse the manifest, or leave them out."""
     report: str | None = None

@@ -25,10 +25,11 @@ Agreement = Callable[[torch.Tensor, str], float]
 PAIRS_AT_ONCE = 4
 """Pairs that are drawn together: their eight volumes fill the micro-batch that generators compute at by default."""
 VOLUME = re.compile(
-    r"\b(?:gland|prostate|prostatic|volume)\b[^.;\n]{0,60}?(?<![\d.])(\d+(?:\.\d+)?)\s*(?:ml|cc|cm3|cm\^3|cm³)(?![\w/])",
+    r"\b(?:gland|prostate|prostatic|volume)\b[^.;\n]{0,60}?(?<![\d.])(?<!\d,)(\d+(?:[.,]\d+)?)\s*"
+    r"(?:ml|cc|cm3|cm\^3|cm³)(?![\w/])",
     re.IGNORECASE,
 )
-"""A number in millilitres soon after the word that says what it is the volume of."""
+"""A number in millilitres, with a decimal point or comma, soon after the word that says what it is the volume of."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,8 @@ def stated_volume_ml(report: str) -> float | None:
         (27.0, None)
     """
     found = VOLUME.search(report)
-    return float(found.group(1)) if found and float(found.group(1)) > 0 else None
+    stated = float(found.group(1).replace(",", ".")) if found else 0.0
+    return stated if stated > 0 else None
 
 
 @dataclass(frozen=True)

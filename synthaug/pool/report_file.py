@@ -71,7 +71,8 @@ def read_report_file(
     """
     path = Path(csv)
     table = read_table(path, what="file of reports", mend="give a CSV with the columns report and label")
-    table.require("report", "label")
+    for column in ("report", "label"):
+        table.require(column, mend=f"rename that of the {column} to {column}")
     has_spacing = table.has("spacing")
     if "patient_id" in table.columns:
         table.refuse_rounded("patient_id")

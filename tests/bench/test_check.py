@@ -1,5 +1,6 @@
 """``synthaug check``: everything is read, every problem is told, and what it proposes can be run."""
 
+import re
 from pathlib import Path
 
 import nibabel
@@ -45,6 +46,29 @@ def data(tmp_path):
 
 def check(*words):
     return main(["check", *map(str, words), "--quick"])
+
+
+@pytest.fixture
+def pirads(data):
+    """The same subjects under PI-RADS 2 to 4."""
+    table = pd.read_csv(data / "manifest.csv").assign(label=[2, 3, 4] * 4)
+    table.to_csv(data / "manifest.csv", index=False)
+    return data
+
+
+def test_classes_named_by_numbers_are_taken_as_the_problem_says(pirads, tmp_path, capsys):
+    target = tmp_path / "config.yaml"
+    assert check(pirads, "--out", target) == 2
+    words = re.search(r"--classes '(.*)'", capsys.readouterr().out)[1]
+    assert check(pirads, "--out", target, "--classes", words) == 0
+    assert [each["label"] for each in load_subjects(read_config(["--config", str(target)]).data)] == [0, 1, 2] * 4
+
+
+def test_names_that_yaml_takes_for_numbers_are_told_to_stand_in_quotes(pirads, capsys):
+    assert check(pirads, "--classes", "[2, 3, 4]") == 2
+    told = capsys.readouterr().err
+    assert "Expected text. Got value: 2; put names in quotes" in told
+    assert "Union" not in told
 
 
 def test_what_it_proposes_is_a_config_that_runs(data, tmp_path, capsys):
@@ -153,6 +177,65 @@ def test_folders_may_be_classes(tmp_path):
         draft_manifest(tmp_path / "none")
 
 
+@pytest.mark.parametrize(
+    ("tops", "file", "first"),
+    [
+        (("adc", "t2w"), "{number:03}.nii", "000,000,adc/000.nii,t2w/000.nii,"),
+        (("adc", "t2w"), "{number:03}_{top}.nii", "000,000,adc/000_adc.nii,t2w/000_t2w.nii,"),
+        (("adc", "t2w"), "{number:03}/d1/{top}.nii", "000-d1,000,adc/000/d1/adc.nii,t2w/000/d1/t2w.nii,"),
+        (("early", "late"), "{number:03}.nii", "000,000,early/000.nii,late/000.nii,"),
+        (("0", "1"), "{number:03}.nii", "0-000,0-000,0/000.nii,0"),
+        (("benign", "malignant"), "{number:03}/t2w.nii", "benign-000,benign-000,benign/000/t2w.nii,benign"),
+    ],
+)
+def test_top_folders_of_the_same_names_are_sequences_unless_they_are_named_as_classes(tops, file, first, tmp_path):
+    for top in tops:
+        for number in range(8):
+            save(tmp_path / top / file.format(number=number, top=top), volume(number))
+    assert draft_manifest(tmp_path).read_text(encoding="utf-8").splitlines()[1] == first
+
+
+def test_a_folder_around_all_images_is_no_patient(tmp_path):
+    for number in range(2):
+        save(tmp_path / f"nifti/all/p{number}.nii", volume(number))
+    lines = draft_manifest(tmp_path).read_text(encoding="utf-8").splitlines()
+    assert lines[1:] == ["p0,p0,nifti/all/p0.nii,", "p1,p1,nifti/all/p1.nii,"]
+
+
+@pytest.mark.parametrize("place", ["", "p1"])
+def test_an_image_in_two_forms_is_named_before_a_manifest_is_drafted(place, tmp_path):
+    for name in (f"{place}/t2w.nii", f"{place}/t2w.nii.gz", "p2/t2w.nii"):
+        save(tmp_path / name.lstrip("/"), volume(0))
+    with pytest.raises(InputError, match=r"t2w\.nii and t2w\.nii\.gz"):
+        draft_manifest(tmp_path)
+    assert not (tmp_path / "manifest.csv").exists()
+
+
+def test_top_folders_that_were_taken_as_classes_are_told(tmp_path, capsys):
+    for number in range(6):
+        save(tmp_path / f"{('Bonn', 'Mainz')[number % 2]}/{number}/t2w.nii", volume(number))
+    check(tmp_path, "--out", tmp_path / "config.yaml")
+    assert "top folders Bonn, Mainz" in capsys.readouterr().out
+
+
+def test_top_folders_that_were_taken_as_sequences_are_told(tmp_path, capsys):
+    for number in range(8):
+        for top in ("gutartig", "boesartig"):
+            save(tmp_path / f"{top}/{number:03d}.nii", volume(number))
+    check(tmp_path, "--out", tmp_path / "config.yaml")
+    assert "top folders boesartig, gutartig" in capsys.readouterr().out
+
+
+def test_a_sequence_that_the_first_subject_lacks_is_a_column(tmp_path):
+    for number in range(6):
+        for top in ("adc", "t2w")[number == 0 :]:
+            save(tmp_path / f"trees/{top}/{number}.nii", volume(number))
+            save(tmp_path / f"people/{number}/{top}.nii", volume(number))
+    for folder in ("trees", "people"):
+        lines = draft_manifest(tmp_path / folder).read_text(encoding="utf-8").splitlines()
+        assert (lines[0], len(lines)) == ("subject_id,patient_id,adc,t2w,label", 7)
+
+
 def test_a_grid_covers_the_median_field_and_stays_within_its_voxels():
     looks = [Look((256, 256, 30), (0.6, 0.6, 3.0), "LPS", (0, 1, 2))] * 4 + [
         Look((512, 512, 60), (0.6, 0.6, 3.0), "LPS", (0, 1, 2))
@@ -222,6 +305,7 @@ def test_a_subject_that_stands_twice_is_listed_under_its_row(data):
     (data / "manifest.csv").write_text("\n".join([*lines, lines[1]]), encoding="utf-8")
     [problem] = [each for each in survey_manifest(data / "manifest.csv").problems if "twice" in each.what]
     assert problem.row == len(lines) + 1
+    assert "rename" in problem.what
     assert not problem.what.startswith(str(data))
 
 
@@ -320,6 +404,60 @@ def test_the_class_of_too_few_patients_and_one_of_two_spellings_are_named(name, 
     table.write_text(table.read_text(encoding="utf-8").replace("0.nii,benign", f"0.nii,{name}", 1), encoding="utf-8")
     assert check(data, "--out", tmp_path / "config.yaml") == 2
     assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("classes", [["no", "yes"], [0, 1]])
+def test_cells_that_tell_no_class_are_no_class_and_named(classes, data, tmp_path, capsys):
+    table = pd.read_csv(data / "manifest.csv").assign(label=classes * 6).astype(str)
+    table.loc[[1, 4], "label"] = ["n/a", "unknown"]
+    table.to_csv(data / "manifest.csv", index=False)
+    found = survey_manifest(data / "manifest.csv")
+    assert [each.row for each in found.problems] == [3, 6]
+    assert all("leave_out" in each.what for each in found.problems)
+    assert found.counts == {0: 5, 1: 5}
+    table.replace({"label": ["n/a", "unknown"]}, "").to_csv(data / "manifest.csv", index=False)
+    assert check(data, "--out", tmp_path / "config.yaml") == 0
+
+
+def test_a_class_may_be_called_unknown_where_it_is_listed_and_minus_beside_plus(data):
+    table = pd.read_csv(data / "manifest.csv").assign(label=["+", "-"] * 6)
+    table.to_csv(data / "manifest.csv", index=False)
+    assert survey_manifest(data / "manifest.csv").counts == {0: 6, 1: 6}
+    table = pd.read_csv(data / "manifest.csv").assign(label=["no", "yes", "unknown"] * 4)
+    table.to_csv(data / "manifest.csv", index=False)
+    assert survey_manifest(data / "manifest.csv", classes=["no", "yes", "unknown"]).counts == {0: 4, 1: 4, 2: 4}
+
+
+def test_reports_as_files_of_text_are_told_where_no_column_is_read(data, tmp_path, capsys):
+    table = pd.read_csv(data / "manifest.csv")
+    for number in range(6):
+        (data / f"images/{number}.txt").write_text("No focal lesion.", encoding="utf-8")
+    for told, columns in ((False, table.columns), (True, table.columns.drop("report"))):
+        table[columns].to_csv(data / "manifest.csv", index=False)
+        assert check(data, "--out", tmp_path / "config.yaml") == 0
+        assert ("6 files of text, such as 0.txt" in capsys.readouterr().out) == told
+
+
+@pytest.mark.parametrize(("encoding", "written"), [("UTF-8", "auffällig"), ("cp1252", "auff\\xE4llig")])
+def test_letters_beyond_ascii_are_written_as_the_machine_reads_them(encoding, written, data, tmp_path, monkeypatch):
+    table = pd.read_csv(data / "manifest.csv").replace("malignant", "auffällig")
+    table.to_csv(data / "manifest.csv", index=False)
+    monkeypatch.setattr("locale.getpreferredencoding", lambda *_: encoding)
+    target = tmp_path / "config.yaml"
+    assert check(data, "--out", target) == 0
+    text = target.read_text(encoding="utf-8")
+    assert written in text
+    assert yaml.safe_load(text)["data"]["classes"] == ["auffällig", "benign"]
+
+
+def test_patients_of_two_classes_are_told_to_count_in_the_highest(data, tmp_path, capsys):
+    table = pd.read_csv(data / "manifest.csv")
+    table.assign(patient_id=[f"p{number // 2}" for number in range(12)]).to_csv(data / "manifest.csv", index=False)
+    assert check(data, "--out", tmp_path / "config.yaml") == 2
+    shown = capsys.readouterr().out
+    assert shown.count("highest class") == 2
+    assert "class benign has 0 patients" in shown
+    assert "of one class" not in shown
 
 
 def test_a_column_that_is_not_there_is_refused_before_a_dry_run_lists_cells(data, capsys):

@@ -470,6 +470,14 @@ def test_every_site_is_tested_once_by_the_others(data, tmp_path, capsys):
     assert (arm.repeats, arm.n_test) == (2, 40)
 
 
+@pytest.mark.parametrize("words", [[], ["--out", "new"], ["--out=new"]])
+def test_pool_without_action_or_study_lists_its_actions(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["pool", *words]) == 2
+    assert "build, adopt, verify" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.mark.parametrize("action", ["adopt", "audit", "build", "card"])
 def test_the_help_of_actions_on_pools_shows_where_the_data_is(action, capsys):
     with pytest.raises(SystemExit):
@@ -538,8 +546,13 @@ def test_junk_is_not_imported(name, tmp_path, capsys):
         (["--split.train", "abc"], "split.train: Expected a number. Got value: abc"),
         (["--preprocess.shape", "3,3,3"], "preprocess.shape: Expected a list such as [1, 2]. Got value: 3,3,3"),
         (["--classifier.balance", "over"], "Expected one of 'oversampled', 'weighted', 'none'. Got value: over"),
+        (["--data.classes", "[2, 3]"], "data.classes: Expected text. Got value: 2; put names in quotes"),
+        (["--data.classes", "[no, yes]"], "data.classes: Expected text. Got value: False; put names in quotes"),
         (["--config", "gone.yaml"], "gone.yaml: config: File does not exist"),
-        (["--classifier.training.warmup", "500"], "bench: classifier.training.warmup=500 must be below"),
+        (
+            ["--classifier.training.warmup", "500"],
+            "bench: classifier.training.warmup=500 must be below classifier.training.steps=",
+        ),
         (["--autoencoder.training.batch_size", "0"], "bench: autoencoder.training.batch_size=0 must lie in"),
         (["--generator.adapter.width", "0"], "bench: generator.adapter.width=0 must lie in"),
     ],

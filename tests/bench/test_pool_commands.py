@@ -136,8 +136,10 @@ def test_a_pool_is_built_from_the_config_of_a_whole_study(generator, arguments, 
 
     own = "pool: {per_class: 2}\ngenerator: {variant: maisi}\nclassifier: {network: resnet18}"
     assert build("named", own, "--generator", generator) == 0
+    assert build("ready", f"pool: {{per_class: 2, generator: {generator}}}\ngenerator: {{variant: maisi}}") == 0
     assert build("pretrained", f"pool: {{per_class: 2}}\ngenerator: {{pretrained: {generator}}}") == 0
     assert main([*arguments, "--pool.per_class", "2", "--out", str(tmp_path / "plain")]) == 0
+    assert tree(tmp_path / "named") == tree(tmp_path / "ready")
     assert tree(tmp_path / "named") == tree(tmp_path / "pretrained") == tree(tmp_path / "plain")
     capsys.readouterr()
     assert build("refused", own) == 2
@@ -310,6 +312,14 @@ def test_a_pool_from_a_file_of_reports_has_one_volume_a_row(arguments, tmp_path,
     csv.write_text("patient_id," + REPORTS.replace("\n", "\np1,").removesuffix("p1,"), encoding="utf-8")
     assert build_from(arguments, csv, tmp_path / "known") == 0
     assert SyntheticPool.open(tmp_path / "known").header["prompts"]["patients"] == [patient_hash("p1")]
+
+
+@pytest.mark.parametrize("column", ["report", "label"])
+def test_a_file_of_reports_under_another_heading_is_told_to_rename_it(column, tmp_path):
+    csv = tmp_path / "reports.csv"
+    csv.write_text(REPORTS.replace(column, "Text", 1), encoding="utf-8")
+    with pytest.raises(InputError, match=f"rename .* to {column}"):
+        read_report_file(csv)
 
 
 def test_rows_that_cannot_be_used_are_named_and_left_out_only_where_asked(arguments, tmp_path, capsys, caplog):

@@ -11,7 +11,7 @@ import pytest
 
 import synthaug as sa
 from synthaug.config import DataConfig, MeasurementConfig
-from synthaug.data.reading.manifest import CONVENTION, class_counts, make_subject, read_columns, read_manifest
+from synthaug.data.reading.manifest import CONVENTION, class_counts, class_of, make_subject, read_columns, read_manifest
 from synthaug.ground.errors import InputError
 from synthaug.study.stages.cohort import load_subjects
 
@@ -49,6 +49,14 @@ def test_subjects_follow_the_convention_in_file_order(folder):
     assert subjects[1]["synthetic"] is False
     assert subjects[1]["provenance"] == ""
     assert subjects[1]["t2w"].shape == (1, 6, 5, 4)
+
+
+def test_paths_with_backslashes_lead_to_the_same_files(folder):
+    rewrite(folder, "images/", "images\\")
+    assert [subject["t2w"].path.name for subject in read(folder)] == [f"{number}.nii.gz" for number in range(4)]
+    rewrite(folder, "images\\1", "..\\1")
+    with pytest.raises(InputError, match="leads out"):
+        read(folder)
 
 
 def test_without_patient_column_each_subject_is_a_patient(folder):
@@ -127,6 +135,26 @@ def test_a_row_without_a_class_is_refused_or_left_out_as_one_says(folder):
     assert [subject["subject_id"] for subject in read(folder, unlabelled="leave_out")] == ["000", "002", "003"]
 
 
+@pytest.mark.parametrize(
+    ("cell", "classes", "number"),
+    [
+        ("5", ["2", "5"], 1),
+        ("2.0", ["2", "5"], 0),
+        ("1.0", ["1", "2"], 0),
+        ("1", ["no", "yes"], 1),
+        ("0.0", ["a", "b"], 0),
+    ],
+)
+def test_a_class_is_found_by_its_name_before_its_number(cell, classes, number):
+    assert class_of(cell, "label", "row 2", classes) == number
+
+
+@pytest.mark.parametrize("cell", ["0", "1", "1.0"])
+def test_a_number_beside_classes_named_by_numbers_is_none_of_them(cell):
+    with pytest.raises(InputError, match="none of"):
+        class_of(cell, "label", "row 2", ["2", "3", "4", "5"])
+
+
 def test_reports_are_written_from_the_row(folder):
     subjects = sa.load_manifest(folder / "manifest.csv", ["t2w"], write_report=lambda row: f"class {row['label']}")
     assert subjects[2]["report"] == "class 1"
@@ -139,6 +167,13 @@ def measured_in_table(folder, delimiter, *cells, **options):
     )
     table = read_manifest(folder / "table.csv")
     return [table.measured(number, {"ml": "leave_out"}, **options)["ml"] for number in table.rows]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_comma_within_a_heading_does_not_separate_cells(tmp_path, delimiter):
+    lines = [["id", "label", "size (mm, longest)"], ["a", "1", "12,5"]]
+    (tmp_path / "table.csv").write_text("\r\n".join(map(delimiter.join, lines)), encoding="utf-8")
+    assert read_manifest(tmp_path / "table.csv").rows == {2: dict(zip(*lines, strict=True))}
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])

@@ -47,6 +47,9 @@ KINDS = {
     "tuple": "a list such as [1, 2]",
 }
 """What types are called in messages."""
+NO_TEXT = r"(True|False|[-+.\d][-+.\w]*)"
+"""What YAML makes of names such as yes, no and 2, as Python writes it."""
+IN_QUOTES = """; put names in quotes that are numbers, or yes, no, on, off, true or false: '["2", "no"]'."""
 
 
 def config_parser(**options: Any) -> ArgumentParser:
@@ -97,7 +100,7 @@ def _instantiated(parser: ArgumentParser, words: Sequence[str]) -> Any:
         for section, kind in _innermost(Config):
             name = section.rpartition(".")[2]
             if str(error).startswith(f"{name}.") and _refuses(kind, given.get(section), error):
-                raise InputError(section + str(error).removeprefix(name)) from error
+                raise InputError(re.sub(rf"(?<![\w.]){name}\.", f"{section}.", str(error))) from error
         raise
 
 
@@ -147,7 +150,9 @@ def _reason(error: Exception) -> str:
             r"Unable to load config [\"'](.*?)[\"']( - .*)?$", r"Expected settings, or a file of them, not \1.", told
         )
         told = re.sub(r"Expected a typing\.Literal\[(.*?)\]\.", r"Expected one of \1.", told)
-        return re.sub(r"Expected a <class '(\w+)'>", lambda kind: f"Expected {KINDS.get(kind[1], kind[1])}", told)
+        told = re.sub(r"Expected a <class '(\w+)'>", lambda kind: f"Expected {KINDS.get(kind[1], kind[1])}", told)
+        told = re.sub(r"Does not validate against .* Union .* Errors: - (.*) - Expected NoneType.*", r"\1", told)
+        return re.sub(rf"(Expected text\. Got value: {NO_TEXT})$", rf"\1{IN_QUOTES}", told)
     words = re.sub(r"functools\.partial\(.*\) argument after \*\* ", "a section ", one_line(error))
     return f"a setting holds what it cannot be ({type(error).__name__}: {words})."
 

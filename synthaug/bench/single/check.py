@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 import torchio as tio
-import yaml
 from tqdm import tqdm
 
-from synthaug.bench.single.findings import SHOWN, describe, tell_problems, tell_rows, too_few
-from synthaug.bench.single.proposal import place_for, sealed
+from synthaug.bench.single.findings import SHOWN, describe, tell_problems, tell_rows, tell_texts, too_few
+from synthaug.bench.single.proposal import as_yaml, place_for, sealed
 from synthaug.config import DataConfig, MeasurementConfig, PreprocessConfig
 from synthaug.data.duplicates import image_hash
 from synthaug.data.near_copies import find_near_copies
@@ -82,6 +81,7 @@ def check(
     )
     if not images:
         found.images = tuple(sorted(found.images, key=lambda name: _voxel_size(found, name)))
+    found.remarks += tell_texts(found)
     print("\n".join(describe(found)))
     plan = None
     if found.subjects:
@@ -182,7 +182,7 @@ def config_text(found: Survey, plan: GridPlan, columns: dict[str, str]) -> str:
     parts = []
     for reason, section in sections:
         comment = textwrap.fill(reason, 110, initial_indent="# ", subsequent_indent="# ") + "\n" if reason else ""
-        parts.append(comment + yaml.safe_dump(section, sort_keys=False, default_flow_style=None, width=110))
+        parts.append(comment + as_yaml(section))
     return sealed("".join(parts))
 
 
@@ -284,4 +284,13 @@ def _manifest_of(source: Path) -> Path:
         return tables[0]
     drafted = draft_manifest(source)
     print(f"{drafted}: drafted from the names of files and folders; read it before you go on")
+    table = read_table(drafted, what="manifest", mend="")
+    labels = {row["label"] for row in table.rows.values()} - {""}
+    if labels:
+        print(f"label: from the top folders {', '.join(sorted(labels))}; if these are no classes, empty the column")
+    if sequences := [name for name in table.columns[2:-1] if (source / name).is_dir()]:
+        print(
+            f"images: the top folders {', '.join(sequences)} hold files of the same names; if they are classes, not "
+            f"sequences, give each file a row of its own in {drafted.name}, and the class in its column label"
+        )
     return drafted

@@ -50,10 +50,15 @@ def run_check(arguments: Sequence[str]) -> int:
     return check(**vars(parsed(parser, arguments)))
 
 
-def run_pool(action: str, *arguments: str) -> int:
+def run_pool(action: str = "", *arguments: str) -> int:
     """Run an action on pools."""
     from synthaug.bench.single.pool_commands import FLAGS, POOL_COMMANDS
 
+    if not action or action.startswith("-"):
+        raise InputError(
+            f"name an action ({', '.join(POOL_COMMANDS)}), or the study whose pool is filled: --config FILE, or --out "
+            "FOLDER of one that was begun."
+        )
     if action not in POOL_COMMANDS:
         raise InputError(f"unknown action {action!r}; the actions are {', '.join(POOL_COMMANDS)}.")
     told_of = str(POOL_COMMANDS[action].__doc__).partition("\n")[0]

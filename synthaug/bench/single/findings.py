@@ -13,6 +13,7 @@ SHOWN = 40
 """Problems that are shown."""
 NAMED = 8
 """Rows that are named one by one."""
+HIGHEST = "a patient counts in the highest class of its subjects"
 
 
 def describe(found: Survey) -> list[str]:
@@ -20,16 +21,22 @@ def describe(found: Survey) -> list[str]:
     names = {number: name for number, name in enumerate(found.classes) if name != str(number)}
     classes = ", ".join(
         f"{number}{f' = {names[number]}' if number in names else ''}: {count} subjects of "
-        f"{found.patients.get(number, 0)} patients"
+        f"{found.patients[number]} patients"
         for number, count in found.counts.items()
     )
     lines = [f"{found.manifest}: {found.rows} rows, {len(found.subjects)} usable; images {', '.join(found.images)}"]
-    lines.append(
-        f"classes: {classes or 'none'}" + (f"; without a class: {tell_rows(found.unlabelled)}" * bool(found.unlabelled))
-    )
+    told = [f"classes: {classes or 'none'}", *([HIGHEST] if _lies_in_several(found) else [])]
+    told += [f"without a class: {tell_rows(found.unlabelled)}"] if found.unlabelled else []
+    lines.append("; ".join(told))
     for name, looks in found.looks.items():
         lines += _describe_images(name, looks) if looks else []
     return lines + [f"remark: {line}" for line in found.remarks]
+
+
+def _lies_in_several(found: Survey) -> bool:
+    """Whether a patient has subjects of several classes."""
+    pairs = {(subject["patient_id"], subject["label"]) for subject in found.subjects}
+    return len(pairs) > sum(found.patients.values())
 
 
 def _describe_images(name: str, looks: Sequence[Look]) -> list[str]:
@@ -75,6 +82,19 @@ def tell_problems(problems: Sequence[Problem]) -> list[str]:
     return [f"problems: {len(problems)}", f"  {'row':>5}  {'file':<{width}}  problem", *rows, *more]
 
 
+def tell_texts(found: Survey) -> list[str]:
+    """A remark on files of text that may be the reports, one for two rows or more, where no column holds any."""
+    if found.report or found.measurements or found.wordy:
+        return []
+    texts = sorted(found.manifest.parent.rglob("*.[tT][xX][tT]"))
+    if not texts or 2 * len(texts) < found.rows:
+        return []
+    return [
+        f"{len(texts)} files of text, such as {texts[0].name}, are not read; reports stand in a column of "
+        f"{found.manifest.name}: write each text into its row, in a column report (quotes around it)."
+    ]
+
+
 def too_few(found: Survey) -> list[Problem]:
     """What keeps a study from being run though each row can be read."""
     patients = found.patients
@@ -85,7 +105,9 @@ def too_few(found: Survey) -> list[Problem]:
     if found.subjects and len(patients) < 2:
         return [Problem(where, None, "all usable rows are of one class; a study needs two.")]
     if found.subjects and sorted(patients) != list(range(len(patients))):
-        return [Problem(where, None, f"classes are {sorted(patients)}; number them from 0 without gaps.")]
+        listed = ", ".join(f'"{number}"' for number in sorted(patients))
+        order = "" if found.classes else f", or name them in their order: --classes '[{listed}]'"
+        return [Problem(where, None, f"classes are {sorted(patients)}; number them from 0 without gaps{order}.")]
     if twice := [name for alike in spellings_of_one(found.classes) for name in alike]:
         return [Problem(where, None, f"classes {', '.join(twice)} differ only in case or form; write one class alike.")]
     rarest = min(patients, key=lambda number: patients[number], default=0)
@@ -94,6 +116,7 @@ def too_few(found: Survey) -> list[Problem]:
         return [Problem(where, None, "no row has a class; fill in the column of the class, by number or name.")]
     if patients and rare < 3:
         name = f"class {found.classes[rarest] if found.classes else rarest}"
-        told = f"{name} has {rare} {'patient' if rare == 1 else 'patients'}; three are the fewest"
+        counted = f" ({HIGHEST})" if _lies_in_several(found) else ""
+        told = f"{name} has {rare} {'patient' if rare == 1 else 'patients'}{counted}; three are the fewest"
         return [Problem(where, None, f"{told}, to train, choose and test: leave its rows out, or join classes.")]
     return []

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from synthaug.pool.prompts import Prompts
 
 Executor = Literal["local", "ray"]
+BUILTIN = "builtin/ccella-tiny"
+"""The generator where none is named."""
 
 
 def build(
@@ -26,7 +28,7 @@ def build(
     data: DataConfig,
     split: SplitConfig,
     pool: PoolConfig,
-    generator: str | GeneratorConfig = "builtin/ccella-tiny",
+    generator: str | GeneratorConfig | None = None,
     executor: Executor = "local",
     workers: int = 2,
     gpus_per_worker: float = 0.0,
@@ -43,7 +45,8 @@ def build(
         data: Subjects whose reports are the prompts; not read where pool.reports is set.
         split: Only its training part is used.
         pool: Contents of the pool.
-        generator: Folder, builtin name or hub id; in the config of a study, ``generator.pretrained``.
+        generator: Folder, builtin name or hub id; none = ``pool.generator`` or ``generator.pretrained`` of the study's
+            config, else builtin/ccella-tiny.
         executor: local: this process; ray: tasks on the cluster of RAY_ADDRESS, or on a local one.
         workers: Ray tasks in parallel.
         gpus_per_worker: GPUs per Ray task; 0 = CPU.
@@ -55,7 +58,7 @@ def build(
         raise InputError("pool.path names a pool that is there already; give the folder to fill as --out.")
     if executor == "ray" and shard:
         raise InputError("shard is for several local builders; Ray deals out shards by itself.")
-    drawn_with = _trained(generator)
+    drawn_with = _trained(generator, pool)
     import torch
 
     from synthaug.data.reading.manifest import class_counts
@@ -71,7 +74,7 @@ def build(
     if parts is None:
         prompts, per_class = _read_prompts(pool, pipe)
     else:
-        geometry = GeometryConfig() if isinstance(generator, str) else generator.geometry
+        geometry = generator.geometry if isinstance(generator, GeneratorConfig) else GeometryConfig()
         prompts = prompts_of(pool, parts, lambda: Relabeller.fit(parts.train, data, geometry))
         per_class = dict.fromkeys(sorted(class_counts(parts.train)), pool.per_class)
     order = _order(pool, pipe, prompts, per_class, typed=typed)
@@ -86,10 +89,12 @@ def build(
     print(f"pool: {built.path}: {describe_pool(built)}")
 
 
-def _trained(generator: str | GeneratorConfig) -> str:
-    """Folder, builtin name or hub id of a generator that is there."""
+def _trained(generator: str | GeneratorConfig | None, pool: PoolConfig) -> str:
+    """Folder, builtin name or hub id of a generator that is there: the one that is named, or the study's."""
     if isinstance(generator, str):
         return generator
+    if pool.generator or generator is None:
+        return pool.generator or BUILTIN
     if generator.pretrained is None:
         raise InputError("the config says how to train a generator; name a trained one by --generator after --config.")
     return generator.pretrained

@@ -1,7 +1,13 @@
 """Where ``synthaug check`` writes the config that it proposes: never over one that somebody has changed."""
 
+import codecs
+import locale
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import content_hash
@@ -18,6 +24,15 @@ def sealed(body: str) -> str:
         (True, False)
     """
     return f"{MARK} ({content_hash(body)}). Read it, change it, and run it behind a preset.\n{body}"
+
+
+def as_yaml(section: Mapping[str, Any]) -> str:
+    """A section of a config; letters beyond ASCII as they are, or as escapes where Python reads no files as UTF-8.
+
+    jsonargparse reads the config in the encoding of the machine, on Windows often another.
+    """
+    letters = codecs.lookup(locale.getpreferredencoding(False)).name == "utf-8"
+    return yaml.safe_dump(dict(section), sort_keys=False, default_flow_style=None, width=110, allow_unicode=letters)
 
 
 def unchanged(text: str) -> bool:

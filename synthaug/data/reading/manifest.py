@@ -5,8 +5,6 @@ Images are ``tio.ScalarImage`` under their manifest names. The other keys are ``
 """
 
 import logging
-import math
-import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any, Literal
 import torch
 import torchio as tio
 
+from synthaug.data.reading.classes import class_index, class_of
 from synthaug.data.reading.grids import AffineChoice, refuse_apart
 from synthaug.data.reading.images import open_image
 from synthaug.data.reading.remarks import Remarks
@@ -194,22 +193,6 @@ def value_of(subject: Mapping[str, Any], key: str) -> Any:
     return subject[key]
 
 
-def class_index(label: Any) -> int:
-    """A label as a class; InputError unless it is an integer from 0.
-
-    Example:
-        >>> class_index(1.0), class_index(torch.tensor(2))
-        (1, 2)
-    """
-    try:
-        number = float(label)
-    except (TypeError, ValueError, RuntimeError):  # a name, None, or more than one number
-        number = math.nan
-    if not (number >= 0 and number.is_integer()):  # is_integer is False for NaN and infinities
-        raise InputError(f"label is {label!r}; a class is an integer from 0.")
-    return int(number)
-
-
 def class_labels(subjects: Sequence[tio.Subject]) -> list[int]:
     """The class of each subject, whatever number or tensor it stands in; InputError unless it is an integer from 0.
 
@@ -265,30 +248,9 @@ def image_path(table: Table, number: int, column: str, folder: Path | None = Non
     if not cell:
         raise InputError(f"{table.where(number)}: {column} is empty; give the image's path, or leave the row out.")
     folder = folder or table.path.parent
+    if "\\" in cell and not inside(folder, cell).exists():
+        cell = cell.replace("\\", "/")  # as Windows writes paths
     path = inside(folder, cell)
     if cell.isascii() or path.exists():
         return path
     return inside(folder, unicodedata.normalize("NFD", cell))
-
-
-def class_of(value: str, column: str, where: str, classes: Sequence[str] = ()) -> int:
-    """The class that a cell holds, as a number or as one of the names."""
-    if not value:
-        raise InputError(f"{where}: {column} is empty; give a class, or leave the row out: data.unlabelled=leave_out.")
-    if classes:
-        numbers = [str(number) for number in range(len(classes))]
-        if value not in classes and value.removesuffix(".0") not in numbers:
-            raise InputError(f"{where}: {column} is {value!r}, which is none of data.classes={list(classes)}.")
-        return list(classes).index(value) if value in classes else numbers.index(value.removesuffix(".0"))
-    try:
-        return class_index(float(value))
-    except ValueError as error:
-        if re.fullmatch(r"\W*\d+(\s*[,;|/+&]\s*\d+)+\W*", value):
-            raise InputError(
-                f"{where}: {column} is {value!r}: a subject has one class here; make a column of 0 and 1 for each "
-                "finding and study one at a time: data.label."
-            ) from error
-        raise InputError(
-            f"{where}: {column} is {value!r}; a class is an integer from 0, or a name where data.classes lists the "
-            "names in their order."
-        ) from error

@@ -11,13 +11,13 @@ import torchio as tio
 
 from synthaug.config.data import ReportStyle
 from synthaug.config.measurements import MeasurementConfig
+from synthaug.data.reading.classes import class_names, class_of
 from synthaug.data.reading.grids import AffineChoice, Grid, refuse_apart
 from synthaug.data.reading.images import is_image, open_image
 from synthaug.data.reading.manifest import (
     PATIENT_COLUMN,
     PROVENANCE_COLUMN,
     check_people,
-    class_of,
     image_path,
     make_subject,
     read_manifest,
@@ -28,8 +28,6 @@ from synthaug.data.reading.tables import Table
 from synthaug.data.reports.measured_columns import empty_columns, measured_columns, named_by, write_row
 from synthaug.ground.errors import InputError
 
-MOST_CLASSES = 10
-"""Distinct names up to which a column that is not numbers holds classes."""
 BACKGROUND = 0.1
 """Voxels count as foreground above this share of the way from the 0.5 to the 99.5 percentile."""
 NO_PATIENTS = (
@@ -106,12 +104,13 @@ class Survey:
 
     @property
     def patients(self) -> dict[int, int]:
-        """Patients of each class; a patient's class is the highest of its subjects'."""
+        """Patients of each class that has subjects; a patient's class is the highest of its subjects'."""
         class_of_patient: dict[str, int] = {}
         for subject in self.subjects:
             name = subject["patient_id"]
             class_of_patient[name] = max(subject["label"], class_of_patient.get(name, 0))
-        return dict(sorted(Counter(class_of_patient.values()).items()))
+        each = Counter(class_of_patient.values())
+        return {number: each[number] for number in self.counts}
 
 
 def survey_manifest(
@@ -160,7 +159,7 @@ def survey_manifest(
     table.require(*names)
     told = report or ("report" if "report" in table.columns and not measurements else None)
     table.require(*([told] if told else []), *measurements)
-    found = Survey(path, names, tuple(classes) or _class_names(table, label), report=told, rows=len(table.rows))
+    found = Survey(path, names, tuple(classes) or class_names(table, label), report=told, rows=len(table.rows))
     known = measured_columns(table, without={*names, label, subject, patient, told or ""})
     found.measurable = tuple(known)
     found.wordy = () if told else tuple(name for name in table.wordy() if name not in names)
@@ -288,10 +287,3 @@ def _names_image(folder: Path, cell: str) -> bool:
         return ("/" in cell or "." in cell or (folder / cell).is_dir()) and is_series(folder / cell)
     except (OSError, ValueError):
         return False
-
-
-def _class_names(table: Table, label: str) -> tuple[str, ...]:
-    """Sorted names, where the cells are no numbers and few enough."""
-    cells = sorted({row[label] for row in table.rows.values() if row[label]})
-    numbers = [cell for cell in cells if cell.replace(".", "", 1).isdigit()]
-    return tuple(cells) if not numbers and 2 <= len(cells) <= MOST_CLASSES else ()

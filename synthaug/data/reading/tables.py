@@ -143,7 +143,7 @@ class Table:
         first: dict[str, int] = {}
         for number, row in self.rows.items():
             if first.setdefault(row[column], number) != number:
-                raise InputError(f"{self.where(number)}: subject {row[column]!r} stands twice.")
+                raise InputError(f"{self.where(number)}: subject {row[column]!r} stands twice; rename or remove one.")
 
     def refuse_rounded(self, column: str) -> None:
         """InputError if an id was turned into scientific notation: whose it was can no longer be told."""
@@ -170,7 +170,7 @@ def read_table(path: Path, *, what: str, mend: str) -> Table:
     """Read a CSV.
 
     Args:
-        path: UTF-8 text with commas between cells; or semicolons or tabs, where the header has those and no comma.
+        path: UTF-8 text with commas between cells; or semicolons or tabs, where the header has more of those.
         what: What the file is, for errors: "manifest".
         mend: What to do where it is missing.
 
@@ -216,14 +216,14 @@ def _without_hint(text: str) -> tuple[str, int]:
 
 
 def _delimiter_of(text: str) -> str:
-    """What stands between the cells: a comma; or a semicolon or tab, where the header has it and no comma.
+    """What stands between the cells: a comma; or a semicolon or tab, where the header has more of it than of commas.
 
     Example:
         >>> [_delimiter_of(header) for header in ("id,label", "id;label", "id\\tlabel", "id", '"a;b",label')]
         [',', ';', '\\t', ',', ',']
     """
     header = re.sub(r'"[^"]*"', "", next((line for line in text.splitlines() if line.strip(BLANKS)), ""))
-    return next((mark for mark in ",;\t" if mark in header), ",")
+    return max(",;\t", key=header.count)
 
 
 def spelling(name: str) -> str:
