@@ -55,3 +55,17 @@ def test_more_components_than_amplitudes_are_as_many_as_these():
     texture = Texture(1, patch=1, components=10, width=6)
     assert texture.components == 2
     assert texture(torch.zeros(3, 2)).shape == (3, 6)
+
+
+def test_half_precision_around_it_measures_the_same(fitted):
+    latents = scans([0.2, 0.3])
+    with torch.autocast("cpu", torch.bfloat16):
+        told = fitted.measure(latents)
+    assert torch.equal(told, fitted.measure(latents))
+
+
+def test_an_untrained_one_says_nothing_and_a_trained_one_tells_volumes_apart(fitted):
+    told = fitted.measure(scans([0.15, 0.4]))
+    assert not fitted(told).any()
+    torch.nn.init.normal_(fitted.layers[-1].weight)
+    assert (fitted(told)[0] - fitted(told)[1]).abs().max() > 0.1

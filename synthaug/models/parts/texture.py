@@ -42,9 +42,10 @@ class Texture(nn.Module):
         super().__init__()
         self.patch = patch
         self.components = min(components, 2 * channels)
-        self.layers = nn.Sequential(nn.Linear(self.components, width), nn.SiLU(), nn.Linear(width, width))
-        nn.init.zeros_(self.layers[-1].weight)  # an untrained network answers as without it
-        nn.init.zeros_(self.layers[-1].bias)
+        last = nn.Linear(width, width)
+        nn.init.zeros_(last.weight)  # an untrained network answers as without it
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(nn.Linear(self.components, width), nn.SiLU(), last)
         self.register_buffer("centre", torch.zeros(2 * channels))
         self.register_buffer("directions", torch.zeros(self.components, 2 * channels))
 
@@ -63,7 +64,8 @@ class Texture(nn.Module):
     @torch.no_grad()
     def measure(self, latents: torch.Tensor) -> torch.Tensor:
         """Clean latents (B, c, x, y, z) -> components (B, K), each of deviation 1 in training volumes."""
-        found = (self._amplitudes(latents) - self.centre.float()) @ self.directions.float().T
+        with torch.autocast(latents.device.type, enabled=False):  # scans differ by a few per cent
+            found = (self._amplitudes(latents) - self.centre.float()) @ self.directions.float().T
         return found.clamp(-FARTHEST, FARTHEST)
 
     def forward(self, told: torch.Tensor) -> torch.Tensor:
