@@ -132,6 +132,9 @@ class LevelConfig:
     """Cosines an axis that a small network sees beside the U-Net, whose norms remove their amplitude; 0: none."""
     amplitudes: bool = False
     """A small network tells the U-Net how strong each frequency band of a volume is, such as the scanner's noise."""
+    texture: int = 0
+    """Principal components of the noise and sharpness of a scan that the network is told. Each volume is drawn with
+    others; 0: none."""
 
     def __post_init__(self) -> None:
         require_ranges(
@@ -147,6 +150,7 @@ class LevelConfig:
             linear_components="[0, 65536]",
             fine_channels="[0, 65536]",
             low_frequencies="[0, 64]",
+            texture="[0, 64]",
         )
 
 

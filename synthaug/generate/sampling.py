@@ -102,6 +102,7 @@ class LatentSampler:
             "level": level,
             "guide": self.space.guide(level, coarser) if level else None,
             "spacing_mm": drawing.spacing.expand(len(reports), 3),
+            "texture": self._texture(level, drawing.generators),
         }
         read = [*reports, ""] if guided else reports
         computing, logits = self.autocast(), None  # chosen once: that looks at every module
@@ -173,6 +174,13 @@ class LatentSampler:
         deviations = torch.tensor(list(self.deviations) or [1.0], device=self.device)
         of_image, of_noise = first_shares(self.scheduler)
         return of_image * image * deviations.view(1, -1, 1, 1, 1) + of_noise * latents
+
+    def _texture(self, level: int, generators: Sequence[torch.Generator]) -> torch.Tensor | None:
+        """Components of each volume's noise and sharpness (B, K), where the level is told them."""
+        texture = getattr(self.denoiser.unets[level], "texture", None)
+        if texture is None:
+            return None
+        return torch.stack([torch.randn(texture.components, generator=g) for g in generators]).to(self.device)
 
     def _scaled(self, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         """What the network sees; samplers of flows scale nothing and lack the method."""

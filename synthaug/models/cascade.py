@@ -156,7 +156,9 @@ class Cascade(LatentSpace):
             told["fine_channels"] = level.fine_channels
         if level.amplitudes:
             told["amplitudes"] = True
-        if level.fine_channels or level.amplitudes:
+        if level.texture:
+            told["texture"] = level.texture
+        if level.fine_channels or level.amplitudes or level.texture:
             told["patch"] = level.patch
         return told
 

@@ -138,6 +138,7 @@ class CCELLADenoiser(PretrainedModel):
             patch=level.get("patch", 1),
             low_frequencies=level.get("low_frequencies", 0),
             amplitudes=level.get("amplitudes", False),
+            texture=level.get("texture", 0),
             spatial_dims=3,
             in_channels=channels * (2 if layout else 1),
             out_channels=channels,
@@ -224,6 +225,7 @@ class CCELLADenoiser(PretrainedModel):
         level: int = 0,
         guide: torch.Tensor | None = None,
         moves: torch.Tensor | None = None,
+        texture: torch.Tensor | None = None,
         unconditional: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Run the network of one level.
@@ -237,6 +239,7 @@ class CCELLADenoiser(PretrainedModel):
             level: Which level's network, 0 = coarsest.
             guide: What a finer level is shown of the coarser ones (B, G, x, y, z).
             moves: Told moves (B, M); None = not moved.
+            texture: Told components of the texture (B, K); None = the mean.
             unconditional: Of NV-Generate, the rows (B,) that are told no modality; None = none of them.
 
         Returns:
@@ -262,6 +265,7 @@ class CCELLADenoiser(PretrainedModel):
                 context=context,
                 guide=guide,
                 moves=moves,
+                texture=texture,
                 top_region_index_tensor=None if class_vector is None else class_vector * self.scale,
                 spacing_tensor=spacing_mm * self.scale,
             )

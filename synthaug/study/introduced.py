@@ -83,6 +83,7 @@ LEVEL: Fields = {
     "fine_channels": 0,
     "low_frequencies": 0,
     "amplitudes": False,
+    "texture": 0,
 }
 PREPROCESS: Fields = {
     "spacing_mm": (2.5, 2.5, 4.0),

@@ -82,6 +82,7 @@ SETTINGS_AT_FIRST = "e5cd8cb951d9839c"
 ADDED_SINCE = {
     "generator.levels.amplitudes",
     "generator.levels.low_frequencies",
+    "generator.levels.texture",
     "pool.sampling.epsilon_scale",
     "pool.sampling.guided_levels",
 }

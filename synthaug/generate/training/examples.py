@@ -22,6 +22,8 @@ from synthaug.models.training.loop import Batch
 
 MOVED_COPIES = 1500
 """Moved copies of training volumes, in all, that the linear denoiser is fitted to beside them."""
+TOGETHER = 16
+"""Volumes whose latents are in memory together where all are looked at."""
 TEXTS_KEPT = 8192
 """Texts whose tokens, states or readings are held in memory at most."""
 Reading = dict[str, torch.Tensor | None]
@@ -129,7 +131,12 @@ class Examples:
             return batch | {"text": pad_sequence(self._text_of(reports), batch_first=True)}
         return batch | self._finer(reports, batch["labels"])
 
-    def fit_linear(self, generator: torch.Generator) -> None:
+    def fit(self, generator: torch.Generator) -> None:
+        """Estimate what the networks are given of all training volumes; ``generator`` draws the moves."""
+        self._fit_linear(generator)
+        self._fit_textures()
+
+    def _fit_linear(self, generator: torch.Generator) -> None:
         """Fit the coarsest level's linear denoiser, where there is one, to the volumes and moved copies of them."""
         linear = self.pipeline.denoiser.linear
         if linear is None:
@@ -143,6 +150,15 @@ class Examples:
 
         moved = [latents([self._move(row, generator) for row in rows]) for _ in range(copies)]
         linear.fit(latents([NEUTRAL] * len(rows)), torch.cat(moved))
+
+    def _fit_textures(self) -> None:
+        """Find the components that levels are told of a volume's noise and sharpness, in volumes that are not moved."""
+        space = self.pipeline.autoencoder
+        for level, unet in enumerate(self.pipeline.denoiser.unets):
+            if hasattr(unet, "texture"):
+                parts = torch.arange(len(self.subjects)).split(TOGETHER)
+                volumes = (torch.stack([self.volumes[row] for row in part.tolist()]).to(space.device) for part in parts)
+                unet.texture.fit(space.to_levels(each, count=level + 1)[level] for each in volumes)
 
     def _moved(self, row: int, move: Geometry) -> torch.Tensor:
         return apply_geometry(self.volumes[row], move, spacing_mm=tuple(self.pipeline.config.spacing_mm))
@@ -163,6 +179,9 @@ class Examples:
         latents = space.to_levels(volumes, count=level + 1)
         told = torch.tensor([move.conditions() for move in moves])
         batch = {"latents": latents[level].cpu(), "moves": told}
+        texture = getattr(self.pipeline.denoiser.unets[level], "texture", None)
+        if texture is not None:
+            batch["texture"] = texture.measure(latents[level]).cpu()
         if level:
             noise = torch.randn(len(rows), *space.coarse_shape(level), generator=generator)
             size = guide_noise * torch.rand(len(rows), 1, 1, 1, 1, generator=generator)

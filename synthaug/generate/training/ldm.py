@@ -105,7 +105,7 @@ def train_ldm(
     trained_text = config.text_encoder.trainable and pipeline.denoiser.conditioning.text
     examples = Examples(subjects, pipeline, trained_text, config.geometry, relabeller, cache)
     if not begun:
-        examples.fit_linear(torch_generator("linear", config.training.seed))
+        examples.fit(torch_generator("linear", config.training.seed))
     watched = Examples(validation, pipeline, trained_text, cache=cache) if validation else None
     require_usable(watched)
     resumption = Resumption(checkpoint, settings_hash(pipeline.record))

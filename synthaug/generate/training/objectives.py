@@ -79,6 +79,7 @@ class DiffusionObjective(nn.Module):
         class_vector: torch.Tensor | None = None,
         guide: torch.Tensor | None = None,
         moves: torch.Tensor | None = None,
+        texture: torch.Tensor | None = None,
         unconditional: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """All rows of one batch -> the loss and its parts.
@@ -88,7 +89,8 @@ class DiffusionObjective(nn.Module):
         """
         noisy, wanted = corrupt(self.scheduler, latents, noise, timesteps)
         time = network_time(self.scheduler, timesteps)
-        told = {"text": text, "context": context, "class_vector": class_vector, "guide": guide, "moves": moves}
+        told = {"text": text, "context": context, "class_vector": class_vector, "guide": guide}
+        told |= {"moves": moves, "texture": texture}
         predicted, logits = self.predict(
             noisy, time, labels=labels, spacing_mm=spacing_mm, unconditional=unconditional, **told
         )

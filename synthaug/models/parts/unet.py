@@ -10,6 +10,7 @@ from torch import nn
 from synthaug.models.parts.amplitudes import Amplitudes
 from synthaug.models.parts.group_norm import norm_in_float32
 from synthaug.models.parts.low_frequencies import LowFrequencies
+from synthaug.models.parts.texture import Texture
 
 
 class FineHead(nn.Module):
@@ -53,6 +54,7 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
         fine_channels: Channels of a :class:`FineHead`; 0 = none.
         patch: Space-to-depth factor of its latents.
         low_frequencies: Cosines an axis of :class:`~synthaug.models.parts.low_frequencies.LowFrequencies`; 0 = none.
+        texture: Components that :class:`~synthaug.models.parts.texture.Texture` tells; 0 = none.
         amplitudes: Whether :class:`~synthaug.models.parts.amplitudes.Amplitudes` stands beside it.
         kwargs: Arguments of MONAI's network.
     """
@@ -70,6 +72,7 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
         patch: int = 1,
         low_frequencies: int = 0,
         amplitudes: bool = False,
+        texture: int = 0,
         **kwargs,
     ) -> None:
         values = patch**3
@@ -98,6 +101,8 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
             self.context_layer = nn.Linear(context_values, width)
         if moves:
             self.moves_layer = self._create_embedding_module(moves, width)
+        if texture:
+            self.texture = Texture(in_channels, patch=patch, components=texture, width=width)
         told = width * (2 + (classes is not None))  # timestep, class, spacing
         if amplitudes:
             self.amplitudes = Amplitudes(in_channels, patch=patch, told=told)
@@ -111,15 +116,27 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
         return super()._get_input_embeddings(emb, None, None, spacing)
 
     def forward(
-        self, x, timesteps, context=None, *, guide=None, moves=None, top_region_index_tensor=None, spacing_tensor=None
+        self,
+        x,
+        timesteps,
+        context=None,
+        *,
+        guide=None,
+        moves=None,
+        texture=None,
+        top_region_index_tensor=None,
+        spacing_tensor=None,
     ):
-        """As MONAI's, with the guide (B, G, x, y, z) and the moves (B, M); None = not moved."""
+        """As MONAI's, with the guide (B, G, x, y, z), the moves (B, M) and the texture (B, K), 0 if not given."""
         added = x.new_zeros(())
         if hasattr(self, "context_layer") and context is not None:
             added = added + self.context_layer(context.flatten(1))
         if hasattr(self, "moves_layer"):
             unmoved = x.new_zeros(len(x), self.moves_layer[0].in_features)
             added = added + self.moves_layer(unmoved if moves is None else moves.to(x.dtype))
+        if hasattr(self, "texture"):
+            mean = x.new_zeros(len(x), self.texture.components)
+            added = added + self.texture(mean if texture is None else texture)
         parts = [x] if guide is None else [x, guide.to(x.dtype)]
         if self.coordinates:
             axes = [torch.linspace(-1, 1, side, device=x.device, dtype=x.dtype) for side in x.shape[2:]]
