@@ -615,6 +615,12 @@ def test_a_pretrained_generator_brings_its_design(
     assert [(level.pooling, level.patch, level.denoiser, level.steps) for level in levels] == [
         (level.pooling, level.patch, level.denoiser, 0) for level in trained
     ]
+    again = [replace(level, steps=7, batch_size=3, sigma_mean=-1.0) for level in trained]
+    assert with_own_design(GeneratorConfig(pretrained=str(tmp_path), levels=again)).levels == again
+    for change in ({"texture": 1}, {"sigma_max": 12.0}, {"denoiser": replace(trained[1].denoiser, channels=(64,))}):
+        others = [again[0], replace(again[1], **change)]
+        with pytest.raises(InputError, match=rf"generator\.levels\[1\]\.{next(iter(change))} is"):
+            with_own_design(GeneratorConfig(pretrained=str(tmp_path), levels=others))
     config = GeneratorConfig(pretrained=begun_folder, training=ONE_STEP, report_dropout=0.0)
     settings = {"preprocessing": TINY_PREPROCESSING, "images": IMAGES, "micro_batch": 4}
     assert (

@@ -1,11 +1,12 @@
 """Going on from a trained generator: what of its design it brings, and what cannot be asked of it."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from synthaug.config import DenoiserConfig, GeneratorConfig, LevelConfig
 from synthaug.config.latents import latent_design
+from synthaug.generate.levels import levels_of
 from synthaug.generate.stored.folder import RECORD, locate, named, read_design, read_record
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import read_json
@@ -13,6 +14,8 @@ from synthaug.models.nvgenerate.growth import can_grow
 
 FROZEN = "text_encoder.trainable"
 """Setting of the section ``generator`` that a frozen text encoder decides."""
+OF_A_TRAINING = ("steps", "batch_size", "sigma_mean", "sigma_deviation")
+"""Fields of a level that a further training may set anew; the others are its networks' and the space's."""
 
 
 def with_own_design(config: GeneratorConfig, *, typed: Collection[str] = ()) -> GeneratorConfig:
@@ -43,9 +46,13 @@ def with_own_design(config: GeneratorConfig, *, typed: Collection[str] = ()) -> 
     if config.prediction is None and own["prediction"] == replace(config, latents=own["latents"]).process:
         own["prediction"] = None  # as it was left: ids of trained generators stay
     record = read_record(folder)
-    if not config.levels and "generator.levels" not in latent_design(own["latents"]).unused:
+    if "generator.levels" not in latent_design(own["latents"]).unused:
         with named(folder / RECORD):
-            own["levels"] = levels_from_record(record)
+            its_levels = levels_from_record(record)
+        if config.levels:
+            _require_own_levels(config, its_levels, record)
+        else:
+            own["levels"] = its_levels
     if _was_frozen(record):
         if FROZEN in typed and config.text_encoder.trainable:
             raise InputError(
@@ -54,6 +61,29 @@ def with_own_design(config: GeneratorConfig, *, typed: Collection[str] = ()) -> 
             )
         own["text_encoder"] = replace(config.text_encoder, trainable=False)
     return replace(config, **own)
+
+
+def _require_own_levels(config: GeneratorConfig, its_levels: list[LevelConfig], record: Mapping[str, Any]) -> None:
+    """InputError that names a setting of a level's network, or of its space, that is another than the generator's."""
+    shape = (record.get("preprocessing") or {}).get("shape")
+    if not its_levels and shape:
+        its_levels = levels_of(GeneratorConfig(), shape)  # it was trained with those that follow from the shape
+    for number, (level, its) in enumerate(zip(config.levels, its_levels, strict=False)):  # other counts: train_ldm
+        asked, there = (_plain(asdict(each)) for each in (level, its))
+        odd = [name for name in there if name not in OF_A_TRAINING and asked[name] != there[name]]
+        if odd:
+            raise InputError(
+                f"generator.pretrained={config.pretrained!r}: generator.levels[{number}].{odd[0]} is {there[odd[0]]!r} "
+                f"there and {asked[odd[0]]!r} here; leave it out, as a trained generator brings its own."
+            )
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """With lists as tuples, however deep: a level may have been made with either."""
+    return {
+        name: _plain(value) if isinstance(value, Mapping) else tuple(value) if isinstance(value, list) else value
+        for name, value in settings.items()
+    }
 
 
 def _was_frozen(record: Mapping[str, Any]) -> bool:
@@ -83,13 +113,9 @@ def levels_from_record(record: Mapping[str, Any]) -> list[LevelConfig]:
     try:
         return [
             LevelConfig(
-                **level | {"steps": 0, "batch_size": 0, "denoiser": DenoiserConfig(**_tuples(level["denoiser"]))}
+                **level | {"steps": 0, "batch_size": 0, "denoiser": DenoiserConfig(**_plain(level["denoiser"]))}
             )
             for level in told
         ]
     except (TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{RECORD}: generator.levels is {told!r:.200}, which no levels are.") from error
-
-
-def _tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
