@@ -150,14 +150,8 @@ class Cascade(LatentSpace):
         }
         if level.linear_components and number == 0:
             told["linear"] = {"shape": list(self.latent_shape(0)), "components": level.linear_components}
-        if level.low_frequencies:
-            told["low_frequencies"] = level.low_frequencies
-        if level.fine_channels:
-            told["fine_channels"] = level.fine_channels
-        if level.amplitudes:
-            told["amplitudes"] = True
-        if level.texture:
-            told["texture"] = level.texture
+        parts = ("low_frequencies", "fine_channels", "amplitudes", "texture")
+        told |= {part: getattr(level, part) for part in parts if getattr(level, part)}
         if level.fine_channels or level.amplitudes or level.texture:
             told["patch"] = level.patch
         return told
