@@ -1,6 +1,8 @@
 """The image autoencoder: MONAI's MAISI VAE, one sequence at a time, latents of several sequences stacked."""
 
+import copy
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -119,6 +121,14 @@ class ImageAutoencoder(LatentSpace):
     def from_levels(self, latents: Sequence[torch.Tensor]) -> torch.Tensor:
         """Volumes (B, C, X, Y, Z), not clipped."""
         return self.decode(latents[0].to(self.dtype))
+
+    def with_sequences(self, places: Sequence[int], volumes: torch.Tensor) -> Self:
+        """The same network, which each sequence passes by itself."""
+        if self.config.centre_shape is not None:
+            raise InputError("An autoencoder with a mean latent takes the sequences that it was made for.")
+        space = copy.deepcopy(self)
+        space.register_to_config(sequences=volumes.shape[1])
+        return space
 
     @property
     def latent_channels(self) -> int:

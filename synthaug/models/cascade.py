@@ -137,6 +137,15 @@ class Cascade(LatentSpace):
         space.fit(volumes)
         return space.eval()
 
+    def with_sequences(self, places: Sequence[int], volumes: torch.Tensor) -> Self:
+        """Means of new sequences are those of the volumes; each level keeps its one deviation."""
+        space = type(self)(**self.settings | {"sequences": volumes.shape[1]})
+        space.fit(volumes)
+        for level in range(self.levels):
+            space._mean(level)[[*places]] = self._mean(level)
+        space.register_to_config(deviations=self.config.deviations)
+        return space.eval()
+
     def level_settings(self, levels: Sequence[LevelConfig]) -> list[dict[str, Any]]:
         """What :class:`CCELLADenoiser` must know of the levels."""
         return [self._level_settings(number, level) for number, level in enumerate(levels)]

@@ -72,6 +72,15 @@ class LatentSpace(PretrainedModel):
         """What :class:`CCELLADenoiser` must know of the levels; None = there is one, of its own settings."""
         return None
 
+    def with_sequences(self, places: Sequence[int], volumes: torch.Tensor) -> Self:
+        """The space for more sequences; those that it knew stay as they are.
+
+        Args:
+            places: Where each of its sequences stands among the new ones.
+            volumes: Training volumes (N, C, X, Y, Z) of all sequences.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes the sequences that it was made for.")
+
     def require_possible(self) -> None:
         """InputError where a setting that was read from a folder cannot be."""
 

@@ -36,6 +36,7 @@ from synthaug.generate.training.autoencoder import train_autoencoder
 from synthaug.generate.training.choice import BestWeights
 from synthaug.generate.training.continuing import with_own_design
 from synthaug.generate.training.ldm import train_ldm
+from synthaug.generate.training.networks import pretrained_generator, pretrained_space
 from synthaug.generate.training.validation import VALIDATION_SIGMAS, VALIDATION_TIMESTEPS
 from synthaug.ground.errors import InputError
 from synthaug.models import precision
@@ -624,6 +625,108 @@ def test_a_training_goes_on_from_a_saved_generator_of_its_space(trainer, folders
         torch.testing.assert_close(same.denoiser.state_dict()[name], value, atol=1e-6, rtol=0)
     assert same.record["begun_from"]["fingerprint"] == before.fingerprint
     assert trainer(pretrained=str(folders[trainer.latents])).fingerprint != before.fingerprint
+
+
+@pytest.fixture(scope="module")
+def of_one_sequence(trainer, tmp_path_factory):
+    """A saved generator of T2 alone whose networks can be given more sequences."""
+    levels = [replace(level, linear_components=0, amplitudes=False) for level in tiny_cascade_config().levels]
+    folder = tmp_path_factory.mktemp("one sequence")
+    trainer(**({"levels": levels} if trainer.latents == "cascade" else {})).save_pretrained(folder)
+    return folder
+
+
+def with_others(subject):
+    """The subject with two further sequences."""
+    own = subject[IMAGES[0]].data
+    images = {"adc": tio.ScalarImage(tensor=1 - own), "hbv": tio.ScalarImage(tensor=own.flip(1))}
+    return tio.Subject({**subject, **images})
+
+
+def going_on(trainer, folder, images, **changes):
+    """A training on more sequences than the saved generator knows."""
+    subjects = [with_others(subject) for subject in trainer.subjects]
+    config = with_own_design(GeneratorConfig(pretrained=str(folder)))
+    begun = pretrained_generator(config, classes=2, images=images)
+    volumes = torch.stack([stack_images(subject, images) for subject in subjects])
+    space = pretrained_space(config, begun, images, lambda: volumes)
+    settings = {"levels": ()} if trainer.latents == "cascade" else {}
+    return Trainer(trainer.latents, space, subjects, images)(pretrained=str(folder), **settings, **changes)
+
+
+@torch.no_grad()
+def answers(pipeline, level, latents, guide):
+    """Of a level's network to latents as they are."""
+    size, told = pipeline.denoiser.config, torch.Generator().manual_seed(0)
+    context = torch.randn(len(latents), size.adapter_size["queries"], size.adapter_size["width"], generator=told)
+    return pipeline.denoiser(
+        latents,
+        torch.tensor([10.0, 500.0]),
+        context=context,
+        class_vector=torch.tensor([[0.2, 0.8], [1.0, 0.0]]),
+        spacing_mm=torch.ones(2, 3),
+        level=level,
+        guide=guide,
+    )
+
+
+@pytest.mark.parametrize("images", [["adc", *IMAGES, "hbv"], [*IMAGES, "adc"]])
+def test_a_generator_goes_on_with_more_sequences_and_denoises_its_own_as_before(images, trainer, of_one_sequence):
+    before = CCELLAPipeline.from_pretrained(of_one_sequence)
+    after = going_on(trainer, of_one_sequence, images, training=replace(LOOP, learning_rate=1e-12, ema=0.0))
+    volumes = torch.stack([stack_images(with_others(subject), images) for subject in trainer.subjects[:2]])
+    place = images.index(IMAGES[0])
+    together = after.autoencoder.to_levels(volumes)
+    alone = before.autoencoder.to_levels(volumes[:, place : place + 1])
+    for level, (all_of_them, own) in enumerate(zip(together, alone, strict=True)):
+        channels = own.shape[1]
+        ours = slice(place * channels, (place + 1) * channels)
+        torch.testing.assert_close(all_of_them[:, ours], own, atol=1e-5, rtol=1e-5)
+        noisy = all_of_them + 0.3 * torch.randn(all_of_them.shape, generator=torch.Generator().manual_seed(level))
+        guide = after.autoencoder.guide(level, together) if level else None
+        own_guide = before.autoencoder.guide(level, alone) if level else None
+        now = answers(after, level, noisy, guide)
+        torch.testing.assert_close(
+            now[:, ours], answers(before, level, noisy[:, ours], own_guide), atol=1e-4, rtol=1e-4
+        )
+        assert now.abs().max() > 0
+
+
+def test_new_sequences_are_learnt_and_drawn(trainer, of_one_sequence, tmp_path):
+    images = [*IMAGES, "adc"]
+    still = going_on(trainer, of_one_sequence, images, training=replace(LOOP, learning_rate=1e-12, ema=0.0))
+    learnt = going_on(trainer, of_one_sequence, images)
+    assert list(learnt.config.images) == images
+    assert learnt.record["begun_from"]["fingerprint"] == CCELLAPipeline.from_pretrained(of_one_sequence).fingerprint
+    before, after = draw(still).volumes, draw(learnt).volumes
+    assert before.shape == after.shape == (3, 2, *TINY_PREPROCESSING.shape)
+    assert (before - after).abs().amax(dim=(0, 2, 3, 4)).min() > 0
+    learnt.save_pretrained(tmp_path)
+    assert torch.equal(draw(CCELLAPipeline.from_pretrained(tmp_path)).volumes, after)
+
+
+@pytest.mark.parametrize(
+    ("images", "changes", "message"),
+    [
+        (["adc", "hbv"], {}, "under the same names"),
+        ([*IMAGES, "adc"], {"unet": "lora"}, r"generator\.unet=lora"),
+    ],
+)
+def test_sequences_that_a_generator_cannot_be_given_are_refused(images, changes, message, trainer, of_one_sequence):
+    config = with_own_design(GeneratorConfig(pretrained=str(of_one_sequence), **changes))
+    with pytest.raises(InputError, match=message):
+        pretrained_generator(config, classes=2, images=images)
+
+
+def test_sequences_in_another_order_and_a_fitted_filter_are_refused(trainer, of_one_sequence, tmp_path, folders):
+    going_on(trainer, of_one_sequence, [*IMAGES, "adc"]).save_pretrained(tmp_path)
+    config = with_own_design(GeneratorConfig(pretrained=str(tmp_path)))
+    with pytest.raises(InputError, match="order"):
+        pretrained_generator(config, classes=2, images=["adc", *IMAGES])
+    if trainer.latents == "cascade":  # its coarse level has a linear denoiser
+        config = with_own_design(GeneratorConfig(pretrained=str(folders["cascade"])))
+        with pytest.raises(InputError, match="cannot be given more images"):
+            pretrained_generator(config, classes=2, images=[*IMAGES, "adc"])
 
 
 def test_what_a_training_cannot_go_on_from_is_refused_before_any_step(trainer, folders, tmp_path):

@@ -270,7 +270,7 @@ def test_a_generator_of_other_timesteps_is_not_trained_on_from(tmp_path, vae_fil
     imported(unet, vae_file, tmp_path / "out", flan)
     config = GeneratorConfig(pretrained=str(tmp_path / "out"), latents="autoencoder", prediction="epsilon")
     with pytest.raises(InputError, match="timesteps is 500"):
-        pretrained_generator(config, classes=2, sequences=1)
+        pretrained_generator(config, classes=2, images=["t2w"])
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps([1, 2])])

@@ -67,8 +67,8 @@ def train_ldm(
 
     Args:
         subjects: Training subjects, preprocessed; their patients are recorded in the pipeline, hashed.
-        space: A fitted cascade or a trained autoencoder; that of ``config.pretrained`` where the training goes on
-            from it.
+        space: A fitted cascade or a trained autoencoder; ``pretrained_space`` where the training goes on from
+            ``config.pretrained``.
         config: Variant, sizes, loop.
         preprocessing: What the subjects went through; the pipeline generates at its shape and spacing.
         images: Image names, in channel order.
@@ -89,8 +89,10 @@ def train_ldm(
     classes = len(class_counts(subjects))
     if config.pretrained:
         config = with_own_design(config)
-        begun = pretrained_generator(config, classes=classes, sequences=len(images))
+        begun = pretrained_generator(config, classes=classes, images=images)
     levels = levels_of(config, preprocessing.shape)
+    if space.sequences != len(images):
+        raise InputError(f"The latent space is for {space.sequences} sequences, and images={[*images]}.")
     _require_fit(subjects, space, config, count=len(levels), shape=preprocessing.shape)
     pipeline = new_pipeline(space, config, begun, classes=classes, preprocessing=preprocessing, images=images)
     pipeline.register_to_config(micro_batch=micro_batch)

@@ -1,6 +1,6 @@
 """The networks that a training begins with: new ones, or those of the generator that it goes on from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import torch
@@ -17,11 +17,12 @@ from synthaug.ground.seeding import derive_seed
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.latent_space import LatentSpace
 from synthaug.models.nvgenerate.growth import can_grow, grown
+from synthaug.models.sequences import can_gain_sequences, with_sequences
 from synthaug.models.text_encoder import build_text_encoder
 
 
-def pretrained_generator(config: GeneratorConfig, *, classes: int, sequences: int) -> CCELLAPipeline:
-    """The generator that ``config.pretrained`` names.
+def pretrained_generator(config: GeneratorConfig, *, classes: int, images: Sequence[str]) -> CCELLAPipeline:
+    """The generator that ``config.pretrained`` names; it may have fewer of the ``images``.
 
     Raises:
         InputError: There is none, or it cannot be trained as ``config`` asks.
@@ -40,12 +41,51 @@ def pretrained_generator(config: GeneratorConfig, *, classes: int, sequences: in
     found = {
         "the number of classes": (its_classes, classes),
         "the number of timesteps": (its_timesteps, TRAIN_TIMESTEPS),
-        "the number of images": (begun.autoencoder.config.sequences, sequences),
     }
     for name, (its, asked) in found.items():
         if its != asked:
             raise InputError(f"generator.pretrained={config.pretrained!r}: {name} is {its!r} there and {asked!r} here.")
+    _places(config, begun, images)
     return begun
+
+
+def pretrained_space(
+    config: GeneratorConfig, begun: CCELLAPipeline, images: Sequence[str], volumes: Callable[[], torch.Tensor]
+) -> LatentSpace:
+    """The latent space of the generator that the training goes on from, for all ``images``.
+
+    Args:
+        config: Of the training.
+        begun: As :func:`pretrained_generator` opened it.
+        images: Image names, in channel order.
+        volumes: Reads the training volumes (N, C, X, Y, Z) where the generator has fewer images.
+    """
+    places = _places(config, begun, images)
+    return begun.autoencoder.with_sequences(places, volumes()) if len(places) < len(images) else begun.autoencoder
+
+
+def _places(config: GeneratorConfig, begun: CCELLAPipeline, images: Sequence[str]) -> list[int]:
+    """Where each image of the generator stands among those of the training; InputError where that cannot be.
+
+    With as many images each stands where it was, whatever its name.
+    """
+    its = [*begun.config.images]
+    source = f"generator.pretrained={config.pretrained!r}"
+    if len(its) == len(images):
+        if sorted(its) == sorted(images) and its != [*images]:
+            raise InputError(f"{source}: data.images={[*images]} must be in its order, {its}.")
+        return [*range(len(its))]
+    if not set(its) < set(images):
+        raise InputError(
+            f"{source}: its images are {its} and data.images={[*images]}; a generator goes on with as many images, or "
+            "with others beside all of its own, under the same names."
+        )
+    if not can_gain_sequences(begun.denoiser.settings) or config.unet != "free":
+        raise InputError(
+            f"{source}: it has {its} and cannot be given more images "
+            f"(generator.unet={config.unet}); train it with those alone, or a new one with all."
+        )
+    return [images.index(name) for name in its]
 
 
 def noise_process(config: GeneratorConfig) -> SchedulerMixin:
@@ -67,6 +107,9 @@ def new_pipeline(
         text_encoder, tokenizer, denoiser = _grown_networks(begun.denoiser, config, classes=classes)
     elif begun:
         text_encoder, tokenizer, denoiser = begun.text_encoder, begun.tokenizer, begun.denoiser
+        places = _places(config, begun, images)
+        if len(places) < len(images):
+            denoiser = with_sequences(denoiser, places, len(images))
     else:
         text_encoder, tokenizer, denoiser = _networks(config, space, classes=classes, shape=preprocessing.shape)
     return CCELLAPipeline(

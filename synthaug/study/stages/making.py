@@ -14,6 +14,7 @@ from synthaug.generate.levels import fit_space, total_steps
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.autoencoder import train_autoencoder
 from synthaug.generate.training.ldm import train_ldm
+from synthaug.generate.training.networks import pretrained_space
 from synthaug.generate.training.resumption import forget
 from synthaug.ground.files import atomic_folder, write_json
 from synthaug.metrics.volumes import VolumeSet
@@ -128,7 +129,9 @@ def _alone(study: Study, folder: Path) -> Iterator[None]:
 
 def _autoencoder(study: Study) -> LatentSpace:
     if study.begun:
-        return study.begun.autoencoder
+        return pretrained_space(
+            study.design, study.begun, study.config.data.images, lambda: _volumes(study, study.split.train)
+        )
     if not study.design.latent_design.trained:
         return fit_space(_volumes(study, study.split.train), study.design)
     folder = study.autoencoder_folder

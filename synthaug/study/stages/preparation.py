@@ -290,8 +290,7 @@ def _open_pretrained(design: GeneratorConfig, config: Config, split: Split) -> C
     """The generator to go on from; InputError if it has seen somebody who is chosen or tested by."""
     if not design.pretrained:
         return None
-    classes, sequences = len(class_counts(split.train)), len(config.data.images)
-    begun = pretrained_generator(design, classes=classes, sequences=sequences)
+    begun = pretrained_generator(design, classes=len(class_counts(split.train)), images=config.data.images)
     require_divisible(begun.denoiser, [begun.autoencoder.latent_shape(0, config.preprocess.shape)])
     require_sampling(design.process, config.pool.sampling.scheduler, config.pool.sampling.steps)
     tell_data(begun.record, config.preprocess, [*split.train, *split.val, *split.test], config.data.images[0])
