@@ -25,13 +25,10 @@ from prepare_prostate_t2 import lay_out
 
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.images import read_image
-from synthaug.data.reading.manifest import load_manifest, make_subject
-from synthaug.data.splits import Split, fold_subjects, save_split
+from synthaug.data.reading.manifest import make_subject
 from synthaug.ground.files import atomic_path
 
 SEQUENCES = ("t2w", "adc", "hbv")
-FOLDS = 3
-"""As many as there are patients of class 1."""
 
 
 def crop_together(row: dict[str, str], folder: Path) -> tio.Subject:
@@ -67,26 +64,6 @@ def save_together(data: Path, out: Path) -> pd.DataFrame:
     return rows
 
 
-def deal_out(out: Path) -> list[Split]:
-    """Write ``split-K.csv`` of each fold: every patient is held out once, and one patient stands by.
-
-    A study wants somebody to choose by; nothing is chosen here, so that no more than one is lost.
-    """
-    subjects = load_manifest(out / "manifest.csv", list(SEQUENCES))
-    folds = [fold_subjects(subjects, folds=FOLDS, fold=fold, val=0.1, seed=0) for fold in range(FOLDS)]
-    spared = [
-        Split(
-            train=[*fold.train, *(each for each in fold.val if each["label"])],
-            val=[v for v in fold.val if not v["label"]],
-            test=fold.test,
-        )
-        for fold in folds
-    ]
-    for number, split in enumerate(spared):
-        save_split(split, out / f"split-{number}.csv")
-    return spared
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Crop, write, and tell how many patients there are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -100,8 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with atomic_path(alone / "manifest.csv") as temporary:
         table.to_csv(temporary, index=False)
     together = save_together(options.data / "prostatex", options.out / "all")
-    for split in deal_out(options.out / "all"):
-        print(", ".join(f"{part} {len(members)}" for part, members in split.parts()))
     print(f"t2: {len(table)} patients; all: {len(together)} patients, {together['label'].sum()} of class 1")
 
 

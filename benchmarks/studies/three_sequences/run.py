@@ -18,24 +18,31 @@ from typing import Any
 
 import numpy as np
 import torch
+import torchio as tio
 from sklearn.metrics import mutual_info_score
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "generator"))
-from evaluate import Cohort, draw, nearness, read_cohort
+from evaluate import Cohort, draw, nearness
 
 from synthaug import CCELLAPipeline
 from synthaug.bench.options.parsing import read_config
 from synthaug.bench.studies.progress import Bars
-from synthaug.config import Config, SplitConfig
+from synthaug.config import Config
 from synthaug.data.preprocess import preprocess
+from synthaug.data.reading.manifest import class_counts, stack_images
+from synthaug.data.relabel.relabeller import Relabeller
+from synthaug.data.splits import fold_subjects
+from synthaug.generate.levels import fit_space, total_steps
+from synthaug.generate.training.continuing import with_own_design
+from synthaug.generate.training.ldm import train_ldm
+from synthaug.generate.training.networks import pretrained_generator, pretrained_space
 from synthaug.generate.training.subject_losses import subject_losses
 from synthaug.ground.files import write_json
 from synthaug.ground.seeding import numpy_generator
-from synthaug.study.stages.cohort import draw_split, load_subjects
-from synthaug.study.stages.making import make_generator
-from synthaug.study.stages.preparation import Study
+from synthaug.study.stages.cohort import load_subjects
 
 FOLDS = 3
+"""As many as there are patients of class 1."""
 BINS = np.linspace(0, 1, 17)[1:-1]
 """Edges between grey values for mutual information."""
 
@@ -60,33 +67,46 @@ def agreement(volumes: Sequence[torch.Tensor], first: int, second: int) -> dict[
     return {"same_volume": float(np.mean(own)), "two_volumes": float(np.mean(mixed))}
 
 
-def begun_as(config: Config, begin: Path | None) -> Config:
-    """The config of an arm."""
-    generator = replace(config.generator, pretrained=str(begin) if begin else None)
-    if begin:  # it brings its levels; steps are this study's
-        generator = replace(generator, adapter=type(generator.adapter)())
-    return replace(config, generator=generator)
-
-
-def measure(config: Config, options: argparse.Namespace, begin: Path | None) -> tuple[dict[str, Any], Cohort, list]:
-    """Train and judge one arm in one fold."""
-    study = Study.start(begun_as(config, begin), options.out, Bars().stage)
-    pipe: CCELLAPipeline = make_generator(study)
-    subjects = preprocess(
-        draw_split(config.split, load_subjects(config.data)).test, config.preprocess, config.data.images
+def trained(config: Config, subjects: Sequence[tio.Subject], folder: Path) -> CCELLAPipeline:
+    """The generator of an arm in one fold; one that is there is not trained again."""
+    if folder.is_dir():
+        return CCELLAPipeline.from_pretrained(folder)
+    images, design = config.data.images, with_own_design(config.generator)
+    volumes = torch.stack([stack_images(subject, images) for subject in subjects])
+    if design.pretrained:
+        begun = pretrained_generator(design, classes=len(class_counts(subjects)), images=images)
+        space = pretrained_space(design, begun, images, lambda: volumes)
+    else:
+        space = fit_space(volumes, design)
+    bar = Bars().stage("generator", total_steps(design, config.preprocess.shape))
+    pipeline = train_ldm(
+        subjects,
+        space,
+        design,
+        preprocessing=config.preprocess,
+        images=images,
+        checkpoint=folder.with_suffix(".checkpoint"),
+        on_step=bar,
+        relabeller=Relabeller.fit(subjects, config.data, design.geometry),
+        stats=folder.with_suffix(".stats.jsonl"),
     )
-    held_out = Cohort(subjects, config.data.images)
-    drawn, _ = draw(pipe, held_out, options.volumes, seed=0, num_inference_steps=20)
-    volumes = list(drawn.volumes)
-    known = read_cohort(config, draw_split(config.split, load_subjects(config.data)), "train")
+    pipeline.save_pretrained(folder)
+    return pipeline
+
+
+def measure(config: Config, subjects: dict[str, list], folder: Path, options: argparse.Namespace):
+    """Figures of one arm in one fold, and what it drew for the held-out patients' reports."""
+    known, held_out = (Cohort(subjects[part], config.data.images) for part in ("train", "test"))
+    pipe = trained(config, subjects["train"], folder)
+    volumes = list(draw(pipe, held_out, options.volumes, seed=0, num_inference_steps=20)[0].volumes)
     figures = {
-        "losses": subject_losses(pipe, subjects, draws=options.draws).tolist(),
+        "losses": subject_losses(pipe, subjects["test"], draws=options.draws).tolist(),
         "nearest": {
             "drawn": nearness(volumes, known.volumes).tolist(),
             "held_out": nearness(held_out.volumes, known.volumes).tolist(),
         },
     }
-    return figures, held_out, volumes
+    return figures, volumes
 
 
 def paired(new: np.ndarray, old: np.ndarray) -> dict[str, float]:
@@ -156,14 +176,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arms: dict[str, list] = {arm: [] for arm in options.arms}
     drawn: dict[str, list] = {arm: [] for arm in options.arms}
     real: list = []
-    for fold in range(FOLDS):
-        config = read_config(["--config", options.config])
-        config = replace(config, split=SplitConfig(file=f"{config.data.root}/split-{fold}.csv"))
+    config = read_config(["--config", options.config])
+    patients = load_subjects(config.data)
+    for number in range(FOLDS):
+        fold = fold_subjects(patients, folds=FOLDS, fold=number, val=0.1, seed=0)
+        parts = {"train": [*fold.train, *fold.val], "test": fold.test}
+        subjects = {part: preprocess(rows, config.preprocess, config.data.images) for part, rows in parts.items()}
         for arm in options.arms:
-            figures, held_out, volumes = measure(config, options, options.begin if arm == "pretrained" else None)
+            own = replace(config.generator, pretrained=str(options.begin) if arm == "pretrained" else None)
+            folder = options.out / f"{arm}-{number}"
+            figures, volumes = measure(replace(config, generator=own), subjects, folder, options)
             arms[arm].append(figures)
             drawn[arm] += volumes
-        real += held_out.volumes
+        real += Cohort(subjects["test"], config.data.images).volumes
     if options.pictures:
         save_picture(options.pictures, {"real": real, **drawn})
     if {"alone", "pretrained"} <= arms.keys():
