@@ -68,7 +68,7 @@ def tiny_cascade_config(**changes) -> GeneratorConfig:
     level = {"denoiser": DenoiserConfig(channels=(32,), attention=(True,), head_channels=16)}
     levels = [
         LevelConfig(pooling=4, linear_components=16, **level),
-        LevelConfig(patch=2, fine_channels=2, low_frequencies=2, amplitudes=True, texture=2, **level),
+        LevelConfig(patch=2, fine_channels=2, low_frequencies=2, texture=2, **level),
     ]
     return tiny_generator_config(**({"latents": "cascade", "prediction": None, "levels": levels} | changes))
 

@@ -130,8 +130,6 @@ class LevelConfig:
     """Channels of two final convolutions at the resolution before ``patch``, against patch borders; 0: none."""
     low_frequencies: int = 0
     """Cosines an axis that a small network sees beside the U-Net, whose norms remove their amplitude; 0: none."""
-    amplitudes: bool = False
-    """A small network tells the U-Net how strong each frequency band of a volume is, such as the scanner's noise."""
     texture: int = 0
     """Principal components of the noise and sharpness of a scan that the network is told. Each volume is drawn with
     others; 0: none."""

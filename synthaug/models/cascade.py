@@ -159,9 +159,9 @@ class Cascade(LatentSpace):
         }
         if level.linear_components and number == 0:
             told["linear"] = {"shape": list(self.latent_shape(0)), "components": level.linear_components}
-        parts = ("low_frequencies", "fine_channels", "amplitudes", "texture")
+        parts = ("low_frequencies", "fine_channels", "texture")
         told |= {part: getattr(level, part) for part in parts if getattr(level, part)}
-        if level.fine_channels or level.amplitudes or level.texture:
+        if level.fine_channels or level.texture:
             told["patch"] = level.patch
         return told
 

@@ -137,7 +137,6 @@ class CCELLADenoiser(PretrainedModel):
             fine_channels=level.get("fine_channels", 0),
             patch=level.get("patch", 1),
             low_frequencies=level.get("low_frequencies", 0),
-            amplitudes=level.get("amplitudes", False),
             texture=level.get("texture", 0),
             spatial_dims=3,
             in_channels=channels * (2 if layout else 1),

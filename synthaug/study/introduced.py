@@ -82,7 +82,6 @@ LEVEL: Fields = {
     "linear_components": 0,
     "fine_channels": 0,
     "low_frequencies": 0,
-    "amplitudes": False,
     "texture": 0,
 }
 PREPROCESS: Fields = {

@@ -630,7 +630,7 @@ def test_a_training_goes_on_from_a_saved_generator_of_its_space(trainer, folders
 @pytest.fixture(scope="module")
 def of_one_sequence(trainer, tmp_path_factory):
     """A saved generator of T2 alone whose networks can be given more sequences."""
-    levels = [replace(level, linear_components=0, amplitudes=False) for level in tiny_cascade_config().levels]
+    levels = [replace(level, linear_components=0) for level in tiny_cascade_config().levels]
     folder = tmp_path_factory.mktemp("one sequence")
     trainer(**({"levels": levels} if trainer.latents == "cascade" else {})).save_pretrained(folder)
     return folder

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from synthaug.models.parts.texture import FARTHEST, Texture
+from synthaug.models.parts.texture import FARTHEST, Texture, bands_of
 
 
 def scans(noise, *, seed=0):
@@ -69,3 +69,10 @@ def test_an_untrained_one_says_nothing_and_a_trained_one_tells_volumes_apart(fit
     assert not fitted(told).any()
     torch.nn.init.normal_(fitted.layers[-1].weight)
     assert (fitted(told)[0] - fitted(told)[1]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(("patch", "sequences"), [(1, 2), (2, 1), (2, 2), (3, 1)])
+def test_bands_keep_the_power_of_each_sequence(patch, sequences):
+    latents = torch.randn(2, sequences * patch**3, 3, 2, 4)
+    before, after = (each.unflatten(1, (sequences, -1)) for each in (latents, bands_of(latents, patch)))
+    torch.testing.assert_close(after.square().sum((2, 3, 4, 5)), before.square().sum((2, 3, 4, 5)))

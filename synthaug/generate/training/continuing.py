@@ -14,6 +14,8 @@ from synthaug.models.nvgenerate.growth import can_grow
 
 FROZEN = "text_encoder.trainable"
 """Setting of the section ``generator`` that a frozen text encoder decides."""
+GONE = "amplitudes"
+"""Setting of a level that only records of before have, as a rule as False."""
 OF_A_TRAINING = ("steps", "batch_size", "sigma_mean", "sigma_deviation")
 """Fields of a level that a further training may set anew; the others are its networks' and the space's."""
 
@@ -113,7 +115,8 @@ def levels_from_record(record: Mapping[str, Any]) -> list[LevelConfig]:
     try:
         return [
             LevelConfig(
-                **level | {"steps": 0, "batch_size": 0, "denoiser": DenoiserConfig(**_plain(level["denoiser"]))}
+                **{name: value for name, value in level.items() if name != GONE or value}
+                | {"steps": 0, "batch_size": 0, "denoiser": DenoiserConfig(**_plain(level["denoiser"]))}
             )
             for level in told
         ]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from synthaug.models.parts.amplitudes import bands_of
+from synthaug.models.parts.low_frequencies import cosines_of
 
 FARTHEST = 4.0
 """Standard deviations beyond which a component is told as this."""
@@ -75,3 +75,16 @@ class Texture(nn.Module):
     def _amplitudes(self, latents: torch.Tensor) -> torch.Tensor:
         bands = bands_of(latents.float(), self.patch).flatten(2)
         return (torch.cat([bands.square().mean(2).sqrt(), bands.abs().mean(2)], dim=1) + TINY).log()
+
+
+def bands_of(latents: torch.Tensor, patch: int) -> torch.Tensor:
+    """The voxels of each patch (B, c, x, y, z) as orthonormal cosines, the slowest first.
+
+    Example:
+        >>> latents = torch.ones(1, 8, 1, 1, 1)
+        >>> bands_of(latents, 2).square().round().flatten().tolist()
+        [8.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    rows = cosines_of(patch, patch, latents.device)
+    voxels = latents.unflatten(1, (-1, patch, patch, patch))
+    return torch.einsum("bsuvwxyz,iu,jv,kw->bsijkxyz", voxels, rows, rows, rows).flatten(1, 4)

@@ -7,7 +7,6 @@ from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import Diff
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 
-from synthaug.models.parts.amplitudes import Amplitudes
 from synthaug.models.parts.group_norm import norm_in_float32
 from synthaug.models.parts.low_frequencies import LowFrequencies
 from synthaug.models.parts.texture import Texture
@@ -41,8 +40,8 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
     """MAISI's U-Net with a class vector where MAISI has its region inputs: [timestep ; class ; spacing].
 
     Ours, and off in published checkpoints: coordinate channels; a guide beside the noisy latents; context and moves in
-    the embedding; final layers at the resolution before space-to-depth; networks for what norms hide, the lowest
-    frequencies and the amplitude of each band.
+    the embedding; final layers at the resolution before space-to-depth; a network for the lowest frequencies, which
+    norms hide; told textures.
 
     Args:
         classes: Number of classes; None = no class vector.
@@ -55,7 +54,6 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
         patch: Space-to-depth factor of its latents.
         low_frequencies: Cosines an axis of :class:`~synthaug.models.parts.low_frequencies.LowFrequencies`; 0 = none.
         texture: Components that :class:`~synthaug.models.parts.texture.Texture` tells; 0 = none.
-        amplitudes: Whether :class:`~synthaug.models.parts.amplitudes.Amplitudes` stands beside it.
         kwargs: Arguments of MONAI's network.
     """
 
@@ -71,7 +69,6 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
         fine_channels: int = 0,
         patch: int = 1,
         low_frequencies: int = 0,
-        amplitudes: bool = False,
         texture: int = 0,
         **kwargs,
     ) -> None:
@@ -104,8 +101,6 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
         if texture:
             self.texture = Texture(in_channels, patch=patch, components=texture, width=width)
         told = width * (2 + (classes is not None))  # timestep, class, spacing
-        if amplitudes:
-            self.amplitudes = Amplitudes(in_channels, patch=patch, told=told)
         if low_frequencies:
             self.low = LowFrequencies(in_channels, frequencies=low_frequencies, told=told)
         norm_in_float32(self)
@@ -143,16 +138,10 @@ class ConditionedUNet(DiffusionModelUNetMaisi):
             parts.append(torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(x), -1, -1, -1, -1))
         told = self._get_time_and_class_embedding(x, timesteps, None) + added
         told = self._get_input_embeddings(told, top_region_index_tensor, None, spacing_tensor)
-        answers = []
-        if hasattr(self, "low"):
-            answers.append(self.low(x, told))
-        if hasattr(self, "amplitudes"):
-            shift, answer = self.amplitudes(x, told)
-            told = told + shift.to(told.dtype)
-            answers.append(answer)
+        low = self.low(x, told) if hasattr(self, "low") else None
         maps, kept = self._apply_down_blocks(self.conv_in(torch.cat(parts, dim=1)), told, context, None)
         maps = self._apply_up_blocks(self.middle_block(maps, told, context), told, context, kept)
         said = self.out(maps)
         if hasattr(self, "fine"):
             said = self.fine(said, [x] if guide is None else [x, guide])
-        return sum((answer.to(said.dtype) for answer in answers), start=said)
+        return said if low is None else said + low.to(said.dtype)
