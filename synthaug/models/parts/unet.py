@@ -40,9 +40,9 @@ class FineHead(nn.Module):
 class ConditionedUNet(DiffusionModelUNetMaisi):
     """MAISI's U-Net with a class vector where MAISI has its region inputs: [timestep ; class ; spacing].
 
-    Ours, and off in published checkpoints: coordinate channels; a guide beside the noisy latents; context and moves in
-    the embedding; final layers at the resolution before space-to-depth; networks for what norms hide, the lowest
-    frequencies and the amplitude of each band.
+    Ours, and off in published checkpoints: coordinate channels, a guide beside the noisy latents, and context and moves
+    in the embedding. Ours too are final layers at the resolution before space-to-depth. Small networks add what norms
+    hide: the lowest frequencies and the amplitude of each band.
 
     Args:
         classes: Number of classes; None = no class vector.
