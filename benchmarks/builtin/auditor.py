@@ -1,8 +1,8 @@
 """The auditor: one small 3D network that says whether a volume shows a lesion and, if so, in which half and zone.
 
-It is trained on real phantoms only and knows nothing of any generator. It collects evidence for a lesion at each of
-the four places (half x zone) from every part of the volume: the log-sum-exp over the volume is the logit of a place,
-the log-sum-exp over the places the logit of the class. So both answers come from one map, and one training serves both.
+It is trained on real phantoms only and knows nothing of any generator. It collects evidence for a lesion at each of the
+four places (half x zone) from every part of the volume. The log-sum-exp over the volume is the logit of a place; that
+over the places is the logit of the class. So both answers come from one map, and one training serves both.
 """
 
 from collections.abc import Callable, Sequence

@@ -2,11 +2,11 @@
 
     python benchmarks/builtin/swap.py --pipeline builtin/ccella-tiny --guidance 6 --out swap.json
 
-For each thing that a report of a phantom states (is there a lesion, its half, its zone, the volume of the gland) it
-draws pairs and scores both images against both reports (:func:`synthaug.metrics.fidelity.swap_score`): 1 = every pair
-follows its reports, 0.5 = the reports do not matter. The scorers know no generator: lesions are looked for by the
-auditor, glands are held against noise-free phantoms of the volume that the report states. How often the scorers are
-right at best is told by real phantoms, rendered from the findings of the same pairs.
+A report of a phantom states whether there is a lesion, its half, its zone and the volume of the gland. For each of
+these it draws pairs and scores both images against both reports (:func:`synthaug.metrics.fidelity.swap_score`). 1 =
+every pair follows its reports, 0.5 = the reports do not matter. The scorers know no generator: lesions are looked for
+by the auditor, glands are held against noise-free phantoms of the volume that the report states. How often the scorers
+are right at best is told by real phantoms, rendered from the findings of the same pairs.
 """
 
 import argparse

@@ -20,8 +20,8 @@ opposite.
 the states keep their meaning: a generator that was trained with the old encoder can be given the new one. Where the
 folder does not tell how they are read, as in a builtin, that is learnt first, for a tenth of the time.
 
-``--teacher FOLDER`` serves the same end for a new encoder, of any number of layers: its states shall be those that the
-teacher has, on average, for a report by the grammar alone that states the same ("reader" = that of the builtin).
+``--teacher FOLDER`` serves the same end for a new encoder, of any number of layers ("reader" = that of the builtin).
+Its states shall be those that the teacher has, on average, for a report by the grammar alone that states the same.
 """
 
 import argparse

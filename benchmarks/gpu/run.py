@@ -3,7 +3,7 @@
     python benchmarks/gpu/run.py [--minutes 8] [--out benchmarks/gpu/CARD.json]
 
 For each shape a cascade is trained for a few steps of each level, in float32 and in the card's half precision by turns,
-and draws volumes; the half-precision training runs twice, and the weights of both are compared bit by bit. A classifier
+and draws volumes. The half-precision training runs twice, and the weights of both are compared bit by bit. A classifier
 step is timed with and without ``torch.compile``. ``torchrun`` with two processes on the card trains one level (they
 share it, so this shows that it works, not how it scales). A part that would begin after the time is over is listed as
 "not run". The last line printed is JSON, with the card's name. ``--quick`` tries the script itself on tiny volumes,

@@ -2,12 +2,12 @@
 
     python benchmarks/scale/pools.py [--entries 1000000] [--card NAME SECONDS_PER_VOLUME PRICE_PER_HOUR ...]
 
-Measured, one after the other: the manifest of JSON lines as ``Ledger`` reads it; the index of its lines by which
-large pools are opened (``synthaug.pool.index``); and the same entries in an SQLite file with an index over class and
-place. Each is opened and asked for single volumes. Simulated: 10^8 volumes as Ray tasks
-(``SHARDS_PER_WORKER`` a worker) whose workers die now and then and whose shard goes on elsewhere. Of cards nothing is
-assumed: each ``--card`` brings its seconds a volume (as ``benchmarks/gpu/run.py`` measures them) and its price; without
-any, hours stand for one second a volume. The last line printed is JSON.
+Three forms are measured, one after the other. The first is the manifest of JSON lines as ``Ledger`` reads it. The
+second is the index of its lines by which large pools are opened (``synthaug.pool.index``). The third has the same
+entries in an SQLite file with an index over class and place. Each is opened and asked for single volumes. Simulated:
+10^8 volumes as Ray tasks (``SHARDS_PER_WORKER`` a worker) whose workers die now and then and whose shard goes on
+elsewhere. Of cards nothing is assumed: each ``--card`` brings its seconds a volume (as ``benchmarks/gpu/run.py``
+measures them) and its price; without any, hours stand for one second a volume. The last line printed is JSON.
 """
 
 import argparse

@@ -63,11 +63,9 @@ def interval(row: Mapping[str, float], digits: int = 2, *, sign: bool = False) -
     return f"{number(value, digits, sign=sign)} ({ends})"
 
 
-def goal_of(summary: Mapping[str, Any], goal: str, size: int) -> Mapping[str, Any]:
+def goal_of(summary: Mapping[str, Any], kind: str, people: int) -> Mapping[str, Any]:
     """The row of a goal at a number of training people."""
-    [row] = [
-        each for each in summary["goals"] if each["goal"].startswith(goal) and f"train {size} - " in each["contrast"]
-    ]
+    [row] = [each for each in summary["goals"] if (each["kind"], each["people"]) == (kind, people)]
     return row
 
 

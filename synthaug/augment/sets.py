@@ -110,6 +110,6 @@ def require_same_volumes(recorded: str | None, found: str | None) -> None:
     """InputError unless a saved state that has a hash of volumes has the hash of those that are there now."""
     if recorded not in (None, found):
         raise InputError(
-            "The source has other volumes at the places of the saved state, as a pool that has grown in the middle or "
-            "lost copies to an audit; begin the training anew, or go on with the pool as it was."
+            "The source has other volumes at the places of the saved state: the pool grew, or lost copies to an audit. "
+            "Begin the training anew, or go on with the pool as it was."
         )

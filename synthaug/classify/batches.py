@@ -52,8 +52,10 @@ def batches_of(
     offsets: torch.Tensor | None,
     resumable: bool,
 ) -> Callable[[int], Batch]:
-    """The batch of each step, asked for in order from any first step; with the weight of each row and what is added to
-    its logits, if there are any."""
+    """The batch of each step, asked for in order from any first step.
+
+    It holds the weight of each row and what is added to its logits, if there are any.
+    """
     if resumable and not hasattr(loader.batch_sampler, "set_epoch"):
         raise InputError(
             "The loader's batch sampler has no set_epoch, so no killed training can go on: pass no checkpoint."

@@ -89,8 +89,8 @@ def train_classifier(
         on_step: Progress.
 
     Raises:
-        InputError: Training and validation subjects are not of the same classes, the network cannot take the volumes,
-            the class weights do not fit, the pre-training leaves no step, or the loader cannot be resumed.
+        InputError: Training and validation subjects are not of the same classes. The network cannot take the volumes.
+            The class weights do not fit. The pre-training leaves no step. The loader cannot be resumed.
     """
     classes = len(count_classes(validation))
     for part in [loader, *([pretraining.loader] if pretraining else [])]:

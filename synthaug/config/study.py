@@ -22,8 +22,8 @@ class ClassifierConfig:
     channels: tuple[int, int, int, int] = (8, 16, 32, 64)
     """Channels of the four levels of a ResNet."""
     pooling: int = 1
-    """Average-pooling factor before the network, per axis. 2 leaves an eighth of the voxels: training is faster, and
-    fine texture, in which synthetic and real volumes differ most, counts less."""
+    """Average-pooling factor before the network, per axis. 2 leaves an eighth of the voxels: training is faster. Fine
+    texture counts less, in which synthetic and real volumes differ most."""
     loss: Literal["cross_entropy", "focal", "logit_adjusted"] = "focal"
     """Loss. ``focal``: gamma 2 (published). ``logit_adjusted``: cross-entropy of logits plus log class prior (Menon et
     al. 2021); needs ``balance: none``."""

@@ -273,7 +273,7 @@ def _refuse_moved_patients(table: Table) -> None:
             was = f"was in the part {before[0]}" if before else "had another name"
             raise InputError(
                 f"{table.where(number)}: subject {row['subject_id']!r} of patient {row['patient_id']!r} {was} when "
-                f"this split was written, and is in {row['part']} now; put it back, or delete the column {SEAL!r} to "
+                f"this split was written, and is in {row['part']} now. Put it back, or delete the column {SEAL!r} to "
                 "make the split your own."
             )
 

@@ -93,8 +93,8 @@ def training_scheduler(
     """The noise process that a generator is trained with; its config makes any sampler that suits it.
 
     Published: 1,000 steps, scaled-linear beta 0.0015 to 0.0195, no clipping, prediction of the noise ("epsilon").
-    Ours: the velocity of the same process, and a rectified flow (Liu et al. 2023), whose paths from noise to image
-    are straight, so that few steps follow them.
+    Ours: the velocity of the same process, and a rectified flow (Liu et al. 2023). Its paths from noise to image are
+    straight, so that few steps follow them.
 
     Example:
         >>> training_scheduler("epsilon").config.beta_end, is_flow(training_scheduler("flow_prediction"))

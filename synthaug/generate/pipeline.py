@@ -137,9 +137,9 @@ class CCELLAPipeline(DiffusionPipeline):
             return_dict: False = a tuple (volumes, class_probabilities, seeds), as in diffusers.
 
         Raises:
-            InputError: An argument is no text or number where one belongs; neither or both of seeds and generator are
-                given; lengths differ; the shape is not divisible by the downsampling; or variant, scheduler and steps
-                do not allow what is asked.
+            InputError: An argument is no text or number where one belongs. Neither or both of seeds and generator are
+                given. Lengths differ. The shape is not divisible by the downsampling. Variant, scheduler or steps do
+                not allow what is asked.
         """
         asked = Request.of(
             reports,

@@ -80,8 +80,8 @@ def coefficients(
     """Factors on the noisy latents before the network, beside it, and on its answer: each (B, c, 1, 1, 1).
 
     The preconditioning of Karras et al. (2022), channel by channel and for any target. Noisy latents are
-    ``a x + s e`` with x of variance v and unit noise e; the target is ``p x + q e``. Of all multiples of the noisy
-    latents ``(p a v + q s) / (a^2 v + s^2)`` is nearest to the target, and what it misses has the variance
+    ``a x + s e`` with x of variance v and unit noise e; the target is ``p x + q e``. The multiple of the noisy latents
+    nearest to the target has the factor ``(p a v + q s) / (a^2 v + s^2)``. The rest has the variance
     ``p^2 v + q^2 - (p a v + q s)^2 / (a^2 v + s^2) = v (p s - q a)^2 / (a^2 v + s^2)``. Input and target of the network
     have unit variance at every time and in every channel. A zero prediction gives Gaussian noise with the standard
     deviation of the channel.

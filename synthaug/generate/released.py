@@ -83,7 +83,7 @@ def import_released(
         norm_groups: Groups of the group norms of the autoencoder.
         model: Model of NV-Generate, which sets licence and grid; none = from the name of the file.
         modality: With nv-generate: ct, mri, t1, t2, flair, swi, t1-stripped (without skull) and so on, or the number of
-            a label; none = t2 with rflow-mr, t1 with rflow-mr-brain.
+            a label. None: t2 with rflow-mr, t1 with rflow-mr-brain.
 
     Returns:
         The folder.

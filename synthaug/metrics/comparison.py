@@ -195,8 +195,8 @@ def compare_images(
             volumes of each on.
 
     Raises:
-        InputError: Too few volumes, different shapes or voxel sizes, constant volumes, values outside [0, 1], features
-            that are not finite, a set compared with itself, an extractor without weights, or unusable settings.
+        InputError: Too few volumes, different shapes or voxel sizes, constant volumes, or values outside [0, 1].
+            Features that are not finite, or a set compared with itself. No weights of an extractor. Unusable settings.
     """
     checked_confidence(confidence)
     checked_pairs(pairs)

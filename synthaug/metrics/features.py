@@ -123,8 +123,8 @@ class LevelMeans(nn.Module):
     """Spatial means of every level of a residual network, side by side: fine texture first, coarse shape last.
 
     Random filters answer to texture at the scale of their level; the last level alone would forget the fine ones.
-    From level to level the means spread 4 times as wide: the residual sum doubles the variance, and the mean is over
-    8 times fewer voxels, sqrt(2 * 8) = 4. Divided by that, no level drowns the others in the distance.
+    From level to level the means spread sqrt(2 * 8) = 4 times as wide. The residual sum doubles the variance, and the
+    mean is over 8 times fewer voxels. Divided by 4, no level drowns the others in the distance.
     """
 
     def __init__(self, network: ResNet) -> None:

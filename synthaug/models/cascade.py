@@ -216,7 +216,7 @@ class Cascade(LatentSpace):
         Args:
             level: The finer level, from 1.
             latents: Of the levels before it.
-            noise: Added to the coarser volume, in units of its residual's deviation (B, C, x, y, z); in training it
+            noise: Added to the coarser volume, in units of its residual's deviation (B, C, x, y, z). In training it
                 makes the level robust to errors of the coarser one (noise-conditioning augmentation, arXiv 2106.15282).
         """
         coarse = self._volume(latents[:level]) - self._mean_volume(level - 1)

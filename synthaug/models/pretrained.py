@@ -55,8 +55,8 @@ def load_strictly(module: nn.Module, state: Mapping[str, torch.Tensor], *, sourc
 def align(module: nn.Module) -> None:
     """Move weights that begin between the addresses at which PyTorch allocates memory.
 
-    A file of safetensors may be mapped at any multiple of eight bytes, and some matrix products round by their
-    operands' addresses: the same weights would give other bits.
+    A file of safetensors may be mapped at any multiple of eight bytes. Some matrix products round by their operands'
+    addresses: the same weights would give other bits.
     """
     for weights in module.parameters():
         if weights.data_ptr() % ALIGNMENT:

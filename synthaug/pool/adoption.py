@@ -63,7 +63,7 @@ def adopt_pool(
         on_volume: Called after each volume.
 
     Raises:
-        InputError: A row cannot be used, two files hold the same volume, or the folder holds another pool, such as one
+        InputError: A row cannot be used. Two files hold the same volume. The folder holds another pool, such as one
             that was adopted with other classes or reports.
     """
     place = Path(out)

@@ -84,8 +84,8 @@ def consistent_entries(ledger: Ledger, header: Mapping[str, Any]) -> list[Entry]
     """The entries that were read.
 
     Raises:
-        InputError: A line in the middle is torn, so that a volume is lost; an entry contradicts its recipe, the pool's
-            label policy or its images; or two entries stand at one place.
+        InputError: A line in the middle is torn, so that a volume is lost. An entry contradicts its recipe, the pool's
+            label policy or its images. Two entries stand at one place.
     """
     if ledger.torn:
         raise InputError(

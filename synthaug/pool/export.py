@@ -36,8 +36,8 @@ def export_pool(pool: SyntheticPool, folder: str | Path, *, layout: Layout = "ma
         The manifest or the datalist.
 
     Raises:
-        InputError: The pool has no volumes, the folder holds something or cannot be written, a volume was altered, or
-            the pool has classes or images that CCELLA does not know.
+        InputError: The pool has no volumes, or classes or images that CCELLA does not know. The folder holds something
+            or cannot be written. A volume was altered.
     """
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

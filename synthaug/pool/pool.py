@@ -261,8 +261,8 @@ class SyntheticPool:
             seed: Seed of prompts and noise.
             sampling: Scheduler, steps, guidance. None = those that the generator's card was measured with, or defaults.
             override_class: Condition on the requested class in place of the one predicted from the report.
-            labels: Class label of a volume: the requested class; the class predicted from its report; or "agreed":
-                both, and volumes on which they differ are rejected and drawn again from another report.
+            labels: Class label of a volume: the requested class, or the class predicted from its report. "agreed":
+                where the two differ, the volume is rejected and drawn again from another report.
             attempts: Attempts per volume of an "agreed" pool; then its place stays empty (:meth:`summary`).
             threads: Threads, on which the bytes depend; None = those of the pool so far, or of torch.
             shard: (k, n): part k of n only, k from 0. The parts are disjoint and complete.

@@ -127,8 +127,8 @@ def read_answers(paths: Sequence[Path], key: Key) -> list[Answers]:
     """The answers of all readers, by name.
 
     Raises:
-        InputError: A file belongs to another study or holds cases or classes that are not in it, two are of one
-            reader (upper and lower case are alike), or nothing was answered.
+        InputError: A file belongs to another study, or holds cases or classes that are not in it. Two files are of one
+            reader (upper and lower case are alike). Nothing was answered.
     """
     found: dict[str, tuple[Path, Answers]] = {}
     for path in paths:

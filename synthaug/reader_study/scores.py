@@ -16,8 +16,8 @@ from synthaug.statistics.shares import share_interval
 from synthaug.statistics.weighted import STATISTICS
 
 MEASURES = ("accuracy", "auroc", "sensitivity", "specificity")
-"""Of the call, with synthetic as the positive class: sensitivity is the share of synthetic cases that were called so,
-specificity the share of real ones that were called real."""
+"""Of the call, with synthetic as the positive class. Sensitivity is the share of synthetic cases that were called so;
+specificity is the share of real ones that were called real."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class ReaderScores:
             told.append("One reader: the intervals hold for this reader, and there is no agreement to measure.")
         if any(row.low == row.high for row in self.scores):
             told.append(
-                "Where low equals high, every resample gave the same number, as where all answers are right or alike: "
-                "such an interval does not say how sure the number is."
+                "Where low equals high, every resample gave the same number, as where all answers are right or alike. "
+                "Such an interval does not say how sure the number is."
             )
         told += [
             f"Real and synthetic volumes differ in {trait} (p = {p:.1g}), which a reader may have gone by."

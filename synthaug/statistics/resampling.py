@@ -157,8 +157,10 @@ def paired_permutation(
     resamples: int,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Two-sided p of the paired difference of each statistic: how often swapping the two classifiers' predictions,
-    patient by patient, gives one as large (as ``scipy.stats.permutation_test``; exact where there are few patients).
+    """Two-sided p of the paired difference of each statistic, by swapping the two classifiers' predictions by patient.
+
+    It is the share of swaps that give a difference as large, as in ``scipy.stats.permutation_test``; exact where there
+    are few patients.
 
     The hypothesis is that the two predict alike, up to chance, for each patient; the trainings are taken as they are.
     For statistics of the order alone, ranks are swapped in place of probabilities, so that two scales of confidence

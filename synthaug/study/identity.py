@@ -82,11 +82,20 @@ def generator_causes(config: Config) -> dict[str, Any]:
     return {"preprocess": told(settings["preprocess"], PREPROCESS), "data": told(settings["data"], DATA)}
 
 
-def without_revisions(identity: Any) -> Any:
-    """An identity by its settings and data alone, to find what another revision made of the same."""
+def same_but_revisions(recorded: Any, identity: Any) -> bool:
+    """Whether a recorded identity has the settings and data of another one, whatever their revisions.
+
+    Example:
+        >>> same_but_revisions({"revision": 1, "steps": [2]}, {"revision": 2, "steps": (2.0,)})
+        True
+    """
+    return _without_revisions(recorded) == _without_revisions(canonical(identity))
+
+
+def _without_revisions(identity: Any) -> Any:
     if isinstance(identity, Mapping):
-        return {key: without_revisions(each) for key, each in identity.items() if key != "revision"}
-    return [without_revisions(each) for each in identity] if isinstance(identity, list) else identity
+        return {key: _without_revisions(each) for key, each in identity.items() if key != "revision"}
+    return [_without_revisions(each) for each in identity] if isinstance(identity, list) else identity
 
 
 def revisions_of(identity: Any, name: str = CELL.name) -> dict[str, int]:

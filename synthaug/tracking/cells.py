@@ -79,13 +79,13 @@ def log_cell(connection: Connection, cell: FinishedCell, *, parent: str, study_i
         parent: Id of the study's run.
         study_id: Of the study.
     """
-    record, client = cell.record, connection.client
+    record, client = cell.record, connection.connect()
     now, tags = int(1000 * time.time()), tags_of(record, cell.config)
     table = [{"path": PREDICTIONS, "type": "table"}]
     own = {PARENT: parent, "mlflow.runName": name_of(record), "mlflow.loggedArtifacts": json.dumps(table)}
     started = now - int(1000 * record.seconds)
     all_tags = {**SOURCE, **own, "study_id": study_id, **tags}
-    run_id = client.create_run(connection.experiment, start_time=started, tags=all_tags).info.run_id
+    run_id = client.create_run(connection.find_experiment(), start_time=started, tags=all_tags).info.run_id
     inputs = [_dataset_input(each, connection.out) for each in record.datasets]
     if inputs:
         client.log_inputs(run_id, inputs)
@@ -116,11 +116,11 @@ def metrics_of(
 
 def delete_cell(connection: Connection, run: Run) -> None:
     """Delete an interrupted run with its model."""
-    for model in connection.client.search_logged_models(
-        [connection.experiment], filter_string=f"source_run_id = '{run.info.run_id}'"
+    for model in connection.connect().search_logged_models(
+        [connection.find_experiment()], filter_string=f"source_run_id = '{run.info.run_id}'"
     ):
-        connection.client.delete_logged_model(model.model_id)
-    connection.client.delete_run(run.info.run_id)
+        connection.connect().delete_logged_model(model.model_id)
+    connection.connect().delete_run(run.info.run_id)
 
 
 def _params_of(cell: FinishedCell) -> dict[str, Any]:
@@ -130,10 +130,10 @@ def _params_of(cell: FinishedCell) -> dict[str, Any]:
 
 
 def _log_model(connection: Connection, cell: FinishedCell, run_id: str, tags: Mapping[str, str]) -> str:
-    client, config = connection.client, cell.config
+    client, config = connection.connect(), cell.config
     name = re.sub(r"[^\w -]+", "_", name_of(cell.record))  # what MLflow takes in a name of a model
     model = client.create_logged_model(
-        connection.experiment, name, run_id, tags=dict(tags), params={"network": config.classifier.network}
+        connection.find_experiment(), name, run_id, tags=dict(tags), params={"network": config.classifier.network}
     )
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, cell.record.chosen_step)])
     with tempfile.TemporaryDirectory() as folder:

@@ -46,20 +46,21 @@ class Connection:
         self.parent: str | None = None
         """Id of the study's run, once known: the parent of runs of trainings."""
         self._told = False
+        self._client: MlflowClient | None = None
         self._experiment: str | None = None
 
-    @functools.cached_property
-    def client(self) -> MlflowClient:
-        """Made at the first call: for SQLite that makes the tables."""
-        if not self.server:
-            _make_store(self.out / STORE)
-        return MlflowClient(self.uri) if self.server else _client_of(self.out / STORE)
+    def connect(self) -> MlflowClient:
+        """The client, made at the first call: for SQLite that makes the tables."""
+        if self._client is None:
+            if not self.server:
+                _make_store(self.out / STORE)
+            self._client = MlflowClient(self.uri) if self.server else _client_of(self.out / STORE)
+        return self._client
 
-    @property
-    def experiment(self) -> str:
-        """Id of the experiment, made where it is missing."""
+    def find_experiment(self) -> str:
+        """Id of the experiment, made where it is missing; the server is asked once."""
         if self._experiment is None:
-            known = self.client.get_experiment_by_name(self.name)
+            known = self.connect().get_experiment_by_name(self.name)
             if known and known.lifecycle_stage != "active":
                 raise InputError(
                     f"The MLflow experiment {self.name!r} is deleted; restore it there or choose another study.name."
@@ -98,7 +99,7 @@ class Connection:
         query = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
         token = None
         while True:
-            page = self.client.search_runs([self.experiment], query, page_token=token)
+            page = self.connect().search_runs([self.find_experiment()], query, page_token=token)
             found += page
             token = page.token
             if not token:
@@ -109,9 +110,9 @@ class Connection:
         # MLflow's own word for training of models, as against work on language-model applications.
         tags = {"mlflow.experimentKind": "custom_model_development"}
         try:
-            return self.client.create_experiment(self.name, artifact_location=location, tags=tags)
+            return self.connect().create_experiment(self.name, artifact_location=location, tags=tags)
         except MlflowException:  # another machine made it a moment ago
-            known = self.client.get_experiment_by_name(self.name)
+            known = self.connect().get_experiment_by_name(self.name)
             if known is None:
                 raise
             return known.experiment_id

@@ -1,7 +1,6 @@
 """Looks at a training while it runs: losses, pictures and FID of the validation patients, in MLflow at intervals."""
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import torch
 import torchio as tio
@@ -51,6 +50,7 @@ class TrainingMonitor:
         self.volumes = torch.stack([stack_images(subject, images) for subject in self.subjects])
         self.extractor = seeded_extractor(channels=len(images), seed=metrics.extractor_seed)
         self.real = self.extractor.features(self.volumes)
+        self._detector: CopyDetector | None = None
         self._sums: dict[str, float] = {}
         self._steps = 0
 
@@ -101,19 +101,21 @@ class TrainingMonitor:
 
     def _copies(self, volumes: torch.Tensor) -> dict[str, float]:
         """By how much the share called copies, at the low end of its interval, lies above the false alarms."""
-        if not self.metrics.copies or self._detector is None:
+        detector = self._make_detector() if self.metrics.copies else None
+        if detector is None:
             return {}
-        audit = self._detector.audit(list(volumes))
+        audit = detector.audit(list(volumes))
         _, low, _ = audit.share()
         return {"val_copies_excess": max(0.0, low - audit.false_alarms)}
 
-    @cached_property
-    def _detector(self) -> CopyDetector | None:
+    def _make_detector(self) -> CopyDetector | None:
         """Made at the first look that needs it; None where it could tell nothing."""
         if len(self.subjects) < LEAST_HELD_OUT or len(self.training) < 2:
             return None
-        known = (stack_images(subject, self.images) for subject in self.training)
-        return CopyDetector(known, self.volumes, self.extractor)
+        if self._detector is None:
+            known = (stack_images(subject, self.images) for subject in self.training)
+            self._detector = CopyDetector(known, self.volumes, self.extractor)
+        return self._detector
 
     def _realism(self, volumes: torch.Tensor) -> dict[str, float]:
         """AUROC of real against drawn by texture statistics, where there are enough validation patients."""

@@ -88,8 +88,8 @@ class Tracker:
     def _create_parent(self) -> Run:
         name = f"study {self.connection.name}, running"
         tags = {**SOURCE, "mlflow.runName": name, "study_id": self.study_id, "kind": "study"}
-        run = self.connection.client.create_run(self.connection.experiment, tags=tags)
-        self.connection.client.log_batch(run.info.run_id, params=as_params(self.params))
+        run = self.connection.connect().create_run(self.connection.find_experiment(), tags=tags)
+        self.connection.connect().log_batch(run.info.run_id, params=as_params(self.params))
         return run
 
     def _send_cells(self) -> None:
@@ -113,13 +113,13 @@ class Tracker:
             run_id = whole[-1].info.run_id
             ours = {PARENT: parent, "study_id": self.study_id, "mlflow.runName": name_of(cell.record)}
             ours |= tags_of(cell.record, cell.config)
-            self.connection.client.log_batch(run_id, tags=[RunTag(*each) for each in ours.items()])
+            self.connection.connect().log_batch(run_id, tags=[RunTag(*each) for each in ours.items()])
         return bool(whole)
 
     def _finish(self, summary: Summary, artifacts: Sequence[Path], plots: Path | None) -> None:
         self._send_cells()
         self._send_trainings()
-        parent, client = self._begin(), self.connection.client
+        parent, client = self._begin(), self.connection.connect()
         run_id, summary_id = parent.info.run_id, content_hash(summary.to_json())
         if parent.data.tags.get("summary_id") == summary_id:
             return
@@ -129,7 +129,7 @@ class Tracker:
                 client.log_artifact(run_id, str(path))
         if plots:
             client.log_artifacts(run_id, str(plots), "plots")
-        report = artifact_link(self.connection.experiment, run_id, "report.html")
+        report = artifact_link(self.connection.find_experiment(), run_id, "report.html")
         note, verdict = note_of(summary, report), summary.verdict
         names = {"verdict": verdict.sentence(), "verdict_kind": verdict.kind, "mlflow.note.content": note}
         codes = ", ".join(each.code for each in summary.findings if not each.muted)
@@ -137,7 +137,7 @@ class Tracker:
         names |= {"provenance": verdict.provenance} if verdict.provenance else {}
         tags = {**names, "mlflow.runName": f"study: {verdict.headline()}"}
         client.log_batch(run_id, tags=[RunTag(key, value[:8000]) for key, value in tags.items()])
-        client.set_experiment_tag(self.connection.experiment, "mlflow.note.content", f"{note}\n\n{GUIDE}")
+        client.set_experiment_tag(self.connection.find_experiment(), "mlflow.note.content", f"{note}\n\n{GUIDE}")
         client.set_terminated(run_id, "FAILED" if summary.failed else "FINISHED")
         client.set_tag(run_id, "summary_id", summary_id)  # last: it says that all is there
 

@@ -75,7 +75,7 @@ class TrainingRun:
             _send_look(self.connection, self._run_id, self._waiting[0], picture=not self.about["private"])
             self._waiting.pop(0)
         if self.about["finished"]:
-            self.connection.client.set_terminated(self._run_id)
+            self.connection.connect().set_terminated(self._run_id)
 
 
 def send_trainings(connection: Connection, known: Mapping[str, Run]) -> None:
@@ -89,13 +89,13 @@ def send_trainings(connection: Connection, known: Mapping[str, Run]) -> None:
         about = read_json(path)
         run = known.get(about["stage_id"])
         if run and connection.parent and run.data.tags.get(PARENT) != connection.parent:
-            connection.client.set_tag(run.info.run_id, PARENT, connection.parent)
+            connection.connect().set_tag(run.info.run_id, PARENT, connection.parent)
         if not about["finished"] or (run and run.info.status == "FINISHED"):
             continue
         run_id = _run_of(connection, about).info.run_id
         for look in sorted(path.parent.glob("step-*.json")):
             _send_look(connection, run_id, look, picture=not about.get("private", True))
-        connection.client.set_terminated(run_id)
+        connection.connect().set_terminated(run_id)
 
 
 def _run_of(connection: Connection, about: Mapping[str, Any]) -> Run:
@@ -105,8 +105,8 @@ def _run_of(connection: Connection, about: Mapping[str, Any]) -> Run:
     stage = about["stage"]
     tags = {**SOURCE, "mlflow.runName": f"{stage} training", "kind": stage, "stage_id": about["stage_id"]}
     tags |= {PARENT: connection.parent} if connection.parent else {}
-    run = connection.client.create_run(connection.experiment, tags=tags)
-    connection.client.log_batch(run.info.run_id, params=as_params(about["params"]))
+    run = connection.connect().create_run(connection.find_experiment(), tags=tags)
+    connection.connect().log_batch(run.info.run_id, params=as_params(about["params"]))
     return run
 
 
@@ -115,9 +115,9 @@ def _send_look(connection: Connection, run_id: str, path: Path, *, picture: bool
     look = read_json(path)
     values = {name: float(value) for name, value in look["values"].items()}
     metrics = [Metric(name, value, look["time_ms"], look["step"]) for name, value in values.items()]
-    connection.client.log_batch(run_id, metrics=metrics)
+    connection.connect().log_batch(run_id, metrics=metrics)
     if picture:
-        connection.client.log_artifact(run_id, str(path.with_suffix(".png")), "montages")
+        connection.connect().log_artifact(run_id, str(path.with_suffix(".png")), "montages")
 
 
 def _plain(values: Mapping[str, float]) -> dict[str, float | str]:

@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from synthaug.data.reading.manifest import CONVENTION
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import write_json
 from synthaug.pool.pool import SyntheticPool, reports_by_class
+from synthaug.pool.prompts import TextPrompts
 
 
 @pytest.fixture
@@ -24,8 +26,8 @@ def live(tiny_pipeline, tiny_subjects):
     made = []
 
     def make(**changes):
-        settings = {"sampling": SAMPLING, "seed": 5} | changes
-        made.append(LiveSource(tiny_pipeline, reports_by_class(tiny_subjects), **settings))
+        settings = {"reports": reports_by_class(tiny_subjects), "sampling": SAMPLING, "seed": 5} | changes
+        made.append(LiveSource(tiny_pipeline, **settings))
         return made[-1]
 
     yield make
@@ -125,15 +127,17 @@ def test_a_pool_with_its_copies_or_a_selection_never_stands_for_the_audited_one(
     assert len(drawn) == 4
 
 
-def test_the_address_of_a_pool_opens_the_same_volumes_in_another_process(audited, monkeypatch):
+def test_the_address_of_a_pool_opens_the_same_volumes_where_none_is_open(audited, tmp_path):
     pool, copy = audited
     whole = SyntheticPool.open(pool.path, whole=True)
     chosen = whole.only([copy, pool.entries(0)[1]["id"]])
     addresses = {as_source(source).address: source.identity for source in (pool, whole, chosen)}
     assert len(addresses) == 3
-    monkeypatch.setattr("synthaug.augment.source._POOLS", {})  # as in a process that was spawned
-    assert {address: open_source(address).identity for address in addresses} == addresses
-    assert {address: as_source(address).identity for address in addresses} == addresses
+    before, elsewhere = (str(path.resolve()) for path in (pool.path, tmp_path / "elsewhere"))
+    shutil.copytree(before, elsewhere)  # of which nothing is open, as in a process that was spawned
+    moved = {address.replace(before, elsewhere): identity for address, identity in addresses.items()}
+    assert {address: open_source(address).identity for address in moved} == moved
+    assert {address: as_source(address).identity for address in moved} == moved
     with pytest.raises(InputError, match="lacks 1 of the 2"):
         open_source(chosen.address.replace(copy, "0" * 16))
 
@@ -175,10 +179,22 @@ def test_a_small_source_runs_round_and_generates_no_block_twice_over(live):
         assert sorted(source._blocks) == [(0, 0), (0, 1)]
 
 
-def test_a_failure_passes_with_the_call_that_met_it(live, monkeypatch):
-    with live(ahead=0) as source:
-        generate, faults = source._generate, [RuntimeError("out of memory")]
-        monkeypatch.setattr(source, "_generate", lambda *place: generate(*place) if not faults else fail(faults.pop()))
+class Prepared(TextPrompts):
+    """Prompts before each of which something happens."""
+
+    def __init__(self, texts, before):
+        super().__init__(texts)
+        self.before = before
+
+    def report(self, *place, **options):
+        self.before()
+        return super().report(*place, **options)
+
+
+def test_a_failure_passes_with_the_call_that_met_it(live, tiny_subjects):
+    faults = [RuntimeError("out of memory")]
+    prompts = Prepared(reports_by_class(tiny_subjects), lambda: faults and fail(faults.pop()))
+    with live(ahead=0, reports=prompts) as source:
         with pytest.raises(RuntimeError, match="out of memory"):
             source.subject(0, 0)
         assert source.subject(0, 0)["label"] == 0
@@ -197,10 +213,10 @@ def test_one_of_two_live_sources_of_one_address_may_be_closed(live, tiny_subject
         next(iter(sampler.loader()))
 
 
-def test_no_block_that_a_thread_waits_for_is_called_off(live, monkeypatch):
-    with live(ahead=0, keep=1) as source, ThreadPoolExecutor(4) as threads:
-        allowed, generate = threading.Event(), source._generate
-        monkeypatch.setattr(source, "_generate", lambda *place: allowed.wait(60) and generate(*place))
+def test_no_block_that_a_thread_waits_for_is_called_off(live, tiny_subjects):
+    allowed = threading.Event()
+    prompts = Prepared(reports_by_class(tiny_subjects), lambda: allowed.wait(60))
+    with live(ahead=0, keep=1, reports=prompts) as source, ThreadPoolExecutor(4) as threads:
         asked = [threads.submit(source.subject, number % 2, 1000 * number) for number in range(4)]
         while sum(source._waited_for.values()) < 4:
             time.sleep(0.001)

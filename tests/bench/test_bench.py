@@ -301,6 +301,7 @@ def test_cells_of_a_grid_become_arms_with_splits_as_repeats(grid):
     assert len(auroc) == 2 * (2 * 2 + 1)  # each mixture against both baselines, and these with one another
     assert {row["n_train"] for row in auroc} == {17, 8}
     assert len({row["source"] for row in summary["image_metrics"]}) == 4
+    assert {row["axes"]["split.train"] for row in summary["image_metrics"]} == {1, 8}
     assert summary["answer"]["compared"] > 1
     records = [json.loads(path.read_text(encoding="utf-8")) for path in grid.glob("cells/*.json")]
     for record in records:

@@ -196,6 +196,7 @@ def test_comparators_and_classifiers_stand_side_by_side(compared):
     }
     assert len(records_of(compared)) == 2 + 4  # real data is trained on once a network
     assert len({row["source"] for row in summary_of(compared)["image_metrics"]}) == 2
+    assert {row["axes"]["generator.variant"] for row in summary_of(compared)["image_metrics"]} == set(variants)
     weights = [
         json.loads(path.read_text(encoding="utf-8"))["generator"] for path in compared.glob("generator-*/training.json")
     ]

@@ -18,9 +18,10 @@ from synthaug.config import ClassifierConfig, GeometryConfig, MetricsConfig
 from synthaug.data.reading.manifest import load_manifest, make_subject
 from synthaug.data.splits import load_split
 from synthaug.ground.errors import InputError
+from synthaug.ground.files import write_json
 from synthaug.report.figures.plots import learning_plot
 from synthaug.study.grid import describe_cells
-from synthaug.study.records import CellRecord
+from synthaug.study.records import CellRecord, Estimate, ImageComparison, Summary, Verdict
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "studies" / "hippocampus"
 PARTS = [
@@ -204,13 +205,14 @@ def test_parts_become_one_study_whose_mixture_was_chosen_on_validation(script, t
         "mixed 0.75 train 16",
     ]
     assert told["mixed_share_chosen_on_validation"] == {16: 0.5, 64: 0.5}
-    goals = {(row["goal"].split()[0], row["contrast"]): row for row in told["goals"]}
-    assert {contrast for kind, contrast in goals if kind == "mixed"} == {
+    goals = {(row["kind"], row["contrast"]): row for row in told["goals"]}
+    assert all(f"train {row['people']} " in row["contrast"] for row in told["goals"])
+    assert {contrast for kind, contrast in goals if kind != "alone"} == {
         f"mixed 0.5 train {size} - real classical train {size}" for size in (16, 64)
     }
     # 3 of 5 of a class on their own side rank 15 of 25 pairs or more rightly; 5 of 5 all of them.
-    assert all(row["holds"] for (kind, _), row in goals.items() if kind == "mixed")
-    assert not any(row["holds"] for (kind, _), row in goals.items() if kind == "synthetic")
+    assert all(row["holds"] for (kind, _), row in goals.items() if kind == "no loss")
+    assert not any(row["holds"] for (kind, _), row in goals.items() if kind == "alone")
     plain = [row.label for row in summary.in_metric("auroc")]
     assert "mixed 0.75 train 64 - real oversampled train 64" in plain
 
@@ -234,10 +236,11 @@ def test_a_part_that_was_not_run_is_told(script, tmp_path):
 
 def test_pools_of_their_own_are_told_by_size(script, tmp_path):
     def row(metric, size, value):
-        return {"metric": metric, "value": value, "floor": 0.02, "source": f"split.train {size} split.file a.csv"}
+        axes = {"split.train": size, "split.file": "a.csv"}
+        return ImageComparison(metric, Estimate(value, 0.0, 1.0), axes=axes, more={"floor": 0.02})
 
     rows = [row("fid", 16, 0.4), row("fid", 16, 0.2), row("copies", 16, 0.01), row("fid", 64, 0.1), row("kid", 64, 9.0)]
-    (tmp_path / "summary.json").write_text(json.dumps({"image_metrics": rows}), encoding="utf-8")
+    write_json(tmp_path / "summary.json", Summary(0, (), (), Verdict("none"), image_metrics=tuple(rows)).to_json())
     told = script("collect").pools_by_size([tmp_path])
     assert list(told) == [16, 64]
     assert told[16]["pools"] == 2

@@ -176,6 +176,19 @@ def test_a_summary_becomes_tables(summary):
     assert (row.value, row.fraction) == (summary.arms[2].metrics["auroc"].value, 0.5)
     assert list(summary.to_frame("contrasts").contrast) == [row.label for row in summary.contrasts]
     assert list(summary.to_frame("images").floor) == [0.5]
+    of_size = replace(summary.image_metrics[0], axes={"split.train": 16})
+    assert list(replace(summary, image_metrics=(of_size,)).to_frame("images")["split.train"]) == [16]
+    assert replace(summary, image_metrics=()).to_frame("images").empty
+
+
+def test_an_image_metric_tells_the_axis_values_of_its_pool_as_fields():
+    row = {"metric": "fid", "value": 0.2, "ci_low": 0.1, "ci_high": 0.3}
+    told = {**row, "source": "16", "axes": {"split.train": 16}, "settings": "1 scale"}
+    again = ImageComparison.from_json(told).to_json()
+    assert (again["axes"], again["settings"]) == ({"split.train": 16}, "1 scale")
+    of_earlier = ImageComparison.from_json({**row, "source": "here pool.path a b generator.pretrained builtin/x"})
+    assert of_earlier.axes == {"pool.path": "a b", "generator.pretrained": "builtin/x"}
+    assert ImageComparison.from_json(row).axes == {}
 
 
 def test_a_label_is_made_of_fields():

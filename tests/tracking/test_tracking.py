@@ -508,7 +508,7 @@ def test_a_study_that_grew_takes_its_cells_along(finished, tmp_path, config):
 
 def test_a_deleted_experiment_is_named(tmp_path, config):
     tracker = tracker_of(tmp_path, config)
-    store(tmp_path).delete_experiment(tracker.connection.experiment)
+    store(tmp_path).delete_experiment(tracker.connection.find_experiment())
     connection._connection.cache_clear()
     with pytest.raises(InputError, match="experiment 'tiny' is deleted"):
         tracker_of(tmp_path, config)

@@ -2,10 +2,10 @@
 
     python benchmarks/studies/handwritten/prostate.py --pipeline builtin/ccella-tiny --out figures.json
 
-Asked: is the class read right from the report, of positives and of negatives; does the auditor of benchmarks/builtin,
-trained on real phantoms, see that class; does it see the lesion in the named half and zone; do lesions grow with the
-size in the report; is no lesion drawn where the report denies one. Beside each figure of the images stands what the
-same judges find on phantoms rendered from the same findings: no generator can be expected to do better.
+Is the class read right from the report, of positives and of negatives? Does the auditor of benchmarks/builtin, trained
+on real phantoms, see that class? Does it see the lesion in the named half and zone? Do lesions grow with the size in
+the report? Is no lesion drawn where the report denies one? Beside each figure of the images stands what the same judges
+find on phantoms rendered from the same findings: no generator can be expected to do better.
 """
 
 import argparse

@@ -3,8 +3,8 @@
     python benchmarks/studies/held_out/collect.py runs/held-out-study --generator FINGERPRINT
 
 Under each augmentation and size, the synthetic share of the mixed arm is the one with the lowest validation loss (mean
-over repeats); mixed, synthetic and pre-trained arms are compared with real data under the same augmentation, and with
-real data under the others. ``gain.svg`` shows the differences to real data with classical augmentation. Figures only.
+over repeats). Mixed, synthetic and pre-trained arms are compared with real data under the same augmentation, and under
+the others. ``gain.svg`` shows the differences to real data with classical augmentation. Figures only.
 ``../same_cohort`` is collected by this script too.
 """
 

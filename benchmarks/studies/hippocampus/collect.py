@@ -26,7 +26,7 @@ from synthaug.ground.files import atomic_path, read_json, write_json
 from synthaug.report.figures.plots import learning_plot
 from synthaug.report.page import write_results
 from synthaug.study.outlook.costs import total_costs
-from synthaug.study.records import CellRecord, Summary, read_summary
+from synthaug.study.records import CellRecord, ImageComparison, Summary, read_summary
 from synthaug.study.summary.aggregate import summarise
 
 HERE = Path(__file__).parent
@@ -115,22 +115,21 @@ def of_reference(folder: Path) -> dict[str, Any]:
 
 def pools_by_size(folders: Sequence[Path]) -> dict[int, dict[str, Any]]:
     """Of parts that made pools of their own, by people who trained: FID (mean, range over pools), share of copies."""
-    found: dict[int, dict[str, list[dict[str, Any]]]] = {}
-    for folder in folders:
-        for row in read_json(folder / "summary.json")["image_metrics"]:
-            if row["metric"] in ("fid", "copies") and "split.train" in row.get("source", ""):
-                size = int(row["source"].split("split.train ")[1].split()[0])
-                found.setdefault(size, {}).setdefault(row["metric"], []).append(row)
-    return {
-        size: {
-            "pools": len(rows["fid"]),
-            "fid": float(np.mean([row["value"] for row in rows["fid"]])),
-            "fid_range": [min(row["value"] for row in rows["fid"]), max(row["value"] for row in rows["fid"])],
-            "floor": float(np.mean([row["floor"] for row in rows["fid"]])),
-            "copies": float(np.mean([row["value"] for row in rows["copies"]])) if "copies" in rows else None,
+    found: dict[int, dict[str, list[ImageComparison]]] = {}
+    for row in (row for folder in folders for row in read_summary(folder).image_metrics):
+        if row.metric in ("fid", "copies") and "split.train" in row.axes:
+            found.setdefault(row.axes["split.train"], {}).setdefault(row.metric, []).append(row)
+    told = {}
+    for size, rows in sorted(found.items()):
+        values = {metric: [row.estimate.value for row in each] for metric, each in rows.items()}
+        told[size] = {
+            "pools": len(values["fid"]),
+            "fid": float(np.mean(values["fid"])),
+            "fid_range": [min(values["fid"]), max(values["fid"])],
+            "floor": float(np.mean([row.more["floor"] for row in rows["fid"]])),
+            "copies": float(np.mean(values["copies"])) if "copies" in values else None,
         }
-        for size, rows in sorted(found.items())
-    }
+    return told
 
 
 def _save(figure: Figure, path: Path) -> None:

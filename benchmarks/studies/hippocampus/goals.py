@@ -45,15 +45,23 @@ def judge_goals(contrasts: Sequence[Contrast], chosen: Mapping[int, float]) -> l
         alone = find_contrast(contrasts, "synthetic", BASELINE, size=size)
         if mixed and size <= SMALL:
             holds = mixed.difference.value >= GAIN and mixed.difference.low > 0
-            rows.append(_row(f"mixed gains {GAIN:+.2f}, interval above 0", mixed, holds))
+            rows.append(_row("gain", f"mixed gains {GAIN:+.2f}, interval above 0", mixed, holds))
         if mixed:
-            rows.append(_row(f"mixed never worse than {LOSS:+.2f}", mixed, mixed.difference.value >= LOSS))
+            holds = mixed.difference.value >= LOSS
+            rows.append(_row("no loss", f"mixed never worse than {LOSS:+.2f}", mixed, holds))
         if alone:
-            rows.append(_row(f"synthetic alone within {-SHORTFALL:.2f}", alone, alone.difference.value >= SHORTFALL))
+            holds = alone.difference.value >= SHORTFALL
+            rows.append(_row("alone", f"synthetic alone within {-SHORTFALL:.2f}", alone, holds))
     return rows
 
 
-def _row(goal: str, contrast: Contrast, holds: bool) -> dict[str, Any]:
+def _row(kind: str, goal: str, contrast: Contrast, holds: bool) -> dict[str, Any]:
     kept = ("contrast", "difference", "ci_low", "ci_high", "p_holm")
     told = contrast.to_json()
-    return {"goal": goal, **{key: told[key] for key in kept}, "holds": bool(holds)}
+    return {
+        "kind": kind,
+        "people": contrast.n_train,
+        "goal": goal,
+        **{key: told[key] for key in kept},
+        "holds": bool(holds),
+    }

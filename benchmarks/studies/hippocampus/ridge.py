@@ -2,8 +2,8 @@
 
     python benchmarks/studies/hippocampus/ridge.py --pool runs/hippocampus-generator/pool-… [--out FILE.json]
 
-Of people of no test: it is trained on the other cohort and read on learners and pool (does the pool show the size that
-was asked for, and as spread?), and trained on the pool and read on learners (does the pool teach it?).
+Of people of no test. Trained on the other cohort, it reads learners and pool: does the pool show the size that was
+asked for, and as spread? Trained on the pool, it reads learners: does the pool teach it?
 """
 
 import argparse

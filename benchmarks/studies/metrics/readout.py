@@ -1,9 +1,9 @@
 """Features that know the class better than a network of so few volumes: sizes that a ridge regression reads.
 
 It is linear in the smoothed voxels and trained on the classifier's own people (``trained.py``), of whom the table
-measures nobody. How it is made is chosen among those people alone, by what a regression without a person reads of them:
-first smoothing, penalty and mirroring, by the AUROC of the class; then which sizes are the features, by how often the
-swap moves precision and recall the right way.
+measures nobody. How it is made is chosen among those people alone, by what a regression without a person reads of them.
+Smoothing, penalty and mirroring come first, by the AUROC of the class. Which sizes are the features comes second, by
+how often the swap moves precision and recall the right way.
 """
 
 from collections.abc import Sequence

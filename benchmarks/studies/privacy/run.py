@@ -4,8 +4,8 @@
         --n 16 32 --scales 0.25 1 --deals 2 --shadows 4 --json benchmarks/studies/privacy/phantoms.json
 
 People are dealt into members, others, and a third group of the same size. A generator is trained on the members, the
-control on the third group; both are attacked for members against others, by their denoising loss, by the nearest of
-their volumes, and with shadow generators that are trained on random halves of members and others. The control knows
+control on the third group. Both are attacked for members against others: by their denoising loss, by the nearest of
+their volumes, and with shadow generators, trained on random halves of members and others. The control knows
 neither group, so that its attacks must give 0.5. ``--scales`` shorten the training of the config. Copies of members
 that were shifted, cropped, rescaled or mirrored are then looked for by the memorisation gate.
 

@@ -223,7 +223,7 @@ def advise(found: Survey, plan: GridPlan) -> list[str]:
         )
     if training < FEW:
         lines.append(
-            f"about {training} patients train: a generator from nothing learns so few by heart; go on from one "
+            f"about {training} patients train: a generator from nothing learns so few by heart. Go on from one "
             "of other patients (generator.pretrained), or read the study's share of copies first."
         )
     return lines
@@ -290,7 +290,7 @@ def _manifest_of(source: Path) -> Path:
         print(f"label: from the top folders {', '.join(sorted(labels))}; if these are no classes, empty the column")
     if sequences := [name for name in table.columns[2:-1] if (source / name).is_dir()]:
         print(
-            f"images: the top folders {', '.join(sequences)} hold files of the same names; if they are classes, not "
-            f"sequences, give each file a row of its own in {drafted.name}, and the class in its column label"
+            f"images: the top folders {', '.join(sequences)} hold files of the same names and are taken as sequences. "
+            f"If they are classes, give each file a row of its own in {drafted.name}, and the class in its column label"
         )
     return drafted

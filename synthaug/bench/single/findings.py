@@ -90,7 +90,7 @@ def tell_texts(found: Survey) -> list[str]:
     if not texts or 2 * len(texts) < found.rows:
         return []
     return [
-        f"{len(texts)} files of text, such as {texts[0].name}, are not read; reports stand in a column of "
+        f"{len(texts)} files of text, such as {texts[0].name}, are not read. Reports stand in a column of "
         f"{found.manifest.name}: write each text into its row, in a column report (quotes around it)."
     ]
 

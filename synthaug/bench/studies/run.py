@@ -214,10 +214,10 @@ def _write_results(
 
 def _measure_sources(studies: Studies, cells: Sequence[Cell]) -> tuple[list[ImageComparison], list[dict[str, Any]]]:
     measured, left_out = [], []
-    for source, study in studies.with_synthetic(cells).items():
-        rows, reasons = measure_images(study, studies.make_pool(study))
-        measured += [replace(row, source=source) for row in rows]
-        left_out += [{**row, "source": source} for row in reasons]
+    for source in studies.sources(cells):
+        rows, reasons = measure_images(source.study, studies.make_pool(source.study))
+        measured += [replace(row, source=source.words, axes=source.axes) for row in rows]
+        left_out += [{**row, "source": source.words} for row in reasons]
     return measured, left_out
 
 

@@ -38,7 +38,7 @@ def preprocess_mapped(
 ) -> list[tio.Subject]:
     """As :func:`synthaug.data.preprocess.preprocess`, with the result in mapped files in place of memory.
 
-    The voxels are the same. A volume that is there, whichever study made it, is not made again; what is missing is made
+    The voxels are the same. A volume that is there, whichever study made it, is not made again. What is missing is made
     one volume at a time and written to one file. Remarks are said as if all were made.
 
     Args:

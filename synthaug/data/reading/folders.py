@@ -49,8 +49,8 @@ def find_images(folder: Path) -> list[Path]:
 def draft_manifest(folder: Path) -> Path:
     """Write ``manifest.csv`` into a folder of images that has none: one row a subject, one column a sequence.
 
-    Where subjects' folders hold the same names (``p01/t2w``, ``p01/adc``), these are the columns; where a few top
-    folders do (``t2w/p01``, ``adc/p01``), the top folders are; else each image is a row. Few top folders with several
+    Where subjects' folders hold the same names (``p01/t2w``, ``p01/adc``), these names are the columns. Where a few top
+    folders do (``t2w/p01``, ``adc/p01``), the top folders are. Else each image is a row. Few top folders with several
     subjects each are taken as classes; else the column ``label`` is left empty.
 
     Raises:
@@ -100,8 +100,8 @@ def _by_tree(images: list[Path], *, told: bool) -> list[tuple[Path, dict[str, Pa
 
     Args:
         images: Their paths.
-        told: Top folders are named as sequences. Else they may be named as they like but as classes, and hold the
-            images themselves: folders of sites or classes hold patients' folders of the same names, too.
+        told: Top folders are named as sequences. Else they may have any names but those of classes. They must hold the
+            images themselves then: folders of sites or classes hold patients' folders of the same names, too.
     """
     tops = {path.parts[0] for path in images}
     named = all(SEQUENCE.fullmatch(top) for top in tops)

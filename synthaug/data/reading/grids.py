@@ -119,8 +119,8 @@ def refuse_apart(grids: Mapping[str, Grid], *, where: str) -> None:
         share = shared_field(grid, other)
         if share < LEAST_SHARED:
             raise InputError(
-                f"{where}: images {first!r} and {name!r} share {share:.0%} of the smaller field of view, so "
-                "they do not show the same place; mend their headers, or give images of one examination."
+                f"{where}: images {first!r} and {name!r} share {share:.0%} of the smaller field of view, and "
+                "do not show the same place. Mend their headers, or give images of one examination."
             )
 
 

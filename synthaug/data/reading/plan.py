@@ -81,8 +81,10 @@ def _reason(
     parts.append(f"sides are multiples of {MULTIPLE}")
     if left_out:
         parts.append(
-            f"voxels are made at most {COARSEST:g} times as large as scanned, since what spans a few of them would be "
-            f"lost, so the volume is cropped to {_by(sides * spacing, '.0f')} mm around its middle: make sure that "
+            f"voxels are made at most {COARSEST:g} times as large as scanned, so that small structures stay visible"
+        )
+        parts.append(
+            f"the volume is cropped to {_by(sides * spacing, '.0f')} mm around its middle: make sure that "
             "what you ask about lies there (a prostate is found by preprocess.centre=prostate)"
         )
     return "; ".join(parts) + "."

@@ -210,7 +210,7 @@ def _refuse_uneven(slices: Sequence[_Slice], prefix: str) -> None:
     if abs(gaps[wrong] - usual) > UNEVEN * abs(usual) or usual == 0:
         one, other = slices[wrong].name, slices[wrong + 1].name
         raise InputError(
-            f"{prefix}: slices {one} and {other} lie {gaps[wrong]:.3g} mm apart and the others {usual:.3g} mm; a slice "
+            f"{prefix}: slices {one} and {other} lie {gaps[wrong]:.3g} mm apart and the others {usual:.3g} mm. A slice "
             "is missing or stands twice, or there are several stacks, as of time points or b-values; keep one."
         )
 

@@ -17,8 +17,8 @@ from synthaug.ground.files import read_bytes
 BLANKS = " \t\r\n\v\f\u00a0\u200b\u2060\ufeff"
 """What is stripped from both ends of a cell: blanks, and the marks that show as nothing."""
 
-# Excel, LibreOffice, R and pandas write a number of many digits as one digit, more after a point or comma where these
-# are not zeros, E, the sign and two digits or more. Ids of people such as 1E5, 1E-05, E12 or P1E+11 are not like this.
+# Excel, LibreOffice, R and pandas write a number of many digits as 1E+11 or 1.23E+11: a sign and two digits or more
+# stand behind the E. Ids of people such as 1E5, 1E-05, E12 or P1E+11 are not like this.
 ROUNDED = re.compile(r"[1-9]([.,]\d+)?E\+\d{2,}", re.IGNORECASE)
 """An id that a spreadsheet took for a number and rounded, which makes one person of several."""
 
@@ -113,7 +113,7 @@ class Table:
                 row[column] = cell.replace(",", ".")
             elif NUMBERS.fullmatch(cell) and ((decimal and "." in cell) or unclear):
                 raise InputError(
-                    f"{self.where(number)}: {column} is {cell!r}, whose comma or point may mean two things; write "
+                    f"{self.where(number)}: {column} is {cell!r}, whose comma or point may mean two things. Write "
                     "decimals with a point, thousands without a mark, and a blank after a comma between two numbers."
                 )
         return row

@@ -28,8 +28,10 @@ SIDE_WORDS = re.compile(
     r"|\b(sector|se[ck]teur|sektor|segment|sextant)[a-z]{0,3}\W{0,3}\d",  # the maps number left and right apart
     re.IGNORECASE,
 )
-"""What names a side in English, Latin, German, Dutch, French, Spanish, Italian or Portuguese: a word, its abbreviation,
-a clock position, a numbered sector; rather one too many."""
+"""What names a side: a word, its abbreviation, a clock position, a numbered sector; rather one too many.
+
+In English, Latin, German, Dutch, French, Spanish, Italian and Portuguese.
+"""
 SIGNIFICANT_MM = 15
 """PI-RADS 5 begins at this diameter, so that a lesion must not be zoomed across it."""
 

@@ -59,7 +59,7 @@ def tell_grid(drawn: FieldOfView, recommended: FieldOfView, *, grid: str) -> boo
     if _distance(recommended, drawn) <= math.log1p(TOLERANCE):
         return False
     logger.warning(
-        "%s has a field of view of %s mm, and NV-Generate was trained on %s mm; other fields of view give unusable "
+        "%s has a field of view of %s mm, and NV-Generate was trained on %s mm. Other fields of view give unusable "
         "images: change its shape or spacing_mm.",
         grid,
         _words(drawn),
@@ -85,11 +85,11 @@ def tell_images(subjects: Sequence[tio.Subject], image: str, recommended: FieldO
     }
     if any(found.values()):
         logger.warning(
-            "%d of %d images are smaller than the field of view of %s mm that NV-Generate was trained on, and are "
-            "padded with zeros; %d are larger, and are cut.",
-            found["smaller"],
-            len(extents),
+            "NV-Generate was trained on a field of view of %s mm. Of %d images, %d are smaller, and are padded with "
+            "zeros; %d are larger, and are cut.",
             _words(recommended),
+            len(extents),
+            found["smaller"],
             found["larger"],
         )
     return found

@@ -42,9 +42,9 @@ new by chance."""
 class Familiarity:
     """What reports of a training look like, as far as it is kept with the generator.
 
-    Two scores with a limit each: the Mahalanobis distance of the mean text state from those of training reports, and
-    the share of letter 4-grams that no training report has. The limits are those that training reports which took no
-    part in the fit exceed with probability ``FALSE_ALARMS``.
+    Two scores have a limit each. One is the Mahalanobis distance of the mean text state from those of training
+    reports. The other is the share of letter 4-grams that no training report has. The limits are those that training
+    reports which took no part in the fit exceed with probability ``FALSE_ALARMS``.
     """
 
     centre: torch.Tensor

@@ -91,9 +91,7 @@ def train_ldm(
         config = with_own_design(config)
         begun = pretrained_generator(config, classes=classes, images=images)
     levels = levels_of(config, preprocessing.shape)
-    if space.sequences != len(images):
-        raise InputError(f"The latent space is for {space.sequences} sequences, and images={[*images]}.")
-    _require_fit(subjects, space, config, count=len(levels), shape=preprocessing.shape)
+    _require_fit(subjects, space, config, images, count=len(levels), shape=preprocessing.shape)
     pipeline = new_pipeline(space, config, begun, classes=classes, preprocessing=preprocessing, images=images)
     pipeline.register_to_config(micro_batch=micro_batch)
     pipeline.to(processes().device)  # looks and finer levels use networks that the loop does not move
@@ -130,9 +128,17 @@ def train_ldm(
 
 
 def _require_fit(
-    subjects: Sequence[tio.Subject], space: LatentSpace, config: GeneratorConfig, *, count: int, shape: Sequence[int]
+    subjects: Sequence[tio.Subject],
+    space: LatentSpace,
+    config: GeneratorConfig,
+    images: Sequence[str],
+    *,
+    count: int,
+    shape: Sequence[int],
 ) -> None:
     """InputError before any training if variant, latent space and volumes do not fit each other."""
+    if space.sequences != len(images):
+        raise InputError(f"The latent space is for {space.sequences} sequences, and images={[*images]}.")
     if space.facts != config.latent_design:
         raise InputError(f"generator.latents={config.latents}: the latent space given is a {type(space).__name__}.")
     if space.levels != count:

@@ -1,8 +1,8 @@
 """Membership inference: can it be told from a generator, or from what it draws, whom it was trained on?
 
 An attack gives each candidate a score, higher = more likely a member. It is evaluated by AUROC (0.5 = chance) and by
-the true positive rate at a false positive rate of 1 % (Carlini et al., "Membership inference attacks from first
-principles", 2022). The control is the same attack on a generator trained on neither members nor others. Its AUROC
+the true positive rate at a false positive rate of 1 %. Reference: Carlini et al., "Membership inference attacks from
+first principles" (2022). The control is the same attack on a generator trained on neither members nor others. Its AUROC
 should be 0.5; a deviation comes from the choice of the groups and is no leak.
 """
 

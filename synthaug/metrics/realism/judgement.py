@@ -168,7 +168,7 @@ def judge_realism(
         training_groups: Patient of each.
         images: Image names in channel order, for subjects; None = all images of the first real one.
         seed: Names folds, trees, weights and resamples.
-        cnn: Whether a network judges too (about 15 CPU seconds at 32 x 40 x 24 voxels, twice that with a floor).
+        cnn: Whether a network judges too. It takes nearly all of the time, and twice as long with a floor.
         confidence: Coverage of the intervals, in (0, 1).
 
     Raises:

@@ -39,9 +39,9 @@ class FineHead(nn.Module):
 class ConditionedUNet(DiffusionModelUNetMaisi):
     """MAISI's U-Net with a class vector where MAISI has its region inputs: [timestep ; class ; spacing].
 
-    Ours, and off in published checkpoints: coordinate channels; a guide beside the noisy latents; context and moves in
-    the embedding; final layers at the resolution before space-to-depth; a network for the lowest frequencies, which
-    norms hide; told textures.
+    Ours, and off in published checkpoints: coordinate channels, a guide beside the noisy latents, and context and moves
+    in the embedding. Ours too are final layers at the resolution before space-to-depth, a small network for the lowest
+    frequencies, which norms hide, and told textures.
 
     Args:
         classes: Number of classes; None = no class vector.

@@ -101,8 +101,8 @@ def find_obstacle(pool: SyntheticPool, training: Sequence[tio.Subject], held_out
     seen = pool.header["trained_on_patients"]
     if seen and not _hashes(training) & set(seen):
         return (
-            f"its generator was trained on {len(seen)} other patients, none of them here, so that copies could not "
-            "be found; give the data and split that it was trained on."
+            f"its generator was trained on {len(seen)} other patients, none of them here, and copies could not be "
+            "found. Give the data and split that it was trained on."
         )
     return None
 

@@ -33,8 +33,9 @@ class Reliability(NamedTuple):
 
 
 def mean_roc(records: Sequence[CellRecord]) -> np.ndarray:
-    """True positive rate at each false positive rate of ``GRID``, averaged over trainings (Fawcett 2006, section 8.1),
-    and with more than two classes over the classes, each against the rest.
+    """True positive rate at each false positive rate of ``GRID``, averaged over trainings (Fawcett 2006, section 8.1).
+
+    With more than two classes it is also averaged over the classes, each against the rest.
 
     Example:
         >>> from synthaug.study.records import Prediction

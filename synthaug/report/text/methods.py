@@ -169,8 +169,8 @@ def _classifiers(text: _Text, settings: ClassifierConfig, summary: Summary, reco
     steps = max((record.steps for record in records), default=settings.training.steps)
     return [
         f"3D {network} classifiers{text.cite('monai')} were trained for at most {steps} optimiser steps{augmented} in "
-        f"the regimes {arms}, {repeats} time{'s' * (repeats != 1)} each; the checkpoint was chosen on real validation "
-        "patients, and probabilities were calibrated by temperature "
+        f"the regimes {arms}, {repeats} time{'s' * (repeats != 1)} each. The checkpoint was chosen on real validation "
+        "patients. Probabilities were calibrated by temperature "
         f"scaling there{text.cite('temperature')}. Real test patients were used once."
     ]
 
@@ -179,7 +179,7 @@ def _statistics(text: _Text, settings: MetricsConfig, summary: Summary) -> list[
     percent, family = f"{100 * settings.confidence:g} %", len(summary.in_metric("auroc"))
     told = [
         f"Values have {percent} percentile intervals of {settings.bootstrap} bootstrap "
-        f"resamples{text.cite('bootstrap')} over patients and trainings; that of the calibration error is laid around "
+        f"resamples{text.cite('bootstrap')} over patients and trainings. That of the calibration error is laid around "
         "its value, as resampling adds its bias again."
     ]
     if family:

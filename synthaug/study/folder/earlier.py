@@ -14,7 +14,7 @@ from synthaug.ground.errors import InputError
 from synthaug.ground.files import canonical, read_json, read_record
 from synthaug.study.folder.results import CONFIG, EARLIER
 from synthaug.study.grid import DATA, STAGES, Cell
-from synthaug.study.identity import Identity, classifier_settings, revisions_of, told, without_revisions
+from synthaug.study.identity import Identity, classifier_settings, revisions_of, same_but_revisions, told
 from synthaug.study.introduced import AUTOENCODER, CELL, GENERATOR, POOL, Fields
 from synthaug.study.records import CellRecord
 
@@ -38,7 +38,7 @@ def tell_other_revision(folder: Path, identity: Identity) -> None:
     stage = folder.name.split("-")[0]
     for path in sorted(folder.parent.glob(f"{stage}-*/{IDENTITY}")):
         found = read_json(path)
-        if without_revisions(found) == without_revisions(canonical(identity)):
+        if same_but_revisions(found, identity):
             _say(f"{path.parent}: {_words(found)}, this is {_words(identity)}; it stays, and another one is made.")
             return
 
@@ -91,7 +91,7 @@ def _other_records(out: Path, cells: Sequence[Cell]) -> list[CellRecord]:
 
 
 def _is_of(record: CellRecord, cell: Cell) -> bool:
-    return bool(record.identity) and without_revisions(record.identity) == without_revisions(canonical(cell.identity))
+    return bool(record.identity) and same_but_revisions(record.identity, cell.identity)
 
 
 def _recorded_configs(out: Path) -> list[dict[str, Any]]:

@@ -20,8 +20,8 @@ PACKAGE = Path(__file__).parents[2]
 def inputs_of(config: Config, out: Path, *, package: Path = PACKAGE, most_files: int = MOST_FILES) -> str | None:
     """Hash of everything that a study depends on; None where there are more than ``most_files`` files.
 
-    These are the settings, the tracking server, and names, sizes and modification times of files: those of the package
-    and those that settings name, with all files below them.
+    These are the settings, the tracking server, and names, sizes and modification times of files. The files are those
+    of the package and those that settings name, with all below them.
 
     Args:
         config: The study.

@@ -19,6 +19,7 @@ from synthaug.study.records.fields import (
     require_schema,
 )
 from synthaug.study.records.findings import Finding
+from synthaug.study.records.upgrades import axes_of_old_source
 from synthaug.study.records.verdicts import Verdict, judge
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ class ImageComparison:
     metric: str
     estimate: Estimate
     source: str = ""
-    """Axis values that tell the pool from the study's others; "" = there is one."""
+    """What tells the pool from the study's others, in words; "" = there is one."""
+    axes: Settings = field(default_factory=dict)
+    """The values of the study's axes behind these words."""
     extractor: str = ""
     fingerprint: str = ""
     larger_is_better: bool = False
@@ -55,7 +58,7 @@ class ImageComparison:
     @classmethod
     def from_json(cls, row: Settings) -> Self:
         """A row of ``image_metrics``, of any version."""
-        own = known(cls, row)
+        own = {"axes": axes_of_old_source(row.get("source", "")), **known(cls, row)}
         more = {key: value for key, value in row.items() if key not in {*own, "value", "ci_low", "ci_high"}}
         require_kinds(cls, own)
         return cls(**{**own, "estimate": Estimate.from_json(row), "more": more})
@@ -207,7 +210,8 @@ class Summary:
         if rows == "contrasts":
             return pd.DataFrame([contrast.to_json() for contrast in self.contrasts])
         if rows == "images":
-            return pd.DataFrame([each.to_json() for each in self.image_metrics])
+            told_images = pd.DataFrame({**each.to_json(), **each.axes} for each in self.image_metrics)
+            return told_images.drop(columns="axes", errors="ignore")
         told = ["regime", "fraction", "generator", "classifier", "protocol", "n_train", "n_train_real"]
         told += ["n_train_synthetic", "n_test", "repeats"]
         return pd.DataFrame(

@@ -1,8 +1,10 @@
-"""Fields for what files of schema 1 told in a label alone. Nothing else takes a label apart."""
+"""Fields for what files of earlier versions told in words alone. Nothing else takes words apart."""
 
 import re
 from collections.abc import Container
 from typing import Any
+
+import yaml
 
 from synthaug.study.records.fields import Settings, setting_words
 
@@ -22,3 +24,14 @@ def labels_of_old_contrast(label: str, arms: Container[str]) -> tuple[str, str]:
     parts = label.split(" - ")
     pairs = [(" - ".join(parts[:place]), " - ".join(parts[place:])) for place in range(1, len(parts))]
     return next((pair for pair in pairs if pair[0] in arms and pair[1] in arms), pairs[0])
+
+
+def axes_of_old_source(source: str) -> dict[str, Any]:
+    """The axis values that tell a pool, from the words of a row that had no settings.
+
+    Example:
+        >>> axes_of_old_source("split.train 16 split.file a.csv")
+        {'split.train': 16, 'split.file': 'a.csv'}
+    """
+    _, *parts = re.split(r"(?:^| )((?:autoencoder|data|generator|pool|preprocess|split)\.\w[\w.]*) ", source)
+    return {key: yaml.safe_load(value) for key, value in zip(parts[::2], parts[1::2], strict=True)}

@@ -34,8 +34,8 @@ class Verdict:
     """The answer of a study, no bolder than intervals and corrected p-values."""
 
     kind: Kind
-    """helped and hurt: clearly in at least one comparison, and in none the other way; abstains: each rests on fewer
-    repeats than a verdict needs; none: nothing is compared."""
+    """helped, hurt: clearly in at least one comparison, and in none the other way. abstains: each rests on fewer
+    repeats than a verdict needs. none: nothing is compared."""
     regimes: tuple[str, ...] = ()
     """Whose arms were asked about."""
     compared: int = 0

@@ -1,8 +1,9 @@
 """The data, generators and pools behind the cells of a study whose axes ask for more than one of them."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torchio as tio
 
@@ -58,6 +59,21 @@ def _name_of(config: Config) -> str:
     """The same for configs with one way of making data, generator and pool."""
     settings = asdict(config)
     return content_hash([settings[part] for part in (*DATA, *STAGES)])
+
+
+@dataclass(frozen=True)
+class Source:
+    """A study whose pool is used, with what tells it from the others of its grid."""
+
+    study: Study
+    axes: Mapping[str, Any]
+    """Values of the study's axes, but for those of classifiers."""
+    name: str = ""
+
+    @property
+    def words(self) -> str:
+        """The name and the values; never read back."""
+        return " ".join(filter(None, (self.name, *(f"{key} {value}" for key, value in self.axes.items()))))
 
 
 class Studies:
@@ -127,16 +143,18 @@ class Studies:
         for study in self:
             study.write_split(written.setdefault(study.data_id, f"split-{study.data_id}.csv"))
 
-    def with_synthetic(self, cells: Sequence[Cell]) -> dict[str, Study]:
-        """The studies whose pools the cells use, by the axis values that tell them apart."""
-        found: dict[str, tuple[list[str], Study]] = {}
+    def sources(self, cells: Sequence[Cell]) -> list[Source]:
+        """The studies whose pools the cells use, each once."""
+        found: dict[str, Source] = {}
         for cell in cells:
             if cell.synthetic_fraction is not None:
-                study = self.of(cell.config)
                 axes = {key: value for key, value in cell.settings.items() if not key.startswith("classifier.")}
-                kept = [*([cell.name] if cell.name else []), *(f"{key} {value}" for key, value in axes.items())]
-                found.setdefault(cell.pool_id, (kept, study))
-        return {" ".join(kept): study for kept, study in found.values()}
+                found.setdefault(cell.pool_id, Source(self.of(cell.config), axes, cell.name))
+        return list({source.words: source for source in found.values()}.values())
+
+    def with_synthetic(self, cells: Sequence[Cell]) -> dict[str, Study]:
+        """The studies whose pools the cells use, by the words that tell them apart."""
+        return {source.words: source.study for source in self.sources(cells)}
 
     def make_generators(self, cells: Sequence[Cell]) -> None:
         """Train the generators whose pools the cells use and that are not made yet.

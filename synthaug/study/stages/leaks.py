@@ -14,9 +14,11 @@ from synthaug.study.records.verdicts import UNKNOWN_COHORT
 from synthaug.study.stages.checks import say_once
 
 SAME_COHORT, OTHER_COHORT = "same cohort", "other cohort"
-"""Protocols: the generator was trained on exactly the classifier's training patients, or on others. Where nobody can
-tell, as they were not recorded, or under another institution's key, or are of a public data set that ours may be of, it
-is ``UNKNOWN_COHORT``."""
+"""Protocols: the generator was trained on exactly the classifier's training patients, or on others.
+
+Where nobody can tell it is ``UNKNOWN_COHORT``. They were not recorded, or under another institution's key, or are of a
+public data set that ours may be of.
+"""
 
 
 def untold_sets(record: Mapping[str, Any], data: DataConfig) -> list[str]:

@@ -107,7 +107,7 @@ def open_ready_generator(config: Config, split: Split) -> CCELLAPipeline:
     """Open the generator that fills the pool as it is.
 
     Raises:
-        InputError: There is none, it draws other images, classes or voxels, its sampler cannot be used as asked, or it
+        InputError: There is none, or it draws other images, classes or voxels. Its sampler cannot be used as asked. It
             saw a patient that is chosen or tested by.
     """
     source, sampling = str(config.pool.generator), config.pool.sampling

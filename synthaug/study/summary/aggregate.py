@@ -50,8 +50,8 @@ def summarise(
         on_statistic: Called after each of ``count_statistics(records)`` arms and contrasts.
 
     Returns:
-        Each arm with its metrics, the paired differences to real data (permutation p, and p corrected over the
-        contrasts of the same metric) and the verdict; no image metrics yet.
+        Each arm with its metrics, the paired differences to real data and the verdict; no image metrics yet. A
+        difference has the p of its permutation test, and p corrected over the contrasts of the same metric.
     """
     groups, resamples = arms_of(records), Resamples(config.bootstrap)
     pairs, alpha = _pairs(groups), 1 - config.confidence

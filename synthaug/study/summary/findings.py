@@ -61,8 +61,10 @@ def mute(findings: Sequence[Finding], codes: Sequence[str]) -> tuple[Finding, ..
 
 
 def look_at_pool(study: Study, pool: SyntheticPool) -> dict[str, int]:
-    """Counts of possible problems of a pool: reports that contradict their class, are unlike the training reports or
-    were cut, and volumes outside the generator's field of view. What is not known is left out."""
+    """Counts of possible problems of a pool: of its reports, and of volumes outside the generator's field of view.
+
+    Reports may contradict their class, be unlike the training reports, or have been cut. What is not known is left out.
+    """
     entries = [entry for label in pool.classes for entry in pool.entries(label)]
     counts = {"volumes": len(entries), **pool.doubts(), "off": sum(_is_off(entry, pool.header) for entry in entries)}
     tokenizer = _tokenizer_of(study)
