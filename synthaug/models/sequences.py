@@ -17,10 +17,8 @@ def can_gain_sequences(settings: Mapping[str, Any]) -> bool:
         >>> can_gain_sequences({"levels": [{"low_frequencies": 4}]}), can_gain_sequences({"modalities": 128})
         (True, False)
     """
-    fitted = settings.get("layout_shape") is not None or any(
-        level.get("linear") for level in settings.get("levels", ())
-    )
-    return not settings.get("modalities") and not fitted
+    linear = any(level.get("linear") for level in settings.get("levels") or ())
+    return not (linear or settings.get("modalities") or settings.get("layout_shape"))
 
 
 def with_sequences(original: CCELLADenoiser, places: Sequence[int], count: int) -> CCELLADenoiser:

@@ -14,6 +14,7 @@ from two_processes import in_two_processes
 
 from synthaug.bench.commands import run_command
 from synthaug.bench.options.parsing import config_of, study_parser
+from synthaug.data.phantom import make_subjects
 from synthaug.data.splits import Split
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.record import patient_hash
@@ -241,6 +242,32 @@ def test_a_study_goes_on_from_a_generator_that_saw_none_of_its_own_held_out_pati
     assert "trained on patient" in capsys.readouterr().err
     assert run_command("train-autoencoder", [*arguments, "--out", str(others)]) == 2
     assert "brings its own autoencoder" in capsys.readouterr().err
+
+
+def test_a_generator_of_one_sequence_goes_on_with_two(finished, config_file, tmp_path, capsys):
+    [generator] = (path for path in finished.glob("generator-*[0-9a-f]") if path.is_dir())
+    subjects = make_subjects(12, positive_fraction=0.5, seed=5, shape=(16, 16, 8), spacing_mm=(5.0, 5.0, 8.0))
+    rows = []
+    for number, subject in enumerate(subjects):
+        subject["t2w"].save(tmp_path / f"{number}.nii.gz")
+        names = dict.fromkeys(("t2w", "adc"), f"{number}.nii.gz")
+        rows.append({"subject_id": f"new-{number}", **names, "label": subject["label"], "report": subject["report"]})
+    with (tmp_path / "manifest.csv").open("w", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    words = ["--config", str(config_file), "--generator.pretrained", str(generator), "--data.root", str(tmp_path)]
+    words += ["--data.report", "report", "--split.test", "0.3", "--split.val", "0.3"]
+    out = tmp_path / "out"
+    assert run_command("train-ldm", [*words, "--data.images", "[adc, t2w]", "--out", str(out)]) == 0
+    [made] = out.glob("generator-*[0-9a-f]")
+    pipeline = CCELLAPipeline.from_pretrained(made)
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline(["no lesion"], seeds=[1], num_inference_steps=1).volumes.shape == (1, 2, 16, 16, 8)
+    capsys.readouterr()
+    assert run_command("train-ldm", [*words, "--data.images", "[adc]", "--out", str(tmp_path / "other")]) == 0
+    assert run_command("train-ldm", [*words, "--data.images", "[adc, hbv]", "--out", str(tmp_path / "odd")]) == 2
+    assert "hbv" in capsys.readouterr().err
 
 
 def test_two_processes_train_the_generator_that_one_trains(finished, config_file, tmp_path):

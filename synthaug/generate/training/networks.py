@@ -80,10 +80,11 @@ def _places(config: GeneratorConfig, begun: CCELLAPipeline, images: Sequence[str
             f"{source}: its images are {its} and data.images={[*images]}; a generator goes on with as many images, or "
             "with others beside all of its own, under the same names."
         )
-    if not can_gain_sequences(begun.denoiser.settings) or config.unet != "free":
+    if config.unet != "free":
+        raise InputError(f"{source}: generator.unet={config.unet} cannot learn more images than {its}; set it to free.")
+    if not can_gain_sequences(begun.denoiser.settings):
         raise InputError(
-            f"{source}: it has {its} and cannot be given more images "
-            f"(generator.unet={config.unet}); train it with those alone, or a new one with all."
+            f"{source}: its networks cannot be given more images than {its}; go on with those, or train a new one."
         )
     return [images.index(name) for name in its]
 
