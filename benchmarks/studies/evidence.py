@@ -174,6 +174,7 @@ def render() -> str:
         goals=GOALS,
         generator=read("generator/ccella-hippocampus.json"),
         fold=read(FOLD) if (HERE / FOLD).is_file() else None,
+        three=read("three_sequences/summary.json"),
         written=read("handwritten/hippocampus.json"),
         other=read("hippocampus/summary.json"),
         same=read("hippocampus/same-cohort/summary.json"),
