@@ -5,6 +5,7 @@ import os
 import random
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import nbmake.nb_run
@@ -13,6 +14,7 @@ import pytest
 import torch
 from monai.transforms import Randomizable
 from nbclient import NotebookClient
+from tqdm import tqdm
 from traitlets.config import Config
 
 from synthaug.config import (
@@ -100,6 +102,12 @@ def pytest_collection_modifyitems(items):
 def one_thread():
     """Bits depend on the thread count, and tests share their cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_progress_bars():
+    """No process that a test kills takes the bars' lock with it: tqdm's own is shared with forked processes."""
+    tqdm.set_lock(threading.RLock())
 
 
 @pytest.fixture(autouse=True)
