@@ -705,6 +705,18 @@ def test_new_sequences_are_learnt_and_drawn(trainer, of_one_sequence, tmp_path):
     assert torch.equal(draw(CCELLAPipeline.from_pretrained(tmp_path)).volumes, after)
 
 
+def test_volumes_are_read_for_new_sequences_by_a_fitted_space_alone(trainer, of_one_sequence):
+    config = with_own_design(GeneratorConfig(pretrained=str(of_one_sequence)))
+    begun, read = CCELLAPipeline.from_pretrained(of_one_sequence), []
+
+    def volumes():
+        read.append(1)
+        return torch.rand(2, 2, *TINY_PREPROCESSING.shape)
+
+    assert pretrained_space(config, begun, [*IMAGES, "adc"], volumes).sequences == 2
+    assert len(read) == (0 if begun.autoencoder.facts.trained else 1)
+
+
 @pytest.mark.parametrize(
     ("images", "changes", "message"),
     [

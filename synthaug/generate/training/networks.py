@@ -45,7 +45,7 @@ def pretrained_generator(config: GeneratorConfig, *, classes: int, images: Seque
     for name, (its, asked) in found.items():
         if its != asked:
             raise InputError(f"generator.pretrained={config.pretrained!r}: {name} is {its!r} there and {asked!r} here.")
-    _places(config, begun, images)
+    image_places(config, begun, images)
     return begun
 
 
@@ -58,13 +58,15 @@ def pretrained_space(
         config: Of the training.
         begun: As :func:`pretrained_generator` opened it.
         images: Image names, in channel order.
-        volumes: Reads the training volumes (N, C, X, Y, Z) where the generator has fewer images.
+        volumes: Reads the training volumes (N, C, X, Y, Z), for a space that is fitted to new images.
     """
-    places = _places(config, begun, images)
-    return begun.autoencoder.with_sequences(places, volumes()) if len(places) < len(images) else begun.autoencoder
+    places = image_places(config, begun, images)
+    if len(places) == len(images):
+        return begun.autoencoder
+    return begun.autoencoder.with_sequences(places, len(images), volumes)
 
 
-def _places(config: GeneratorConfig, begun: CCELLAPipeline, images: Sequence[str]) -> list[int]:
+def image_places(config: GeneratorConfig, begun: CCELLAPipeline, images: Sequence[str]) -> list[int]:
     """Where each image of the generator stands among those of the training; InputError where that cannot be.
 
     With as many images each stands where it was, whatever its name.
@@ -108,7 +110,7 @@ def new_pipeline(
         text_encoder, tokenizer, denoiser = _grown_networks(begun.denoiser, config, classes=classes)
     elif begun:
         text_encoder, tokenizer, denoiser = begun.text_encoder, begun.tokenizer, begun.denoiser
-        places = _places(config, begun, images)
+        places = image_places(config, begun, images)
         if len(places) < len(images):
             denoiser = with_sequences(denoiser, places, len(images))
     else:
