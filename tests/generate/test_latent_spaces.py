@@ -735,6 +735,9 @@ def test_sequences_in_another_order_and_a_fitted_filter_are_refused(trainer, of_
     config = with_own_design(GeneratorConfig(pretrained=str(tmp_path)))
     with pytest.raises(InputError, match="order"):
         pretrained_generator(config, classes=2, images=["adc", *IMAGES])
+    with pytest.raises(InputError, match="order"):  # what it knows as the second would be taken for the first
+        pretrained_generator(config, classes=2, images=["adc", "hbv"])
+    assert pretrained_generator(config, classes=2, images=[*IMAGES, "hbv"])
     if trainer.latents == "cascade":  # its coarse level has a linear denoiser
         config = with_own_design(GeneratorConfig(pretrained=str(folders["cascade"])))
         with pytest.raises(InputError, match="cannot be given more images"):

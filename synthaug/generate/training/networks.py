@@ -69,13 +69,13 @@ def pretrained_space(
 def image_places(config: GeneratorConfig, begun: CCELLAPipeline, images: Sequence[str]) -> list[int]:
     """Where each image of the generator stands among those of the training; InputError where that cannot be.
 
-    With as many images each stands where it was, whatever its name.
+    With as many images each stands where it was; new names may take the place of others, and known ones keep theirs.
     """
     its = [*begun.config.images]
     source = f"generator.pretrained={config.pretrained!r}"
     if len(its) == len(images):
-        if sorted(its) == sorted(images) and its != [*images]:
-            raise InputError(f"{source}: data.images={[*images]} must be in its order, {its}.")
+        if any(there != here and there in images for there, here in zip(its, images, strict=True)):
+            raise InputError(f"{source}: data.images={[*images]} must name the images that it knows in its order, {its}.")
         return [*range(len(its))]
     if not set(its) < set(images):
         raise InputError(
