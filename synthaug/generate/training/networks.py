@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from diffusers import SchedulerMixin
@@ -64,6 +65,15 @@ def pretrained_space(
     if len(places) == len(images):
         return begun.autoencoder
     return begun.autoencoder.with_sequences(places, len(images), volumes)
+
+
+def pretrained_causes(config: GeneratorConfig, begun: CCELLAPipeline, images: Sequence[str]) -> dict[str, Any]:
+    """What names the generator that a training goes on from, and where its images stand if not first.
+
+    Names of images are told nowhere else, and with more images than it has they decide which of its weights see which.
+    """
+    places = image_places(config, begun, images)
+    return {"pretrained": begun.fingerprint} | ({} if places == [*range(len(places))] else {"places": places})
 
 
 def image_places(config: GeneratorConfig, begun: CCELLAPipeline, images: Sequence[str]) -> list[int]:
