@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from synthaug.config import DenoiserConfig, GeneratorConfig, LevelConfig
+from synthaug.config.files.gone import without_gone
 from synthaug.config.latents import latent_design
 from synthaug.generate.levels import levels_of
 from synthaug.generate.stored.folder import RECORD, locate, named, read_design, read_record
@@ -14,8 +15,6 @@ from synthaug.models.nvgenerate.growth import can_grow
 
 FROZEN = "text_encoder.trainable"
 """Setting of the section ``generator`` that a frozen text encoder decides."""
-GONE = "amplitudes"
-"""Setting of a level that only records of before have, as a rule as False."""
 OF_A_TRAINING = ("steps", "batch_size", "sigma_mean", "sigma_deviation")
 """Fields of a level that a further training may set anew; the others are its networks' and the space's."""
 
@@ -115,7 +114,7 @@ def levels_from_record(record: Mapping[str, Any]) -> list[LevelConfig]:
     try:
         return [
             LevelConfig(
-                **{name: value for name, value in level.items() if name != GONE or value}
+                **without_gone(level)
                 | {"steps": 0, "batch_size": 0, "denoiser": DenoiserConfig(**_plain(level["denoiser"]))}
             )
             for level in told
