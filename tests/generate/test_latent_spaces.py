@@ -720,7 +720,7 @@ def test_volumes_are_read_for_new_sequences_by_a_fitted_space_alone(trainer, of_
 @pytest.mark.parametrize(
     ("images", "changes", "message"),
     [
-        (["adc", "hbv"], {}, "under the same names"),
+        (["adc", "hbv"], {}, "keep their names"),
         ([*IMAGES, "adc"], {"unet": "lora"}, r"generator\.unet=lora"),
     ],
 )

@@ -16,9 +16,7 @@ def without_gone(settings: Any) -> Any:
     """
     if isinstance(settings, dict):
         return {
-            name: without_gone(value)
-            for name, value in settings.items()
-            if not (name in GONE and value is GONE[name])
+            name: without_gone(value) for name, value in settings.items() if not (name in GONE and value is GONE[name])
         }
     return [without_gone(each) for each in settings] if isinstance(settings, list) else settings
 

@@ -85,12 +85,12 @@ def image_places(config: GeneratorConfig, begun: CCELLAPipeline, images: Sequenc
     source = f"generator.pretrained={config.pretrained!r}"
     if len(its) == len(images):
         if any(there != here and there in images for there, here in zip(its, images, strict=True)):
-            raise InputError(f"{source}: data.images={[*images]} must name the images that it knows in its order, {its}.")
+            raise InputError(f"{source}: data.images={[*images]} must name those that it knows in its order, {its}.")
         return [*range(len(its))]
     if not set(its) < set(images):
         raise InputError(
             f"{source}: its images are {its} and data.images={[*images]}; a generator goes on with as many images, or "
-            "with others beside all of its own, under the same names."
+            "with others beside all of its own, which keep their names."
         )
     if config.unet != "free":
         raise InputError(f"{source}: generator.unet={config.unet} cannot learn more images than {its}; set it to free.")
