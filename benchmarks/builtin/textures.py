@@ -1,10 +1,11 @@
-"""Tell the finest level of a trained cascade textures, and train that level on; the others stay as they are.
+"""Add told textures to the finest level of a trained cascade and train it further; the others stay as they are.
 
     python benchmarks/builtin/textures.py --pipeline FOLDER --config configs/ccella-hippocampus.yaml --steps 2000 \
         --rate 1e-3 --out runs/textured
 
-The config names the components (``texture`` of its last level) and the training people. What is added answers nothing
-until it is trained, so that the level begins where it was.
+The config gives the number of components (``texture`` of its last level) and the training people. What is added answers
+0 until it is trained, so that the level begins where it was. A killed run goes on with ``begun`` in --out: give another
+generator or config another folder.
 """
 
 import argparse

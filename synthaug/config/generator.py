@@ -26,9 +26,9 @@ class GeneratorConfig:
     pretrained: str | None = None
     """Folder, builtin name or hub id of a pretrained generator to fine-tune (ours). Its variant, latents, prediction,
     levels, sizes, autoencoder and text encoder are kept. A different ``variant``, ``latents`` or ``prediction`` is
-    refused. Images beside its own, which keep their names, are added and start at 0. Of the other sections only
-    ``text_encoder.trainable`` applies, and a frozen encoder stays frozen. To an imported NV-Generate, variant, adapter
-    and text encoder are added as set here; they have no effect before they are trained."""
+    refused. Further images may stand beside all of its own, which keep their names; they start at 0. Of the other
+    sections only ``text_encoder.trainable`` applies, and a frozen encoder stays frozen. To an imported NV-Generate,
+    variant, adapter and text encoder are added as set here; they have no effect before they are trained."""
     unet: Literal["free", "lora", "frozen"] = "free"
     """Fine-tuning of the pretrained U-Net. ``free``: all weights. ``lora``: low-rank adaptation of linear layers and
     convolutions (arXiv 2106.09685; needs ``synthaug[lora]``), merged at the end. ``frozen``: none. Parts added to

@@ -1,7 +1,7 @@
 """The image autoencoder: MONAI's MAISI VAE, one sequence at a time, latents of several sequences stacked."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import torch
@@ -122,12 +122,12 @@ class ImageAutoencoder(LatentSpace):
         """Volumes (B, C, X, Y, Z), not clipped."""
         return self.decode(latents[0].to(self.dtype))
 
-    def with_sequences(self, places: Sequence[int], volumes: torch.Tensor) -> Self:
-        """The same network, which each sequence passes by itself."""
+    def with_sequences(self, places: Sequence[int], count: int, volumes: Callable[[], torch.Tensor]) -> Self:
+        """The same network, which each sequence passes by itself; no volume is read."""
         if self.config.centre_shape is not None:
             raise InputError("An autoencoder with a mean latent takes the sequences that it was made for.")
         space = copy.deepcopy(self)
-        space.register_to_config(sequences=volumes.shape[1])
+        space.register_to_config(sequences=count)
         return space
 
     @property

@@ -9,7 +9,7 @@ it can neither blur nor memorise.
 import itertools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Self
 
@@ -137,10 +137,10 @@ class Cascade(LatentSpace):
         space.fit(volumes)
         return space.eval()
 
-    def with_sequences(self, places: Sequence[int], volumes: torch.Tensor) -> Self:
+    def with_sequences(self, places: Sequence[int], count: int, volumes: Callable[[], torch.Tensor]) -> Self:
         """Means of new sequences are those of the volumes; each level keeps its one deviation."""
-        space = type(self)(**self.settings | {"sequences": volumes.shape[1]})
-        space.fit(volumes)
+        space = type(self)(**self.settings | {"sequences": count})
+        space.fit(volumes())
         for level in range(self.levels):
             space._mean(level)[[*places]] = self._mean(level)
         space.register_to_config(deviations=self.config.deviations)

@@ -2,7 +2,7 @@
 
 import importlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -72,12 +72,13 @@ class LatentSpace(PretrainedModel):
         """What :class:`CCELLADenoiser` must know of the levels; None = there is one, of its own settings."""
         return None
 
-    def with_sequences(self, places: Sequence[int], volumes: torch.Tensor) -> Self:
+    def with_sequences(self, places: Sequence[int], count: int, volumes: Callable[[], torch.Tensor]) -> Self:
         """The space for more sequences; those that it knew stay as they are.
 
         Args:
             places: Where each of its sequences stands among the new ones.
-            volumes: Training volumes (N, C, X, Y, Z) of all sequences.
+            count: Number of sequences, more than it has.
+            volumes: Reads the training volumes (N, C, X, Y, Z) of all sequences, for a space that is fitted to them.
         """
         raise NotImplementedError(f"{type(self).__name__} takes the sequences that it was made for.")
 

@@ -25,7 +25,7 @@ def with_sequences(original: CCELLADenoiser, places: Sequence[int], count: int) 
     """The denoiser for ``count`` sequences.
 
     Weights that see or answer a new sequence start at 0. The others' answers therefore do not change, whatever the new
-    ones show, until it is trained.
+    ones show, until it is trained. What textures tell stays that of the others, as it was measured in their training.
 
     Args:
         original: One for which :func:`can_gain_sequences` holds.
@@ -34,6 +34,8 @@ def with_sequences(original: CCELLADenoiser, places: Sequence[int], count: int) 
     """
     settings = copy.deepcopy(original.settings)
     for sizes in (settings, *(settings.get("levels") or [])):
+        if sizes.get("texture"):
+            sizes["texture"] = min(sizes["texture"], 2 * sizes["latent_channels"])  # more were asked for than there are
         for name in {"latent_channels", "guide_channels"} & sizes.keys():
             sizes[name] = sizes[name] // len(places) * count
     denoiser = CCELLADenoiser(**settings)

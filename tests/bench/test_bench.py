@@ -264,6 +264,9 @@ def test_a_generator_of_one_sequence_goes_on_with_two(finished, config_file, tmp
     pipeline = CCELLAPipeline.from_pretrained(made)
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline(["no lesion"], seeds=[1], num_inference_steps=1).volumes.shape == (1, 2, 16, 16, 8)
+    # Both columns name the same files here: the other order is another generator all the same.
+    assert run_command("train-ldm", [*words, "--data.images", "[t2w, adc]", "--out", str(out)]) == 0
+    assert len([*out.glob("generator-*[0-9a-f]")]) == 2
     capsys.readouterr()
     assert run_command("train-ldm", [*words, "--data.images", "[adc]", "--out", str(tmp_path / "other")]) == 0
     assert run_command("train-ldm", [*words, "--data.images", "[adc, hbv]", "--out", str(tmp_path / "odd")]) == 2

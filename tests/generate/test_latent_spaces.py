@@ -705,10 +705,22 @@ def test_new_sequences_are_learnt_and_drawn(trainer, of_one_sequence, tmp_path):
     assert torch.equal(draw(CCELLAPipeline.from_pretrained(tmp_path)).volumes, after)
 
 
+def test_volumes_are_read_for_new_sequences_by_a_fitted_space_alone(trainer, of_one_sequence):
+    config = with_own_design(GeneratorConfig(pretrained=str(of_one_sequence)))
+    begun, read = CCELLAPipeline.from_pretrained(of_one_sequence), []
+
+    def volumes():
+        read.append(1)
+        return torch.rand(2, 2, *TINY_PREPROCESSING.shape)
+
+    assert pretrained_space(config, begun, [*IMAGES, "adc"], volumes).sequences == 2
+    assert len(read) == (0 if begun.autoencoder.facts.trained else 1)
+
+
 @pytest.mark.parametrize(
     ("images", "changes", "message"),
     [
-        (["adc", "hbv"], {}, "under the same names"),
+        (["adc", "hbv"], {}, "keep their names"),
         ([*IMAGES, "adc"], {"unet": "lora"}, r"generator\.unet=lora"),
     ],
 )
@@ -723,6 +735,9 @@ def test_sequences_in_another_order_and_a_fitted_filter_are_refused(trainer, of_
     config = with_own_design(GeneratorConfig(pretrained=str(tmp_path)))
     with pytest.raises(InputError, match="order"):
         pretrained_generator(config, classes=2, images=["adc", *IMAGES])
+    with pytest.raises(InputError, match="order"):  # what it knows as the second would be taken for the first
+        pretrained_generator(config, classes=2, images=["adc", "hbv"])
+    assert pretrained_generator(config, classes=2, images=[*IMAGES, "hbv"])
     if trainer.latents == "cascade":  # its coarse level has a linear denoiser
         config = with_own_design(GeneratorConfig(pretrained=str(folders["cascade"])))
         with pytest.raises(InputError, match="cannot be given more images"):

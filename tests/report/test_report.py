@@ -22,7 +22,7 @@ from PIL import Image
 from small_pool import build_pool
 
 from synthaug.bench.commands import run_command
-from synthaug.config import Config, DataConfig, MetricsConfig, StudyConfig
+from synthaug.config import Config, DataConfig, GeneratorConfig, MetricsConfig, StudyConfig
 from synthaug.data.phantom import make_subjects
 from synthaug.data.preprocess import preprocess
 from synthaug.data.splits import Split
@@ -761,6 +761,14 @@ def test_the_methods_paragraph_numbers_every_reference_that_it_lists(tmp_path):
     methods = describe_methods(CONFIG, summary, records, material_of(tmp_path, summary, (), CONFIG))
     cited = [int(number) for group in re.findall(r"\[([\d, ]+)\]", methods.paragraph) for number in group.split(",")]
     assert sorted({*cited} - {0}) == list(range(1, len(methods.references) + 1))
+
+
+def test_the_methods_paragraph_names_the_generator_that_a_training_went_on_from(tmp_path):
+    records = [record(), record("mixed", fraction=0.5)]
+    summary, config = summary_of(records), replace(CONFIG, generator=GeneratorConfig(pretrained="of/others"))
+    told = describe_methods(config, summary, records, material_of(tmp_path, summary, (), config)).paragraph
+    assert "of/others" in told
+    assert "(variant" not in told  # it brings its own
 
 
 def test_a_report_is_made_again_from_its_folder_alone(tmp_path, samples, capsys):

@@ -191,6 +191,13 @@ def test_an_image_metric_tells_the_axis_values_of_its_pool_as_fields():
     assert ImageComparison.from_json(row).axes == {}
 
 
+@pytest.mark.parametrize("value", ["@reports.csv", "[a", "a: b: c", "2024-01-01", None, {"t2w": (0.0, 1.0)}, 1e-5])
+def test_any_axis_value_of_an_earlier_summary_is_read_as_it_was(value):
+    row = {"metric": "fid", "value": 0.2, "ci_low": 0.1, "ci_high": 0.3, "source": f"pool.reports {value}"}
+    assert ImageComparison.from_json(row).axes == {"pool.reports": value}
+    assert ImageComparison.from_json({**row, "axes": {"pool.path": "a"}}).axes == {"pool.path": "a"}
+
+
 def test_a_label_is_made_of_fields():
     arm = Arm("mixed", fraction=0.5, settings={"split.train": 16, "generator.variant": "maisi"})
     assert (arm.label, arm.series(), arm.panel()) == ("mixed train 16 variant maisi", "mixed variant maisi", "train 16")

@@ -11,7 +11,7 @@ from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, get_loader, se
 
 from synthaug.bench.options.help import brief_options, with_suggestion
 from synthaug.config import Config, ExecutionConfig
-from synthaug.config.files.gone import without_gone
+from synthaug.config.files.gone import leaving_out_gone
 from synthaug.config.files.presets import with_presets
 from synthaug.config.files.yaml_keys import refusing_repeated_keys
 from synthaug.ground.errors import InputError
@@ -32,7 +32,7 @@ COMMANDS = {
 }
 STUDIES = ("bench", "classify")
 """Commands that run a whole study."""
-_load_yaml = without_gone(refusing_repeated_keys(get_loader("yaml")))
+_load_yaml = leaving_out_gone(refusing_repeated_keys(get_loader("yaml")))
 FAULTS_OF_SETTINGS = (
     *(ArgumentError, InputError, ValueError, TypeError, AttributeError),
     *(KeyError, RecursionError, OverflowError),

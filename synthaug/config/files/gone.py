@@ -1,36 +1,26 @@
-"""Settings that are gone: files of earlier versions name them, with the value that says what is done anyhow."""
+"""Settings that are gone: files of before that leave them off still open."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-OF_A_LEVEL = {"amplitudes": False}
-"""Of ``generator.levels``."""
+GONE = {"amplitudes": False}
+"""Settings, of a level, with the value at which they were off."""
 
 
-def known_level(level: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a level without those that are gone; one that asked for something stays, to be refused.
-
-    Example:
-        >>> known_level({"pooling": 4, "amplitudes": False}), known_level({"amplitudes": True})
-        ({'pooling': 4}, {'amplitudes': True})
-    """
-    return {name: value for name, value in level.items() if name not in OF_A_LEVEL or value != OF_A_LEVEL[name]}
-
-
-def without_gone(load: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A loader of settings as ``load`` that leaves out those that are gone.
+def without_gone(settings: Any) -> Any:
+    """Settings of any kind without those that are gone and were off; one that was on stays, to be refused by name.
 
     Example:
-        >>> import yaml
-        >>> without_gone(yaml.safe_load)("generator: {levels: [{pooling: 1, amplitudes: false}]}")
-        {'generator': {'levels': [{'pooling': 1}]}}
+        >>> without_gone([{"patch": 2, "amplitudes": False}, {"amplitudes": True}])
+        [{'patch': 2}, {'amplitudes': True}]
     """
+    if isinstance(settings, dict):
+        return {
+            name: without_gone(value) for name, value in settings.items() if not (name in GONE and value is GONE[name])
+        }
+    return [without_gone(each) for each in settings] if isinstance(settings, list) else settings
 
-    def known(text: str) -> Any:
-        settings = load(text)
-        generator = settings.get("generator") if isinstance(settings, dict) else None
-        if isinstance(generator, dict) and isinstance(levels := generator.get("levels"), list):
-            generator["levels"] = [known_level(level) if isinstance(level, dict) else level for level in levels]
-        return settings
 
-    return known
+def leaving_out_gone(load: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A YAML loader as ``load`` that leaves out what is gone and was off."""
+    return lambda text: without_gone(load(text))

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from synthaug.config import DenoiserConfig, GeneratorConfig, LevelConfig
-from synthaug.config.files.gone import known_level
+from synthaug.config.files.gone import without_gone
 from synthaug.config.latents import latent_design
 from synthaug.generate.levels import levels_of
 from synthaug.generate.stored.folder import RECORD, locate, named, read_design, read_record
@@ -114,7 +114,7 @@ def levels_from_record(record: Mapping[str, Any]) -> list[LevelConfig]:
     try:
         return [
             LevelConfig(
-                **known_level(level)
+                **without_gone(level)
                 | {"steps": 0, "batch_size": 0, "denoiser": DenoiserConfig(**_plain(level["denoiser"]))}
             )
             for level in told

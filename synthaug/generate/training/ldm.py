@@ -138,7 +138,10 @@ def _require_fit(
 ) -> None:
     """InputError before any training if variant, latent space and volumes do not fit each other."""
     if space.sequences != len(images):
-        raise InputError(f"The latent space is for {space.sequences} sequences, and images={[*images]}.")
+        raise InputError(
+            f"The latent space is of {space.sequences} sequence{'s' * (space.sequences != 1)}, and images={[*images]}; "
+            "make it of volumes of these images, or by pretrained_space."
+        )
     if space.facts != config.latent_design:
         raise InputError(f"generator.latents={config.latents}: the latent space given is a {type(space).__name__}.")
     if space.levels != count:

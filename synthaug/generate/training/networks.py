@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from diffusers import SchedulerMixin
@@ -45,7 +46,7 @@ def pretrained_generator(config: GeneratorConfig, *, classes: int, images: Seque
     for name, (its, asked) in found.items():
         if its != asked:
             raise InputError(f"generator.pretrained={config.pretrained!r}: {name} is {its!r} there and {asked!r} here.")
-    _places(config, begun, images)
+    image_places(config, begun, images)
     return begun
 
 
@@ -58,27 +59,38 @@ def pretrained_space(
         config: Of the training.
         begun: As :func:`pretrained_generator` opened it.
         images: Image names, in channel order.
-        volumes: Reads the training volumes (N, C, X, Y, Z) where the generator has fewer images.
+        volumes: Reads the training volumes (N, C, X, Y, Z), for a space that is fitted to new images.
     """
-    places = _places(config, begun, images)
-    return begun.autoencoder.with_sequences(places, volumes()) if len(places) < len(images) else begun.autoencoder
+    places = image_places(config, begun, images)
+    if len(places) == len(images):
+        return begun.autoencoder
+    return begun.autoencoder.with_sequences(places, len(images), volumes)
 
 
-def _places(config: GeneratorConfig, begun: CCELLAPipeline, images: Sequence[str]) -> list[int]:
+def pretrained_causes(config: GeneratorConfig, begun: CCELLAPipeline, images: Sequence[str]) -> dict[str, Any]:
+    """What names the generator that a training goes on from, and where its images stand if not first.
+
+    Names of images are told nowhere else, and with more images than it has they decide which of its weights see which.
+    """
+    places = image_places(config, begun, images)
+    return {"pretrained": begun.fingerprint} | ({} if places == [*range(len(places))] else {"places": places})
+
+
+def image_places(config: GeneratorConfig, begun: CCELLAPipeline, images: Sequence[str]) -> list[int]:
     """Where each image of the generator stands among those of the training; InputError where that cannot be.
 
-    With as many images each stands where it was, whatever its name.
+    With as many images each stands where it was; new names may take the place of others, and known ones keep theirs.
     """
     its = [*begun.config.images]
     source = f"generator.pretrained={config.pretrained!r}"
     if len(its) == len(images):
-        if sorted(its) == sorted(images) and its != [*images]:
-            raise InputError(f"{source}: data.images={[*images]} must be in its order, {its}.")
+        if any(there != here and there in images for there, here in zip(its, images, strict=True)):
+            raise InputError(f"{source}: data.images={[*images]} must name those that it knows in its order, {its}.")
         return [*range(len(its))]
     if not set(its) < set(images):
         raise InputError(
             f"{source}: its images are {its} and data.images={[*images]}; a generator goes on with as many images, or "
-            "with others beside all of its own, under the same names."
+            "with others beside all of its own, which keep their names."
         )
     if config.unet != "free":
         raise InputError(f"{source}: generator.unet={config.unet} cannot learn more images than {its}; set it to free.")
@@ -108,7 +120,7 @@ def new_pipeline(
         text_encoder, tokenizer, denoiser = _grown_networks(begun.denoiser, config, classes=classes)
     elif begun:
         text_encoder, tokenizer, denoiser = begun.text_encoder, begun.tokenizer, begun.denoiser
-        places = _places(config, begun, images)
+        places = image_places(config, begun, images)
         if len(places) < len(images):
             denoiser = with_sequences(denoiser, places, len(images))
     else:

@@ -142,6 +142,9 @@ def _generator(text: _Text, pool: PoolConfig, generator: GeneratorConfig) -> lis
     if pool.generator:
         made = f"A ready report-conditioned diffusion model ({pool.generator}) was used as it is{text.cite('ccella')}."
         return [made, _sampling(text, pool)]
+    if generator.pretrained:  # it brings its own latents and variant
+        made = f"The training of a diffusion model ({generator.pretrained}) went on with the training patients"
+        return [f"{made}{text.cite('ccella')}.", _sampling(text, pool)]
     model = f"As generator, {generator.latent_design.model}{text.cite(generator.latent_design.source)}"
     conditioned = f"conditioned on radiology report and class (variant {generator.variant}){text.cite('ccella')}"
     return [f"{model} {conditioned} was trained on the training patients.", _sampling(text, pool)]

@@ -1,10 +1,9 @@
 """Fields for what files of earlier versions told in words alone. Nothing else takes words apart."""
 
+import ast
 import re
 from collections.abc import Container
 from typing import Any
-
-import yaml
 
 from synthaug.study.records.fields import Settings, setting_words
 
@@ -34,4 +33,12 @@ def axes_of_old_source(source: str) -> dict[str, Any]:
         {'split.train': 16, 'split.file': 'a.csv'}
     """
     _, *parts = re.split(r"(?:^| )((?:autoencoder|data|generator|pool|preprocess|split)\.\w[\w.]*) ", source)
-    return {key: yaml.safe_load(value) for key, value in zip(parts[::2], parts[1::2], strict=True)}
+    return {key: _value_of(words) for key, words in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _value_of(words: str) -> Any:
+    """What Python wrote as these words: a literal, or text."""
+    try:
+        return ast.literal_eval(words)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return words

@@ -63,7 +63,7 @@ def _name_of(config: Config) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """A study whose pool is used, with what tells it from the others of its grid."""
+    """A study whose pool is used, with what tells the pool from the others of the grid."""
 
     study: Study
     axes: Mapping[str, Any]

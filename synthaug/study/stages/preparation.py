@@ -18,7 +18,7 @@ from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.requests import require_divisible
 from synthaug.generate.stored.record import subjects_hash
 from synthaug.generate.training.continuing import with_own_design
-from synthaug.generate.training.networks import pretrained_generator
+from synthaug.generate.training.networks import pretrained_causes, pretrained_generator
 from synthaug.generate.trial import require_sampling
 from synthaug.ground.files import content_hash, usable_folder
 from synthaug.ground.people import patient_hash
@@ -194,7 +194,7 @@ class Study:
     def autoencoder_identity(self) -> Identity:
         """What the autoencoder depends on. One without training is fitted to the volumes; a pretrained one is fixed."""
         if self.begun:
-            return {"pretrained": self.begun.fingerprint}
+            return pretrained_causes(self.design, self.begun, self.config.data.images)
         if not self.design.latent_design.trained:
             return {self.design.latents: self.train_id}
         return identify(AUTOENCODER, asdict(self.config.autoencoder), train=self.train_id)
