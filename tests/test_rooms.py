@@ -29,6 +29,7 @@ WORK |= {
     "wait",
 }
 WORK |= {"get_experiment_by_name", "search_runs", "MlflowClient", "CopyDetector", "features", "from_pretrained"}
+WORK |= {"subjects_hash", "stack_images"}
 """What a property does not do."""
 TAKING_APART = {"split", "rsplit", "partition", "rpartition", "startswith", "endswith", "removeprefix", "removesuffix"}
 """Methods of a text that find out what it says."""

@@ -67,10 +67,18 @@ class Study:
     """The pool that was built before, if one is named."""
     own_prompts: Prompts | None = None
     """Prompts of a file of reports or a marksheet, if one is named, or relabelled ones."""
+    part_ids: dict[str, str] = field(init=False)
+    """Hash of each part of the split, preprocessed, by its name."""
     _relabellers: dict[str, Relabeller] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.design = self.design or self.config.generator
+        self.take(self.split)
+
+    def take(self, split: Split) -> None:
+        """Make this the study's split, whose volumes are hashed."""
+        self.split = split
+        self.part_ids = {name: subjects_hash(part, self.config.data.images) for name, part in split.parts()}
 
     @classmethod
     def start(cls, config: Config, out: Path, progress: Progress, listener: Listener | None = None) -> "Study":
@@ -107,7 +115,7 @@ class Study:
             InputError: Anything about the settings, the data or the split cannot be used.
         """
         study, drawn = cls.examine(config, load_subjects(config.data), out, progress, listener, generates=generates)
-        study.split = prepare_split(drawn, config.preprocess, config.data.images, out=out)
+        study.take(prepare_split(drawn, config.preprocess, config.data.images, out=out))
         if not study.given and (config.pool.reports or config.pool.marksheet or config.pool.prompts == "relabelled"):
             study.own_prompts = prompts_of(config.pool, study.split, lambda: study.relabeller(study.design.geometry))
         if config.data.root is not None:
@@ -172,13 +180,6 @@ class Study:
     def write_split(self, name: str) -> None:
         """Write who trains, chooses and tests to the output folder; InputError if nothing can be written there."""
         save_split(self.split, usable_folder(self.out) / name)
-
-    @cached_property
-    def part_ids(self) -> dict[str, str]:
-        """Hash of each part of the split, preprocessed, by its name."""
-        ids = {name: subjects_hash(part, self.config.data.images) for name, part in self.split.parts()}
-        release(self.split.subjects())
-        return ids
 
     @property
     def train_id(self) -> str:
