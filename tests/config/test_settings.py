@@ -331,20 +331,3 @@ def test_the_split_that_a_study_writes_is_not_the_one_it_reads(tmp_path):
 def test_a_seed_that_has_no_effect_is_refused():
     with pytest.raises(InputError, match="no effect"):
         ClassifierConfig(training=TrainingConfig(seed=1))
-
-
-def test_a_config_that_leaves_a_setting_off_that_is_gone_still_opens(tmp_path):
-    levels = [{"pooling": 4, "low_frequencies": 4}, {"patch": 2, "texture": 2}]
-    file = tmp_path / "config.yaml"
-
-    def read(amplitudes):
-        of_before = [{**level, "amplitudes": amplitudes} for level in levels]
-        settings = {"generator": {"levels": of_before}, "study": {"axes": {"generator.levels": [of_before]}}}
-        file.write_text(yaml.safe_dump(settings), encoding="utf-8")
-        return read_config(["--config", str(file)], exits=False)
-
-    found = read(amplitudes=False)
-    assert [level.low_frequencies for level in found.generator.levels] == [4, 0]
-    assert found.study.axes == {"generator.levels": [levels]}
-    with pytest.raises(InputError, match="amplitudes"):
-        read(amplitudes=True)

@@ -4,8 +4,8 @@
 
 DATA holds ``promise12`` and ``prostatex`` with their manifests; taps must be installed. Written are ``t2``, the 75
 patients of PROMISE12 (class 1 = a coil is seen), and ``all``, the 11 PROSTATEx patients whose class is known (1 =
-clinically significant cancer). The crops are those of the study prostate_t2; ADC and high-b are
-resampled to the T2 first. The gland's size is told in the same unit in both, as millimetres of the same grid.
+clinically significant cancer). The crops are those of the study prostate_t2; ADC and high-b are resampled to the T2
+first. The gland's volume is nominal in PROMISE12, which lost its voxel size, and that of the clinic in PROSTATEx.
 """
 
 import argparse

@@ -186,7 +186,7 @@ class Study:
         """Hash of the preprocessed training subjects."""
         return self.part_ids["train"]
 
-    @cached_property
+    @property
     def data_id(self) -> str:
         """Hash of all parts of the split, preprocessed."""
         return content_hash([*self.part_ids.values()])
