@@ -12,6 +12,7 @@ from diffusers import SchedulerMixin
 from synthaug.generate.diffusion import first_shares, is_edm, is_maisi_flow
 from synthaug.generate.nvgenerate.flow import places_of
 from synthaug.generate.preconditioning import denoise, told_time
+from synthaug.ground.memory import keep_freed_memory
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.latent_space import LatentSpace
 from synthaug.models.precision import Precision
@@ -82,6 +83,7 @@ class LatentSampler:
             drawing: The micro-batch.
             shapes: Of the latents (c, x, y, z) of each level that is drawn, coarse to fine.
         """
+        keep_freed_memory()
         latents: list[torch.Tensor] = []
         predicted = None
         for level, shape in enumerate(shapes):

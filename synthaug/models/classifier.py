@@ -6,6 +6,7 @@ from torch import nn
 
 from synthaug.config import ClassifierConfig
 from synthaug.ground.errors import InputError
+from synthaug.models.parts.stem import quicken_stem
 
 RESNETS = {
     "resnet10": ("basic", (1, 1, 1, 1)),
@@ -47,7 +48,7 @@ def build_classifier(
 def _network(config: ClassifierConfig, in_channels: int, classes: int) -> nn.Module:
     if config.network in RESNETS:
         block, layers = RESNETS[config.network]
-        return ResNet(
+        network = ResNet(
             block=block,
             layers=list(layers),
             block_inplanes=list(config.channels),
@@ -58,6 +59,8 @@ def _network(config: ClassifierConfig, in_channels: int, classes: int) -> nn.Mod
             conv1_t_stride=1,
             no_max_pool=False,
         )
+        quicken_stem(network)
+        return network
     if config.network == "densenet121":
         return DenseNet121(spatial_dims=3, in_channels=in_channels, out_channels=classes)
     if config.network == "seresnet50":

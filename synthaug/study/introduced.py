@@ -173,7 +173,7 @@ POOL = Stage(
 )
 CELL = Stage(
     "cell",
-    revision=1,
+    revision=2,  # 2: augmentation within planes, the first layers through pairs of voxels; other rounding
     fields={
         "network": "resnet10",
         "channels": (8, 16, 32, 64),

@@ -49,6 +49,15 @@ def test_every_kind_does_what_torchios_does_with_the_same_parameters(moves, refe
     assert (wanted - volume).abs().mean() > 0.01
 
 
+def test_a_volume_is_augmented_alike_whatever_the_others_of_its_batch():
+    augment = BatchedAugmentation(["t1", "t2"], SPACING, **EVERYTHING)
+    volumes = torch.stack([smooth(2, 17, 14, 10, seed=seed) for seed in range(6)])
+    moves = [augment.draw(seed, shape=(17, 14, 10)) for seed in range(6)]
+    together = augment.apply(volumes, moves)
+    alone = [augment.apply(volume[None], [move])[0] for volume, move in zip(volumes, moves, strict=True)]
+    assert torch.equal(together, torch.stack(alone))
+
+
 def test_noise_has_its_deviation_and_is_named_by_its_seed():
     volumes = torch.zeros(3, 2, 20, 20, 20)
     one, again, other = (Moves(noise=(0.1, 0.3), noise_seed=seed) for seed in (5, 5, 6))

@@ -199,5 +199,5 @@ def test_a_stage_of_another_revision_is_told(tmp_path, capsys):
 def test_the_revisions_of_all_stages_behind_a_cell_are_told():
     generator = identify(GENERATOR, {}, autoencoder=identify(AUTOENCODER, {}))
     cell = identify(CELL, {}, pool=identify(POOL, {}, generator=generator), data="a")
-    assert revisions_of(cell) == {"cell": 1, "pool": 1, "generator": 2, "autoencoder": 1}
+    assert revisions_of(cell) == {"cell": 2, "pool": 1, "generator": 2, "autoencoder": 1}
     assert revisions_of({}) == {}
