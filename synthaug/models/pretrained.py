@@ -171,6 +171,12 @@ class PretrainedModel(ModelMixin, ConfigMixin):
         return super().dtype if first is None else first.dtype
 
     @property
+    def device(self) -> torch.device:
+        """Of the weights; diffusers' own looks for hooks in every module."""
+        first = next(self.parameters(), None)
+        return super().device if first is None else first.device
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What the constructor was given."""
         return _public(self.config)
