@@ -4,17 +4,20 @@ import ctypes
 import functools
 import os
 
-TRIM_THRESHOLD, MMAP_MAX = -1, -4
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt (malloc.h)."""
-LARGEST = 2**31 - 1
-"""Of mallopt's values, bytes."""
+KEPT = 2**31 - 1
+"""Bytes of freed memory at the heap's end that are kept, at most."""
+BLOCK = 2**25
+"""Bytes of a block, at most; it is the most that glibc takes. Larger ones would leave gaps between each other, in which
+half as much memory again was lost."""
 OWN_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_")
 """Environment variables by which a user sets the same; glibc reads them when the process starts."""
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Keep the memory that this process frees, up to 2 GiB; returns whether that was set.
+    """Keep the blocks of up to 32 MiB that this process frees, up to 2 GiB; returns whether that was set.
 
     glibc gives blocks of some MB back to the system when they are freed. Each step of a training then gets its feature
     maps page by page, zeroed by the system, which took a quarter of the processor time of a classifier's step
@@ -26,7 +29,7 @@ def keep_freed_memory() -> bool:
     library = _c_library()
     if library is None or not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
         return False
-    return bool(library.mallopt(MMAP_MAX, 0) and library.mallopt(TRIM_THRESHOLD, LARGEST))
+    return bool(library.mallopt(MMAP_THRESHOLD, BLOCK) and library.mallopt(TRIM_THRESHOLD, KEPT))
 
 
 def return_freed_memory() -> None:

@@ -359,8 +359,9 @@ def test_several_sequences_share_one_latent_stack_and_are_drawn_together(tiny_su
 # --- looks at the validation patients
 
 
-def test_looking_at_validation_patients_changes_nothing_in_the_training(tiny_subjects, tiny_autoencoder):
-    loop, looks = TrainingConfig(steps=4, batch_size=4, ema=0.9), []
+@pytest.mark.parametrize("precision", ["bf16", "float32"])
+def test_looking_at_validation_patients_changes_nothing_in_the_training(precision, tiny_subjects, tiny_autoencoder):
+    loop, looks = TrainingConfig(steps=4, batch_size=4, ema=0.9, precision=precision), []
     unwatched, _ = train(tiny_subjects, tiny_autoencoder, training=loop)
 
     def look(step, values, pipeline, levels):

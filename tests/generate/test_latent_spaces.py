@@ -486,13 +486,14 @@ def test_fewer_copies_then_a_lower_loss_then_a_lower_fid_is_better():
 # --- arithmetic
 
 
-def test_auto_precision_is_written_down_and_read_when_resumed(trainer, tmp_path):
+def test_auto_precision_is_written_down_and_read_when_resumed(trainer, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "measured_precision", lambda: "bf16")
     checkpoint, record = tmp_path / "generator.checkpoint", tmp_path / "generator.precision"
     auto = replace(LOOP, precision="auto")
     with pytest.raises(Killed):
         trainer(options={"checkpoint": checkpoint, "on_step": kill_at(2)}, training=auto)
-    assert json.loads(record.read_text(encoding="utf-8"))["precision"] == precision.measured_precision()
-    record.write_text('{"precision": "bf16"}', encoding="utf-8")
+    assert json.loads(record.read_text(encoding="utf-8"))["precision"] == "bf16"
+    monkeypatch.setattr(precision, "measured_precision", lambda: "float32")
     resumed = trainer(options={"checkpoint": checkpoint}, training=auto)
     assert resumed.config.precision == "bf16"
     assert not record.exists()

@@ -120,6 +120,7 @@ class Loop:
     def averaged(self) -> Iterator[None]:
         """The objective as it would be if the training ended now; its random draws leave the training's alone."""
         self.objective.eval()
+        self._ask_for_gradients(False)  # of weights that do, torch multiplies some matrices in another order
         if self.average:
             self.average.store(self.parameters)
             self.average.copy_to(self.parameters)
@@ -129,7 +130,12 @@ class Loop:
         finally:
             if self.average:
                 self.average.restore(self.parameters)
+            self._ask_for_gradients(True)
             self.objective.train()
+
+    def _ask_for_gradients(self, asked: bool) -> None:
+        for parameter in self.parameters:
+            parameter.requires_grad_(asked)
 
     def end(self) -> None:
         """Leave the objective with the averaged weights, laid out in memory as usual."""
