@@ -34,6 +34,7 @@ from synthaug.generate.levels import fit_space
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.autoencoder import train_autoencoder
 from synthaug.generate.training.ldm import train_ldm
+from synthaug.ground.memory import collect_rarely
 from synthaug.models.autoencoder import ImageAutoencoder
 from synthaug.models.denoiser import CCELLADenoiser
 
@@ -88,6 +89,7 @@ def client_over_files(*args, **settings) -> NotebookClient:
 
 def pytest_configure(config):
     """Files go to the test processes in their order, not those of many tests first: a notebook is one test."""
+    collect_rarely()
     nbmake.nb_run.NotebookClient = client_over_files
     if hasattr(config.option, "loadscopereorder"):  # pytest-xdist's
         config.option.loadscopereorder = False

@@ -27,6 +27,7 @@ from synthaug.config.files.presets import DEMO, demonstrates, of_folder, with_pr
 from synthaug.ground.errors import InputError
 from synthaug.ground.faults import write_fault
 from synthaug.ground.files import NO_ROOM
+from synthaug.ground.memory import collect_rarely
 from synthaug.study.folder.standing import finished_summary
 from synthaug.study.folder.tracked import tell_place
 from synthaug.study.grid import cohorts_of, describe_cells, trained_once
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_command(command: str, arguments: Sequence[str]) -> int:
     """Parse the options of a command and run it; returns the exit code of :func:`exit_code`."""
+    collect_rarely()
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, here and in processes of ours
     demo = ["--preset", DEMO] if demonstrates(command, arguments) else []
