@@ -321,7 +321,9 @@ def replaced(pool, loader_class, **options):
     """Per epoch and worker: which volumes stand in the place of the real ones."""
     augment = SyntheticAugmentd("image", pool, images=["t2w"], prob=1.0)
     rows = [{"image": torch.zeros(1, 16, 16, 8), "label": number % 2} for number in range(16)]
-    loader = loader_class(monai.data.Dataset(rows, augment), batch_size=4, **options)
+    data = monai.data.Dataset(rows, augment)
+    augment.set_random_state(0)  # the data set's Compose took a seed from the system
+    loader = loader_class(data, batch_size=4, **options)
     return [[list(batch["subject_id"]) for batch in loader] for _ in range(3)]
 
 

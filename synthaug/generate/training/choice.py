@@ -17,7 +17,7 @@ class BestWeights:
     A look is better if it has fewer signs of copying, then a lower validation loss, then a lower FID.
 
     Args:
-        module: Whose trainable weights are kept; the averaged ones, when it is offered.
+        module: Whose weights that are trainable now are kept; the averaged ones, when it is offered.
 
     Example:
         >>> layer = torch.nn.Linear(1, 1)
@@ -30,6 +30,7 @@ class BestWeights:
 
     def __init__(self, module: torch.nn.Module) -> None:
         self.module = module
+        self.trainable = sorted(name for name, each in module.named_parameters() if each.requires_grad)
         self.step, self.rank = 0, (math.inf, math.inf, math.inf)
         self.weights: dict[str, torch.Tensor] = {}
 
@@ -51,9 +52,8 @@ class BestWeights:
         if rank >= self.rank:
             return False
         self.step, self.rank = step, rank
-        trainable = {name for name, parameter in self.module.named_parameters() if parameter.requires_grad}
         state = self.module.state_dict()
-        self.weights = {name: state[name].detach().cpu().clone() for name in sorted(trainable)}
+        self.weights = {name: state[name].detach().cpu().clone() for name in self.trainable}
         return True
 
     @torch.no_grad()
