@@ -7,7 +7,6 @@ import torchio as tio
 from torch import nn
 
 from synthaug.data.reading.manifest import stack_images
-from synthaug.ground.memory import keep_freed_memory
 
 LEFT_RIGHT = -3
 """Axis of the volumes (..., X, Y, Z), which are RAS."""
@@ -31,7 +30,6 @@ def predict_logits(
         batch_size: Volumes at once.
         flips: Average the logits of each volume and of its left-right mirror image.
     """
-    keep_freed_memory()
     device = next(network.parameters()).device
     training = network.training
     network.eval()

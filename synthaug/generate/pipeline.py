@@ -203,7 +203,7 @@ class CCELLAPipeline(DiffusionPipeline):
             self.scheduler,
             deviations=self.config.latent_deviations,
             precision=self.config.precision,
-            device=self.denoiser.device,
+            device=self.device,
         )
 
     @property
@@ -223,7 +223,7 @@ class CCELLAPipeline(DiffusionPipeline):
     def read_for_finer(self, report: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Context (1, Q, width) and class logits (1, K) of a report as finer levels are given them: without noise."""
         states = encode_reports(self.text_encoder, self.tokenizer, [report])[report]
-        return self.sampler.read(states.to(self.denoiser.dtype), torch.zeros(1, device=self.denoiser.device), 1)
+        return self.sampler.read(states.to(self.denoiser.dtype), torch.zeros(1, device=self.device), 1)
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """As in diffusers; the fingerprint follows the precision."""

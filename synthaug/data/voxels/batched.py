@@ -152,7 +152,7 @@ class BatchedAugmentation:
         """One trilinear interpolation; what comes from outside is each volume's minimum, as in torchio.
 
         No move mixes Z with the other axes. So the weights are products of those along Z, a small matrix, and of those
-        within the planes, which share a grid: a sixth of the time of ``grid_sample`` in three dimensions.
+        within the planes, which share a grid; ``grid_sample`` in three dimensions takes several times as long.
         """
         batch, channels, *sides, depth = volumes.shape
         theta = torch.as_tensor(

@@ -10,10 +10,7 @@ ADJACENT = 2
 
 
 def quicken_stem(network: ResNet) -> None:
-    """Change the network's first convolution and its pooling in place; its weights stay as they are.
-
-    A tenth less time of a step (``benchmarks/speed/classifier.py``).
-    """
+    """Change the network's first convolution and its pooling in place; its weights stay as they are."""
     network.conv1.__class__ = StemConv3d
     # The largest of what is rectified is what is largest, rectified: the same bits from an eighth of the voxels.
     network.maxpool = nn.Sequential(StemMaxPool3d(), network.act)
