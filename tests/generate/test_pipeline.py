@@ -15,13 +15,13 @@ from conftest import IMAGES, TINY_PREPROCESSING, tiny_generator_config
 from diffusers import UniPCMultistepScheduler
 from safetensors.torch import load_file, save_file
 
-from synthaug.config import Config, TextEncoderConfig, TrainingConfig
+from synthaug.config import Config, GeneratorConfig, TextEncoderConfig, TrainingConfig
 from synthaug.generate.diffusion import SAMPLERS_OF_DIFFUSION
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.errors import InputError
 from synthaug.models.text_encoder import encode_tokens, tokenize
-from synthaug.study.stages.checks import check_study, require_encoder
+from synthaug.study.stages.checks import check_study
 
 REPORTS = ["PI-RADS 5 lesion", "no lesion", "", "PI-RADS 2", "PI-RADS 5 lesion"]
 SEEDS = [0, 1, 2, 3, 4]
@@ -571,6 +571,11 @@ def test_the_fingerprint_changes_with_whatever_changes_a_volume(change, saved, t
     assert loaded.fingerprint != tiny_pipeline.fingerprint
 
 
+def reading_with(encoder):
+    """Settings whose generator reads with this text encoder."""
+    return Config(generator=GeneratorConfig(text_encoder=TextEncoderConfig(path=encoder)))
+
+
 def test_nothing_is_fetched_where_no_setting_names_a_hub_id(monkeypatch, tmp_path):
     def refuse(*_):
         pytest.fail("somebody asked the network")
@@ -579,11 +584,12 @@ def test_nothing_is_fetched_where_no_setting_names_a_hub_id(monkeypatch, tmp_pat
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     CCELLAPipeline.from_pretrained("builtin/ccella-tiny")
     check_study(Config())
+    check_study(reading_with("reader"))
     for absent in ("nowhere", str(tmp_path / "nowhere"), "a/b/c"):
         with pytest.raises(InputError):
             CCELLAPipeline.from_pretrained(absent)
         with pytest.raises(InputError):
-            require_encoder(TextEncoderConfig(path=str(tmp_path / "no" / "encoder")))
+            check_study(reading_with(str(tmp_path / "no" / "encoder")))
 
 
 def cached(hub, pipe, *, commit, branch):

@@ -7,16 +7,14 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
-
-from synthaug.config import Config, GeneratorConfig, TextEncoderConfig
+from synthaug.config import Config, GeneratorConfig
 from synthaug.config.checks import require
 from synthaug.generate.levels import levels_of
 from synthaug.generate.training.additions import require_lora
 from synthaug.generate.training.continuing import may_grow
 from synthaug.generate.trial import require_sampling
 from synthaug.ground.errors import InputError
-from synthaug.models.text_encoder import MINILM, minilm_folder
+from synthaug.models.text_encoder import require_text_encoder
 from synthaug.models.variants import VARIANTS
 
 WRITTEN_SPLITS = "split*.csv"
@@ -90,7 +88,7 @@ def _check_generator(config: Config) -> None:
             f"pool.sampling.guided_levels={sampling.guided_levels}: this generator has 1 to {levels}.",
         )
     if VARIANTS[generator.variant].text:
-        require_encoder(generator.text_encoder)
+        _require_text_encoder(generator.text_encoder.path)
 
 
 def ignored_settings(config: Config) -> list[str]:
@@ -166,15 +164,11 @@ def say_once(line: str) -> None:
     logging.getLogger(__name__).warning(line)
 
 
-def require_encoder(config: TextEncoderConfig) -> None:
-    """InputError if there is no text encoder where the config says; its weights are not read."""
-    if config.path is None:
-        return
-    if config.path == MINILM:
-        minilm_folder()
+def _require_text_encoder(path: str | None) -> None:
+    """InputError if there is no text encoder where the settings say; None is the one that is built here."""
+    if path is None:
         return
     try:
-        AutoConfig.from_pretrained(config.path)
-    except (OSError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(f"generator.text_encoder.path={config.path}: no usable text encoder ({reason}).") from error
+        require_text_encoder(path)
+    except InputError as error:
+        raise InputError(f"generator.text_encoder.path: {error}") from error
