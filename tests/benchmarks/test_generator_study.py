@@ -1,13 +1,17 @@
-"""The study of the default generator: bands and slopes as by hand, samplers of like cost."""
+"""The study of the default generator: bands and slopes as by hand, samplers of like cost, folds judged together."""
 
 from functools import partial
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY_PREPROCESSING
+from taps_wheel import Threshold, ball
 
-from synthaug.config import Config
+from synthaug.config import Config, DataConfig, PreprocessConfig
 from synthaug.data.splits import Split
+from synthaug.models.extractors.taps import measure_glands_ml
 
 
 @pytest.fixture
@@ -50,3 +54,55 @@ def test_samplers_of_a_budget_cost_alike(script):
         assert len(set(group)) == len(group)
         for each in group:
             assert each.steps * (2 if each.scheduler == "heun" else 1) == evaluations
+
+
+def a_fold(number, volumes):
+    """The held-out patients of a fold, one volume each."""
+    names = [f"{number}-{place}" for place in range(len(volumes))]
+    return SimpleNamespace(volumes=volumes, names=names, people=np.array(names))
+
+
+def test_volumes_of_all_folds_stay_with_the_patients_who_prompted_them(script, tmp_path):
+    evaluate, folds = script("evaluate"), script("pool_folds")
+    cohorts = [a_fold(fold, [torch.full((1, 4, 4, 4), float(fold))] * size) for fold, size in enumerate((3, 2))]
+    kept = []
+    for fold, cohort in enumerate(cohorts):
+        rows = np.arange(4) % len(cohort.volumes)
+        evaluate.keep(tmp_path / f"{fold}.npz", [cohort.volumes[row] + row / 10 for row in rows], rows)
+        with np.load(tmp_path / f"{fold}.npz") as stored:
+            kept.append((stored["volumes"], stored["rows"]))
+    everyone = folds.Everyone(cohorts, kept)
+    assert [everyone.names[row] for row in everyone.rows] == ["0-0", "0-1", "0-2", "0-0", "1-0", "1-1", "1-0", "1-1"]
+    assert [volume[0, 0, 0, 0].item() for volume in everyone.synthetic] == pytest.approx(
+        [0, 0.1, 0.2, 0, 1, 1.1, 1, 1.1]
+    )
+
+
+@pytest.mark.parametrize(("shift", "low", "high"), [(0.0, 0.7, 1.4), (1.0, 2.0, 1e3)])
+def test_halves_of_patients_tell_a_shift_from_none(script, shift, low, high):
+    rng = np.random.default_rng(0)
+    real, synthetic = rng.normal(size=(400, 3)), rng.normal(size=(1200, 3)) + shift
+    everyone = SimpleNamespace(people=np.arange(400), rows=np.arange(1200) % 400)
+    found = script("pool_folds").halves(everyone, real, synthetic, seed=0)
+    assert low < found["ratio"] < high
+    assert found["n"] == 200
+
+
+def test_glands_are_compared_with_what_was_asked_where_something_was(script, monkeypatch, tmp_path):
+    folds = script("pool_folds")
+    monkeypatch.setattr(folds, "measure_glands_ml", partial(measure_glands_ml, network=Threshold()))
+    radii, spacing = (7, 9, 11, 13), (1.0, 1.0, 3.0)
+    drawn = [ball((40, 40, 16), spacing, radius_mm=radius) for radius in radii]
+    # The last patient's gland was not measured.
+    asked = [round(4 / 3 * np.pi * radius**3 / 1000, 1) for radius in radii[:3]] + [""]
+    lines = ["subject_id,gland_ml", *(f"0-{place},{value}" for place, value in enumerate(asked))]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines), encoding="utf-8")
+    config = Config(data=DataConfig(root=str(tmp_path)), preprocess=PreprocessConfig(spacing_mm=spacing))
+    upright = folds.Everyone([a_fold(0, drawn)], [(torch.stack(drawn).numpy(), np.arange(4))])
+    found = folds.glands(config, upright, "gland_ml", seed=0)
+    assert {side: (each["n"], each["spearman"]) for side, each in found.items()} == {
+        "real": (3, pytest.approx(1)),
+        "synthetic": (3, pytest.approx(1)),
+    }
+    turned = folds.Everyone([a_fold(0, drawn)], [(torch.stack(drawn[2::-1]).numpy(), np.arange(3))])
+    assert folds.glands(config, turned, "gland_ml", seed=0)["synthetic"]["spearman"] == pytest.approx(-1)

@@ -148,7 +148,7 @@ def cross_read(
 
 
 def correlations(asked: np.ndarray, read: np.ndarray, people: np.ndarray, *, seed: int) -> dict[str, float]:
-    """Pearson and Spearman correlation, with an interval of the former over people."""
+    """Pearson's and Spearman's correlation, with intervals over people; NaN in either is left out."""
     kept = np.isfinite(asked) & np.isfinite(read)
     asked, read, people = asked[kept], read[kept], people[kept]
     rng = numpy_generator("generator study people", seed)
@@ -157,15 +157,25 @@ def correlations(asked: np.ndarray, read: np.ndarray, people: np.ndarray, *, see
     resampled = []
     for _ in range(1000):
         rows = np.concatenate([rows_of[name] for name in rng.choice(names, len(names))])
-        resampled.append(np.corrcoef(asked[rows], read[rows])[0, 1])
-    low, high = np.nanquantile(resampled, (0.025, 0.975))
+        resampled.append(_both(asked[rows], read[rows]))
+    (low, rank_low), (high, rank_high) = np.nanquantile(resampled, (0.025, 0.975), axis=0)
+    pearson, spearman = _both(asked, read)
     return {
-        "pearson": float(np.corrcoef(asked, read)[0, 1]),
+        "pearson": pearson,
         "low": float(low),
         "high": float(high),
-        "spearman": float(stats.spearmanr(asked, read).statistic),
+        "spearman": spearman,
+        "spearman_low": float(rank_low),
+        "spearman_high": float(rank_high),
         "n": int(kept.sum()),
     }
+
+
+def _both(asked: np.ndarray, read: np.ndarray) -> tuple[float, float]:
+    """Pearson's and Spearman's correlation; NaN where either is constant, as where one person is drawn throughout."""
+    if not (np.ptp(asked) and np.ptp(read)):
+        return float("nan"), float("nan")
+    return float(np.corrcoef(asked, read)[0, 1]), float(stats.spearmanr(asked, read).statistic)
 
 
 def nearness(volumes: Sequence[torch.Tensor], training: Sequence[torch.Tensor]) -> np.ndarray:
@@ -242,9 +252,17 @@ def judge(config: Config, options: argparse.Namespace) -> dict[str, Any]:
     figures |= readings(config, options, held_out, volumes, rows)
     figures["copies"] = copies(known, held_out, volumes, build_extractor("seeded", channels=len(config.data.images)))
     figures["realism"] = realism(held_out, volumes, rows, known)
+    if options.keep:
+        keep(options.keep, volumes, rows)
     if options.pictures:
         save_picture(options.pictures, known.volumes, held_out.volumes, volumes)
     return figures
+
+
+def keep(path: Path, volumes: Sequence[torch.Tensor], rows: np.ndarray) -> None:
+    """Store the volumes drawn, with the row of the held-out subject who prompted each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, volumes=torch.stack(list(volumes)).numpy(), rows=rows)
 
 
 def readings(
@@ -314,6 +332,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--label", help="manifest column of a class that the reports tell")
     parser.add_argument("--extractors", nargs="+", default=["seeded", "taps"])
     parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--keep", type=Path, help="file .npz for the volumes drawn, outside the repository")
     parser.add_argument("--pictures", type=Path, help="picture to write, outside the repository")
     options, options.set = parser.parse_known_args(arguments)
     return options
