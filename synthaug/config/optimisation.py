@@ -16,8 +16,11 @@ class TrainingConfig:
     """Volumes per step, over all processes."""
     accumulate: int = 1
     """Gradient accumulation: parts of the batch computed one after another, to bound memory."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """``adamw`` (published). ``muon``: orthogonalised momentum for the weights of linear layers and convolutions, AdamW
+    for the rest (arXiv 2502.16982)."""
     learning_rate: float = 1e-4
-    """Peak learning rate of AdamW."""
+    """Peak learning rate."""
     schedule: Literal["polynomial", "one_cycle", "cosine"] = "polynomial"
     """Learning-rate schedule. ``polynomial``: decay with power 2 (published). ``one_cycle``: Smith & Topin 2019.
     ``cosine``: constant for half of the steps, then a cosine to 0."""

@@ -44,6 +44,7 @@ TRAINING: Fields = {
     "steps": 500,
     "batch_size": 8,
     "accumulate": 1,
+    "optimizer": "adamw",
     "learning_rate": 1e-4,
     "schedule": "polynomial",
     "warmup": 0,

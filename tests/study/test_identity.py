@@ -80,6 +80,9 @@ def test_a_new_setting_keeps_every_id_until_it_is_set():
 SETTINGS_AT_FIRST = "e5cd8cb951d9839c"
 """Hash of the settings that stages had when ids were first made so, with the values they were introduced with."""
 ADDED_SINCE = {
+    "autoencoder.training.optimizer",
+    "classifier.training.optimizer",
+    "generator.training.optimizer",
     "generator.levels.low_frequencies",
     "generator.levels.texture",
     "pool.sampling.epsilon_scale",
