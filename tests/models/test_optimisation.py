@@ -30,7 +30,8 @@ class Regression(nn.Module):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self.network = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 1))
+            layers = [nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 1)]
+            self.network = nn.Sequential(*layers)
         self.frozen = nn.Linear(1, 1).requires_grad_(False)
 
     def forward(self, inputs, targets):
@@ -68,10 +69,11 @@ def train(config=LOOP, *, kill_at=None, checkpoint=None, dropout=0.0):
     return weights(objective), losses
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 @pytest.mark.parametrize("kill_at", [2, 5, 8])
-def test_a_killed_loop_resumes_to_the_same_bits(ema, kill_at, tmp_path):
-    config = replace(LOOP, ema=ema)
+def test_a_killed_loop_resumes_to_the_same_bits(optimizer, ema, kill_at, tmp_path):
+    config = replace(LOOP, optimizer=optimizer, ema=ema)
     unbroken, losses = train(config, dropout=0.5)
     resumed, again = train(config, kill_at=kill_at, checkpoint=tmp_path / "loop.checkpoint", dropout=0.5)
     assert torch.equal(resumed, unbroken)
@@ -363,15 +365,16 @@ def test_processes_wait_for_the_main_one_however_long_it_looks():
     assert min(in_two_processes(patience_of_a_rank)) >= 24 * 3600
 
 
-def train_as_a_rank(rank):
+def train_as_a_rank(rank, optimizer):
     """What one of several processes makes of the whole loop."""
-    found, losses = train()
+    found, losses = train(replace(LOOP, optimizer=optimizer))
     return {"processes": PartialState().num_processes, "losses": list(losses.values()), "weights": found.tolist()}
 
 
-def test_two_processes_train_as_one_at_the_same_global_batch():
-    expected, losses = train()
-    ranks = in_two_processes(train_as_a_rank)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_two_processes_train_as_one_at_the_same_global_batch(optimizer):
+    expected, losses = train(replace(LOOP, optimizer=optimizer))
+    ranks = in_two_processes(train_as_a_rank, optimizer)
     assert [rank["processes"] for rank in ranks] == [2, 2]
     assert ranks[0]["weights"] == ranks[1]["weights"]
     torch.testing.assert_close(torch.tensor(ranks[0]["weights"]), expected, rtol=0, atol=1e-5)
