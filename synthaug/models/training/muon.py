@@ -10,7 +10,7 @@ from torch import nn
 MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic polynomial that raises small singular values fastest (Jordan 2024)."""
-ITERATIONS = 5
+ITERATIONS = 4
 SCALE = 0.2
 """Root mean square of an update over the rate. It is about that of AdamW, so that both share one rate (Liu et al.)."""
 LEAST_SIDE = 8
@@ -79,7 +79,8 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """The matrix (m, n) with singular values near 1 (0.7 to 1.2) where they are not tiny, float32.
 
     Newton-Schulz iteration. Every iterate is a symmetric polynomial of the Gram matrix times ``matrix``. So the
-    iteration runs on the smaller side's Gram matrix, and the larger side is met twice only.
+    iteration runs on the smaller side's Gram matrix, and the larger side is met twice only. The matrix is divided by its
+    Schatten-4 norm, which is nearer to the largest singular value than Frobenius' and saves an iteration.
 
     Example:
         >>> values = torch.linalg.svdvals(orthogonal(torch.randn(16, 64)))
@@ -87,14 +88,14 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
         True
     """
     wide = matrix.float() if matrix.shape[0] <= matrix.shape[1] else matrix.float().T
-    wide = wide / wide.norm().clamp(min=1e-12)
     gram = wide @ wide.T
+    size = gram.norm().clamp(min=1e-30)
+    gram, applied = gram / size, size.rsqrt() * torch.eye(len(gram), device=gram.device)
     first, second, third = COEFFICIENTS
-    applied = torch.eye(len(gram), device=gram.device)
-    for _ in range(ITERATIONS):
-        factor = second * gram + third * gram @ gram
+    for left in reversed(range(ITERATIONS)):
+        factor = torch.addmm(gram, gram, gram, beta=second, alpha=third)
         factor.diagonal().add_(first)
         applied = factor @ applied
-        gram = factor @ gram @ factor
+        gram = factor @ gram @ factor if left else gram
     made = applied @ wide
     return made if matrix.shape[0] <= matrix.shape[1] else made.T
