@@ -48,11 +48,12 @@ def test_matrices_are_weights_of_linear_layers_and_convolutions():
     }
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e-12, 1.0, 1e12])
 @pytest.mark.parametrize("shape", [(8, 216), (64, 16), (32, 32)])
-def test_singular_values_become_alike_and_vectors_stay(shape):
+def test_singular_values_become_alike_and_vectors_stay_whatever_the_scale(shape, scale):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    within = left.T @ orthogonal(1e-6 * matrix) @ right.T  # whatever the scale of the gradient
+    within = left.T @ orthogonal(scale * matrix) @ right.T
     off = within - torch.diag(torch.diagonal(within))
     assert off.abs().max() < 1e-3
     assert torch.diagonal(within).sort().values[len(within) // 8 :] == pytest.approx(0.95, abs=0.3)

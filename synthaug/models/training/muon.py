@@ -88,6 +88,7 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
         True
     """
     wide = matrix.float() if matrix.shape[0] <= matrix.shape[1] else matrix.float().T
+    wide = wide / wide.abs().max().clamp(min=1e-30)  # gradients of 1e-12 occur, whose fourth powers vanish
     gram = wide @ wide.T
     size = gram.norm().clamp(min=1e-30)
     gram, applied = gram / size, size.rsqrt() * torch.eye(len(gram), device=gram.device)
