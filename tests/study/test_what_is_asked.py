@@ -7,10 +7,14 @@ from tiny_study import bench
 from synthaug.bench.options.parsing import read_config
 from synthaug.config import Config, GeneratorConfig, PoolConfig, SamplingConfig
 from synthaug.data.splits import Split
+from synthaug.generate.diffusion import SOLVERS_OF_EDM
+from synthaug.generate.stored.told import measured_sampling
 from synthaug.generate.training.continuing import with_own_design
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.ground.errors import InputError
 from synthaug.pool.pool import SyntheticPool
+from synthaug.pool.recipe import with_sampling
+from synthaug.report.text.methods import SCHEDULERS
 from synthaug.study.stages.checks import check_study
 from synthaug.study.stages.pools import open_pretrained
 
@@ -54,6 +58,17 @@ def test_what_a_pretrained_generator_cannot_do_is_refused_when_it_is_opened(
     config = Config(preprocess=TINY_PREPROCESSING, pool=PoolConfig(sampling=SamplingConfig(**sampling)))
     with pytest.raises(InputError, match=named):
         open_pretrained(design, config, Split(tiny_subjects, [], []))
+
+
+@pytest.mark.parametrize("name", SOLVERS_OF_EDM)
+def test_a_cascade_takes_every_sampler_that_a_refusal_names(tiny_cascade, name):
+    words = ["--pool.sampling.scheduler", name, "--pool.sampling.steps", "2"]
+    config = read_config(words)
+    check_study(config)
+    assert name in SCHEDULERS  # a methods section has words for it
+    assert with_sampling(tiny_cascade, config.pool.sampling)(["a"], [0], seeds=[0], num_inference_steps=2)
+    record = {"evaluation": {"figures": {"sampling": {"scheduler": name, "steps": 2}}}}
+    assert measured_sampling(record) == {"scheduler": name, "steps": 2}
 
 
 def test_guidance_without_reports_leaves_no_pool(tiny_subjects, tiny_autoencoder, tmp_path):
