@@ -30,7 +30,7 @@ from synthaug.ground.files import NO_ROOM
 from synthaug.ground.memory import collect_rarely
 from synthaug.study.folder.standing import finished_summary
 from synthaug.study.folder.tracked import tell_place
-from synthaug.study.grid import cohorts_of, describe_cells, trained_once
+from synthaug.study.grid import cohorts_of, describe_cells, settings_of, trained_once
 
 if TYPE_CHECKING:
     from synthaug.study.stages.preparation import Study
@@ -247,10 +247,13 @@ def _dry_run(config: Config, out: Path) -> int:
     from synthaug.study.outlook.cards import describe_cards
     from synthaug.study.outlook.estimate import describe_time
     from synthaug.study.running.studies import examine_studies
+    from synthaug.study.stages.checks import check_study
 
     cells = describe_cells(config)
     refuse_early(config)
     print("\n".join(cell.line() for cell in cells))
+    for _, each in settings_of(config):
+        check_study(each, out)
     cohorts = [data for data in cohorts_of(config) if data.root is not None]
     if cohorts:
         from synthaug.bench.single.check import check_data

@@ -30,9 +30,10 @@ class GeneratorConfig:
     sections only ``text_encoder.trainable`` applies, and a frozen encoder stays frozen. To an imported NV-Generate,
     variant, adapter and text encoder are added as set here; they have no effect before they are trained."""
     unet: Literal["free", "lora", "frozen"] = "free"
-    """Fine-tuning of the pretrained U-Net. ``free``: all weights. ``lora``: low-rank adaptation of linear layers and
-    convolutions (arXiv 2106.09685; needs ``synthaug[lora]``), merged at the end. ``frozen``: none. Parts added to
-    NV-Generate, the adapter and a trainable text encoder are always trained."""
+    """Fine-tuning of the pretrained U-Net. ``free``: all weights. The others are for generators of one level, as those
+    with an autoencoder are. ``lora``: low-rank adaptation of linear layers and convolutions (arXiv 2106.09685; needs
+    ``synthaug[lora]``), merged at the end. ``frozen``: none. Parts added to NV-Generate, the adapter and a trainable
+    text encoder are always trained."""
     lora_rank: int = 16
     """Rank of ``unet: lora``."""
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)

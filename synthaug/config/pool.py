@@ -13,9 +13,10 @@ class SamplingConfig:
 
     steps: int = 20
     """Denoising steps."""
-    scheduler: Literal["ddpm", "ddim", "dpm_solver", "dpm_solver_sde", "unipc", "flow_euler"] = "dpm_solver_sde"
-    """Scheduler of diffusers (published: ddpm with 1,000 steps). ``flow_euler`` is for rectified flows only, ``ddpm``
-    and ``ddim`` are for the other models only. NV-Generate takes ``flow_euler`` (published: 30 steps)."""
+    scheduler: Literal["ddpm", "ddim", "dpm_solver", "dpm_solver_sde", "heun", "unipc", "flow_euler"] = "dpm_solver_sde"
+    """Sampler (published: ddpm with 1,000 steps). EDM, as in a cascade, takes all but ``unipc`` and ``flow_euler``, and
+    ``heun`` is for EDM only. Rectified flows take neither ``ddpm`` nor ``ddim``, and ``flow_euler`` is for them only.
+    NV-Generate takes ``flow_euler`` (published: 30 steps)."""
     guidance: float = 1.0
     """Scale of classifier-free guidance. 1: none (published). Needs ``generator.report_dropout`` > 0."""
     guided_levels: int | None = None

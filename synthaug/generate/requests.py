@@ -14,6 +14,7 @@ from synthaug.generate.trial import require_steps
 from synthaug.ground.errors import InputError
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.latent_space import LatentSpace
+from synthaug.models.variants import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -123,14 +124,29 @@ def _seeds(seeds: Any, generator: Any, count: int) -> list[int]:
 
 def require_meaning(denoiser: CCELLADenoiser, labels: Sequence[int] | None, guidance_scale: float) -> None:
     """Refuse what this variant would pass over in silence."""
-    variant, conditioning = denoiser.config.variant, denoiser.conditioning
-    if labels is not None and conditioning.class_input == "none":
-        raise InputError(f"Variant {variant!r} takes no class; call it without labels.")
+    variant, modalities = denoiser.config.variant, bool(denoiser.config.modalities)
+    require_variant(variant, labelled=labels is not None, guided=guidance_scale != 1.0, modalities=modalities)
     if labels is not None and any(not 0 <= label < denoiser.config.classes for label in labels):
         raise InputError(f"labels must lie in 0..{denoiser.config.classes - 1} for this generator.")
-    if labels is None and conditioning.class_input == "true":
+
+
+def require_variant(variant: str, *, labelled: bool, guided: bool, modalities: bool = False) -> None:
+    """InputError where a variant cannot be told what it is to be told; no generator is needed for the answer.
+
+    Args:
+        variant: Key of ``VARIANTS``.
+        labelled: Whether classes are given.
+        guided: Whether guidance leads.
+        modalities: Whether the generator is told modalities, which guidance leads away from too.
+    """
+    conditioning = VARIANTS[variant]
+    if labelled and conditioning.class_input == "none":
+        raise InputError(
+            f"Variant {variant!r} takes no class; call it without labels, which pool.prompts=override gives."
+        )
+    if not labelled and conditioning.class_input == "true":
         raise InputError(f"Variant {variant!r} is conditioned on the true class; give labels.")
-    if guidance_scale != 1.0 and not (conditioning.text or denoiser.config.modalities):
+    if guided and not (conditioning.text or modalities):
         raise InputError(f"Variant {variant!r} reads no report, so guidance has no meaning; set it to 1.")
 
 

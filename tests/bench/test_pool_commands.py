@@ -20,8 +20,9 @@ from synthaug.pool.export import export_pool
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import TrainingPrompts, WriterPrompts
 from synthaug.pool.report_file import read_report_file
+from synthaug.study.stages.checks import overrides_class
 from synthaug.study.stages.leaks import UNKNOWN_COHORT, protocol_of
-from synthaug.study.stages.pools import describe_pool, open_given_pool, overrides_class, prompts_of
+from synthaug.study.stages.pools import describe_pool, open_given_pool, prompts_of
 
 DATA = ["--data.phantom.n", "24", "--data.phantom.shape", "[16,16,8]", "--data.phantom.spacing_mm", "[5,5,8]"]
 SMALL = [*DATA, "--pool.sampling.steps", "1", "--pool.sampling.micro_batch", "4", "--pool.threads", "1"]
@@ -281,7 +282,9 @@ def test_prompts_follow_the_policy_and_findings_leave_out_who_is_held_out(tiny_p
     for policy in ("training", "override"):
         prompts = prompts_of(PoolConfig(prompts=policy), split, never)
         assert set(prompts.patients) == {patient_hash(subject["patient_id"]) for subject in split.train}
-        assert overrides_class(PoolConfig(prompts=policy), tiny_pipeline) == (policy == "override")
+        assert overrides_class(PoolConfig(prompts=policy), tiny_pipeline.denoiser.conditioning) == (
+            policy == "override"
+        )
     pool = build_pool(tiny_pipeline, [], tmp_path / "pool", reports=prompts, override_class=True)
     assert "the class vector is told; the requested class is the label; requested {0: 3, 1: 5}" in describe_pool(pool)
 

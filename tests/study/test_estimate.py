@@ -21,6 +21,7 @@ from synthaug.config import (
     TrainingConfig,
 )
 from synthaug.generate.training.objectives import DiffusionObjective
+from synthaug.models.variants import VARIANTS
 from synthaug.study.grid import cells_of
 from synthaug.study.outlook.estimate import _Peaks, describe_time
 
@@ -44,6 +45,13 @@ def estimate(config: Config) -> str:
 @pytest.mark.parametrize("balance", ["oversampled", "weighted", "none"])
 def test_every_way_to_balance_is_estimated(balance):
     assert estimate(tiny("real", balance)).startswith("2 cells; about ")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_is_estimated(variant):
+    config = tiny()
+    config.generator = tiny_cascade_config(variant=variant, training=SHORT)
+    assert "pool" in estimate(config)
 
 
 @pytest.mark.parametrize("latents", ["cascade", "autoencoder"])

@@ -28,8 +28,8 @@ from synthaug.models.extractors.taps import measure_glands_ml
 from synthaug.models.variants import VARIANTS
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import TrainingPrompts
+from synthaug.study.stages.checks import overrides_class
 from synthaug.study.stages.making import make_generator
-from synthaug.study.stages.pools import overrides_class
 from synthaug.study.stages.preparation import Study
 
 HERE = Path(__file__).parent
@@ -86,7 +86,7 @@ def draw_pool(study: Study, folder: Path, sampling: SamplingConfig, *, volumes: 
         reports=TrainingPrompts(study.split.train),
         seed=study.config.pool.seed,
         sampling=sampling,
-        override_class=overrides_class(study.config.pool, generator),
+        override_class=overrides_class(study.config.pool, generator.denoiser.conditioning),
         on_volume=study.progress("pool", volumes),
     )
 

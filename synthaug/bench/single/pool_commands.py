@@ -111,7 +111,7 @@ def _order(
     """What the pool is to hold; says so where it is drawn as by the generator's card."""
     from synthaug.generate.stored.told import Guidance, measured_sampling
     from synthaug.pool.building.order import Order
-    from synthaug.study.stages.pools import overrides_class
+    from synthaug.study.stages.checks import overrides_class
 
     measured = {} if typed is None else measured_sampling(pipe.record)
     sampling = replace(pool.sampling, **{name: value for name, value in measured.items() if name not in (typed or ())})
@@ -123,7 +123,7 @@ def _order(
         prompts=prompts,
         seed=pool.seed,
         sampling=sampling,
-        override_class=overrides_class(pool, pipe),
+        override_class=overrides_class(pool, pipe.denoiser.conditioning),
         labels=pool.labels,
         attempts=pool.attempts,
         threads=pool.threads,

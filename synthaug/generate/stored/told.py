@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Self
 from transformers import PreTrainedTokenizerBase
 
 from synthaug.config import SamplingConfig
-from synthaug.generate.diffusion import SCHEDULERS
+from synthaug.generate.diffusion import SCHEDULERS, SOLVERS_OF_EDM
 from synthaug.ground.errors import InputError
 
 ARGUMENTS = {
@@ -51,7 +51,7 @@ def measured_sampling(record: Mapping[str, Any]) -> dict[str, Any]:
         SamplingConfig(**found)
     except (InputError, TypeError):
         return {}
-    return found if found.get("scheduler", "ddpm") in SCHEDULERS else {}
+    return found if found.get("scheduler", "ddpm") in {*SCHEDULERS, *SOLVERS_OF_EDM} else {}
 
 
 def sampling_of(record: Mapping[str, Any]) -> SamplingConfig:

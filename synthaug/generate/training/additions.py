@@ -5,8 +5,10 @@ import importlib.util
 import torch
 from torch import nn
 
+from synthaug.config import GeneratorConfig
 from synthaug.ground.errors import InputError
 from synthaug.ground.seeding import derive_seed
+from synthaug.models.latent_space import LatentSpace
 from synthaug.models.nvgenerate.unet import is_added
 
 LOW_RANK = "lora_"
@@ -19,6 +21,24 @@ def require_lora() -> None:
     """InputError where the extra is not installed."""
     if importlib.util.find_spec("peft") is None:
         raise InputError("generator.unet=lora needs peft; install it by pip install 'synthaug[lora]'.")
+
+
+def require_levels(space: LatentSpace, config: GeneratorConfig, *, count: int) -> None:
+    """InputError where a latent space has another number of levels than is asked for, or more than can be trained so.
+
+    Args:
+        space: That a generator is trained over.
+        config: Of the training.
+        count: Levels that it asks for.
+    """
+    if space.levels != count:
+        raise InputError(
+            f"generator.levels: {count} levels asked for, {space.levels} are there; give as many, or leave it empty."
+        )
+    if config.unet != "free" and count > 1:
+        raise InputError(
+            f"generator.unet={config.unet} is for one level, and this generator has {count}; set it to free."
+        )
 
 
 def add_low_rank(unet: nn.Module, *, rank: int, seed: int) -> None:

@@ -18,7 +18,13 @@ from synthaug.generate.levels import levels_of, training_of
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.familiarity import READ, Familiarity
 from synthaug.generate.stored.record import training_record
-from synthaug.generate.training.additions import add_low_rank, merge_low_rank, require_lora, train_additions_only
+from synthaug.generate.training.additions import (
+    add_low_rank,
+    merge_low_rank,
+    require_levels,
+    require_lora,
+    train_additions_only,
+)
 from synthaug.generate.training.choice import BestWeights
 from synthaug.generate.training.continuing import with_own_design
 from synthaug.generate.training.examples import Examples, longest_report, some_reports
@@ -144,15 +150,8 @@ def _require_fit(
         )
     if space.facts != config.latent_design:
         raise InputError(f"generator.latents={config.latents}: the latent space given is a {type(space).__name__}.")
-    if space.levels != count:
-        raise InputError(
-            f"generator.levels: {count} levels asked for, {space.levels} are there; give as many, or leave it empty."
-        )
+    require_levels(space, config, count=count)
     space.latent_shape(0, shape)
-    if config.unet != "free" and count > 1:
-        raise InputError(
-            f"generator.unet={config.unet} is for one level, and this generator has {count}; set it to free."
-        )
     if config.unet == "lora":
         require_lora()
     if VARIANTS[config.variant].text and not any(subject["report"] for subject in subjects):

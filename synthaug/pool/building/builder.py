@@ -12,12 +12,13 @@ from typing import Any, TextIO
 import numpy as np
 
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.requests import require_meaning
 from synthaug.generate.stored.record import provenance
 from synthaug.generate.stored.told import Guidance, cut_reports, require_guidance
 from synthaug.ground.errors import InputError
 from synthaug.ground.files import usable_folder
 from synthaug.pool.building.machine import clear_write_errors, computing_threads, precision_of, threads_of
-from synthaug.pool.building.order import Order, Place, final_label
+from synthaug.pool.building.order import Order, Place, final_label, require_class_heads
 from synthaug.pool.consistency import refuse_altered
 from synthaug.pool.ledger import (
     CLAIMS,
@@ -65,7 +66,8 @@ def fill(
     with_sampling(pipe, order.sampling)
     require_guidance(pipe.record, Guidance.of(order.sampling), levels=pipe.autoencoder.levels)
     _require_known_classes(pipe, order)
-    _require_class_heads(pipe, order)
+    require_class_heads(pipe.denoiser.config.variant, order.labels)
+    require_meaning(pipe.denoiser, [0] if order.override_class else None, order.sampling.guidance)
     _require_reports(pipe, order)
     folder = usable_folder(Path(path))
     places = order.places(shard)
@@ -232,12 +234,4 @@ def _require_known_classes(pipe: CCELLAPipeline, order: Order) -> None:
         raise InputError(
             f"per_class asks for class {unknown[0]}, and the generator has classes 0 to {known - 1}; leave it out, or "
             "take a generator that was trained on it."
-        )
-
-
-def _require_class_heads(pipe: CCELLAPipeline, order: Order) -> None:
-    if order.labels != "requested" and pipe.denoiser.conditioning.heads == "none":
-        raise InputError(
-            f"Variant {pipe.denoiser.config.variant!r} predicts no class, so labels={order.labels!r} has no meaning; "
-            "use labels='requested'."
         )

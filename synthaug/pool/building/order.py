@@ -10,6 +10,7 @@ import numpy as np
 from synthaug.config import LabelPolicy, SamplingConfig
 from synthaug.ground.errors import InputError
 from synthaug.models.precision import Precision
+from synthaug.models.variants import VARIANTS
 from synthaug.pool.prompts import Prompts, require_classes
 
 Place = tuple[int, int]
@@ -68,6 +69,14 @@ def _whole(value: Any, name: str) -> int:
         return operator.index(value)
     except TypeError as error:
         raise InputError(f"{name} holds {value!r}, which is no whole number.") from error
+
+
+def require_class_heads(variant: str, labels: LabelPolicy) -> None:
+    """InputError where volumes are to be listed by the class that a generator predicts, and its variant does not."""
+    if labels != "requested" and VARIANTS[variant].heads == "none":
+        raise InputError(
+            f"Variant {variant!r} predicts no class, so labels={labels!r} has no meaning; use labels='requested'."
+        )
 
 
 def final_label(requested: int, probabilities: list[float] | None, policy: LabelPolicy) -> int | None:

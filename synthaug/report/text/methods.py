@@ -59,6 +59,7 @@ SCHEDULERS = {
     "dpm_solver": ("a DPM-Solver++ sampler", "dpm"),
     "ddpm": ("ancestral DDPM sampling", "ddpm"),
     "ddim": ("DDIM sampling", "ddim"),
+    "heun": ("Heun's method", "edm"),
     "unipc": ("a UniPC sampler", "unipc"),
     "flow_euler": ("Euler steps of a rectified flow", "flow"),
 }

@@ -186,10 +186,11 @@ def _pool_seconds(config: Config, pipeline: CCELLAPipeline, texts: Sequence[str]
     sampling, batch = config.pool.sampling, config.pool.sampling.micro_batch
     pipeline.set_progress_bar_config(disable=True)
     pipeline.doubts = Doubts(told=("class", "unlike"))  # of a few reports nothing is concluded
+    classes = None if pipeline.denoiser.conditioning.class_input == "none" else [0] * batch
     started = time.monotonic()
     pipeline(
         [texts[index % len(texts)] for index in range(batch)],
-        [0] * batch,
+        classes,
         seeds=list(range(batch)),
         **arguments_of(replace(sampling, steps=TIMED_STEPS)),
     )

@@ -7,15 +7,17 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from synthaug.config import Config, GeneratorConfig
+from synthaug.config import Config, GeneratorConfig, PoolConfig
 from synthaug.config.checks import require
 from synthaug.generate.levels import levels_of
+from synthaug.generate.requests import require_variant
 from synthaug.generate.training.additions import require_lora
 from synthaug.generate.training.continuing import may_grow
 from synthaug.generate.trial import require_sampling
 from synthaug.ground.errors import InputError
 from synthaug.models.text_encoder import require_text_encoder
-from synthaug.models.variants import VARIANTS
+from synthaug.models.variants import VARIANTS, Conditioning
+from synthaug.pool.building.order import require_class_heads
 
 WRITTEN_SPLITS = "split*.csv"
 """Files of a study's folder that say who trains, chooses and tests."""
@@ -87,8 +89,27 @@ def _check_generator(config: Config) -> None:
             sampling.guided_levels <= levels,
             f"pool.sampling.guided_levels={sampling.guided_levels}: this generator has 1 to {levels}.",
         )
+    refuse_unanswerable(config.pool, generator.variant)
     if VARIANTS[generator.variant].text:
         _require_text_encoder(generator.text_encoder.path)
+
+
+def overrides_class(pool: PoolConfig, conditioning: Conditioning) -> bool:
+    """Whether the class is told: asked for, or the variant knows it only when it is told."""
+    return pool.prompts == "override" or conditioning.class_input == "true"
+
+
+def refuse_unanswerable(pool: PoolConfig, variant: str, *, modalities: bool = False) -> None:
+    """InputError where a pool asks a generator for what its variant cannot tell or be told.
+
+    Args:
+        pool: What is asked.
+        variant: Of the generator, which need not be there yet.
+        modalities: Whether it is told modalities.
+    """
+    guided, labelled = pool.sampling.guidance != 1, overrides_class(pool, VARIANTS[variant])
+    require_variant(variant, labelled=labelled, guided=guided, modalities=modalities)
+    require_class_heads(variant, pool.labels)
 
 
 def ignored_settings(config: Config) -> list[str]:

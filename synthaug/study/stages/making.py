@@ -26,9 +26,9 @@ from synthaug.study.events import Training, Watcher
 from synthaug.study.folder.claims import claimed
 from synthaug.study.folder.earlier import IDENTITY, tell_other_revision
 from synthaug.study.identity import Identity
+from synthaug.study.stages.checks import overrides_class
 from synthaug.study.stages.filtering import filtered
 from synthaug.study.stages.leaks import refuse_leaking_pool, refuse_training_leaks
-from synthaug.study.stages.pools import overrides_class
 from synthaug.study.stages.preparation import Study
 
 WATCHED = 16
@@ -104,7 +104,7 @@ def _build_pool(study: Study, generator: CCELLAPipeline) -> SyntheticPool:
         reports=study.prompts,
         seed=settings.seed,
         sampling=settings.sampling,
-        override_class=overrides_class(settings, generator),
+        override_class=overrides_class(settings, generator.denoiser.conditioning),
         labels=settings.labels,
         attempts=settings.attempts,
         threads=settings.threads,

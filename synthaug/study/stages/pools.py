@@ -5,16 +5,21 @@ from typing import Any
 
 import torchio as tio
 
-from synthaug.config import Config, PoolConfig, PreprocessConfig
+from synthaug.config import Config, GeneratorConfig, PoolConfig, PreprocessConfig
 from synthaug.data.reading.manifest import class_counts
 from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.data.reports.picai import read_marksheet
 from synthaug.data.splits import Split
 from synthaug.generate.diffusion import swap_scheduler
+from synthaug.generate.levels import levels_of
+from synthaug.generate.nvgenerate.fields_of_view import tell_data
 from synthaug.generate.pipeline import CCELLAPipeline
+from synthaug.generate.requests import require_divisible
 from synthaug.generate.stored.record import preprocessing_of_record
 from synthaug.generate.stored.told import Guidance, measured_sampling, require_guidance
-from synthaug.generate.trial import require_steps
+from synthaug.generate.training.additions import require_levels
+from synthaug.generate.training.networks import pretrained_generator
+from synthaug.generate.trial import require_sampling, require_steps
 from synthaug.ground.errors import InputError
 from synthaug.ground.people import PUBLIC
 from synthaug.models.variants import Conditioning
@@ -22,7 +27,7 @@ from synthaug.pool.consistency import require_preprocessing
 from synthaug.pool.pool import SyntheticPool
 from synthaug.pool.prompts import Prompts, RelabelledPrompts, TrainingPrompts, WriterPrompts, reports_by_class
 from synthaug.pool.report_file import read_report_file
-from synthaug.study.stages.checks import say_once
+from synthaug.study.stages.checks import refuse_unanswerable, say_once
 from synthaug.study.stages.leaks import refuse_leaking_pool, refuse_leaks, refuse_training_leaks, say_untold
 
 FILTER_REVISION = 1
@@ -85,11 +90,6 @@ def identify_filter(config: PoolConfig, *, train: str, val: str) -> dict[str, An
     return {"filter": chosen}
 
 
-def overrides_class(config: PoolConfig, generator: CCELLAPipeline) -> bool:
-    """Whether the class is told: asked for, or the variant knows it only when it is told."""
-    return config.prompts == "override" or generator.denoiser.conditioning.class_input == "true"
-
-
 def open_given_pool(config: Config, split: Split) -> SyntheticPool:
     """Open the pool that a config names.
 
@@ -123,6 +123,8 @@ def open_ready_generator(config: Config, split: Split) -> CCELLAPipeline:
     header = {"preprocessing": pipeline.record.get("preprocessing"), **pipeline.config}
     require_preprocessing(header, config.preprocess, source=f"pool.generator={source}")
     require_guidance(pipeline.record, Guidance.of(sampling), levels=pipeline.autoencoder.levels)
+    variant, modalities = pipeline.denoiser.config.variant, bool(pipeline.denoiser.config.modalities)
+    refuse_unanswerable(config.pool, variant, modalities=modalities)
     swapped = swap_scheduler(pipeline.scheduler, sampling.scheduler, epsilon_scale=sampling.epsilon_scale)
     require_steps(swapped, sampling.steps)
     if not config.pool.reports and config.pool.prompts in ("training", "relabelled"):
@@ -136,6 +138,29 @@ def open_ready_generator(config: Config, split: Split) -> CCELLAPipeline:
             f"drawn with; for those, set pool.sampling to {card}."
         )
     return pipeline
+
+
+def open_pretrained(design: GeneratorConfig, config: Config, split: Split) -> CCELLAPipeline | None:
+    """Open the generator that the training goes on from, if there is one.
+
+    Raises:
+        InputError: There is none of that name, it cannot be trained or draw as asked, or it has seen somebody who is
+            chosen or tested by.
+    """
+    if not design.pretrained:
+        return None
+    sampling, process = config.pool.sampling, design.process
+    begun = pretrained_generator(design, classes=len(class_counts(split.train)), images=config.data.images)
+    require_levels(begun.autoencoder, design, count=len(levels_of(design, config.preprocess.shape)))
+    require_divisible(begun.denoiser, [begun.autoencoder.latent_shape(0, config.preprocess.shape)])
+    require_sampling(process, sampling.scheduler, sampling.steps, epsilon_scale=sampling.epsilon_scale)
+    dropout = {"generator": {"report_dropout": design.report_dropout}}
+    require_guidance(dropout, Guidance.of(sampling), levels=begun.autoencoder.levels)
+    refuse_unanswerable(config.pool, design.variant, modalities=bool(begun.denoiser.config.modalities))
+    tell_data(begun.record, config.preprocess, [*split.train, *split.val, *split.test], config.data.images[0])
+    refuse_training_leaks(begun.record, split, source=design.pretrained)
+    say_untold(begun.record, config.data, source=design.pretrained)
+    return begun
 
 
 def require_images(pool: SyntheticPool, images: Sequence[str]) -> None:

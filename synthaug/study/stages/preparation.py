@@ -13,13 +13,10 @@ from synthaug.data.near_copies import Alike, tell_near_copies
 from synthaug.data.reading.manifest import class_counts
 from synthaug.data.relabel.relabeller import Relabeller
 from synthaug.data.splits import Split, save_split
-from synthaug.generate.nvgenerate.fields_of_view import tell_data
 from synthaug.generate.pipeline import CCELLAPipeline
-from synthaug.generate.requests import require_divisible
 from synthaug.generate.stored.record import subjects_hash
 from synthaug.generate.training.continuing import with_own_design
-from synthaug.generate.training.networks import pretrained_causes, pretrained_generator
-from synthaug.generate.trial import require_sampling
+from synthaug.generate.training.networks import pretrained_causes
 from synthaug.ground.files import content_hash, usable_folder
 from synthaug.ground.people import patient_hash
 from synthaug.models.classifier import build_classifier
@@ -32,10 +29,11 @@ from synthaug.study.identity import Identity, generator_causes, id_of, identify
 from synthaug.study.introduced import AUTOENCODER, GENERATOR, POOL
 from synthaug.study.stages.checks import check_study, ignored_settings, say_once
 from synthaug.study.stages.cohort import draw_split, load_subjects, prepare_split, save_own_split, unless_refused
-from synthaug.study.stages.leaks import can_tell, protocol_of, refuse_training_leaks, say_untold
+from synthaug.study.stages.leaks import can_tell, protocol_of
 from synthaug.study.stages.pools import (
     identify_filter,
     open_given_pool,
+    open_pretrained,
     open_ready_generator,
     prompts_of,
     refuse_classes_without_reports,
@@ -155,7 +153,7 @@ class Study:
                 study.design = with_own_design(config.generator)
                 variant = study.design.variant
                 refuse_classes_without_reports(VARIANTS[variant], drawn, source=f"generator.variant={variant}")
-                study.begun = _open_pretrained(study.design, config, drawn)
+                study.begun = open_pretrained(study.design, config, drawn)
         return study, drawn
 
     def refuse_classifier(self, config: ClassifierConfig) -> None:
@@ -285,16 +283,3 @@ class Study:
         # A generator that began with patients that nobody recorded may have seen anybody.
         known = earlier is None or can_tell(earlier.record, self.config.data)
         return protocol_of(sorted(seen) if before else [], self.split, known=known)
-
-
-def _open_pretrained(design: GeneratorConfig, config: Config, split: Split) -> CCELLAPipeline | None:
-    """The generator to go on from; InputError if it has seen somebody who is chosen or tested by."""
-    if not design.pretrained:
-        return None
-    begun = pretrained_generator(design, classes=len(class_counts(split.train)), images=config.data.images)
-    require_divisible(begun.denoiser, [begun.autoencoder.latent_shape(0, config.preprocess.shape)])
-    require_sampling(design.process, config.pool.sampling.scheduler, config.pool.sampling.steps)
-    tell_data(begun.record, config.preprocess, [*split.train, *split.val, *split.test], config.data.images[0])
-    refuse_training_leaks(begun.record, split, source=design.pretrained)
-    say_untold(begun.record, config.data, source=design.pretrained)
-    return begun
