@@ -79,8 +79,8 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """The matrix (m, n) with singular values near 1 (0.7 to 1.2) where they are not tiny, float32.
 
     Newton-Schulz iteration. Every iterate is a symmetric polynomial of the Gram matrix times ``matrix``. So the
-    iteration runs on the smaller side's Gram matrix, and the larger side is met twice only. The matrix is divided by its
-    Schatten-4 norm, which is nearer to the largest singular value than Frobenius' and saves an iteration.
+    iteration runs on the smaller side's Gram matrix, and the larger side is met twice only. The matrix is divided by
+    its Schatten-4 norm. This is nearer to the largest singular value than Frobenius' norm and saves an iteration.
 
     Example:
         >>> values = torch.linalg.svdvals(orthogonal(torch.randn(16, 64)))
