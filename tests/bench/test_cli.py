@@ -340,6 +340,7 @@ def test_every_option_of_the_brief_help_is_one(capsys):
     whole = capsys.readouterr().out
     assert len(OPTIONS) == 10
     assert all(f"  {option}" in brief for option in OPTIONS)
+    assert all(name in brief for name in PRESETS)
     assert all(f"{option} " in whole or f"{option}]" in whole for option in OPTIONS if option != "--preset")
 
 

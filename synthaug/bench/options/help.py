@@ -10,6 +10,8 @@ from typing import get_args
 
 from jsonargparse import SUPPRESS, ArgumentParser
 
+from synthaug.config.files.presets import PRESETS
+
 TASKS = {
     "Try it, or run your own study": ("bench", "check", "report"),
     "One stage of a study": ("train-autoencoder", "train-ldm", "pool", "classify", "metrics"),
@@ -18,7 +20,7 @@ TASKS = {
 }
 """Commands in the order in which they are needed."""
 OPTIONS = {
-    "--preset": ("NAME", "base settings: demo, cpu, small-gpu, published, published++ or external"),
+    "--preset": ("NAME", f"base settings: {', '.join(PRESETS)}"),
     "--config": ("FILE", "YAML file of settings; later options override earlier ones"),
     "--out": ("FOLDER", "output folder, runs/quickstart by default; a killed run continues there"),
     "--dry-run": ("", "list the cells, check the data, estimate time and memory, and stop"),
