@@ -63,7 +63,7 @@ class Loop:
                 f"of {config.accumulate} parts."
             )
         self.parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-        self.optimizer = _optimizer(objective, config)
+        self.optimizer = make_optimizer(objective, config)
         self.schedule = _schedule(self.optimizer, config)
         self.average = _average(self.parameters, config) if config.ema else None
         self.state: dict[str, Any] = {"objective": objective, "optimizer": self.optimizer, "schedule": self.schedule}
@@ -145,7 +145,8 @@ class Loop:
         return_freed_memory()
 
 
-def _optimizer(objective: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def make_optimizer(objective: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """The optimiser of the parameters that ask for gradients."""
     # fused: a quarter of the time of one pass a tensor
     settings: dict[str, Any] = {
         "lr": config.learning_rate,
