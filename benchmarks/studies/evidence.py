@@ -28,8 +28,8 @@ GOALS = {
     "copies": 0.01,
 }
 """What was asked before a study was run: of a generator, of classifiers (AUROC), of the comparison on prostates."""
-FOLD = "generator/prostate-t2-0.json"
-"""The fold of T2 prostates that was judged first."""
+FOLDS = "generator/prostate-t2.json"
+"""The folds of T2 prostates, judged together."""
 PLANNED = {
     "imbalance/difficulties": "gain by imbalance and size at other difficulties",
     "filtering": "filtered pools, and how many synthetic volumes a real one",
@@ -173,7 +173,7 @@ def render() -> str:
     return page.get_template("evidence.md.j2").render(
         goals=GOALS,
         generator=read("generator/ccella-hippocampus.json"),
-        fold=read(FOLD) if (HERE / FOLD).is_file() else None,
+        folds=read(FOLDS),
         three=read("three_sequences/summary.json"),
         written=read("handwritten/hippocampus.json"),
         other=read("hippocampus/summary.json"),
