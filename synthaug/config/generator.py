@@ -64,7 +64,6 @@ class GeneratorConfig:
         default_factory=lambda: TrainingConfig(
             steps=300,
             batch_size=16,
-            optimizer="muon",
             learning_rate=1e-3,
             schedule="cosine",
             warmup=50,
