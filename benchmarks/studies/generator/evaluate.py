@@ -245,8 +245,7 @@ def judge(config: Config, options: argparse.Namespace) -> dict[str, Any]:
     }
     people = {"held_out": held_out.people, "training": known.people}
     for name in options.extractors:
-        spacing = config.preprocess.spacing_mm if name == "taps" else None
-        extractor = build_extractor(name, channels=len(config.data.images), spacing_mm=spacing)
+        extractor = build_extractor(name, channels=len(config.data.images), spacing_mm=config.preprocess.spacing_mm)
         features = [extractor.features(part) for part in (held_out.volumes, volumes, known.volumes)]
         figures[f"fid_{name}"] = distance_ratio(*features, people, seed=options.seed)
     figures |= readings(config, options, held_out, volumes, rows)

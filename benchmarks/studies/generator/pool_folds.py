@@ -50,7 +50,7 @@ class Everyone:
         """Row of the patient who prompted each synthetic volume."""
 
 
-def read_everyone(config: Config, files: Sequence[Sequence[str]], kept: Sequence[Path]) -> Everyone:
+def read_everyone(files: Sequence[Sequence[str]], kept: Sequence[Path]) -> Everyone:
     """All folds; ``files`` are the words that name each fold's config."""
     cohorts = []
     for words in files:
@@ -99,9 +99,7 @@ def judge(config: Config, everyone: Everyone, size: str, *, seed: int) -> dict[s
         "n": {"patients": len(np.unique(everyone.people)), "synthetic": len(everyone.synthetic)},
     }
     for name in ("seeded", "taps"):
-        extractor = build_extractor(
-            name, channels=len(config.data.images), spacing_mm=config.preprocess.spacing_mm if name == "taps" else None
-        )
+        extractor = build_extractor(name, channels=len(config.data.images), spacing_mm=config.preprocess.spacing_mm)
         features = (extractor.features(part) for part in (everyone.real, everyone.synthetic))
         figures[f"fid_{name}"] = halves(everyone, *features, seed=seed)
     figures["gland"] = glands(config, everyone, size, seed=seed)
@@ -123,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     config = read_config(["--config", options.config])
     words = [["--config", options.config, "--split.fold", str(fold)] for fold in range(len(options.kept))]
-    figures = judge(config, read_everyone(config, words, options.kept), options.size, seed=options.seed)
+    figures = judge(config, read_everyone(words, options.kept), options.size, seed=options.seed)
     print(json.dumps(figures, indent=1))
     if options.json:
         write_json(options.json, figures)

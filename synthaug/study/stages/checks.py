@@ -185,6 +185,7 @@ def say_once(line: str) -> None:
     logging.getLogger(__name__).warning(line)
 
 
+@functools.cache  # a dry run asks for each cohort
 def _require_text_encoder(path: str | None) -> None:
     """InputError if there is no text encoder where the settings say; None is the one that is built here."""
     if path is None:
