@@ -100,9 +100,24 @@ def test_glands_are_compared_with_what_was_asked_where_something_was(script, mon
     config = Config(data=DataConfig(root=str(tmp_path)), preprocess=PreprocessConfig(spacing_mm=spacing))
     upright = folds.Everyone([a_fold(0, drawn)], [(torch.stack(drawn).numpy(), np.arange(4))])
     found = folds.glands(config, upright, "gland_ml", seed=0)
-    assert {side: (each["n"], each["spearman"]) for side, each in found.items()} == {
+    read = {side: found[side]["logit_0"] for side in ("real", "synthetic")}
+    assert {side: (each["n"], each["spearman"]) for side, each in read.items()} == {
         "real": (3, pytest.approx(1)),
         "synthetic": (3, pytest.approx(1)),
     }
     turned = folds.Everyone([a_fold(0, drawn)], [(torch.stack(drawn[2::-1]).numpy(), np.arange(3))])
-    assert folds.glands(config, turned, "gland_ml", seed=0)["synthetic"]["spearman"] == pytest.approx(-1)
+    against = folds.glands(config, turned, "gland_ml", seed=0)["synthetic"]
+    assert [each["spearman"] for each in against.values()] == pytest.approx([-1, -1])
+
+
+def test_the_logit_of_a_gland_is_fitted_on_other_peoples_real_volumes(script):
+    # At the second logit all glands but the last person's have their true volume.
+    people = np.repeat([str(number) for number in range(10)], 2)
+    measured = np.linspace(20, 80, 20)
+    outlined = np.stack([measured / 2, measured, measured * 2], axis=1)
+    outlined[-2:] = 1e4
+    chosen = script("pool_folds").fit_logits(outlined, measured, people)
+    assert set(chosen) == set(people)
+    assert chosen["9"] == 1  # where the wild volumes are left out
+    others = {place for person, place in chosen.items() if person != "9"}
+    assert others != {1}  # where they are not

@@ -112,6 +112,17 @@ def test_only_the_largest_part_is_the_gland_and_none_is_zero():
     assert sizes[2] == 0
 
 
+def test_a_gland_is_outlined_at_several_logits_at_once():
+    volume = ball((80, 80, 16), (0.8, 0.8, 3.0), radius_mm=9)
+    blurred = torch.nn.functional.avg_pool3d(volume[None], 5, stride=1, padding=2, count_include_pad=False)[0]
+    logits = (-1.0, 0.0, 0.5)
+    [sizes] = measure_glands_ml([blurred], (0.8, 0.8, 3.0), network=Threshold(), above=logits)
+    assert sizes.shape == (3,)
+    assert sizes[0] > sizes[1] > sizes[2] > 0
+    assert sizes[1] == measure_glands_ml([blurred], (0.8, 0.8, 3.0), network=Threshold())[0]
+    assert measure_glands_ml([], (0.8, 0.8, 3.0), network=Threshold(), above=logits).shape == (0, 3)
+
+
 def test_unusable_input_is_named():
     with pytest.raises(InputError, match="spacing_mm"):
         ProstateNetwork(Threshold(), (1.0, 0.0, 1.0))

@@ -136,36 +136,52 @@ class ProstateNetwork(nn.Module):
         affine[:3, 3] = (start - before - (sides - 1) / 2) * (extent / sides)
         return nn.functional.pad(shown, pads), affine
 
-    def glands(self, volumes: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Gland of each volume (B, 1, X, Y, Z): the largest connected part; masks (B, x, y, z) and their affine."""
+    def scores(self, volumes: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Logit of gland at each voxel (B, x, y, z), and the affine of :meth:`standardise`."""
         shown, affine = self.standardise(volumes)
         with torch.inference_mode():
-            called = (self.network(shown)[:, 0] > 0).cpu().numpy()
-        return np.stack([_largest_part(mask) for mask in called]), affine
+            return self.network(shown)[:, 0].float().cpu().numpy(), affine
+
+    def glands(self, volumes: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Gland of each volume (B, 1, X, Y, Z): the largest connected part; masks (B, x, y, z) and their affine."""
+        scores, affine = self.scores(volumes)
+        return np.stack([_largest_part(each > 0) for each in scores]), affine
 
 
 def measure_glands_ml(
-    volumes: Iterable[Tensor], spacing_mm: Sequence[float], *, network: SegResNetDS | None = None
+    volumes: Iterable[Tensor],
+    spacing_mm: Sequence[float],
+    *,
+    network: SegResNetDS | None = None,
+    above: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Volume of the prostate in each T2 volume, as the network outlines it.
+
+    On crops that end near the gland the network's logits are too low: it was trained on wider fields, and outlines a
+    part of the gland or none. Outline such volumes at several logits, and take the one whose mean is right on real
+    volumes of known glands.
 
     Args:
         volumes: (1, X, Y, Z), RAS, any intensities; read one at a time.
         spacing_mm: Their voxel size.
         network: From :func:`load_taps`; None = that of the installed wheel.
+        above: Logits above which a voxel is gland, each in turn; None = 0, as the network was trained.
 
     Returns:
-        (n,) in ml; 0 where no gland is seen.
+        (n,) in ml, or (n, logits) with ``above``; 0 where no gland is seen.
 
     Raises:
         InputError: taps is not installed, or volumes of more than one channel.
     """
     measured = ProstateNetwork(network or _shared_network(), spacing_mm)
+    logits = (0.0,) if above is None else above
     found = []
     for volume in volumes:
-        masks, affine = measured.glands(volume[None])
-        found.append(masks.sum() * np.prod(np.diag(affine)[:3]) / 1000)
-    return np.array(found, dtype=np.float64)
+        scores, affine = measured.scores(volume[None])
+        voxels = [_largest_part(scores[0] > logit).sum() for logit in logits]
+        found.append(np.multiply(voxels, np.prod(np.diag(affine)[:3]) / 1000))
+    sizes = np.array(found, dtype=np.float64).reshape(len(found), len(logits))
+    return sizes[:, 0] if above is None else sizes
 
 
 def crop_centre(config: PreprocessConfig) -> Callable[[tio.ScalarImage], tuple[float, float, float]] | None:
