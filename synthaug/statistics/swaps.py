@@ -14,7 +14,7 @@ from synthaug.statistics.bins import BINS
 from synthaug.statistics.ranks import RANK_STATISTICS, Swaps
 from synthaug.statistics.weighted import OF_COUNTS, STATISTICS, Counts, calibration_gaps, called_classes
 
-MOST_AT_ONCE, BITS_AT_ONCE = 2048, 2**22
+MOST_AT_ONCE, BITS_AT_ONCE = 4096, 2**22
 """Swaps, and swaps times patients, gone through at a time: a count of as many stays in a core's cache."""
 
 
