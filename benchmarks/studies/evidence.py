@@ -34,7 +34,6 @@ PLANNED = {
     "imbalance/difficulties": "gain by imbalance and size at other difficulties",
     "filtering": "filtered pools, and how many synthetic volumes a real one",
     "privacy/hippocampus": "membership inference on people",
-    "generator/prostate-t2-4": "T2 prostate on the cascade, five folds",
     "same_cohort/summary": "hippocampus, same cohort, with the present generator",
 }
 """Studies that are configured, by where their results will stand."""
