@@ -1,5 +1,6 @@
 """The study of the default generator: bands and slopes as by hand, samplers of like cost, folds judged together."""
 
+from copy import copy
 from functools import partial
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import torch
 from conftest import TINY_PREPROCESSING
 from taps_wheel import Threshold, ball
 
-from synthaug.config import Config, DataConfig, PreprocessConfig
+from synthaug.config import Config, DataConfig, PreprocessConfig, SamplingConfig
 from synthaug.data.splits import Split
 from synthaug.models.extractors.taps import measure_glands_ml
 
@@ -54,6 +55,20 @@ def test_samplers_of_a_budget_cost_alike(script):
         assert len(set(group)) == len(group)
         for each in group:
             assert each.steps * (2 if each.scheduler == "heun" else 1) == evaluations
+
+
+def test_volumes_are_drawn_by_every_setting_of_the_config(script, tiny_cascade):
+    evaluate = script("evaluate")
+    prompts = SimpleNamespace(reports=["PI-RADS 1.", "PI-RADS 5."], labels=[0, 1])
+    changes = [{}, {"epsilon_scale": 1.3}, {"scheduler": "dpm_solver"}, {"steps": 3}]
+    drawn = []
+    for change in changes:
+        sampling = SamplingConfig(**{"steps": 2, **change})
+        found, rows = evaluate.draw_as(copy(tiny_cascade), prompts, 2, sampling, seed=0)
+        assert rows.tolist() == [0, 1]
+        drawn.append(found.volumes)
+    for place, change in enumerate(changes[1:], start=1):
+        assert not torch.equal(drawn[0], drawn[place]), change
 
 
 def a_fold(number, volumes):

@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from sklearn.model_selection import GroupKFold
 
 from synthaug import CCELLAPipeline
 from synthaug.bench.options.parsing import read_config
-from synthaug.config import Config
+from synthaug.config import Config, SamplingConfig
 from synthaug.data.preprocess import preprocess
 from synthaug.data.reading.manifest import stack_images
 from synthaug.data.splits import Split
@@ -79,6 +80,12 @@ def draw(pipe: CCELLAPipeline, prompts: Cohort, count: int, *, seed: int, **samp
         **sampling,
     )
     return drawn, rows
+
+
+def draw_as(pipe: CCELLAPipeline, prompts: Cohort, count: int, sampling: SamplingConfig, *, seed: int) -> Any:
+    """As :func:`draw`, by the sampler of a config."""
+    scheduled = pipe.with_scheduler(sampling.scheduler, epsilon_scale=sampling.epsilon_scale)
+    return draw(scheduled, prompts, count, seed=seed, **arguments_of(sampling))
 
 
 def distance_ratio(
@@ -224,19 +231,13 @@ def judge(config: Config, options: argparse.Namespace) -> dict[str, Any]:
     pipe = CCELLAPipeline.from_pretrained(options.generator)
     sampling = config.pool.sampling
     started, burnt = time.monotonic(), time.process_time()
-    drawn, rows = draw(
-        pipe.with_scheduler(sampling.scheduler),
-        held_out,
-        options.volumes,
-        seed=options.seed,
-        **arguments_of(sampling),
-    )
+    drawn, rows = draw_as(pipe, held_out, options.volumes, sampling, seed=options.seed)
     volumes = list(drawn.volumes)
     figures: dict[str, Any] = {
         "date": date.today().isoformat(),
         "generator": pipe.fingerprint,
         "seed": options.seed,
-        "sampling": {name: getattr(sampling, name) for name in ("scheduler", "steps", "guidance", "guided_levels")},
+        "sampling": {name: value for name, value in asdict(sampling).items() if value is not None},
         "seconds_a_volume": {
             "wall": (time.monotonic() - started) / len(volumes),
             "processor": (time.process_time() - burnt) / len(volumes),

@@ -57,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pipeline = CCELLAPipeline.from_pretrained(options.pipeline)
     given = {name: value for name in ARGUMENTS if (value := getattr(options, name)) is not None}
     sampling = replace(sampling_of(pipeline.record), **given)
-    pipeline.with_scheduler(sampling.scheduler).set_progress_bar_config(disable=options.quiet)
+    pipeline.with_scheduler(sampling.scheduler, epsilon_scale=sampling.epsilon_scale).set_progress_bar_config(
+        disable=options.quiet
+    )
     config = _preprocessing(pipeline)
     auditor = load_or_train(_auditor_config(config, quick=options.quick), cache=options.auditor_cache)
     normal = draw_normal(config, n=8 if options.quick else 64)

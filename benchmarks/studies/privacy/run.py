@@ -102,7 +102,7 @@ class Attacked:
         prompts = [self.candidates[number % len(self.candidates)] for number in range(count)]
         takes_class = pipe.denoiser.conditioning.class_input == "true"
         pipe.set_progress_bar_config(disable=True)
-        drawn = pipe.with_scheduler(sampling.scheduler)(
+        drawn = pipe.with_scheduler(sampling.scheduler, epsilon_scale=sampling.epsilon_scale)(
             [each["report"] for each in prompts],
             [each["label"] for each in prompts] if takes_class else None,
             seeds=[derive_seed("privacy study", number) for number in range(count)],

@@ -116,7 +116,7 @@ def draw_all(encoder: str, fold: int, out: Path, *, changes: Sequence[str] = ())
     sampling = config.pool.sampling
     make_autoencoder(study)  # the encoders share it, so its time is neither's
     begun = time.process_time()
-    pipeline = make_generator(study).with_scheduler(sampling.scheduler)
+    pipeline = make_generator(study).with_scheduler(sampling.scheduler, epsilon_scale=sampling.epsilon_scale)
     if "generator" in bars.seconds:  # else it was there before
         seconds = {"training_processor_seconds": time.process_time() - begun}
         write_json(out / f"seconds-{encoder}-{fold}.json", seconds)
