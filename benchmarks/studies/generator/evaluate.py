@@ -39,6 +39,7 @@ from synthaug.metrics.extractors import build_extractor
 from synthaug.metrics.features import Extractor
 from synthaug.metrics.frechet import frechet
 from synthaug.models.extractors.taps import crop_centre
+from synthaug.pool.recipe import with_sampling
 from synthaug.study.stages.cohort import draw_split, load_subjects
 
 DRAWS = 200
@@ -83,9 +84,8 @@ def draw(pipe: CCELLAPipeline, prompts: Cohort, count: int, *, seed: int, **samp
 
 
 def draw_as(pipe: CCELLAPipeline, prompts: Cohort, count: int, sampling: SamplingConfig, *, seed: int) -> Any:
-    """As :func:`draw`, by the sampler of a config."""
-    scheduled = pipe.with_scheduler(sampling.scheduler, epsilon_scale=sampling.epsilon_scale)
-    return draw(scheduled, prompts, count, seed=seed, **arguments_of(sampling))
+    """As :func:`draw`, by the sampling of a config, as a pool is drawn."""
+    return draw(with_sampling(pipe, sampling), prompts, count, seed=seed, **arguments_of(sampling))
 
 
 def distance_ratio(

@@ -94,13 +94,12 @@ def glands(config: Config, everyone: Everyone, name: str, *, seed: int) -> dict[
     chosen = fit_logits(outlined["real"], asked[told], everyone.people[told])
     found: dict[str, Any] = {}
     for side, sizes in outlined.items():
-        people = everyone.people[at[side]]
-        columns = {"fitted_logit": [chosen[person] for person in people], "logit_0": LOGITS.index(0.0)}
-        found[side] = {
-            reading: correlations(asked[at[side]], sizes[np.arange(len(sizes)), column], people, seed=seed)
-            | {"mean_ml": float(sizes[np.arange(len(sizes)), column].mean())}
-            for reading, column in columns.items()
-        }
+        people, found[side] = everyone.people[at[side]], {}
+        fitted = np.array([chosen[person] for person in people])
+        for reading, columns in (("fitted_logit", fitted), ("logit_0", np.full(len(people), LOGITS.index(0.0)))):
+            read = np.take_along_axis(sizes, columns[:, None], axis=1)[:, 0]
+            told_of = correlations(asked[at[side]], read, people, seed=seed)
+            found[side][reading] = told_of | {"mean_ml": float(read.mean())}
     logits = [LOGITS[place] for place in chosen.values()]
     return found | {"asked_mean_ml": float(asked[told].mean()), "fitted_logits": [min(logits), max(logits)]}
 

@@ -43,6 +43,7 @@ from synthaug.metrics.copies.membership import judge_attack, nearest_scores, sha
 from synthaug.metrics.copies.memorisation import CopyDetector
 from synthaug.metrics.features import seeded_extractor
 from synthaug.models.extractors.taps import crop_centre
+from synthaug.pool.recipe import with_sampling
 from synthaug.study.stages.cohort import load_subjects
 
 MINUTES = "minutes.json"
@@ -101,8 +102,7 @@ class Attacked:
         count, sampling = self.options.volumes, self.config.pool.sampling
         prompts = [self.candidates[number % len(self.candidates)] for number in range(count)]
         takes_class = pipe.denoiser.conditioning.class_input == "true"
-        pipe.set_progress_bar_config(disable=True)
-        drawn = pipe.with_scheduler(sampling.scheduler, epsilon_scale=sampling.epsilon_scale)(
+        drawn = with_sampling(pipe, sampling)(
             [each["report"] for each in prompts],
             [each["label"] for each in prompts] if takes_class else None,
             seeds=[derive_seed("privacy study", number) for number in range(count)],

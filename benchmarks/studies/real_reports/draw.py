@@ -23,6 +23,7 @@ from synthaug.config import Config, SamplingConfig
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.stored.told import arguments_of
 from synthaug.ground.files import atomic_path, write_json
+from synthaug.pool.recipe import with_sampling
 from synthaug.study.stages.making import make_autoencoder, make_generator
 from synthaug.study.stages.preparation import Study
 
@@ -116,7 +117,8 @@ def draw_all(encoder: str, fold: int, out: Path, *, changes: Sequence[str] = ())
     sampling = config.pool.sampling
     make_autoencoder(study)  # the encoders share it, so its time is neither's
     begun = time.process_time()
-    pipeline = make_generator(study).with_scheduler(sampling.scheduler, epsilon_scale=sampling.epsilon_scale)
+    pipeline = with_sampling(make_generator(study), sampling)
+    pipeline.set_progress_bar_config(disable=False)
     if "generator" in bars.seconds:  # else it was there before
         seconds = {"training_processor_seconds": time.process_time() - begun}
         write_json(out / f"seconds-{encoder}-{fold}.json", seconds)
