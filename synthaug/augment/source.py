@@ -107,7 +107,7 @@ class LiveSource:
         self.sampling = sampling or sampling_of(pipe.record)
         self.seed, self.keep, self.ahead, self.per_class = seed, keep, ahead, per_class
         self.override_class = override_class
-        require_guidance(pipe.record, Guidance.of(self.sampling), levels=pipe.autoencoder.levels)
+        require_guidance(pipe.record, Guidance.of(self.sampling), levels=pipe.autoencoder.levels, edm=pipe.edm)
         self._drawing = with_sampling(pipe, self.sampling)
         self._blocks: OrderedDict[tuple[int, int], Future[list[tio.Subject]]] = OrderedDict()
         self._waited_for: Counter[Future[list[tio.Subject]]] = Counter()

@@ -21,6 +21,9 @@ class SamplingConfig:
     """Scale of classifier-free guidance. 1: none (published). Needs ``generator.report_dropout`` > 0."""
     guided_levels: int | None = None
     """Levels of a cascade that guidance leads, from the coarsest; the others are drawn once a step. None: all."""
+    guidance_below: float | None = None
+    """Noise level below which guidance leads (arXiv 2404.07724), in units in which the data's deviation is 0.5; for an
+    EDM denoiser. Above, volumes are drawn once a step and keep their spread. None: at every level."""
     epsilon_scale: float | None = None
     """By which the predicted noise is divided (arXiv 2308.15321; for an EDM denoiser). None: the generator's own, which
     is 1 after a training."""
@@ -34,6 +37,7 @@ class SamplingConfig:
             steps="[1, 1000]",
             guidance="[0, 100]",
             guided_levels="[1, inf)",
+            guidance_below="(0, inf)",
             epsilon_scale="[0.5, 2]",
             micro_batch="[1, 4096]",
         )

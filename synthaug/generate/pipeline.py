@@ -115,6 +115,7 @@ class CCELLAPipeline(DiffusionPipeline):
         num_inference_steps: int = 20,
         guidance_scale: float = 1.0,
         guided_levels: int | None = None,
+        guidance_below: float | None = None,
         callback_on_step_end: StepCallback | None = None,
         levels: int | None = None,
         return_dict: bool = True,
@@ -131,6 +132,7 @@ class CCELLAPipeline(DiffusionPipeline):
             num_inference_steps: Denoising steps.
             guidance_scale: Classifier-free guidance above 1; for generators trained with report dropout.
             guided_levels: Levels of a cascade that it leads, from the coarsest. None = all.
+            guidance_below: Noise level below which it leads, for an EDM denoiser. None = at every level.
             callback_on_step_end: Called as ``callback(pipeline, step, timestep, {"latents": latents})`` after each
                 step of each micro-batch, as in diffusers; latents in the dictionary that it returns replace them.
             levels: Levels of a cascade to draw, from the coarsest; finer ones are their mean. None = all.
@@ -149,11 +151,11 @@ class CCELLAPipeline(DiffusionPipeline):
             spacing_mm=self.config.spacing_mm if spacing_mm is None else spacing_mm,
             shape=self.config.shape if shape is None else shape,
             steps=num_inference_steps,
-            guidance=Guidance(guidance_scale, guided_levels),
+            guidance=Guidance(guidance_scale, guided_levels, guidance_below),
             levels=self.autoencoder.levels if levels is None else levels,
         )
         require_meaning(self.denoiser, asked.labels, asked.guidance.guidance)
-        require_guidance(self.record, asked.guidance, levels=self.autoencoder.levels)
+        require_guidance(self.record, asked.guidance, levels=self.autoencoder.levels, edm=self.edm)
         self._set_timesteps(asked.steps)
         shapes = latent_shapes(self.autoencoder, self.denoiser, asked)
         told = [*asked.reports, *([""] if asked.guidance.guidance != 1.0 else [])]
@@ -166,8 +168,7 @@ class CCELLAPipeline(DiffusionPipeline):
             # A large text encoder may be kept in another precision.
             text={report: state.to(dtype) for report, state in states.items()},
             spacing=torch.tensor([asked.spacing_mm], device=self.device, dtype=dtype),
-            guidance=asked.guidance.guidance,
-            guided_levels=asked.guidance.guided_levels,
+            guidance=asked.guidance,
             on_step=None if callback_on_step_end is None else functools.partial(callback_on_step_end, self),
         )
         drawn, predicted = self._draw(drawing, shapes)

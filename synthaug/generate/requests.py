@@ -61,6 +61,7 @@ class Request:
             guidance=Guidance(
                 _number(guidance.guidance, "guidance_scale"),
                 None if guidance.guided_levels is None else _whole(guidance.guided_levels, "guided_levels"),
+                None if guidance.guidance_below is None else _number(guidance.guidance_below, "guidance_below"),
             ),
             levels=_whole(levels, "levels"),
         )

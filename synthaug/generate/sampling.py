@@ -12,6 +12,7 @@ from diffusers import SchedulerMixin
 from synthaug.generate.diffusion import first_shares, is_edm, is_maisi_flow
 from synthaug.generate.nvgenerate.flow import places_of
 from synthaug.generate.preconditioning import denoise, told_time
+from synthaug.generate.stored.told import Guidance
 from synthaug.ground.memory import keep_freed_memory
 from synthaug.models.denoiser import CCELLADenoiser
 from synthaug.models.latent_space import LatentSpace
@@ -35,15 +36,19 @@ class Drawing:
     """Hidden states of each report."""
     spacing: torch.Tensor
     """(1, 3), in mm."""
-    guidance: float
-    guided_levels: int | None
-    """Levels that guidance leads, from the coarsest; None = all."""
+    guidance: Guidance
     on_step: Callable[[int, torch.Tensor, dict[str, torch.Tensor]], dict[str, torch.Tensor]] | None
     """Called with step, timestep and latents; those that it returns replace them."""
 
     def guides(self, level: int) -> bool:
         """Whether guidance leads a level."""
-        return self.guidance != 1.0 and (self.guided_levels is None or level < self.guided_levels)
+        count = self.guidance.guided_levels
+        return self.guidance.guidance != 1.0 and (count is None or level < count)
+
+    def guides_at(self, level: int, timestep: torch.Tensor) -> bool:
+        """Whether guidance leads a level at one timestep."""
+        below = self.guidance.guidance_below
+        return self.guides(level) and (below is None or float(timestep) < below)
 
     @cached_property
     def generators(self) -> list[torch.Generator]:
@@ -127,9 +132,9 @@ class LatentSampler:
                     return denoise(self.denoiser, self.scheduler, self.deviations, scaled, time, **told), logits
 
             predicted, logits = predict(reports, unconditional=False)
-            if guided:
+            if drawing.guides_at(level, timestep):
                 away_from, _ = predict([""] * len(reports), unconditional=True)
-                predicted = away_from + drawing.guidance * (predicted - away_from)
+                predicted = away_from + drawing.guidance.guidance * (predicted - away_from)
             latents = self.scheduler.step(predicted, timestep, latents, **extra).prev_sample
             if drawing.on_step:
                 latents = drawing.on_step(index, timestep, {"latents": latents}).get("latents", latents)

@@ -154,6 +154,7 @@ SAMPLING: Fields = {
     "scheduler": "dpm_solver_sde",
     "guidance": 1.0,
     "guided_levels": None,
+    "guidance_below": None,
     "epsilon_scale": None,
     "micro_batch": 8,
 }

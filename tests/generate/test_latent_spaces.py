@@ -153,6 +153,21 @@ def test_guidance_can_lead_the_coarsest_levels_alone(loud):
             draw(loud, guidance_scale=3.0, guided_levels=count)
 
 
+def test_guidance_can_lead_below_a_noise_level_alone(loud):
+    if not loud.edm:
+        with pytest.raises(InputError, match="guidance_below"):
+            draw(loud, guidance_scale=3.0, guidance_below=1.0)
+        return
+    plain, whole = draw(loud).volumes, draw(loud, guidance_scale=3.0).volumes
+    led = {below: draw(loud, guidance_scale=3.0, guidance_below=below).volumes for below in (1e-6, 1.0, 1e6)}
+    assert torch.equal(led[1e-6], plain)
+    assert torch.equal(led[1e6], whole)
+    assert not torch.equal(led[1.0], plain)
+    assert not torch.equal(led[1.0], whole)
+    with pytest.raises(InputError, match="guidance_below"):
+        draw(loud, guidance_scale=3.0, guidance_below=0.0)
+
+
 def test_a_saved_generator_is_the_same(loud, tmp_path):
     loud.save_pretrained(tmp_path)
     loaded = CCELLAPipeline.from_pretrained(tmp_path)

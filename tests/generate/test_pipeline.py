@@ -414,6 +414,7 @@ def test_equal_values_of_any_type_draw_the_same(given, plain, pipeline):
         ({"guidance_scale": math.nan}, "guidance_scale"),
         ({"guidance_scale": None}, "guidance_scale"),
         ({"guided_levels": 0.5}, "guided_levels"),
+        ({"guidance_below": "3"}, "guidance_below"),
     ],
 )
 def test_what_is_no_text_or_number_is_named(change, name, pipeline):

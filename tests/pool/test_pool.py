@@ -156,17 +156,21 @@ def test_the_epsilon_scale_is_in_a_recipe_where_it_is_asked_for(tiny_cascade, ti
     assert same == scaled != plain
 
 
-def test_guided_levels_are_in_a_recipe_where_they_are_asked_for(tiny_cascade, tiny_subjects, tmp_path):
-    def build(name, **asked):
+@pytest.mark.parametrize(("asked", "refused"), [({"guided_levels": 1}, 3), ({"guidance_below": 2.0}, None)])
+def test_where_guidance_leads_is_in_a_recipe_where_it_is_asked_for(
+    tiny_cascade, tiny_pipeline, tiny_subjects, tmp_path, asked, refused
+):
+    def build(name, pipeline=tiny_cascade, **asked):
         sampling = SamplingConfig(steps=2, micro_batch=1, **asked)
-        return build_pool(tiny_cascade, tiny_subjects, tmp_path / name, per_class={0: 1}, sampling=sampling)
+        return build_pool(pipeline, tiny_subjects, tmp_path / name, per_class={0: 1}, sampling=sampling)
 
-    plain, led = (
-        build(name, **asked).entries(0)[0]["recipe"] for name, asked in (("a", {}), ("b", {"guided_levels": 1}))
-    )
-    assert {name: led[name] for name in set(led) - set(plain)} == {"guided_levels": 1}
-    with pytest.raises(InputError, match="guided_levels"):
-        build("refused", guided_levels=3)
+    plain, led = (build(name, **told).entries(0)[0]["recipe"] for name, told in (("a", {}), ("b", asked)))
+    assert {name: led[name] for name in set(led) - set(plain)} == asked
+    (name,) = asked
+    # An autoencoder's latents have times that are no noise levels.
+    pipeline, wrong = (tiny_pipeline, asked) if refused is None else (tiny_cascade, {name: refused})
+    with pytest.raises(InputError, match=name):
+        build("refused", pipeline, **wrong)
     assert not (tmp_path / "refused").exists()
 
 

@@ -86,6 +86,7 @@ ADDED_SINCE = {
     "generator.levels.low_frequencies",
     "generator.levels.texture",
     "pool.sampling.epsilon_scale",
+    "pool.sampling.guidance_below",
     "pool.sampling.guided_levels",
 }
 """Settings that came later: to be listed here, and the hash stays."""

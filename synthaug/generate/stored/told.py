@@ -14,6 +14,7 @@ ARGUMENTS = {
     "steps": "num_inference_steps",
     "guidance": "guidance_scale",
     "guided_levels": "guided_levels",
+    "guidance_below": "guidance_below",
 }
 """Settings that a card is measured with, and their names as arguments of the pipeline."""
 
@@ -23,16 +24,18 @@ class Guidance(NamedTuple):
 
     guidance: float = 1.0
     guided_levels: int | None = None
+    guidance_below: float | None = None
 
     @classmethod
     def of(cls, sampling: SamplingConfig) -> Self:
         """Of these settings."""
-        return cls(sampling.guidance, sampling.guided_levels)
+        return cls(sampling.guidance, sampling.guided_levels, sampling.guidance_below)
 
     def __str__(self) -> str:
-        if self.guided_levels is None:
-            return f"guidance {self.guidance:g}"
-        return f"guidance {self.guidance:g} of {self.guided_levels} level{'s' * (self.guided_levels > 1)}"
+        below = "" if self.guidance_below is None else f" below noise {self.guidance_below:g}"
+        count = self.guided_levels
+        led = "" if count is None else f" of {count} level{'s' * (count > 1)}"
+        return f"guidance {self.guidance:g}{led}{below}"
 
 
 def measured_sampling(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,7 +67,7 @@ def arguments_of(sampling: SamplingConfig) -> dict[str, Any]:
 
     Example:
         >>> arguments_of(SamplingConfig(steps=8, guidance=3.0))
-        {'num_inference_steps': 8, 'guidance_scale': 3.0, 'guided_levels': None}
+        {'num_inference_steps': 8, 'guidance_scale': 3.0, 'guided_levels': None, 'guidance_below': None}
     """
     return {argument: getattr(sampling, name) for name, argument in ARGUMENTS.items() if argument}
 
@@ -85,17 +88,20 @@ def _under(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def require_guidance(record: Mapping[str, Any], guidance: Guidance, *, levels: int) -> None:
+def require_guidance(record: Mapping[str, Any], guidance: Guidance, *, levels: int, edm: bool) -> None:
     """InputError where guidance would lead away from what the generator never learnt: how it draws without a report.
 
     Args:
         record: Of the generator.
         guidance: Asked for.
         levels: That the generator has.
+        edm: Whether it is an EDM denoiser, whose times are noise levels.
 
     Example:
-        >>> require_guidance({"generator": {"report_dropout": 0.1}}, Guidance(3.0), levels=1)
+        >>> require_guidance({"generator": {"report_dropout": 0.1}}, Guidance(3.0), levels=1, edm=False)
     """
+    if guidance.guidance_below is not None and not (edm and guidance.guidance_below > 0):
+        raise InputError(f"guidance_below={guidance.guidance_below}: a positive noise level, for an EDM denoiser only.")
     if guidance.guided_levels is not None and not 1 <= guidance.guided_levels <= levels:
         raise InputError(f"guided_levels={guidance.guided_levels}: this generator has 1 to {levels}.")
     dropout = record.get("generator", {}).get("report_dropout")

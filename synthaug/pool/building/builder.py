@@ -64,7 +64,7 @@ def fill(
     """
     # Refused, if at all, before a file is written.
     with_sampling(pipe, order.sampling)
-    require_guidance(pipe.record, Guidance.of(order.sampling), levels=pipe.autoencoder.levels)
+    require_guidance(pipe.record, Guidance.of(order.sampling), levels=pipe.autoencoder.levels, edm=pipe.edm)
     _require_known_classes(pipe, order)
     require_class_heads(pipe.denoiser.config.variant, order.labels)
     require_meaning(pipe.denoiser, [0] if order.override_class else None, order.sampling.guidance)

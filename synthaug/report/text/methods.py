@@ -38,6 +38,8 @@ REFERENCES = {
     "flow": "Liu X, Gong C, Liu Q. Flow straight and fast: learning to generate and transfer data with rectified flow. "
     "ICLR, 2023.",
     "guidance": "Ho J, Salimans T. Classifier-free diffusion guidance. arXiv:2207.12598, 2022.",
+    "guidance_interval": "Kynkäänniemi T, Aittala M, Karras T, Laine S, Aila T, Lehtinen J. Applying guidance in a "
+    "limited interval improves sample and distribution quality in diffusion models. NeurIPS, 2024.",
     "epsilon_scale": "Ning M, Li M, Su J, Salah AA, Ertugrul IO. Elucidating the exposure bias in diffusion models. "
     "ICLR, 2024.",
     "bootstrap": "Efron B, Tibshirani RJ. An introduction to the bootstrap. Chapman & Hall, 1993.",
@@ -158,7 +160,9 @@ def _sampling(text: _Text, pool: PoolConfig) -> str:
     if pool.sampling.guidance != 1:
         guided = pool.sampling.guided_levels
         led = f" of the {'coarsest level' if guided == 1 else f'{guided} coarsest levels'}" if guided else ""
-        settings.append(f"classifier-free guidance {pool.sampling.guidance:g}{led}{text.cite('guidance')}")
+        below = pool.sampling.guidance_below
+        where = "" if below is None else f" below a noise level of {below:g}{text.cite('guidance_interval')}"
+        settings.append(f"classifier-free guidance {pool.sampling.guidance:g}{led}{text.cite('guidance')}{where}")
     if pool.sampling.epsilon_scale is not None:
         settings.append(f"an epsilon scale of {pool.sampling.epsilon_scale:g}{text.cite('epsilon_scale')}")
     *before, last = settings

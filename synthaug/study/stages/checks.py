@@ -78,6 +78,10 @@ def _check_generator(config: Config) -> None:
         return  # its own settings count, and say so when it is opened
     if not generator.pretrained:
         require_sampling(generator.process, sampling.scheduler, sampling.steps, epsilon_scale=sampling.epsilon_scale)
+        require(
+            sampling.guidance_below is None or generator.process == "edm",
+            f"pool.sampling.guidance_below={sampling.guidance_below}: a noise level, for an EDM denoiser only.",
+        )
     require(
         sampling.guidance == 1 or generator.report_dropout > 0,
         f"pool.sampling.guidance={sampling.guidance:g} needs generator.report_dropout above 0: guidance leads away "

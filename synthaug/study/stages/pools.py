@@ -122,7 +122,7 @@ def open_ready_generator(config: Config, split: Split) -> CCELLAPipeline:
             raise InputError(f"pool.generator={source}: draws {name} {its}, and the data has {asked}; {mend}.")
     header = {"preprocessing": pipeline.record.get("preprocessing"), **pipeline.config}
     require_preprocessing(header, config.preprocess, source=f"pool.generator={source}")
-    require_guidance(pipeline.record, Guidance.of(sampling), levels=pipeline.autoencoder.levels)
+    require_guidance(pipeline.record, Guidance.of(sampling), levels=pipeline.autoencoder.levels, edm=pipeline.edm)
     variant, modalities = pipeline.denoiser.config.variant, bool(pipeline.denoiser.config.modalities)
     refuse_unanswerable(config.pool, variant, modalities=modalities)
     swapped = swap_scheduler(pipeline.scheduler, sampling.scheduler, epsilon_scale=sampling.epsilon_scale)
@@ -155,7 +155,7 @@ def open_pretrained(design: GeneratorConfig, config: Config, split: Split) -> CC
     require_divisible(begun.denoiser, [begun.autoencoder.latent_shape(0, config.preprocess.shape)])
     require_sampling(process, sampling.scheduler, sampling.steps, epsilon_scale=sampling.epsilon_scale)
     dropout = {"generator": {"report_dropout": design.report_dropout}}
-    require_guidance(dropout, Guidance.of(sampling), levels=begun.autoencoder.levels)
+    require_guidance(dropout, Guidance.of(sampling), levels=begun.autoencoder.levels, edm=begun.edm)
     refuse_unanswerable(config.pool, design.variant, modalities=bool(begun.denoiser.config.modalities))
     tell_data(begun.record, config.preprocess, [*split.train, *split.val, *split.test], config.data.images[0])
     refuse_training_leaks(begun.record, split, source=design.pretrained)
