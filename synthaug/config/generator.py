@@ -60,6 +60,9 @@ class GeneratorConfig:
     monitor_every: int = 200
     """Steps between validations (loss, pictures, FID), logged to MLflow. The weights of the lowest validation loss are
     kept. 0: no validation, the last weights are kept."""
+    calibration: int = 0
+    """Volumes drawn from training reports after the training, to measure by how much less each level's latents vary
+    than those of training volumes; sampling gives it back (ours; for edm). 0: none (published)."""
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(
             steps=300,
@@ -87,6 +90,10 @@ class GeneratorConfig:
             self.unet == "free" or self.pretrained is not None,
             f"generator.unet={self.unet} needs generator.pretrained, whose U-Net stays as it is.",
         )
+        require(
+            not self.calibration or self.process == "edm",
+            f"generator.calibration={self.calibration} is for an EDM denoiser; {self.process} takes 0.",
+        )
         parts = self.training.accumulate
         for number, level in enumerate(self.levels):
             require(
@@ -102,6 +109,7 @@ class GeneratorConfig:
             guide_noise="[0, 1e3]",
             report_dropout="[0, 1]",
             monitor_every="[0, 1e9]",
+            calibration="[0, 1e6]",
         )
 
     @property

@@ -62,8 +62,8 @@ class CCELLAPipeline(DiffusionPipeline):
         spacing_mm: Default voxel size.
         shape: Default number of voxels along each axis.
         micro_batch: Batch size of every network call.
-        latent_deviations: Standard deviations of the latent channels, for folders of version 0.1 with a linear
-            predictor (:mod:`synthaug.generate.preconditioning`); empty = as published.
+        latent_deviations: Of the latent channels, where they are preconditioned (version 0.1); empty = as published.
+        level_gains: Factor on the drawn latents of each level, coarse to fine; empty = 1, as published.
         precision: Precision of the networks on a CPU: float32 or bf16.
     """
 
@@ -81,6 +81,7 @@ class CCELLAPipeline(DiffusionPipeline):
         shape: Sequence[int] = (256, 256, 128),
         micro_batch: int = 8,
         latent_deviations: Sequence[float] = (),
+        level_gains: Sequence[float] = (),
         precision: Precision = "float32",
     ) -> None:
         super().__init__()
@@ -94,6 +95,7 @@ class CCELLAPipeline(DiffusionPipeline):
             shape=list(shape),
             micro_batch=micro_batch,
             latent_deviations=list(latent_deviations),
+            level_gains=list(level_gains),
             precision=precision,
         )
         self.record: dict[str, Any] = {}
@@ -139,9 +141,8 @@ class CCELLAPipeline(DiffusionPipeline):
             return_dict: False = a tuple (volumes, class_probabilities, seeds), as in diffusers.
 
         Raises:
-            InputError: An argument is no text or number where one belongs. Neither or both of seeds and generator are
-                given. Lengths differ. The shape is not divisible by the downsampling. Variant, scheduler or steps do
-                not allow what is asked.
+            InputError: An argument is no text or number where one belongs. Not one of seeds and generator is given.
+                Lengths differ. Shape, variant, scheduler or steps do not allow what is asked.
         """
         asked = Request.of(
             reports,
@@ -203,6 +204,7 @@ class CCELLAPipeline(DiffusionPipeline):
             self.denoiser,
             self.scheduler,
             deviations=self.config.latent_deviations,
+            gains=self.config.level_gains,
             precision=self.config.precision,
             device=self.device,
         )
@@ -242,7 +244,7 @@ class CCELLAPipeline(DiffusionPipeline):
         """Hash of all weights, sizes and the trained noise schedule; not of sampler and steps, which a call names."""
         if self._fingerprint is None:
             sizes = [self.autoencoder.settings, self.denoiser.settings, self.tokenizer.model_max_length]
-            sizes += [list(self.config.latent_deviations)] if self.config.latent_deviations else []
+            sizes += [list(own) for own in (self.config.latent_deviations, self.config.level_gains) if own]
             sizes += [type(self.autoencoder).__name__] if self.autoencoder.named else []
             digest = hashlib.sha256(content_hash([sizes, noise_schedule(self.scheduler)]).encode())
             for module in (self.autoencoder, self.denoiser, self.text_encoder):

@@ -78,6 +78,8 @@ class LatentSampler:
     scheduler: SchedulerMixin
     deviations: Sequence[float]
     """Of the latent channels; empty = as published."""
+    gains: Sequence[float]
+    """Factor on the drawn latents of each level; empty = 1."""
     precision: Precision
     device: torch.device
 
@@ -93,7 +95,7 @@ class LatentSampler:
         predicted = None
         for level, shape in enumerate(shapes):
             drawn, logits = self._denoise(level, drawing, latents, shape)
-            latents.append(drawn)
+            latents.append(drawn * self.gains[level] if level < len(self.gains) else drawn)
             predicted = logits if level == 0 else predicted
         return self.volumes_of(latents, drawing.generators), predicted
 

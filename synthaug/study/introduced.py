@@ -146,6 +146,7 @@ GENERATOR = Stage(
         "guide_noise": 0.15,
         "report_dropout": 0.1,
         "monitor_every": 200,  # looks choose the weights that are kept
+        "calibration": 0,
         "training": TRAINING,
     },
 )

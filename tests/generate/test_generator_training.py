@@ -24,7 +24,8 @@ from synthaug.generate.encode import TensorCache, encode_each, encode_reports, e
 from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.generate.training.autoencoder import psnr, train_autoencoder
 from synthaug.generate.training.continuing import with_own_design
-from synthaug.generate.training.ldm import fit_length, train_ldm
+from synthaug.generate.training.examples import fit_length
+from synthaug.generate.training.ldm import train_ldm
 from synthaug.generate.training.networks import noise_process
 from synthaug.generate.training.objectives import AutoencoderObjective, DiffusionObjective
 from synthaug.generate.training.subject_losses import subject_losses

@@ -33,12 +33,14 @@ from synthaug.generate.stored.familiarity import Familiarity
 from synthaug.generate.stored.folder import read_design
 from synthaug.generate.training import resumption
 from synthaug.generate.training.autoencoder import train_autoencoder
+from synthaug.generate.training.calibration import measure_level_gains
 from synthaug.generate.training.choice import BestWeights
 from synthaug.generate.training.continuing import with_own_design
 from synthaug.generate.training.ldm import train_ldm
 from synthaug.generate.training.networks import pretrained_generator, pretrained_space
 from synthaug.generate.training.validation import VALIDATION_SIGMAS, VALIDATION_TIMESTEPS
 from synthaug.ground.errors import InputError
+from synthaug.ground.seeding import derive_seed, numpy_generator
 from synthaug.models import precision
 from synthaug.models.latent_space import LatentSpace, space_class
 
@@ -302,6 +304,52 @@ def test_every_latent_space_is_the_class_that_its_record_names(name):
 def test_what_is_no_latent_space_is_refused_with_the_settings(name, message):
     with pytest.raises(InputError, match=re.escape(message)):
         GeneratorConfig(latents=name, prediction="epsilon")
+
+
+# --- the gain of each level
+
+
+def last_latents(pipeline, reports, seeds):
+    """Clean latents of every level before their gains, coarse to fine, of one micro-batch."""
+    last = {}
+
+    def keep(_pipeline, _step, _timestep, values):
+        last[tuple(values["latents"].shape)] = values["latents"]
+        return {}
+
+    pipeline(reports, seeds=seeds, callback_on_step_end=keep)
+    return list(last.values())
+
+
+def test_drawn_latents_get_the_spread_of_training_latents(trainer, loud, tmp_path):
+    if not loud.edm:
+        with pytest.raises(InputError, match="calibration"):
+            CONFIGS[trainer.latents](calibration=8)
+        return
+    plain, reports = loud.fingerprint, [REPORTS[0], REPORTS[1]]
+    gains = measure_level_gains(loud, reports, [0, 1], volumes=2, seed=3)
+    assert gains == measure_level_gains(loud, reports, [0, 1], volumes=2, seed=3)
+    assert len(gains) == trainer.levels
+    before = draw(loud).volumes
+    loud.register_to_config(level_gains=gains)
+    loud._fingerprint = None
+    order = numpy_generator("level gains", 3).permutation(2)
+    seeds = [derive_seed("level gains", 3, number) for number in range(2)]
+    for latents, gain in zip(last_latents(loud, [reports[row] for row in order], seeds), gains, strict=True):
+        assert (gain * latents).square().mean().sqrt().item() == pytest.approx(0.5, rel=1e-5)
+    drawn = draw(loud).volumes
+    assert not torch.equal(drawn, before)
+    assert loud.fingerprint != plain
+    loud.save_pretrained(tmp_path)
+    again = CCELLAPipeline.from_pretrained(tmp_path)
+    assert again.fingerprint == loud.fingerprint
+    assert torch.equal(draw(again).volumes, drawn)
+
+
+def test_a_training_measures_the_gains_that_are_asked_for(trainer, unbroken):
+    assert unbroken[0].config.level_gains == []
+    if unbroken[0].edm:
+        assert len(trainer(calibration=2).config.level_gains) == trainer.levels
 
 
 # --- killed and resumed

@@ -82,6 +82,7 @@ SETTINGS_AT_FIRST = "e5cd8cb951d9839c"
 ADDED_SINCE = {
     "autoencoder.training.optimizer",
     "classifier.training.optimizer",
+    "generator.calibration",
     "generator.training.optimizer",
     "generator.levels.low_frequencies",
     "generator.levels.texture",

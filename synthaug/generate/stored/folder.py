@@ -193,7 +193,7 @@ def _class_name(config: dict[str, Any], part: str) -> str:
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
     settings = {name: config[name] for name in ("images", "spacing_mm", "shape", "micro_batch")}
-    settings["latent_deviations"] = config.get("latent_deviations", [])
+    settings |= {name: config.get(name, []) for name in ("latent_deviations", "level_gains")}
     settings["precision"] = config.get("precision", "float32")
     images, micro_batch = settings["images"], settings["micro_batch"]
     checks = {
@@ -202,6 +202,7 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
         "shape": _numbers(settings["shape"], 3) and all(isinstance(side, int) for side in settings["shape"]),
         "micro_batch": isinstance(micro_batch, int) and 1 <= micro_batch <= 4096,
         "latent_deviations": _numbers(settings["latent_deviations"], None),
+        "level_gains": _numbers(settings["level_gains"], None) and min(settings["level_gains"], default=1) > 0,
         "precision": settings["precision"] in ("float32", "bf16"),
     }
     for name, holds in checks.items():

@@ -1,5 +1,6 @@
 """What a generator is trained on: volumes, moved and cut into levels, beside what their reports say."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 import torchio as tio
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
 
 from synthaug.config import GeometryConfig, LevelConfig
 from synthaug.data.relabel.relabeller import Relabeller
@@ -19,6 +21,8 @@ from synthaug.generate.pipeline import CCELLAPipeline
 from synthaug.metrics.volumes import VolumeSet
 from synthaug.models.text_encoder import tokenize, without_padding
 from synthaug.models.training.loop import Batch
+
+logger = logging.getLogger(__name__)
 
 MOVED_COPIES = 1500
 """Moved copies of training volumes, in all, that the linear denoiser is fitted to beside them."""
@@ -265,3 +269,18 @@ def longest_report(reports: Sequence[str], length_of: Callable[[str], int], *, m
     """
     longest = max((length_of(report) for report in reports), default=0)
     return max(multiple, -(-longest // multiple) * multiple)
+
+
+def fit_length(tokenizer: PreTrainedTokenizerBase, reports: Sequence[str], *, at_most: int) -> None:
+    """Set the length that reports are padded to: what the longest needs; what is cut is told once."""
+    lengths = {report: len(tokenizer(report).input_ids) for report in dict.fromkeys(reports)}
+    tokenizer.model_max_length = min(at_most, longest_report([*lengths], lengths.__getitem__))
+    cut = sum(length > at_most for length in lengths.values())
+    if cut:
+        logger.warning(
+            "%d of %d reports are longer than the %d tokens that the text encoder reads (generator.text_encoder."
+            "max_tokens); their beginnings are cut off.",
+            cut,
+            len(lengths),
+            at_most,
+        )

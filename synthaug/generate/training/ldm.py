@@ -1,6 +1,5 @@
 """Training of the generator over the levels of a cascade or an autoencoder's latents (arXiv 2506.10230), resumable."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import torch
 import torchio as tio
 from accelerate.utils import broadcast, broadcast_object_list
-from transformers import PreTrainedTokenizerBase, T5EncoderModel
+from transformers import T5EncoderModel
 
 from synthaug.config import GeneratorConfig, LevelConfig, PreprocessConfig
 from synthaug.data.reading.manifest import class_counts
@@ -25,9 +24,10 @@ from synthaug.generate.training.additions import (
     require_lora,
     train_additions_only,
 )
+from synthaug.generate.training.calibration import measure_level_gains
 from synthaug.generate.training.choice import BestWeights
 from synthaug.generate.training.continuing import with_own_design
-from synthaug.generate.training.examples import Examples, longest_report, some_reports
+from synthaug.generate.training.examples import Examples, fit_length, some_reports
 from synthaug.generate.training.networks import new_pipeline, noise_process, pretrained_generator
 from synthaug.generate.training.objectives import DiffusionObjective
 from synthaug.generate.training.resumption import Resumption, forget, settings_hash
@@ -41,8 +41,6 @@ from synthaug.models.training.optimisation import OnStep, optimise
 from synthaug.models.training.processes import processes
 from synthaug.models.training.training_log import TrainingLog
 from synthaug.models.variants import VARIANTS
-
-logger = logging.getLogger(__name__)
 
 GeneratorMonitor = Callable[[int, dict[str, float], CCELLAPipeline, int], dict[str, float] | None]
 """(step, validation values, the pipeline as it would be if the training ended now, how many of its levels are trained)
@@ -123,14 +121,24 @@ def train_ldm(
     if config.unet == "lora":
         merge_low_rank(pipeline.denoiser.unet)
     pipeline.text_encoder.eval()
-    if pipeline.denoiser.conditioning.text:
-        reports = some_reports(subjects, relabeller, at_most=READ)
-        pipeline.familiarity = Familiarity.fit(pipeline.text_encoder, pipeline.tokenizer, reports)
+    _measure(pipeline, subjects, relabeller, volumes=config.calibration)
     pipeline.to(pipeline.denoiser.device)
     if store:
         store(pipeline)
     forget(checkpoint)
     return pipeline
+
+
+def _measure(
+    pipeline: CCELLAPipeline, subjects: Sequence[tio.Subject], relabeller: Relabeller | None, *, volumes: int
+) -> None:
+    """What drawing needs to know of the training: the gains of the levels, and what its reports look like."""
+    if volumes:
+        reports, labels = [str(each["report"]) for each in subjects], [int(each["label"]) for each in subjects]
+        pipeline.register_to_config(level_gains=measure_level_gains(pipeline, reports, labels, volumes=volumes))
+    if pipeline.denoiser.conditioning.text:
+        texts = some_reports(subjects, relabeller, at_most=READ)
+        pipeline.familiarity = Familiarity.fit(pipeline.text_encoder, pipeline.tokenizer, texts)
 
 
 def _require_fit(
@@ -268,21 +276,6 @@ class _Run:
     def _counted(self) -> OnStep | None:
         before, on_step = self.done, self.on_step
         return on_step and (lambda step, values: on_step(before + step, values))
-
-
-def fit_length(tokenizer: PreTrainedTokenizerBase, reports: Sequence[str], *, at_most: int) -> None:
-    """Set the length that reports are padded to: what the longest needs; what is cut is told once."""
-    lengths = {report: len(tokenizer(report).input_ids) for report in dict.fromkeys(reports)}
-    tokenizer.model_max_length = min(at_most, longest_report([*lengths], lengths.__getitem__))
-    cut = sum(length > at_most for length in lengths.values())
-    if cut:
-        logger.warning(
-            "%d of %d reports are longer than the %d tokens that the text encoder reads (generator.text_encoder."
-            "max_tokens); their beginnings are cut off.",
-            cut,
-            len(lengths),
-            at_most,
-        )
 
 
 def from_main(module: torch.nn.Module) -> None:
