@@ -192,6 +192,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="as these: default, that of the generator's card")
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--guided-levels", type=int)
+    parser.add_argument("--guidance-below", type=float)
     parser.add_argument("--scheduler")
     parser.add_argument("--seed", type=int, default=0, help="names the noise")
     parser.add_argument("--auditor-cache", type=Path, help="folder that keeps the auditor's weights")
