@@ -26,7 +26,7 @@ from synthaug.study.events import Training, Watcher
 from synthaug.study.folder.claims import claimed
 from synthaug.study.folder.earlier import IDENTITY, tell_other_revision
 from synthaug.study.identity import Identity
-from synthaug.study.stages.checks import overrides_class
+from synthaug.study.stages.checks import overrides_class, say_once
 from synthaug.study.stages.filtering import filtered
 from synthaug.study.stages.leaks import refuse_leaking_pool, refuse_training_leaks
 from synthaug.study.stages.preparation import Study
@@ -156,6 +156,8 @@ def _train_generator(study: Study) -> None:
     config, folder = study.config, study.generator_folder
     tell_other_revision(folder, study.generator_identity)
     autoencoder = _autoencoder(study)  # before the run begins that watches the generator
+    if study.design.calibration:
+        say_once(f"generator.calibration: the training ends with {study.design.calibration} drawn volumes a level.")
     with _watched(study, "generator", study.generator_id) as (monitor, on_step):
         train_ldm(
             study.split.train,
