@@ -156,9 +156,16 @@ def test_the_epsilon_scale_is_in_a_recipe_where_it_is_asked_for(tiny_cascade, ti
     assert same == scaled != plain
 
 
-@pytest.mark.parametrize(("asked", "refused"), [({"guided_levels": 1}, 3), ({"guidance_below": 2.0}, None)])
+@pytest.mark.parametrize(
+    ("asked", "refusing", "wrong"),
+    [
+        ({"guided_levels": 1}, "tiny_cascade", {"guided_levels": 3}),
+        # An autoencoder's latents have times that are no noise levels.
+        ({"guidance_below": 2.0}, "tiny_pipeline", {"guidance_below": 2.0}),
+    ],
+)
 def test_where_guidance_leads_is_in_a_recipe_where_it_is_asked_for(
-    tiny_cascade, tiny_pipeline, tiny_subjects, tmp_path, asked, refused
+    tiny_cascade, tiny_subjects, tmp_path, request, asked, refusing, wrong
 ):
     def build(name, pipeline=tiny_cascade, **asked):
         sampling = SamplingConfig(steps=2, micro_batch=1, **asked)
@@ -166,10 +173,8 @@ def test_where_guidance_leads_is_in_a_recipe_where_it_is_asked_for(
 
     plain, led = (build(name, **told).entries(0)[0]["recipe"] for name, told in (("a", {}), ("b", asked)))
     assert {name: led[name] for name in set(led) - set(plain)} == asked
-    (name,) = asked
-    # An autoencoder's latents have times that are no noise levels.
-    pipeline, wrong = (tiny_pipeline, asked) if refused is None else (tiny_cascade, {name: refused})
-    with pytest.raises(InputError, match=name):
+    pipeline = request.getfixturevalue(refusing)
+    with pytest.raises(InputError, match=next(iter(wrong))):
         build("refused", pipeline, **wrong)
     assert not (tmp_path / "refused").exists()
 
